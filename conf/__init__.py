@@ -1,0 +1,1 @@
+"""Hydra configuration groups; their schemas live beside the code that they configure."""

@@ -1,0 +1,1 @@
+"""Everything a device runs. Never imports TensorFlow, Keras, `training` or `compression`."""

@@ -1,0 +1,1 @@
+"""Which stages run, in what order, what is already done; and the report."""

@@ -1,0 +1,1 @@
+"""Data, models, losses, fitting and verification metrics: everything that learns (Keras 3, any backend)."""

@@ -1,0 +1,1 @@
+"""Aligned faces with identity labels, and the verification protocols that judge a recognizer."""

@@ -1,0 +1,83 @@
+"""The one interface between data and everything that learns from it or is judged on it.
+
+Images are aligned faces, uint8 RGB of shape `(112, 112, 3)`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+Image = NDArray[np.uint8]
+
+IMAGE_SIZE = 112
+
+
+class Images(Protocol):
+    """A sequence of images, in memory (`(N, 112, 112, 3)` arrays serve as they are) or read when asked for."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, index: int, /) -> Image: ...
+
+
+@dataclass(frozen=True)
+class FaceSet:
+    """Images with the identity of each.
+
+    Attributes:
+        images: `N` images.
+        labels: `(N,)` int32, index into `identities`.
+        identities: names, one for each label.
+    """
+
+    images: Images
+    labels: NDArray[np.int32]
+    identities: tuple[str, ...]
+
+    def __post_init__(self) -> None:
+        if len(self.images) != len(self.labels):
+            raise ValueError(f"{len(self.images)} images, but {len(self.labels)} labels")
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+
+@dataclass(frozen=True)
+class Pairs:
+    """A verification protocol: which pairs of images show the same person.
+
+    Attributes:
+        left, right: `(P,)` int32, index into the images.
+        same: `(P,)` bool, true for a genuine pair.
+        fold: `(P,)` int32, the fold of cross-validation that the pair belongs to.
+    """
+
+    left: NDArray[np.int32]
+    right: NDArray[np.int32]
+    same: NDArray[np.bool_]
+    fold: NDArray[np.int32]
+
+    def __len__(self) -> int:
+        return len(self.same)
+
+
+@dataclass(frozen=True)
+class FaceData:
+    """What a data source gives: faces to learn from, other people's faces to be judged on, and what was left out.
+
+    Attributes:
+        train: faces to learn from.
+        test: faces of people who are not in `train`; every cross-identity pair is an impostor pair.
+        pairs: the verification protocol on `test`.
+        notes: one line for each thing the source skipped, for example an unreadable file.
+    """
+
+    train: FaceSet
+    test: FaceSet
+    pairs: Pairs
+    notes: Sequence[str] = field(default=())
