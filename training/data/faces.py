@@ -26,6 +26,20 @@ class Images(Protocol):
 
 
 @dataclass(frozen=True)
+class Selection:
+    """Some images of a sequence, in the order of `indices`."""
+
+    images: Images
+    indices: NDArray[np.int64]
+
+    def __len__(self) -> int:
+        return len(self.indices)
+
+    def __getitem__(self, index: int, /) -> Image:
+        return self.images[int(self.indices[index])]
+
+
+@dataclass(frozen=True)
 class FaceSet:
     """Images with the identity of each.
 

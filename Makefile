@@ -1,0 +1,31 @@
+# Everything happens in .venv, which the first target that needs it makes. PYTHON=python3.12 make ... picks another
+# Python, 3.10 to 3.13.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test lint
+
+help: ## this list
+	@sed -n 's/^\([a-z]*\):.*## /  make \1   /p' $(MAKEFILE_LIST)
+
+demo: $(READY) ## sets up and runs the whole pipeline on built-in synthetic faces
+	$(BIN)/slimcam experiment=demo
+
+test: $(READY) ## sets up and runs the tests
+	$(BIN)/pytest
+
+lint: $(READY) ## style and types
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+# A stamp, so that an installation that broke off is done again.
+$(READY): pyproject.toml $(wildcard constraints.txt)
+	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit(0 if (3, 10) <= v <= (3, 13) else "slimcam needs Python 3.10 to 3.13, $(PYTHON) is %d.%d; choose another: make PYTHON=python3.12 ..." % v)'
+	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || { echo "$(PYTHON) cannot make virtual environments; install its venv package (Debian, Ubuntu: apt install python3-venv)" >&2; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check $(if $(wildcard constraints.txt),-c constraints.txt) -e '.[pipeline,dev]'
+	@touch $@

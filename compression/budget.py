@@ -1,0 +1,200 @@
+"""Which channels go: from importance scores to a plan that can be printed, saved, compared and applied again."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from compression.graph import ChannelGraph, Group
+from training.files import write_text
+
+
+@dataclass
+class BudgetConfig:
+    """How many channels go, and from where.
+
+    Attributes:
+        ratio: share of the channels to remove, 0 to below 1.
+        scope: `all` groups, or only the `inner` ones of blocks, so that residual streams and the stem stay whole.
+        allocation: `uniform` takes the share from every group; `global` ranks the channels of all groups together.
+        round_to: kept channels are a multiple of this (8 or 16 suits the tiles of integer kernels).
+        minimum: fewest channels that a group keeps.
+    """
+
+    ratio: float = 0.7
+    scope: str = "all"
+    allocation: str = "uniform"
+    round_to: int = 8
+    minimum: int = 1
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.ratio < 1:
+            raise ValueError(f"ratio is the share of channels to remove, from 0 to below 1; got {self.ratio}")
+        if self.scope not in ("all", "inner"):
+            raise ValueError(f"scope is 'all' or 'inner', got {self.scope!r}")
+        if self.allocation not in ("uniform", "global"):
+            raise ValueError(f"allocation is 'uniform' or 'global', got {self.allocation!r}")
+        if self.round_to < 1 or self.minimum < 1:
+            raise ValueError(f"round_to and minimum are at least 1, got {self.round_to} and {self.minimum}")
+
+
+@dataclass(frozen=True)
+class PruningPlan:
+    """The channels that stay, for each group that the plan speaks of; all others keep theirs.
+
+    Attributes:
+        kept: sorted channel indices by group name.
+        sizes: channels that the group has before the cut.
+    """
+
+    kept: Mapping[str, tuple[int, ...]]
+    sizes: Mapping[str, int]
+
+    def validate(self, graph: ChannelGraph) -> None:
+        """Checks that the plan was made for this graph.
+
+        Raises:
+            ValueError: a group is missing, has another size or must stay whole, or the indices do not fit.
+        """
+        groups = {group.name: group for group in graph.groups}
+        if set(self.kept) != set(self.sizes):
+            raise ValueError("the pruning plan is damaged: it names kept channels and sizes of different groups")
+        for name, channels in self.kept.items():
+            if name not in groups:
+                raise ValueError(f"the pruning plan is for another model: this one has no channel group {name!r}")
+            group = groups[name]
+            if self.sizes[name] != group.size:
+                raise ValueError(
+                    f"the pruning plan is for another model: its group {name!r} has {self.sizes[name]} channels, "
+                    f"this model's has {group.size}"
+                )
+            if (
+                not channels
+                or list(channels) != sorted(set(channels))
+                or not 0 <= channels[0] <= channels[-1] < group.size
+            ):
+                raise ValueError(
+                    f"the pruning plan is damaged: group {name!r} must keep one or more of its channels 0 to "
+                    f"{group.size - 1}, each named once in ascending order"
+                )
+            if group.frozen and len(channels) < group.size:
+                raise ValueError(
+                    f"group {name!r} cannot be pruned ({group.frozen}), but the plan removes channels of it"
+                )
+
+    def to_json(self) -> str:
+        return json.dumps({"kept": dict(self.kept), "sizes": dict(self.sizes)})
+
+    @classmethod
+    def from_json(cls, text: str) -> PruningPlan:
+        """Reads what `to_json` wrote.
+
+        Raises:
+            ValueError: the text is not a plan.
+        """
+        try:
+            data = json.loads(text)
+            return cls(
+                kept={name: tuple(int(channel) for channel in channels) for name, channels in data["kept"].items()},
+                sizes={name: int(size) for name, size in data["sizes"].items()},
+            )
+        except (ValueError, TypeError, KeyError, AttributeError) as error:
+            raise ValueError(
+                f"not a pruning plan: expected JSON with 'kept' and 'sizes' by group name ({error!r})"
+            ) from error
+
+    def save(self, path: Path) -> None:
+        """Writes the plan as JSON, atomically."""
+        write_text(path, self.to_json())
+
+    @classmethod
+    def load(cls, path: Path) -> PruningPlan:
+        """Reads a plan.
+
+        Raises:
+            OSError: the file cannot be read.
+            ValueError: it is not a plan.
+        """
+        try:
+            return cls.from_json(path.read_text())
+        except ValueError as error:
+            raise ValueError(f"{path}: {error}") from error
+
+    def __str__(self) -> str:
+        rows = [(name, self.sizes[name], len(channels)) for name, channels in self.kept.items()]
+        rows.append(("total", sum(row[1] for row in rows), sum(row[2] for row in rows)))
+        width = max(len(row[0]) for row in rows)
+        lines = [f"{'group':<{width}} {'channels':>8} {'kept':>6} {'removed':>8}"]
+        for name, size, kept in rows:
+            lines.append(f"{name:<{width}} {size:>8} {kept:>6} {1 - kept / max(size, 1):>8.0%}")
+        return "\n".join(lines)
+
+
+def plan(graph: ChannelGraph, scores: Mapping[str, NDArray[np.float64]], config: BudgetConfig) -> PruningPlan:
+    """Decides which channels stay: in each group those of the highest scores.
+
+    Args:
+        scores: `(size,)` for each group in scope, by name, from `compression.importance.importance`.
+
+    Raises:
+        ValueError: no group is in scope, or a group has no scores.
+    """
+    groups = [group for group in graph.prunable if config.scope == "all" or group.inner]
+    if not groups:
+        raise ValueError(
+            f"nothing to prune with scope={config.scope}: "
+            + (
+                "no block of the model has a shortcut around it; use scope=all"
+                if graph.prunable
+                else "all groups must stay"
+            )
+        )
+    for group in groups:
+        if np.shape(scores.get(group.name, ())) != (group.size,):
+            raise ValueError(
+                f"group {group.name!r} needs {group.size} scores, got {np.size(scores.get(group.name, ()))}"
+            )
+    counts = (
+        _global_counts(groups, scores, config) if config.allocation == "global" else _uniform_counts(groups, config)
+    )
+    kept = {}
+    for group, count in zip(groups, counts, strict=True):
+        best = np.argsort(-scores[group.name], kind="stable")[:count]
+        kept[group.name] = tuple(sorted(best.tolist()))
+    return PruningPlan(kept=kept, sizes={group.name: group.size for group in groups})
+
+
+def _rounded(wanted: float, size: int, config: BudgetConfig) -> int:
+    """The multiple of `round_to` nearest to the wanted count, at least one of them, never more than there are."""
+    multiple = max(1, int(wanted / config.round_to + 0.5)) * config.round_to
+    return min(size, max(multiple, config.minimum))
+
+
+def _uniform_counts(groups: list[Group], config: BudgetConfig) -> list[int]:
+    return [_rounded((1 - config.ratio) * group.size, group.size, config) for group in groups]
+
+
+def _global_counts(groups: list[Group], scores: Mapping[str, NDArray[np.float64]], config: BudgetConfig) -> list[int]:
+    """Keeps the best channels of all groups; how many is chosen so that the rounded counts meet the ratio."""
+    owner = np.concatenate([np.full(group.size, index) for index, group in enumerate(groups)])
+    ranking = owner[np.argsort(-np.concatenate([scores[group.name] for group in groups]), kind="stable")]
+    target = (1 - config.ratio) * len(owner)
+
+    def counts(best: int) -> list[int]:
+        wanted = np.bincount(ranking[:best], minlength=len(groups))
+        return [_rounded(float(count), group.size, config) for count, group in zip(wanted, groups, strict=True)]
+
+    # The rounded total grows with the number of best channels: bisect for the first that reaches the target.
+    low, high = 0, len(owner)
+    while low < high:
+        middle = (low + high) // 2
+        if sum(counts(middle)) < target:
+            low = middle + 1
+        else:
+            high = middle
+    return min((counts(max(low - 1, 0)), counts(low)), key=lambda found: abs(sum(found) - target))

@@ -1,0 +1,53 @@
+"""The model card of a bundle, for people (Mitchell et al. 2019, "Model Cards for Model Reporting")."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+
+def model_card(
+    name: str,
+    license: str,
+    provenance: Mapping[str, Any],
+    figures: Sequence[str] = (),
+    gates: Sequence[Mapping[str, Any]] = (),
+) -> str:
+    """Writes a card in Markdown.
+
+    Args:
+        provenance: see `compression.convert.provenance`.
+        figures: measured facts, one sentence each.
+        gates: see `compression.gates.Gate`.
+    """
+    epochs = ", ".join(f"{stage} {count:g}" for stage, count in provenance["epochs"].items())
+    lines = [
+        f"# {name}",
+        "",
+        "A face recognizer: an aligned 112x112 RGB face in, an embedding out; two faces are compared by the cosine of "
+        "their embeddings. Made by slimcam.",
+        "",
+        f"**Licence:** {license}",
+        "",
+        "## Made of",
+        f"- backbone {provenance['backbone']}, initial weights {provenance['initial_weights']}",
+        f"- {provenance['training_images']:,} training images of {provenance['training_identities']:,} identities "
+        f"(data: {provenance['data']})",
+        f"- teacher: {provenance['teacher'] or 'none'}",
+        f"- {provenance['pruned_ratio']:.0%} of the channels pruned (scope {provenance['pruned_scope']})",
+        f"- epochs: {epochs}",
+        "",
+        "## Measured",
+        *([f"- {figure}" for figure in figures] or ["Not yet."]),
+        "",
+        "## Gates",
+        *([f"- {gate['text']}" for gate in gates] or ["Not yet."]),
+        "",
+        "## Limits",
+        "- Faces must be aligned as in training: five landmarks onto the ArcFace template.",
+        "- A face recognizer errs, and errs unevenly over groups of people when its training data do; measure it on "
+        "the people it will meet, choose the threshold for the harm of a false match, and ask those people first.",
+        "- Whoever can print a photograph can fool it: there is no liveness test.",
+        "",
+    ]
+    return "\n".join(lines)

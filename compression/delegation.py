@@ -1,0 +1,190 @@
+"""Will XNNPACK run all of a TFLite model? Read from the graph before it runs, and proved on the interpreter.
+
+Rules: LiteRT's xnnpack_delegate.cc; https://github.com/google/XNNPACK/issues/3693 for the requantisation scale.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from ai_edge_litert import schema_py_generated as schema
+
+from deploy.runtime import Delegation, Interpreter
+
+# At this ratio XNNPACK fails to create the interpreter, it does not fall back.
+MAX_REQUANTISATION = 256.0
+ADD_RATIO = (2.0**-10, 2.0**8)
+
+# XNNPACK runs these in float only (L2_NORMALIZATION not at all): in an int8 graph they split the delegate.
+FLOAT_ONLY = frozenset(
+    {
+        "AVERAGE_POOL_2D",
+        "DIV",
+        "HARD_SWISH",
+        "L2_NORMALIZATION",
+        "MAXIMUM",
+        "MINIMUM",
+        "PRELU",
+        "RELU",
+        "RELU6",
+        "RELU_N1_TO_1",
+        "SQRT",
+    }
+)
+
+
+@dataclass(frozen=True)
+class Problem:
+    """Why XNNPACK will not run an operator.
+
+    Attributes:
+        operator: its index in the graph.
+        kind: for example `"CONV_2D"`.
+        tensor: name of its output.
+        text: what is wrong, with the figures.
+    """
+
+    operator: int
+    kind: str
+    tensor: str
+    text: str
+
+    def __str__(self) -> str:
+        return f"operator {self.operator} {self.kind} ({self.tensor}): {self.text}"
+
+
+@dataclass(frozen=True)
+class _Tensor:
+    name: str
+    type: int
+    scale: np.ndarray[Any, np.dtype[np.float64]]
+    constant: bool
+
+
+@dataclass(frozen=True)
+class _Operator:
+    index: int
+    kind: str
+    inputs: tuple[_Tensor, ...]
+    output: _Tensor
+
+
+def check_requantisation(model: bytes) -> list[Problem]:
+    """Lists what keeps XNNPACK from running an int8 model, without running it; nothing for a float model.
+
+    Found are requantisation scales (input scale * weight scale / output scale) of 256 or more, additions of tensors
+    whose scales are too far apart, operators without an int8 kernel, and operators left in float.
+
+    Raises:
+        ValueError: the bytes are not a TFLite model.
+    """
+    operators = _read(model)
+    if not any(operator.output.type == schema.TensorType.INT8 for operator in operators):
+        return []
+    return [
+        Problem(operator.index, operator.kind, operator.output.name, text)
+        for operator in operators
+        for text in _faults(operator)
+    ]
+
+
+def require_full_delegation(model: Path | bytes) -> Delegation:
+    """Opens a model and returns how it is delegated.
+
+    Raises:
+        ValueError: XNNPACK leaves operators out; the message names them.
+        RuntimeError: XNNPACK refuses the model; `check_requantisation` tells where.
+    """
+    delegation = Interpreter(model).delegation()
+    if not delegation.complete:
+        title = "the model" if isinstance(model, bytes) else str(model)
+        raise ValueError(
+            f"{title}: XNNPACK runs {delegation.delegated} of {delegation.total} operators; "
+            f"left out are {', '.join(delegation.left_out)}; replace them (a global average pooling instead of "
+            "AVERAGE_POOL_2D, a ReLU right behind a convolution or an addition)"
+        )
+    return delegation
+
+
+def _faults(operator: _Operator) -> Iterator[str]:
+    floats = [
+        tensor
+        for tensor in (*operator.inputs, operator.output)
+        if tensor.type == schema.TensorType.FLOAT32 and not tensor.constant
+    ]
+    if operator.kind not in ("QUANTIZE", "DEQUANTIZE") and floats:
+        yield f"runs in float among int8 operators (float tensor {floats[0].name})"
+    elif operator.kind in FLOAT_ONLY:
+        yield "XNNPACK has no int8 kernel for it"
+    elif operator.kind in _SCALE_RULES:
+        yield from _SCALE_RULES[operator.kind](operator)
+
+
+def _requantisation(operator: _Operator) -> Iterator[str]:
+    image, weights = operator.inputs[:2]
+    if not (image.scale.size and weights.scale.size and operator.output.scale.size):
+        return
+    ratios = image.scale[0] * weights.scale / operator.output.scale[0]
+    bad = np.flatnonzero(ratios >= MAX_REQUANTISATION)
+    if bad.size:
+        yield (
+            f"requantisation scale {ratios[bad].max():.3g} in {bad.size} of {ratios.size} channels (first {bad[0]}), "
+            f"below {MAX_REQUANTISATION:.0f} is needed: input scale {image.scale[0]:.3g}, "
+            f"weight scale {weights.scale[bad].max():.3g}, output scale {operator.output.scale[0]:.3g}"
+        )
+
+
+def _addition(operator: _Operator) -> Iterator[str]:
+    low, high = ADD_RATIO
+    for tensor in operator.inputs:
+        if not (tensor.scale.size and operator.output.scale.size):
+            continue
+        ratio = tensor.scale[0] / operator.output.scale[0]
+        if not low <= ratio < high:
+            yield f"scale of {tensor.name} is {ratio:.3g} times the output's; XNNPACK adds from 2^-10 to below 2^8"
+
+
+_SCALE_RULES: dict[str, Callable[[_Operator], Iterator[str]]] = {
+    "CONV_2D": _requantisation,
+    "DEPTHWISE_CONV_2D": _requantisation,
+    "FULLY_CONNECTED": _requantisation,
+    "ADD": _addition,
+}
+
+
+def _read(model: bytes) -> list[_Operator]:
+    if model[4:8] != b"TFL3":
+        raise ValueError("not a TFLite model (no TFL3 mark in its first 8 bytes); convert it again")
+    root = schema.Model.GetRootAs(model)
+    graph = root.Subgraphs(0)
+    kinds = {code: name for name, code in vars(schema.BuiltinOperator).items() if isinstance(code, int)}
+    tensors = [_tensor(root, graph.Tensors(i)) for i in range(graph.TensorsLength())]
+    operators = []
+    for index in range(graph.OperatorsLength()):
+        node = graph.Operators(index)
+        code = root.OperatorCodes(node.OpcodeIndex())
+        operators.append(
+            _Operator(
+                index=index,
+                # Old files keep the code in the deprecated field, which ends at 127.
+                kind=kinds[max(code.BuiltinCode(), code.DeprecatedBuiltinCode())],
+                inputs=tuple(tensors[i] for i in node.InputsAsNumpy() if i >= 0),
+                output=tensors[node.Outputs(0)],
+            )
+        )
+    return operators
+
+
+def _tensor(root: Any, tensor: Any) -> _Tensor:
+    quantization = tensor.Quantization()
+    scaled = quantization is not None and quantization.ScaleLength() > 0
+    return _Tensor(
+        name=tensor.Name().decode(),
+        type=tensor.Type(),
+        scale=np.asarray(quantization.ScaleAsNumpy(), np.float64) if scaled else np.empty(0),
+        constant=root.Buffers(tensor.Buffer()).DataLength() > 0,
+    )

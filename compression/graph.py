@@ -1,0 +1,304 @@
+"""Which channels of a network belong together: channel variables, found by tracing a Keras 3 functional model.
+
+Every channel of every tensor has a variable. Layers that compute channels make new ones, the others pass theirs on
+or unite them (`couplings.py`). Variables that became one lie in a *group* with those made by the same layers: removing
+channel `i` of a group removes it from every weight that carries it, and the network still fits together.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import keras
+import numpy as np
+from numpy.typing import NDArray
+
+from compression.couplings import HANDLERS, Call, Channels, Ledger, Variables, kind
+
+
+@dataclass(frozen=True, eq=False)
+class Carrier:
+    """A weight axis that carries channels of a group: index `positions[i]` on the axis is the group's `channels[i]`.
+
+    Attributes:
+        produces: whether the slice along the axis computes the channel (as a kernel's output axis does).
+    """
+
+    layer: str
+    weight: str
+    axis: int
+    positions: NDArray[np.int64]
+    channels: NDArray[np.int64]
+    produces: bool
+
+
+@dataclass(frozen=True, eq=False)
+class Group:
+    """Channels that are pruned one by one, each from every layer that carries it.
+
+    Attributes:
+        name: the first layer that makes these channels, then `name/2` where a layer's channels fall in several groups.
+        producers: the layers that make these channels; several where sums or gates unite theirs.
+        frozen: why the channels must stay; empty for a group that can be pruned.
+        inner: the channels of a block's inside: no sum forms them, and a path from the model's inputs to its outputs
+            leads around each of the producers. So neither a residual stream nor the stem is inner.
+        variables: `(size,)` index into the graph's variables.
+    """
+
+    name: str
+    producers: tuple[str, ...]
+    frozen: str
+    inner: bool
+    carriers: tuple[Carrier, ...]
+    variables: Variables
+
+    @property
+    def size(self) -> int:
+        return len(self.variables)
+
+    @property
+    def prunable(self) -> bool:
+        return not self.frozen
+
+
+@dataclass(frozen=True, eq=False)
+class ChannelGraph:
+    """The channel groups of a model, and where each variable is carried.
+
+    Attributes:
+        groups: in the order of the network, the frozen ones (inputs, outputs, ...) included.
+        weights: variables along (layer, weight, axis).
+        sizes: variables that (layer, configuration key, index in a tuple or None) counts: a Conv2D's `filters`, say.
+        tensors: channels of each tensor, by `tensor_key`.
+    """
+
+    groups: tuple[Group, ...]
+    weights: Mapping[tuple[str, str, int], Variables]
+    sizes: Mapping[tuple[str, str, int | None], Variables]
+    tensors: Mapping[str, Channels]
+
+    @property
+    def prunable(self) -> tuple[Group, ...]:
+        return tuple(group for group in self.groups if group.prunable)
+
+    def kept(self, channels: Mapping[str, Iterable[int]]) -> NDArray[np.bool_]:
+        """Which variables stay, `(variables,)`, if of each group named only these channels do."""
+        kept = np.ones(sum(group.size for group in self.groups), dtype=bool)
+        for group in self.groups:
+            if group.name in channels:
+                kept[group.variables] = False
+                kept[group.variables[list(channels[group.name])]] = True
+        return kept
+
+    def __str__(self) -> str:
+        lines = [f"{'group':<40} {'channels':>8} {'producers':>9}  "]
+        for group in self.groups:
+            note = group.frozen or ("inner" if group.inner else "")
+            lines.append(f"{group.name:<40} {group.size:>8} {len(group.producers):>9}  {note}".rstrip())
+        return "\n".join(lines)
+
+
+def trace(model: Any) -> ChannelGraph:
+    """Finds the channel groups of a built functional or sequential Keras 3 model.
+
+    Layers without an entry in `couplings.HANDLERS` freeze the channels that they touch.
+
+    Raises:
+        ValueError: the model is not functional, or a layer of it is a model itself.
+    """
+    ledger = Ledger()
+    tensors: dict[str, Channels] = {}
+    nodes = calls(model)
+    for node in nodes:
+        tensors.update(zip(map(tensor_key, node.outputs), _couple(ledger, node, tensors), strict=True))
+    for output in functional(model).outputs:
+        ledger.freeze(tensors[tensor_key(output)].variables, "model output")
+
+    variables = _components(len(ledger.owners), ledger.united)
+    weights = {key: variables[carried] for key, carried in ledger.weights.items()}
+    return ChannelGraph(
+        groups=_groups(ledger, variables, weights, _bypassed(nodes, functional(model).outputs)),
+        weights=weights,
+        sizes={key: variables[counted] for key, counted in ledger.sizes.items()},
+        tensors={key: Channels(channels.axis, variables[channels.variables]) for key, channels in tensors.items()},
+    )
+
+
+def functional(model: Any) -> Any:
+    """The functional model inside a model: itself, or what a built `Sequential` wraps.
+
+    Raises:
+        ValueError: there is none.
+    """
+    inside = getattr(model, "_functional", None) or model
+    if not isinstance(model, keras.Model) or not hasattr(inside, "_nodes_by_depth"):
+        raise ValueError(
+            f"{getattr(model, 'name', model)!r} cannot be traced: expected a functional or a built sequential Keras 3 "
+            f"model, got {type(model).__module__}.{type(model).__name__}; build it with keras.Input(...) and "
+            "keras.Model(inputs, outputs)"
+        )
+    return inside
+
+
+def calls(model: Any) -> list[Any]:
+    """The calls (Keras nodes) of a functional or sequential model in the order of computation.
+
+    Raises:
+        ValueError: the model is not functional, or a layer of it is a model itself.
+    """
+    source = functional(model)
+    by_depth = source._nodes_by_depth
+    # Within a depth Keras lists calls backwards; in the order of the operations names and tables read as the network.
+    position = {id(operation): index for index, operation in enumerate(source.operations)}
+    nodes = [
+        node
+        for depth in sorted(by_depth, reverse=True)
+        for node in sorted(by_depth[depth], key=lambda node: position[id(node.operation)])
+    ]
+    for node in nodes:
+        if isinstance(node.operation, keras.Model):
+            raise ValueError(
+                f"{model.name!r} cannot be traced: its layer {node.operation.name!r} is itself a model; "
+                "build one flat model, for example from that model's .input and .output"
+            )
+    return nodes
+
+
+def tensor_key(tensor: Any) -> str:
+    """A tensor's name in a graph: its operation, the number of the call, the number of the output."""
+    operation, node, index = tensor._keras_history
+    return f"{operation.name}:{node}:{index}"
+
+
+def _couple(ledger: Ledger, node: Any, tensors: Mapping[str, Channels]) -> list[Channels]:
+    """The channels of a call's outputs, booked by the layer's handler, or frozen where there is none that can."""
+    operation = node.operation
+    inputs = tuple(tensors[tensor_key(tensor)] for tensor in node.input_tensors)
+    handler = HANDLERS.get(kind(operation))
+    outcome: Channels | str = f"layers of type {kind(operation)} are not followed"
+    if any(not len(channels.variables) for channels in inputs):
+        outcome = "its input has no fixed number of channels"
+    elif handler is not None and len(node.outputs) == 1:
+        call = Call(
+            operation=operation,
+            inputs=inputs,
+            input_shapes=tuple(tuple(tensor.shape) for tensor in node.input_tensors),
+            output_shape=tuple(node.outputs[0].shape),
+            constants=tuple(
+                value
+                for value in keras.tree.flatten((node.arguments.args, node.arguments.kwargs))
+                if value is not None and not isinstance(value, (keras.KerasTensor, bool))
+            ),
+        )
+        outcome = handler(ledger, call)
+    if isinstance(outcome, Channels):
+        return [outcome]
+    for channels in inputs:
+        ledger.freeze(channels.variables, f"read by {operation.name}: {outcome}")
+    outputs = []
+    for tensor in node.outputs:
+        axis = len(tensor.shape) - 1
+        size = (tensor.shape[axis] or 0) if axis > 0 else 0
+        outputs.append(Channels(axis, ledger.new_frozen(operation.name, size, f"made by {operation.name}: {outcome}")))
+    return outputs
+
+
+def _components(count: int, united: list[tuple[Variables, Variables]]) -> Variables:
+    """Numbers the connected components of `count` variables in the order of their first members, `(count,)`."""
+    lowest = np.arange(count, dtype=np.int64)
+    if united:
+        left = np.concatenate([pair[0] for pair in united])
+        right = np.concatenate([pair[1] for pair in united])
+        while (lowest[left] != lowest[right]).any():
+            low = np.minimum(lowest[left], lowest[right])
+            roots = lowest[left], lowest[right]
+            np.minimum.at(lowest, roots[0], low)
+            np.minimum.at(lowest, roots[1], low)
+            while (lowest[lowest] != lowest).any():
+                lowest = lowest[lowest]
+    return np.unique(lowest, return_inverse=True)[1].astype(np.int64).reshape(-1)
+
+
+def _bypassed(nodes: list[Any], outputs: list[Any]) -> set[str]:
+    """Operations that some path from the inputs to the outputs avoids: each of their calls lies on fewer than all."""
+    before: dict[str, int] = {}
+    for node in nodes:
+        paths = sum(before[tensor_key(tensor)] for tensor in node.input_tensors) if node.input_tensors else 1
+        before.update((tensor_key(tensor), paths) for tensor in node.outputs)
+    after: dict[str, int] = defaultdict(int)
+    for tensor in outputs:
+        after[tensor_key(tensor)] += 1
+    for node in reversed(nodes):
+        paths = sum(after[tensor_key(tensor)] for tensor in node.outputs)
+        for tensor in node.input_tensors:
+            after[tensor_key(tensor)] += paths
+    total = sum(before[tensor_key(tensor)] for tensor in outputs)
+    bypassed = {node.operation.name for node in nodes}
+    for node in nodes:
+        if sum(before[key] * after[key] for key in map(tensor_key, node.outputs)) >= total:
+            bypassed.discard(node.operation.name)
+    return bypassed
+
+
+def _groups(
+    ledger: Ledger, component: Variables, weights: Mapping[tuple[str, str, int], Variables], bypassed: set[str]
+) -> tuple[Group, ...]:
+    count = int(component.max()) + 1
+    names = list(dict.fromkeys(ledger.owners))
+    number = {name: index for index, name in enumerate(names)}
+    owner = np.array([number[name] for name in ledger.owners], dtype=np.int64)
+    owners: list[list[int]] = [[] for _ in range(count)]
+    for variable, maker in np.unique(np.stack([component, owner], axis=1), axis=0).tolist():
+        owners[variable].append(maker)
+    reasons = [""] * count
+    for raw, reason in reversed(ledger.frozen):
+        for variable in component[raw].tolist():
+            reasons[variable] = reason
+    merged = np.zeros(count, dtype=bool)
+    for raw in ledger.merged:
+        merged[component[raw]] = True
+
+    members: dict[tuple[tuple[int, ...], str], list[int]] = defaultdict(list)
+    for variable in range(count):
+        members[tuple(owners[variable]), reasons[variable]].append(variable)
+    carriers = _carriers(list(members.values()), weights, ledger.producing)
+    groups = []
+    used: dict[str, int] = defaultdict(int)
+    for ((makers, reason), variables), carried in zip(members.items(), carriers, strict=True):
+        first = names[makers[0]]
+        used[first] += 1
+        groups.append(
+            Group(
+                name=first if used[first] == 1 else f"{first}/{used[first]}",
+                producers=tuple(names[maker] for maker in makers),
+                frozen=reason,
+                inner=not merged[variables].any() and all(names[maker] in bypassed for maker in makers),
+                carriers=carried,
+                variables=np.array(variables, dtype=np.int64),
+            )
+        )
+    return tuple(groups)
+
+
+def _carriers(
+    groups: list[list[int]],
+    weights: Mapping[tuple[str, str, int], Variables],
+    producing: set[tuple[str, str, int]],
+) -> list[tuple[Carrier, ...]]:
+    """For each group the weight axes that carry its variables."""
+    count = sum(map(len, groups))
+    group_of, channel_of = np.empty(count, dtype=np.int64), np.empty(count, dtype=np.int64)
+    for index, variables in enumerate(groups):
+        group_of[variables] = index
+        channel_of[variables] = np.arange(len(variables))
+    carriers: list[list[Carrier]] = [[] for _ in groups]
+    for (layer, weight, axis), carried in weights.items():
+        for group in np.unique(group_of[carried]).tolist():
+            positions = np.flatnonzero(group_of[carried] == group)
+            channels = channel_of[carried[positions]]
+            produces = (layer, weight, axis) in producing
+            carriers[group].append(Carrier(layer, weight, axis, positions, channels, produces))
+    return [tuple(found) for found in carriers]

@@ -1,0 +1,118 @@
+"""What the compression stages are asked for. No framework is imported here."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from compression.budget import BudgetConfig
+from training.recipe import FitConfig, LossConfig
+
+CRITERIA = ("l1", "l2", "bn_scale")
+TEACHERS = ("dense", "external")
+
+
+def _distilled() -> LossConfig:
+    return LossConfig(classification="none", distillation_weight=1.0)
+
+
+def _check_teacher(teacher: str) -> None:
+    if teacher not in TEACHERS:
+        raise ValueError(f"teacher is dense (the model before pruning) or external (train.teacher); got {teacher!r}")
+
+
+@dataclass
+class PruneConfig(BudgetConfig):
+    """The prune stage: the budget, and the recovery.
+
+    Attributes:
+        criterion: importance of a channel, `l1`, `l2` or `bn_scale`.
+        teacher: whose embeddings the recovery imitates: `dense` or `external` (that of `train.teacher`).
+        bn_images: training images from which the statistics of BatchNormalization are taken anew.
+        fit, loss: of the recovery.
+    """
+
+    criterion: str = "l2"
+    teacher: str = "dense"
+    bn_images: int = 2048
+    fit: FitConfig = field(default_factory=FitConfig)
+    loss: LossConfig = field(default_factory=_distilled)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.criterion not in CRITERIA:
+            raise ValueError(f"criterion is one of {', '.join(CRITERIA)}; got {self.criterion!r}")
+        _check_teacher(self.teacher)
+
+
+@dataclass
+class QuantizeConfig:
+    """The quantize stage: quantisation-aware training.
+
+    Attributes:
+        teacher: whose embeddings are imitated: `dense` or `external` (that of `train.teacher`).
+        calibration_images: training images from which the first ranges of activations are taken.
+        fit, loss: of the training; a learning rate near a hundredth of the dense model's does.
+    """
+
+    teacher: str = "dense"
+    calibration_images: int = 512
+    fit: FitConfig = field(default_factory=FitConfig)
+    loss: LossConfig = field(default_factory=_distilled)
+
+    def __post_init__(self) -> None:
+        _check_teacher(self.teacher)
+        if self.calibration_images < 1:
+            raise ValueError(f"calibration_images must be 1 or more; got {self.calibration_images}")
+
+
+@dataclass
+class ConvertConfig:
+    """The convert stage.
+
+    Attributes:
+        license: of the resulting model, given what it was trained on; written into bundle and model card.
+        fidelity_images: test images on which the int8 file is compared with the model that it was made of.
+    """
+
+    license: str = "Apache-2.0"
+    fidelity_images: int = 64
+
+
+@dataclass
+class GatesConfig:
+    """What the compressed model must reach; `null` leaves a gate out.
+
+    Attributes:
+        accuracy_loss: percentage points of accuracy that may be lost against the dense model.
+        size_mb: of the `.tflite` file, in units of a million bytes.
+        latency_ratio: the dense float model's p50 over the compressed model's, at the least.
+        memory_mb: peak resident memory that the model adds to the process, in units of a million bytes.
+        delegated: share of the operators that XNNPACK executes, at the least.
+        fidelity: mean cosine of the int8 file's embeddings with those of the model it was converted from.
+    """
+
+    accuracy_loss: float | None = 2.0
+    size_mb: float | None = 9.2
+    latency_ratio: float | None = None
+    memory_mb: float | None = None
+    delegated: float | None = 1.0
+    fidelity: float | None = 0.99
+
+
+@dataclass
+class EvaluateConfig:
+    """The evaluate stage.
+
+    Attributes:
+        fars: false-accept rates for which thresholds and true-accept rates are reported, where the impostor pairs
+            support them.
+        threads: of the interpreter.
+    """
+
+    fars: list[float] = field(default_factory=lambda: [0.1, 0.01, 0.001, 0.0001])
+    threads: int = 2
+    gates: GatesConfig = field(default_factory=GatesConfig)
+
+    def __post_init__(self) -> None:
+        if not all(0 < far < 1 for far in self.fars):
+            raise ValueError(f"fars lie between 0 and 1; got {list(self.fars)}")

@@ -1,0 +1,190 @@
+"""Int8 quantization-aware training (QAT) of tf_keras models with tfmot, from the input to the embedding.
+
+Weights are symmetric int8 per output channel, activations asymmetric int8 per tensor: what LiteRT and XNNPACK compute
+with (https://ai.google.dev/edge/litert/models/quantization_spec).
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+import warnings
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import tf_keras
+from numpy.typing import NDArray
+from tensorflow_model_optimization.python.core.quantization.keras import quantize, quantize_layer, quantizers
+from tensorflow_model_optimization.python.core.quantization.keras.default_8bit import (
+    default_8bit_quantize_layout_transform,
+    default_8bit_quantize_scheme,
+)
+from tensorflow_model_optimization.python.core.quantization.keras.quantize_wrapper import QuantizeWrapper
+
+PIXEL_RANGE = (-1.0, 127 / 128)
+"""Range of (pixel - 128) / 128: as an int8 input it has scale 1/128 and zero point 0, so the input is pixel - 128."""
+
+
+def quantize_aware(model: tf_keras.Model, *, input_range: tuple[float, float] = PIXEL_RANGE) -> tf_keras.Model:
+    """Makes a model that computes as its int8 version would, and that can still be trained.
+
+    What the converter folds into a convolution (batch normalization, ReLU) is quantized once, after the last of it.
+    Observers start at [-6, 6]: call `calibrate` before training.
+
+    Args:
+        model: functional, for example from `legacy.to_tf_keras`; it is not changed.
+        input_range: smallest and largest value of the input; values outside are clipped.
+
+    Raises:
+        ValueError: a layer cannot be quantized. The message names it.
+    """
+    low, high = input_range
+    if not low <= 0 <= high or low == high:
+        raise ValueError(f"input_range must span zero, since int8 has to represent it exactly; got [{low}, {high}]")
+    with quantize.quantize_scope():
+        try:
+            return quantize.quantize_apply(quantize.quantize_annotate_model(model), _Scheme(low, high))
+        except RuntimeError as error:
+            raise ValueError(
+                f"model '{model.name}' cannot be quantized: {str(error).split('. ')[0]}; replace the layer by one "
+                f"that has an int8 form, such as Conv2D + BatchNormalization + ReLU, Add or pooling"
+            ) from error
+
+
+class _Scheme(default_8bit_quantize_scheme.Default8BitQuantizeScheme):  # type: ignore[misc]
+    def __init__(self, low: float, high: float) -> None:
+        super().__init__()
+        self._low = low
+        self._high = high
+
+    def get_layout_transformer(self) -> Any:
+        return _FixedInputLayout(self._low, self._high)
+
+
+class _FixedInputLayout(default_8bit_quantize_layout_transform.Default8BitQuantizeLayoutTransform):  # type: ignore[misc]
+    """tfmot's layout, with input quantizers whose range is known instead of observed."""
+
+    def __init__(self, low: float, high: float) -> None:
+        self._low = low
+        self._high = high
+
+    def apply(self, model: tf_keras.Model, layer_quantize_map: dict[str, Any]) -> Any:
+        transformed, layer_quantize_map = super().apply(model, layer_quantize_map)
+        for layer in transformed.layers:
+            if isinstance(layer, quantize_layer.QuantizeLayer):
+                layer.quantizer = quantizers.FixedQuantizer(8, self._low, self._high, narrow_range=False)
+        return transformed, layer_quantize_map
+
+
+def calibrate(model: tf_keras.Model, batches: Iterable[NDArray[np.float32]]) -> None:
+    """Sets the range of every weight from its values and of every activation from real inputs.
+
+    An activation's range is the mean over the batches of the batch's minimum and maximum: the value to which tfmot's
+    moving average (decay 0.999, started at +-6) would come after some thousand steps. Activations are observed
+    unquantized, weights quantized.
+
+    Args:
+        model: from `quantize_aware`; changed in place.
+        batches: at least one, each `(N, ...)` as the model's input; a few hundred images in all do.
+
+    Raises:
+        ValueError: `batches` is empty.
+    """
+    wrappers = [layer for layer in model.layers if isinstance(layer, QuantizeWrapper)]
+    for wrapper in wrappers:
+        for weight, _, limits in wrapper._weight_vars:
+            largest = np.abs(weight.numpy())
+            largest = largest.max(axis=tuple(range(largest.ndim - limits["max_var"].shape.rank)))
+            limits["min_var"].assign(-largest)
+            limits["max_var"].assign(largest)
+    observer = _Observer()
+    with observer.in_place_of_quantizers(wrappers):
+        for batch in batches:
+            model(batch, training=False)
+    if not observer.seen:
+        raise ValueError("calibration needs at least one batch of inputs; got none")
+    for limits, lows, highs in observer.seen.values():
+        # Zero must be representable: it is what padding adds.
+        limits["min_var"].assign(min(0.0, float(np.mean(lows))))
+        limits["max_var"].assign(max(0.0, float(np.mean(highs))))
+
+
+class _Observer:
+    """Stands in for the activation quantizers: notes what they are given and passes it on unquantized."""
+
+    def __init__(self) -> None:
+        self.seen: dict[Any, tuple[dict[str, Any], list[float], list[float]]] = {}
+
+    def __call__(self, inputs: Any, _training: bool, weights: dict[str, Any]) -> Any:
+        _, lows, highs = self.seen.setdefault(weights["max_var"].ref(), (weights, [], []))
+        lows.append(float(np.min(inputs)))
+        highs.append(float(np.max(inputs)))
+        return inputs
+
+    @contextmanager
+    def in_place_of_quantizers(self, wrappers: list[QuantizeWrapper]) -> Iterator[None]:
+        outputs = [(wrapper, wrapper._output_quantizers) for wrapper in wrappers if wrapper._output_quantizers]
+        activations = [(each, each.quantizer) for wrapper in wrappers for each in wrapper._quantize_activations]
+        for wrapper, _ in outputs:
+            wrapper._output_quantizers = [self]
+        for activation, _ in activations:
+            activation.quantizer = self
+        try:
+            yield
+        finally:
+            for wrapper, quantizer in outputs:
+                wrapper._output_quantizers = quantizer
+            for activation, quantizer in activations:
+                activation.quantizer = quantizer
+
+
+def freeze_batch_norm(model: tf_keras.Model) -> None:
+    """Makes batch normalization use, and keep, its moving statistics, gamma and beta, also while the model trains.
+
+    The statistics then are those that the converter folds into the convolutions, and those that `calibrate` took the
+    ranges with: where a batch's own statistics differ much, results out of range are clipped and pass no gradient.
+    Freeze before `compile`, which decides what is trained; `save` and `load` keep it frozen.
+
+    Args:
+        model: from `quantize_aware`; changed in place.
+    """
+    for wrapper in model.layers:
+        if isinstance(wrapper, QuantizeWrapper) and isinstance(wrapper.layer, tf_keras.layers.BatchNormalization):
+            wrapper.layer.trainable = False
+            # tfmot's wrapper keeps a list of its own, blind to the layer's flag.
+            own = {id(weight) for weight in wrapper.layer.weights}
+            wrapper._trainable_weights[:] = [each for each in wrapper._trainable_weights if id(each) not in own]
+
+
+def save(model: tf_keras.Model, path: str | os.PathLike[str]) -> None:
+    """Writes a model from `quantize_aware` as one HDF5 file, without its optimizer."""
+    path = Path(path)
+    handle, temporary = tempfile.mkstemp(prefix=path.name, suffix=".tmp", dir=path.parent)
+    os.close(handle)
+    try:
+        with warnings.catch_warnings():
+            # The format that tf_keras recommends instead does not know tfmot's wrappers.
+            warnings.filterwarnings("ignore", message="You are saving your model as an HDF5 file")
+            model.save(temporary, save_format="h5", include_optimizer=False)
+        Path(temporary).replace(path)
+    finally:
+        Path(temporary).unlink(missing_ok=True)
+
+
+def load(path: str | os.PathLike[str]) -> tf_keras.Model:
+    """Reads what `save` wrote; the model computes exactly as the saved one did.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: the file holds no such model.
+    """
+    if not Path(path).is_file():
+        raise FileNotFoundError(f"no quantization-aware model at {path}")
+    try:
+        with quantize.quantize_scope():
+            return tf_keras.models.load_model(path, compile=False)
+    except (OSError, KeyError, TypeError) as error:
+        raise ValueError(f"{path} does not hold a model saved by quantization-aware training: {error}") from error

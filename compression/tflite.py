@@ -1,0 +1,108 @@
+"""TensorFlow Lite models, as bytes, for one image at a time."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterable
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+import tf_keras
+from ai_edge_litert.interpreter import Interpreter
+from numpy.typing import NDArray
+
+from compression import ranges
+from compression.legacy import to_tf_keras
+
+
+def float_tflite(model: keras.Model) -> bytes:
+    """Converts to float32, with batch normalization folded into the convolutions.
+
+    Args:
+        model: any Keras 3 model; on a backend other than TensorFlow, one that `legacy.to_tf_keras` takes.
+
+    Raises:
+        ValueError: TensorFlow Lite has no form for a layer of the model.
+    """
+    return _convert(_converter(_on_tensorflow(model)), model.name)
+
+
+def int8_tflite(model: tf_keras.Model) -> bytes:
+    """Converts a quantization-aware model to int8 from input to output, with the ranges that it learned.
+
+    Ranges that an int8 runtime would refuse are widened first, in `model` itself, so that the model goes on computing
+    what the file computes (see `ranges.widen`).
+
+    Args:
+        model: from `schemes.quantize_aware`, calibrated or trained.
+
+    Raises:
+        ValueError: the model cannot be converted, or something in it would stay float.
+    """
+    ranges.widen(model)
+    content = _convert(_int8(_converter(model)), model.name)
+    _require_int8(content, model.name)
+    return content
+
+
+def post_training_int8(model: keras.Model, representative: Iterable[NDArray[np.float32]]) -> bytes:
+    """Quantizes a float model to int8 from input to output without training: what training has to beat.
+
+    Args:
+        model: as for `float_tflite`.
+        representative: batches `(N, ...)` of inputs, from which the ranges of activations are taken.
+
+    Raises:
+        ValueError: the model cannot be converted, or `representative` is empty.
+    """
+    images = [image[np.newaxis] for batch in representative for image in batch]
+    if not images:
+        raise ValueError("post-training quantization needs representative images to take ranges from; got none")
+    converter = _int8(_converter(_on_tensorflow(model)))
+    converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]
+    converter.representative_dataset = lambda: ([image] for image in images)
+    return _convert(converter, model.name)
+
+
+def _on_tensorflow(model: keras.Model) -> Any:
+    return model if keras.backend.backend() == "tensorflow" else to_tf_keras(model)
+
+
+def _converter(model: Any) -> Any:
+    signature = [tf.TensorSpec((1, *x.shape[1:]), x.dtype, name=x.name.split(":")[0]) for x in model.inputs]
+    function = tf.function(lambda *inputs: model(inputs[0] if len(inputs) == 1 else list(inputs), training=False))
+    concrete = function.get_concrete_function(*signature)
+    # Given the function instead of the model, the converter freezes the graph itself instead of going through a
+    # SavedModel: ten times faster, and the variables of a Keras 3 model become constants.
+    return tf.lite.TFLiteConverter.from_concrete_functions([concrete], concrete)
+
+
+def _int8(converter: Any) -> Any:
+    converter.optimizations = [tf.lite.Optimize.DEFAULT]
+    converter.inference_input_type = tf.int8
+    converter.inference_output_type = tf.int8
+    return converter
+
+
+def _convert(converter: Any, name: str) -> bytes:
+    with warnings.catch_warnings():
+        # "Statistics for quantized inputs were expected": they are in the model, the converter does not look there.
+        warnings.filterwarnings("ignore", message="Statistics for quantized inputs")
+        try:
+            return bytes(converter.convert())
+        except Exception as error:  # the converter raises ConverterError, RuntimeError, ValueError and SystemError
+            reason = next(iter(str(error).splitlines()), type(error).__name__)
+            raise ValueError(f"model '{name}' cannot be converted to TensorFlow Lite: {reason}") from error
+
+
+def _require_int8(content: bytes, name: str) -> None:
+    tensors = Interpreter(model_content=content).get_tensor_details()
+    others = [tensor["name"] for tensor in tensors if tensor["dtype"] not in (np.int8, np.int32)]
+    if others:
+        raise ValueError(
+            f"model '{name}' is not int8 throughout: {len(others)} of {len(tensors)} tensors are float, the first is "
+            f"'{others[0]}'; calibrate the model, and use layers that fold into int8 operators (before "
+            f"BatchNormalization a Conv2D, not a Dense)"
+        )

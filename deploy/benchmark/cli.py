@@ -1,0 +1,67 @@
+"""`slimcam-benchmark model=a.tflite` or `model=[a.tflite,bundle/]`: latency of models, side by side."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from hydra.core.config_store import ConfigStore
+from omegaconf import MISSING, DictConfig, OmegaConf
+
+from deploy import console
+from deploy.benchmark.host import HostConfig, measure
+from deploy.benchmark.measure import summary, table, write_records
+
+
+@dataclass
+class BenchmarkConfig:
+    """The benchmark application.
+
+    Attributes:
+        model: a .tflite file or the folder of a bundle, or a list of them; the first is what others are compared with.
+        output: JSON file for the records; none is written where it is null.
+        target: where to measure, and for how long.
+    """
+
+    model: Any = MISSING
+    output: str | None = None
+    target: HostConfig = field(default_factory=HostConfig)
+
+
+ConfigStore.instance().store(group="schema", name="slimcam_benchmark", node=BenchmarkConfig)
+ConfigStore.instance().store(group="schema/target", name="host", node=HostConfig)
+
+
+def main() -> None:
+    """The console script."""
+    console.run(_benchmark, program="slimcam-benchmark", config_name="slimcam_benchmark")
+
+
+def _benchmark(composed: DictConfig) -> None:
+    if OmegaConf.is_missing(composed, "model"):
+        raise ValueError("which model? give model=FILE.tflite, model=BUNDLE_FOLDER or model=[A,B]")
+    config: Any = OmegaConf.to_object(composed)
+    paths = config.model if isinstance(config.model, list) else [config.model]
+    records = measure(name_models([Path(str(path)) for path in paths]), config.target)
+    print(summary(records[0]))
+    print(table(records))
+    if config.output:
+        write_records(records, Path(config.output))
+
+
+def name_models(paths: Sequence[Path]) -> dict[str, Path]:
+    """Names each model after its file or folder, or by its whole path where two would have one name.
+
+    Raises:
+        ValueError: a path is given twice.
+    """
+    if len(set(paths)) < len(paths):
+        raise ValueError("a model is named twice; name each once")
+    short = [path.resolve().name.removesuffix(".tflite") for path in paths]
+    return {name if short.count(name) == 1 else str(path): path for name, path in zip(short, paths, strict=True)}
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,83 @@
+"""Start-up time and memory of a model, measured in a process of its own.
+
+    python -m deploy.benchmark.start FILE THREADS
+
+Only a fresh process shows what a model costs: in a used one, libraries are warm and peak memory is another's.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+from dataclasses import asdict
+from pathlib import Path
+
+import deploy
+from deploy.benchmark.inputs import random_input
+from deploy.benchmark.measure import Start
+from deploy.runtime import Interpreter, import_runtime
+
+
+def measure_start(model: Path, threads: int) -> Start:
+    """Opens the .tflite file and runs it once in a new process.
+
+    Raises:
+        RuntimeError: the model cannot be opened or run, or that process was killed, for example for want of memory.
+    """
+    # The child must find the package where this process found it, installed or not.
+    root = str(Path(deploy.__path__[0]).parent)
+    path = os.pathsep.join(filter(None, [root, os.environ.get("PYTHONPATH")]))
+    child = subprocess.run(
+        [sys.executable, "-m", "deploy.benchmark.start", str(model), str(threads)],
+        env={**os.environ, "PYTHONPATH": path},
+        capture_output=True,
+        text=True,
+    )
+    if child.returncode:
+        said = child.stderr.strip().splitlines() or [f"{model}: the process was ended by {child.returncode}"]
+        raise RuntimeError(said[-1])
+    return Start(**json.loads(child.stdout))
+
+
+def peak_rss_bytes() -> int | None:
+    """Peak resident memory of this process; None where the system does not tell.
+
+    `getrusage` is not used: on Linux a child inherits its parent's peak there.
+    """
+    try:
+        status = Path("/proc/self/status").read_text()
+    except OSError:
+        return None
+    for line in status.splitlines():
+        if line.startswith("VmHWM:"):
+            return int(line.split()[1]) * 1024
+    return None
+
+
+def _measure(model: Path, threads: int) -> Start:
+    # Importing the library is not the model's cost.
+    import_runtime()
+    baseline = peak_rss_bytes()
+    begin = time.perf_counter()
+    interpreter = Interpreter(model, threads)
+    ready = time.perf_counter()
+    interpreter.feed(random_input(interpreter.input))
+    fed = time.perf_counter()
+    interpreter.invoke()
+    done = time.perf_counter()
+    return Start(
+        init_ms=round((ready - begin) * 1e3, 4),
+        first_ms=round((done - fed) * 1e3, 4),
+        baseline_rss_bytes=baseline,
+        peak_rss_bytes=peak_rss_bytes(),
+    )
+
+
+if __name__ == "__main__":
+    try:
+        print(json.dumps(asdict(_measure(Path(sys.argv[1]), int(sys.argv[2])))))
+    except (ValueError, OSError, ImportError, RuntimeError) as error:
+        sys.exit(str(error))

@@ -1,0 +1,258 @@
+"""The model bundle: a folder with all that a device needs to run a model as it was tested.
+
+model.tflite    batch 1
+golden.npz      images and the embeddings that the model gave for them when the bundle was made
+MODEL_CARD.md   for people
+bundle.json     everything else, with the SHA-256 of the three files and of itself
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+SCHEMA_VERSION = 1
+
+MODEL = "model.tflite"
+GOLDEN = "golden.npz"
+CARD = "MODEL_CARD.md"
+MANIFEST = "bundle.json"
+
+
+@dataclass(frozen=True)
+class InputSpec:
+    """The image that the model takes: RGB, uint8 pixels normalised as `(pixel - mean) / scale`."""
+
+    height: int = 112
+    width: int = 112
+    mean: float = 128.0
+    scale: float = 128.0
+
+    def __post_init__(self) -> None:
+        if self.height < 1 or self.width < 1 or self.scale <= 0:
+            raise ValueError(f"an input needs a size of 1 or more and a scale above 0; got {self}")
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """A bundle whose files are present and unaltered.
+
+    Attributes:
+        path: the folder.
+        name: of the model.
+        input: size and preprocessing of its input.
+        embedding_size: length of its output.
+        thresholds: false accept rate as text, for example `"0.001"`, to the cosine at or above which two faces match.
+        gates: what the model had to pass, each with figure and bound.
+        figures: what was measured of it, for example accuracies.
+        golden_input: `(K, height, width, 3)` uint8.
+        golden_output: `(K, embedding_size)` float32, the model's embeddings of them.
+        provenance: what made the model (configuration, data, versions).
+        license: licence of the model and the data behind it.
+        sha256: of the model file.
+    """
+
+    path: Path
+    name: str
+    input: InputSpec
+    embedding_size: int
+    thresholds: dict[str, float]
+    gates: list[dict[str, Any]]
+    figures: dict[str, Any]
+    golden_input: NDArray[np.uint8]
+    golden_output: NDArray[np.float32]
+    provenance: dict[str, Any]
+    license: str
+    sha256: str
+
+    @property
+    def model(self) -> Path:
+        return self.path / MODEL
+
+    @property
+    def card(self) -> Path:
+        return self.path / CARD
+
+
+def load_bundle(folder: Path | str) -> Bundle:
+    """Reads a bundle and checks every file of it.
+
+    Raises:
+        FileNotFoundError: the folder or a file of it is missing.
+        ValueError: a file is truncated or altered, or the bundle is of another version.
+    """
+    folder = Path(folder)
+    manifest = _read_manifest(folder)
+    for name, expected in manifest["files"].items():
+        path = folder / name
+        if not path.is_file():
+            raise FileNotFoundError(f"bundle {folder}: {name} is missing; copy the bundle again")
+        found = file_sha256(path)
+        if found != expected:
+            raise ValueError(
+                f"bundle {folder}: {name} is altered: sha256 is {found[:12]}..., "
+                f"{MANIFEST} says {expected[:12]}...; copy the bundle again"
+            )
+    with np.load(folder / GOLDEN, allow_pickle=False) as golden:
+        golden_input, golden_output = golden["input"], golden["output"]
+    return Bundle(
+        path=folder,
+        name=manifest["name"],
+        input=InputSpec(**manifest["input"]),
+        embedding_size=manifest["embedding_size"],
+        thresholds=manifest["thresholds"],
+        gates=manifest["gates"],
+        figures=manifest["figures"],
+        golden_input=golden_input,
+        golden_output=golden_output,
+        provenance=manifest["provenance"],
+        license=manifest["license"],
+        sha256=manifest["files"][MODEL],
+    )
+
+
+def write_bundle(
+    folder: Path | str,
+    *,
+    name: str,
+    model: bytes,
+    input: InputSpec,
+    embedding_size: int,
+    golden_input: NDArray[np.uint8],
+    golden_output: NDArray[np.float32],
+    provenance: Mapping[str, Any],
+    license: str,
+    card: str,
+    thresholds: Mapping[str, float] | None = None,
+    gates: Sequence[Mapping[str, Any]] = (),
+    figures: Mapping[str, Any] | None = None,
+) -> Bundle:
+    """Writes a bundle, whole or not at all; a bundle that is there already is replaced.
+
+    Args: see `Bundle`. `card` is the text of the model card.
+
+    Raises:
+        ValueError: the model is not a TFLite file, or the golden arrays do not fit the input and embedding size.
+        FileExistsError: the folder holds something else than a bundle.
+    """
+    folder = Path(folder)
+    if model[4:8] != b"TFL3":
+        raise ValueError(f"bundle {folder}: the model is not a TFLite file (no TFL3 mark in its first 8 bytes)")
+    count = len(golden_input)
+    shapes = ((count, input.height, input.width, 3), (count, embedding_size))
+    if golden_input.dtype != np.uint8 or count == 0 or (golden_input.shape, golden_output.shape) != shapes:
+        raise ValueError(
+            f"bundle {folder}: golden images must be one or more uint8 images and their embeddings, {shapes[0]} and "
+            f"{shapes[1]}; got {golden_input.dtype} {golden_input.shape} and {golden_output.shape}"
+        )
+    golden = io.BytesIO()
+    np.savez_compressed(golden, input=golden_input, output=golden_output.astype(np.float32))
+    files = {MODEL: model, GOLDEN: golden.getvalue(), CARD: card.encode()}
+    manifest = {
+        "schema_version": SCHEMA_VERSION,
+        "name": name,
+        "input": asdict(input),
+        "embedding_size": embedding_size,
+        "thresholds": dict(thresholds or {}),
+        "gates": [dict(gate) for gate in gates],
+        "figures": dict(figures or {}),
+        "provenance": dict(provenance),
+        "license": license,
+        "files": {file: hashlib.sha256(content).hexdigest() for file, content in files.items()},
+    }
+    # Written and read once, so that what is hashed is what a reader will see (tuples become lists).
+    manifest = json.loads(json.dumps(manifest, allow_nan=False))
+    text = json.dumps({**manifest, "sha256": _digest(manifest)}, indent=2, ensure_ascii=False) + "\n"
+    _replace_folder(folder, {**files, MANIFEST: text.encode()})
+    return load_bundle(folder)
+
+
+def seal(
+    bundle_folder: Path | str,
+    out: Path | str,
+    *,
+    thresholds: Mapping[str, float],
+    gates: Sequence[Mapping[str, Any]],
+    card: str,
+    figures: Mapping[str, Any],
+) -> Bundle:
+    """Copies a bundle to `out`, with what was measured of its model added and the card replaced."""
+    bundle = load_bundle(bundle_folder)
+    return write_bundle(
+        out,
+        name=bundle.name,
+        model=bundle.model.read_bytes(),
+        input=bundle.input,
+        embedding_size=bundle.embedding_size,
+        golden_input=bundle.golden_input,
+        golden_output=bundle.golden_output,
+        provenance=bundle.provenance,
+        license=bundle.license,
+        card=card,
+        thresholds=thresholds,
+        gates=gates,
+        figures=figures,
+    )
+
+
+def is_bundle(folder: Path) -> bool:
+    return (folder / MANIFEST).is_file()
+
+
+def file_sha256(path: Path) -> str:
+    """The SHA-256 of a file, in hexadecimal."""
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def _read_manifest(folder: Path) -> dict[str, Any]:
+    if not is_bundle(folder):
+        raise FileNotFoundError(f"bundle {folder}: there is no {MANIFEST} in it; give the folder of a bundle")
+    try:
+        manifest = json.loads((folder / MANIFEST).read_bytes())
+        version, digest = manifest["schema_version"], manifest.pop("sha256")
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise ValueError(
+            f"bundle {folder}: {MANIFEST} is truncated or not a bundle's; copy the bundle again"
+        ) from error
+    if version != SCHEMA_VERSION:
+        raise ValueError(
+            f"bundle {folder}: {MANIFEST} has schema version {version}, this slimcam reads {SCHEMA_VERSION}; "
+            "update slimcam or make the bundle again"
+        )
+    if digest != _digest(manifest):
+        raise ValueError(f"bundle {folder}: {MANIFEST} is altered (its sha256 does not fit); copy the bundle again")
+    return dict(manifest)
+
+
+def _digest(manifest: Mapping[str, Any]) -> str:
+    canonical = json.dumps(manifest, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(canonical.encode()).hexdigest()
+
+
+def _replace_folder(folder: Path, files: Mapping[str, bytes]) -> None:
+    """Puts the files in place as one folder; at no moment is there a folder with some of them."""
+    if folder.exists() and not is_bundle(folder) and (not folder.is_dir() or any(folder.iterdir())):
+        raise FileExistsError(f"{folder} exists and is not a bundle; choose another folder or remove it")
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}.") as scratch:
+        new, old = Path(scratch) / "new", Path(scratch) / "old"
+        new.mkdir()
+        for name, content in files.items():
+            (new / name).write_bytes(content)
+        # A folder cannot be renamed onto a full one.
+        if folder.exists():
+            folder.replace(old)
+        new.replace(folder)

@@ -1,0 +1,85 @@
+"""`slimcam`: the console script of the pipeline."""
+
+from __future__ import annotations
+
+import os
+import re
+import sys
+
+import hydra
+from hydra.core.hydra_config import HydraConfig
+from hydra.types import RunMode
+from omegaconf import DictConfig
+
+from pipeline.config import Config, register, validate
+from pipeline.messages import explain
+from pipeline.publish import failed_gates, publish
+from pipeline.run import run
+
+ERROR = 1
+GATES_FAILED = 3
+INTERRUPTED = 130
+
+
+def main() -> None:
+    """Runs what the command line asks for and exits.
+
+    The exit code is 0, 1 for an error, 3 when the model failed a gate, 130 after Ctrl-C; for a sweep it is the largest
+    of its jobs. `HYDRA_FULL_ERROR=1` asks for tracebacks.
+    """
+    traceback = os.environ.get("HYDRA_FULL_ERROR") == "1"
+    # With it Hydra raises what is wrong with a configuration, and leaves it to us to say so in one line.
+    os.environ["HYDRA_FULL_ERROR"] = "1"
+    register()
+    codes: list[int] = []
+
+    def job(composed: DictConfig) -> None:
+        # Errors stop here: Hydra would print lines of its own, and a sweep goes on with its next job.
+        try:
+            codes.append(_job(composed))
+        except Exception as error:
+            if traceback:
+                raise
+            codes.append(_fail(error))
+
+    try:
+        hydra.main(version_base=None, config_path="pkg://conf", config_name="slimcam")(job)()
+    except KeyboardInterrupt:
+        print("\nslimcam: stopped; the same command goes on from the last checkpoint", file=sys.stderr)
+        sys.exit(INTERRUPTED)
+    except Exception as error:
+        if traceback:
+            raise
+        codes.append(_fail(error))
+    sys.exit(max(codes, default=0))
+
+
+def _job(composed: DictConfig) -> int:
+    config = validate(composed)
+    name = _run_name(config)
+    if name != config.name:
+        print(f"\n{name}", flush=True)
+    results = run(config)
+    folder = publish(config, name, results)
+    print(f"results are in {folder}", flush=True)
+    failures = failed_gates(results) if "evaluate" in config.stages else []
+    for line in failures:
+        print(f"slimcam: {line}", file=sys.stderr)
+    return GATES_FAILED if failures else 0
+
+
+def _run_name(config: Config) -> str:
+    """The run's name; a job of a sweep gets a folder below it, named after what sets it apart."""
+    hydra_config = HydraConfig.get()
+    if hydra_config.mode != RunMode.MULTIRUN:
+        return config.name
+    return f"{config.name}/{re.sub(r'[^A-Za-z0-9_.,=+-]+', '_', hydra_config.job.override_dirname)}"
+
+
+def _fail(error: Exception) -> int:
+    print(f"slimcam: {explain(error)}", file=sys.stderr)
+    return ERROR
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,128 @@
+"""The configuration of a run: what `conf/` and the command line give, checked against dataclasses.
+
+Each group's dataclass lives beside the code that it configures. `register` makes them known to Hydra under `/schema`,
+where the files of `conf/` name them first in their defaults: a misspelt key or a wrong type is found when that very
+file is merged.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field, fields, is_dataclass
+from typing import Any
+
+from hydra.core.config_store import ConfigStore
+from omegaconf import MISSING, DictConfig, OmegaConf
+
+from compression.recipe import ConvertConfig, EvaluateConfig, PruneConfig, QuantizeConfig
+from deploy.benchmark.host import HostConfig
+from pipeline.messages import nearest
+from pipeline.stages import STAGES
+from training.data.folders import FoldersConfig
+from training.data.lfw import LfwConfig
+from training.data.synthetic import SyntheticConfig
+from training.models import ModelConfig
+from training.recipe import TrainConfig
+
+BACKENDS = ("tensorflow", "jax", "torch")
+
+
+@dataclass
+class PathsConfig:
+    """Folders that a run writes to.
+
+    Attributes:
+        runs: `<runs>/<name>/` gets the latest report and bundle of each name.
+        store: results of stages, addressed by what made them; deleting one makes its stage run again.
+        cache: derived data that stages share; may be deleted at any time.
+    """
+
+    runs: str = "runs"
+    store: str = "runs/store"
+    cache: str = "runs/cache"
+
+
+@dataclass
+class Config:
+    """Everything that a run depends on.
+
+    Attributes:
+        name: of the run, for the folder and the title of its report.
+        stages: which stages to bring up to date.
+        backend: of Keras, for training and pruning; quantisation needs TensorFlow and brings it along.
+    """
+
+    name: str = MISSING
+    stages: list[str] = field(default_factory=lambda: [stage.name for stage in STAGES])
+    backend: str = "tensorflow"
+    data: Any = MISSING
+    model: ModelConfig = field(default_factory=ModelConfig)
+    train: TrainConfig = field(default_factory=TrainConfig)
+    prune: PruneConfig = field(default_factory=PruneConfig)
+    quantize: QuantizeConfig = field(default_factory=QuantizeConfig)
+    convert: ConvertConfig = field(default_factory=ConvertConfig)
+    evaluate: EvaluateConfig = field(default_factory=EvaluateConfig)
+    benchmark: HostConfig = field(default_factory=HostConfig)
+    paths: PathsConfig = field(default_factory=PathsConfig)
+
+    def __post_init__(self) -> None:
+        if self.backend not in BACKENDS:
+            raise ValueError(f"backend is one of {', '.join(BACKENDS)}; got {self.backend!r}")
+        if not self.name or self.name.startswith(".") or "/" in self.name:
+            raise ValueError(f"name becomes a folder, so it has no slash and no leading dot; got {self.name!r}")
+
+
+SCHEMAS: dict[str, type] = {
+    "slimcam": Config,
+    "data/synthetic": SyntheticConfig,
+    "data/folders": FoldersConfig,
+    "data/lfw": LfwConfig,
+    "model": ModelConfig,
+    "train": TrainConfig,
+    "prune": PruneConfig,
+    "quantize": QuantizeConfig,
+    "convert": ConvertConfig,
+    "evaluate": EvaluateConfig,
+    "benchmark": HostConfig,
+    "paths": PathsConfig,
+}
+
+
+def register() -> None:
+    """Makes the schemas known to Hydra as `/schema/<name>`."""
+    store = ConfigStore.instance()
+    for path, schema in SCHEMAS.items():
+        group, _, name = f"schema/{path}".rpartition("/")
+        store.store(group=group, name=name, node=schema)
+
+
+def validate(composed: DictConfig) -> Config:
+    """Turns a composed configuration into dataclasses.
+
+    Raises:
+        ValueError: a key that no schema has, a required value that is missing, or a value that a schema refuses.
+    """
+    for path, key, schema in _unknown_keys(composed, ""):
+        names = [known.name for known in fields(schema)]
+        raise ValueError(f"{path or 'the configuration'} has no key {key!r}{nearest(key, names)}")
+    for path in sorted(OmegaConf.missing_keys(composed)):
+        raise ValueError(f"{path} is required; give it on the command line as {path}=...")
+    sections: dict[str, Any] = {}
+    for section in composed:
+        name, value = str(section), composed[section]
+        try:
+            sections[name] = OmegaConf.to_object(value) if OmegaConf.is_config(value) else value
+        except ValueError as error:
+            raise ValueError(f"{name}: {' '.join(str(error).split())}") from error
+    return Config(**sections)
+
+
+def _unknown_keys(node: DictConfig, path: str) -> Iterator[tuple[str, str, type]]:
+    """Keys that `+key=value` put into a dataclass's place, as (path, key, dataclass)."""
+    schema = OmegaConf.get_type(node)
+    for key in node:
+        name = str(key)
+        if is_dataclass(schema) and name not in {known.name for known in fields(schema)}:
+            yield path, name, schema
+        elif not OmegaConf.is_missing(node, key) and isinstance(node[key], DictConfig):
+            yield from _unknown_keys(node[key], f"{path}.{name}" if path else name)

@@ -1,0 +1,61 @@
+"""The latest results of a run under plain names, and the verdict of its gates."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+
+from omegaconf import OmegaConf
+
+from pipeline.config import Config
+from pipeline.store import RECEIPT
+from training.files import write_text
+
+EVALUATION = "evaluation.json"
+BUNDLE = "bundle"
+
+
+def publish(config: Config, name: str, results: Mapping[str, Path]) -> Path:
+    """Copies the report and the bundle to `<runs>/<name>/`, with the configuration and where all results are.
+
+    Args:
+        name: of the folder below `config.paths.runs`.
+        results: the result folder of each stage that is done.
+
+    Returns:
+        The folder.
+    """
+    folder = Path(config.paths.runs) / name
+    folder.mkdir(parents=True, exist_ok=True)
+    if report := results.get("report"):
+        for source in sorted(report.iterdir()):
+            if source.name != RECEIPT:
+                _replace(source, folder / source.name)
+    if (evaluate := results.get("evaluate")) and (evaluate / BUNDLE).is_dir():
+        _replace(evaluate / BUNDLE, folder / BUNDLE)
+    write_text(folder / "config.yaml", OmegaConf.to_yaml(OmegaConf.structured(config)))
+    write_text(folder / "results.json", json.dumps({stage: str(path) for stage, path in results.items()}, indent=2))
+    return folder
+
+
+def failed_gates(results: Mapping[str, Path]) -> list[str]:
+    """One line for each gate that the model did not pass, with the figure and its bound."""
+    if "evaluate" not in results:
+        return []
+    gates = json.loads((results["evaluate"] / EVALUATION).read_text())["gates"]
+    return [f"gate {gate['text']}" for gate in gates if not gate["passed"]]
+
+
+def _replace(source: Path, target: Path) -> None:
+    """Copies a file or folder over an old one; readers of a file never see half of it."""
+    temporary = target.with_name(f".{target.name}.{os.getpid()}")
+    if source.is_dir():
+        shutil.rmtree(temporary, ignore_errors=True)
+        shutil.copytree(source, temporary)
+        shutil.rmtree(target, ignore_errors=True)
+    else:
+        shutil.copyfile(source, temporary)
+    temporary.replace(target)

@@ -1,0 +1,139 @@
+"""Runs the stages that are not done yet."""
+
+from __future__ import annotations
+
+import signal
+import sys
+import time
+from collections.abc import Sequence
+from datetime import datetime, timezone
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+from pipeline import store, worker
+from pipeline.provenance import provenance
+from pipeline.stages import STAGES, Stage, Step, select, steps
+from training.job import Job
+
+
+class StageError(Exception):
+    """A stage failed; the message is one line that says why and where the details are."""
+
+
+def run(config: Any, stages: Sequence[Stage] = STAGES) -> dict[str, Path]:
+    """Brings the results of `config.stages` up to date, and says on stdout what was done.
+
+    Args:
+        config: the configuration; `config.paths` says where results (`store`) and derived data (`cache`) are kept.
+        stages: the pipeline's stages in order.
+
+    Returns:
+        The result folder of every stage that is done, by name.
+
+    Raises:
+        ValueError: no such stage, or one builds on a result that is not there.
+        BlockingIOError: another run is at work on one of the stages.
+        StageError: a stage failed.
+    """
+    selected = select(config.stages, stages)
+    plan = steps(config, stages)
+    root = Path(config.paths.store).absolute()
+    slots = {name: store.slot(root, name, step.key) for name, step in plan.items()}
+    done = {name for name, place in slots.items() if store.read_receipt(place) is not None}
+    _require_inputs(selected, done, stages)
+    width = max(len(stage.name) for stage in selected)
+    ran = False
+    for stage in selected:
+        if stage.name in done:
+            _say(f"{stage.name:{width}}  up to date")
+            continue
+        _run_stage(plan[stage.name], slots, config, f"{stage.name:{width}}")
+        done.add(stage.name)
+        ran = True
+    if not ran:
+        _say("nothing to do: every result is there, made with this configuration")
+    return {name: slots[name].final for name in plan if name in done}
+
+
+def _require_inputs(selected: Sequence[Stage], done: set[str], stages: Sequence[Stage]) -> None:
+    names = {stage.name for stage in selected}
+    by_name = {stage.name: stage for stage in stages}
+    missing: set[str] = set()
+
+    def visit(stage: Stage) -> None:
+        for name in stage.inputs:
+            if name not in names and name not in done and name not in missing:
+                missing.add(name)
+                visit(by_name[name])
+
+    for stage in selected:
+        if stage.name not in done:
+            visit(stage)
+    if missing:
+        lacking = ", ".join(stage.name for stage in stages if stage.name in missing)
+        complete = ",".join(stage.name for stage in stages if stage.name in names | missing)
+        raise ValueError(f"no result of {lacking} with this configuration yet; run it as well: stages=[{complete}]")
+
+
+def _run_stage(step: Step, slots: dict[str, store.Slot], config: Any, label: str) -> None:
+    stage, place = step.stage, slots[step.stage.name]
+    with store.claim(place) as lock:
+        if store.read_receipt(place) is not None:  # another run made it while this one was busy
+            _say(f"{label}  up to date")
+            return
+        resumed = store.prepare(place)
+        _say(f"{label}  {'goes on from where it was stopped' if resumed else 'running'}")
+        inputs = {name: slots[name].final for name in stage.inputs}
+        # Only the declared sections: what a stage cannot see, its result cannot depend on.
+        visible = SimpleNamespace(**{section: getattr(config, section) for section in stage.sections})
+        job = Job(visible, inputs, place.out, place.work, Path(config.paths.cache).absolute())
+        backend = config.backend if stage.backend == "keras" else stage.backend
+        started, clock = datetime.now(timezone.utc), time.monotonic()
+        child = worker.start(worker.Request(stage.function, job, place.error_log), backend=backend, lock=lock)
+        try:
+            code = child.wait()
+        finally:
+            worker.stop(child)
+        if code != 0:
+            raise StageError(_failure(stage, place, code))
+        seconds = time.monotonic() - clock
+        receipt = {
+            **step.facts,
+            "key": step.key,
+            "started": started.isoformat(timespec="seconds"),
+            "seconds": round(seconds, 1),
+            "resumed": resumed,
+            **provenance(),
+        }
+        store.publish(place, receipt)
+        _say(f"{label}  done in {duration(seconds)}")
+
+
+def _failure(stage: Stage, place: store.Slot, code: int) -> str:
+    try:
+        line = place.error_log.read_text().splitlines()[0]
+    except (OSError, IndexError):
+        cause = f"was killed by {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
+        hint = " (out of memory?)" if code == -signal.SIGKILL else ""
+        return f"{stage.name}: its process {cause}{hint}; the same command goes on from its last checkpoint"
+    return f"{stage.name}: {line} (details: {_short(place.error_log)})"
+
+
+def _short(path: Path) -> Path:
+    return path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
+
+
+def duration(seconds: float) -> str:
+    """Seconds as people say them: `3.2 s`, `4 min 5 s`, `2 h 3 min`."""
+    if seconds < 60:
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    if minutes < 60:
+        return f"{minutes} min {rest} s"
+    return f"{minutes // 60} h {minutes % 60} min"
+
+
+def _say(line: str) -> None:
+    sys.stdout.write(line + "\n")
+    sys.stdout.flush()

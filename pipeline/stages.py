@@ -1,0 +1,131 @@
+"""The stages of the pipeline: the ordered list, and which result each of them has under a configuration."""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from pipeline.store import key_of
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One step from results to results.
+
+    Attributes:
+        name: of the stage and of its folder in the store.
+        function: `module:function`, called with a `training.job.Job` in a process of its own.
+        sections: the attributes of the configuration that it depends on; it sees no change of others.
+        inputs: the stages whose results it reads.
+        backend: `keras` runs on the configured Keras backend, `tensorflow` needs that one; none needs no Keras.
+        version: raised when the code changes so that results of the same configuration differ.
+    """
+
+    name: str
+    function: str
+    sections: tuple[str, ...]
+    inputs: tuple[str, ...] = ()
+    backend: str | None = None
+    version: int = 1
+
+
+STAGES = (
+    Stage("train", "training.train:run", ("data", "model", "train"), (), "keras"),
+    Stage("prune", "compression.prune:run", ("data", "model", "train", "prune"), ("train",), "keras"),
+    Stage(
+        "quantize",
+        "compression.quantize:run",
+        ("data", "model", "train", "quantize"),
+        ("train", "prune"),
+        "tensorflow",
+    ),
+    Stage(
+        "convert",
+        "compression.convert:run",
+        ("data", "model", "train", "prune", "quantize", "convert"),
+        ("train", "prune", "quantize"),
+        "tensorflow",
+    ),
+    Stage("benchmark", "pipeline.benchmark_stage:run", ("benchmark",), ("convert",)),
+    Stage("evaluate", "compression.evaluate:run", ("data", "evaluate"), ("convert", "benchmark"), "tensorflow"),
+    Stage(
+        "report",
+        "pipeline.report:run",
+        ("name", "data", "model", "train", "prune", "quantize", "convert", "benchmark", "evaluate"),
+        ("train", "prune", "quantize", "convert", "benchmark", "evaluate"),
+    ),
+)
+
+# Options, of whatever section, that change how long a stage takes or what it says, and never its result.
+IMMATERIAL = frozenset({"root", "workers", "log_seconds", "checkpoint_seconds"})
+
+
+@dataclass(frozen=True)
+class Step:
+    """A stage under one configuration.
+
+    Attributes:
+        key: of its result in the store.
+        facts: what makes the result: version, configuration, inputs' keys, the data's fingerprint. The key is made of
+            them, less the options that leave results as they are.
+    """
+
+    stage: Stage
+    key: str
+    facts: dict[str, Any]
+
+
+def steps(config: Any, stages: Sequence[Stage] = STAGES) -> dict[str, Step]:
+    """The step of every stage, in order, by name; each key covers the keys of the stage's inputs."""
+    known: dict[str, Step] = {}
+    fingerprint = _data_fingerprint(config) if any("data" in stage.sections for stage in stages) else None
+    for stage in stages:
+        facts: dict[str, Any] = {
+            "stage": stage.name,
+            "version": stage.version,
+            "config": {section: _values(getattr(config, section)) for section in stage.sections},
+            "inputs": {name: known[name].key for name in stage.inputs},
+        }
+        if "data" in stage.sections:
+            facts["data"] = fingerprint
+        if stage.backend == "keras":
+            facts["backend"] = config.backend
+        known[stage.name] = Step(stage, key_of({**facts, "config": _material(facts["config"])}), facts)
+    return known
+
+
+def select(names: Iterable[str], stages: Sequence[Stage] = STAGES) -> tuple[Stage, ...]:
+    """The named stages in the pipeline's order.
+
+    Raises:
+        ValueError: no name, or one that is not a stage's.
+    """
+    wanted = list(names)
+    known = [stage.name for stage in stages]
+    for name in wanted:
+        if name not in known:
+            nearest = difflib.get_close_matches(name, known, 1)
+            hint = f"; did you mean {nearest[0]!r}?" if nearest else ""
+            raise ValueError(f"stages: no stage {name!r}{hint} (stages are {', '.join(known)})")
+    if not wanted:
+        raise ValueError(f"stages: none given; name one or more of {', '.join(known)}")
+    return tuple(stage for stage in stages if stage.name in wanted)
+
+
+def _values(section: Any) -> Any:
+    return dataclasses.asdict(section) if dataclasses.is_dataclass(section) else section  # type: ignore[arg-type]
+
+
+def _material(config: dict[str, Any]) -> dict[str, Any]:
+    """The options that results depend on: where the faces lie is not one of them (which faces they are is)."""
+    kept = {name: _material(value) if isinstance(value, dict) else value for name, value in config.items()}
+    return {name: value for name, value in kept.items() if name not in IMMATERIAL}
+
+
+def _data_fingerprint(config: Any) -> str:
+    from training.data.load import fingerprint
+
+    return fingerprint(config.data)

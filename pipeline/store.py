@@ -1,0 +1,133 @@
+"""Results of stages on disk, addressed by what made them.
+
+`ROOT/<stage>/<key>/` holds the result files of one stage and `stage.json`, the receipt, which is written last. While a
+stage is at work its files live in `ROOT/<stage>/<key>.partial/`: `out/` becomes the result, `work/` survives a kill.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import json
+import os
+import shutil
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from training.files import write_text
+
+RECEIPT = "stage.json"
+
+# The worker of a killed run notices at once that it is alone, but needs a moment to let go of the lock.
+LOCK_PATIENCE_SECONDS = 3.0
+
+
+@dataclass(frozen=True)
+class Slot:
+    """The place of one stage's result in the store, there or not."""
+
+    final: Path
+
+    @property
+    def partial(self) -> Path:
+        return self.final.with_name(self.final.name + ".partial")
+
+    @property
+    def out(self) -> Path:
+        return self.partial / "out"
+
+    @property
+    def work(self) -> Path:
+        return self.partial / "work"
+
+    @property
+    def error_log(self) -> Path:
+        return self.partial / "error.log"
+
+    @property
+    def lock(self) -> Path:
+        return self.final.with_name(f".{self.final.name}.lock")
+
+
+def key_of(facts: Mapping[str, Any]) -> str:
+    """The address of a result: 16 hexadecimal digits of the SHA-256 of everything that it depends on."""
+    canonical = json.dumps(facts, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
+    return hashlib.sha256(canonical.encode()).hexdigest()[:16]
+
+
+def slot(root: Path, stage: str, key: str) -> Slot:
+    return Slot(root / stage / key)
+
+
+def read_receipt(place: Slot) -> dict[str, Any] | None:
+    """The receipt of a finished result, or `None` where there is none or one of its files is gone or cut short."""
+    try:
+        receipt: dict[str, Any] = json.loads((place.final / RECEIPT).read_text())
+        complete = all((place.final / name).stat().st_size == file["bytes"] for name, file in receipt["files"].items())
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    return receipt if complete else None
+
+
+@contextmanager
+def claim(place: Slot) -> Iterator[int]:
+    """Holds the only right to write to a slot; gives the lock's file descriptor, which keeps it while it is open.
+
+    Raises:
+        BlockingIOError: another process has it.
+    """
+    place.lock.parent.mkdir(parents=True, exist_ok=True)
+    with place.lock.open("a+") as file:
+        patience = time.monotonic() + LOCK_PATIENCE_SECONDS
+        while True:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                if time.monotonic() > patience:
+                    file.seek(0)
+                    raise BlockingIOError(
+                        f"another slimcam (process {file.read().strip() or 'unknown'}) is at work on "
+                        f"{place.final.parent.name}; wait until it has finished, or stop it"
+                    ) from None
+                time.sleep(0.1)
+        file.truncate(0)
+        file.write(str(os.getpid()))
+        file.flush()
+        yield file.fileno()
+
+
+def prepare(place: Slot) -> bool:
+    """Makes an empty `out/` and a `work/`; tells whether an earlier, unfinished run left work to go on from."""
+    shutil.rmtree(place.out, ignore_errors=True)
+    place.out.mkdir(parents=True)
+    place.work.mkdir(exist_ok=True)
+    place.error_log.unlink(missing_ok=True)
+    return any(place.work.iterdir())
+
+
+def publish(place: Slot, receipt: Mapping[str, Any]) -> None:
+    """Turns `out/` into the result: adds the receipt, moves the folder into place in one step, drops the scratch."""
+    files = {
+        path.relative_to(place.out).as_posix(): {"bytes": path.stat().st_size, "sha256": file_digest(path)}
+        for path in sorted(place.out.rglob("*"))
+        if path.is_file()
+    }
+    write_text(place.out / RECEIPT, json.dumps({**receipt, "files": files}, indent=2) + "\n")
+    if place.final.exists():  # without a valid receipt, or this stage would not have run
+        shutil.rmtree(place.final)
+    place.out.replace(place.final)
+    shutil.rmtree(place.partial, ignore_errors=True)
+
+
+def file_digest(path: Path) -> str:
+    """SHA-256 of a file's content."""
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()

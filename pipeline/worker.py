@@ -1,0 +1,94 @@
+"""A stage in a process of its own: the parent's side (`start`, `stop`) and the child's (`main`).
+
+The child lives in its own session, so that Ctrl-C reaches the parent alone, which then ends the child and all that it
+started. The request travels through a pipe that the parent keeps open: when the parent dies, however it dies, the
+child reads the end of that pipe and ends as well.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import os
+import pickle
+import signal
+import subprocess
+import sys
+import threading
+import traceback
+from dataclasses import dataclass
+from pathlib import Path
+
+from training.job import Job
+
+# The import path is handed over, and not the current folder: a user's folder may hold a `training` of its own.
+_BOOT = "import sys; sys.path[:] = sys.argv[1:]; from pipeline.worker import main; main()"
+
+_QUIET = {"TF_CPP_MIN_LOG_LEVEL": "3", "MPLBACKEND": "Agg"}
+
+
+@dataclass(frozen=True)
+class Request:
+    """What the child is to do: call `module:function` with the job; tell what went wrong in `error_log`."""
+
+    function: str
+    job: Job
+    error_log: Path
+
+
+def start(request: Request, *, backend: str | None, lock: int) -> subprocess.Popen[bytes]:
+    """Starts the child.
+
+    Args:
+        backend: Keras' backend, set before anything imports Keras; none leaves it alone.
+        lock: file descriptor that the child keeps open for as long as it lives.
+    """
+    environment = {**_QUIET, **os.environ}
+    if backend is not None:
+        environment["KERAS_BACKEND"] = backend
+    child = subprocess.Popen(
+        [sys.executable, "-c", _BOOT, *sys.path],
+        stdin=subprocess.PIPE,
+        env=environment,
+        pass_fds=(lock,),
+        start_new_session=True,
+    )
+    assert child.stdin is not None
+    # A child that died at once says so with its exit code.
+    with contextlib.suppress(BrokenPipeError):
+        pickle.dump(request, child.stdin)
+        child.stdin.flush()
+    return child
+
+
+def stop(child: subprocess.Popen[bytes]) -> None:
+    """Ends the child and everything that it started. Stages are made to be killed: they go on from a checkpoint."""
+    if child.poll() is None:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(child.pid, signal.SIGKILL)
+        child.wait()
+
+
+def main() -> None:
+    """The child: runs one request, and exits with 1 and a filled `error_log` when it fails."""
+    request: Request = pickle.load(sys.stdin.buffer)
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+    try:
+        module, name = request.function.split(":")
+        getattr(importlib.import_module(module), name)(request.job)
+    except Exception as error:
+        request.error_log.write_text(f"{_one_line(error)}\n\n{traceback.format_exc()}")
+        sys.exit(1)
+
+
+def _end_with_parent() -> None:
+    # os.read, not sys.stdin: a thread inside the latter's lock would break the interpreter's shutdown.
+    os.read(sys.stdin.fileno(), 1)
+    os.killpg(0, signal.SIGKILL)
+
+
+def _one_line(error: Exception) -> str:
+    text = " ".join(str(error).split())
+    if isinstance(error, (ValueError, OSError)) and text:
+        return text
+    return f"{type(error).__name__}: {text}" if text else type(error).__name__

@@ -1,0 +1,139 @@
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+import pytest
+
+from compression.budget import BudgetConfig, PruningPlan, plan
+from compression.graph import ChannelGraph, trace
+
+L = keras.layers
+
+
+def chain(*filters: int) -> Any:
+    inputs = x = keras.Input((4, 4, 3))
+    for index, count in enumerate(filters):
+        x = L.Conv2D(count, 1, name=f"conv{index}")(x)
+    return keras.Model(inputs, L.Conv2D(2, 1, name="out")(x))
+
+
+@pytest.fixture
+def graph() -> ChannelGraph:
+    return trace(chain(64, 20, 6))
+
+
+@pytest.fixture
+def scores() -> dict[str, Any]:
+    rng = np.random.default_rng(0)
+    return {"conv0": rng.uniform(0.5, 1.5, 64), "conv1": rng.uniform(0.5, 1.5, 20), "conv2": rng.uniform(0.5, 1.5, 6)}
+
+
+def counts(found: PruningPlan) -> list[int]:
+    return [len(channels) for channels in found.kept.values()]
+
+
+@pytest.mark.parametrize(
+    ("round_to", "minimum", "expected"),
+    [(1, 1, [19, 6, 2]), (8, 1, [16, 8, 6]), (16, 1, [16, 16, 6]), (1, 7, [19, 7, 6])],
+)
+def test_uniform_keeps_the_nearest_multiple_at_least_one_and_never_more_than_there_are(
+    graph: ChannelGraph, scores: dict[str, Any], round_to: int, minimum: int, expected: list[int]
+) -> None:
+    assert counts(plan(graph, scores, BudgetConfig(0.7, round_to=round_to, minimum=minimum))) == expected
+
+
+def test_the_channels_of_the_highest_scores_stay_in_order(graph: ChannelGraph, scores: dict[str, Any]) -> None:
+    scores["conv2"] = np.array([5, 1, 4, 2, 6, 3.0])
+
+    assert plan(graph, scores, BudgetConfig(0.5, round_to=1)).kept["conv2"] == (0, 2, 4)
+
+
+def test_equal_scores_keep_the_first_channels(graph: ChannelGraph, scores: dict[str, Any]) -> None:
+    scores["conv2"] = np.ones(6)
+
+    assert plan(graph, scores, BudgetConfig(0.5, round_to=1)).kept["conv2"] == (0, 1, 2)
+
+
+def test_global_takes_from_the_group_with_the_unimportant_channels(graph: ChannelGraph, scores: dict[str, Any]) -> None:
+    scores["conv0"][:60] = 0.01
+
+    found = plan(graph, scores, BudgetConfig(0.6, allocation="global", round_to=1))
+
+    assert len(found.kept["conv1"]) == 20
+    assert sum(counts(found)) == 36
+
+
+@pytest.mark.parametrize("ratio", [0.1, 0.3, 0.5, 0.7])
+def test_global_meets_the_ratio_to_within_one_rounding_step(
+    graph: ChannelGraph, scores: dict[str, Any], ratio: float
+) -> None:
+    found = plan(graph, scores, BudgetConfig(ratio, allocation="global", round_to=8))
+
+    assert abs(sum(counts(found)) - (1 - ratio) * 90) <= 8
+
+
+def test_scope_inner_on_a_network_without_shortcuts_says_so(graph: ChannelGraph, scores: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match="scope=inner: no block of the model has a shortcut"):
+        plan(graph, scores, BudgetConfig(scope="inner"))
+
+
+def test_missing_scores_are_named(graph: ChannelGraph, scores: dict[str, Any]) -> None:
+    del scores["conv1"]
+
+    with pytest.raises(ValueError, match="'conv1' needs 20 scores"):
+        plan(graph, scores, BudgetConfig())
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [{"ratio": 1.0}, {"ratio": -0.1}, {"scope": "outer"}, {"allocation": "fair"}, {"round_to": 0}, {"minimum": 0}],
+)
+def test_impossible_budgets_are_refused(wrong: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match=next(iter(wrong))):
+        BudgetConfig(**wrong)
+
+
+def test_a_plan_survives_the_disk(graph: ChannelGraph, scores: dict[str, Any], tmp_path: Path) -> None:
+    found = plan(graph, scores, BudgetConfig())
+    found.save(tmp_path / "plan.json")
+
+    assert PruningPlan.load(tmp_path / "plan.json") == found
+    assert [path.name for path in tmp_path.iterdir()] == ["plan.json"]
+
+
+@pytest.mark.parametrize("text", ["", "[]", '{"kept": {}}', '{"kept": {"a": 1}, "sizes": {}}'])
+def test_a_file_that_is_no_plan_is_refused_by_name(text: str, tmp_path: Path) -> None:
+    (tmp_path / "plan.json").write_text(text)
+
+    with pytest.raises(ValueError, match=r"plan\.json: not a pruning plan"):
+        PruningPlan.load(tmp_path / "plan.json")
+
+
+def test_a_plan_prints_as_a_table(graph: ChannelGraph, scores: dict[str, Any]) -> None:
+    lines = str(plan(graph, scores, BudgetConfig())).splitlines()
+
+    assert lines[1].split() == ["conv0", "64", "16", "75%"]
+    assert lines[-1].split() == ["total", "90", "30", "67%"]
+
+
+def test_a_plan_for_another_model_is_refused(graph: ChannelGraph, scores: dict[str, Any]) -> None:
+    found = plan(graph, scores, BudgetConfig())
+
+    with pytest.raises(ValueError, match="another model: its group 'conv0' has 64 channels, this model's has 32"):
+        found.validate(trace(chain(32, 20, 6)))
+    with pytest.raises(ValueError, match="another model: this one has no channel group 'conv2'"):
+        found.validate(trace(chain(64, 20)))
+
+
+@pytest.mark.parametrize("channels", [(), (1, 0), (0, 0), (-1, 2), (3, 6)])
+def test_impossible_channels_are_refused(graph: ChannelGraph, channels: tuple[int, ...]) -> None:
+    with pytest.raises(ValueError, match="channels 0 to 5"):
+        PruningPlan({"conv2": channels}, {"conv2": 6}).validate(graph)
+
+
+def test_channels_that_must_stay_are_refused(graph: ChannelGraph) -> None:
+    with pytest.raises(ValueError, match=r"'out' cannot be pruned \(model output\)"):
+        PruningPlan({"out": (0,)}, {"out": 2}).validate(graph)

@@ -1,0 +1,222 @@
+import cv2
+import keras
+import numpy as np
+import pytest
+import tf_keras
+from ai_edge_litert.interpreter import Interpreter
+
+from compression import ranges, schemes, tflite
+from compression.legacy import to_tf_keras
+
+SIZE = 32
+
+
+def smooth_images(count: int, seed: int = 0) -> np.ndarray:
+    """Low frequencies dominate, as in photographs: `(count, 32, 32, 3)`, pixels as the network takes them."""
+    rng = np.random.default_rng(seed)
+    images = [
+        sum(
+            cv2.resize(rng.normal(0, s, (k, k, 3)), (SIZE, SIZE), interpolation=cv2.INTER_CUBIC)
+            for k, s in ((3, 50), (8, 30))
+        )
+        for _ in range(count)
+    ]
+    return (np.clip(np.round(np.stack(images)), -128, 127) / 128).astype(np.float32)
+
+
+def network() -> keras.Model:
+    """The parts of ResNet, MobileNetV2 and VGG, and the embedding head."""
+    keras.utils.set_random_seed(0)
+    layers = keras.layers
+    inputs = keras.Input((SIZE, SIZE, 3))
+    x = layers.Conv2D(16, 3, strides=2, use_bias=False)(layers.ZeroPadding2D(1)(inputs))
+    x = layers.Activation("relu")(layers.BatchNormalization()(x))
+    x = shortcut = layers.MaxPooling2D(3, strides=2)(layers.ZeroPadding2D(1)(x))
+    x = layers.ReLU(6.0)(layers.BatchNormalization()(layers.DepthwiseConv2D(3, padding="same", use_bias=False)(x)))
+    x = layers.BatchNormalization()(layers.Conv2D(16, 1, use_bias=False)(x))
+    x = layers.Activation("relu")(layers.Add()([x, shortcut]))
+    x = layers.Conv2D(16, 3, activation="relu")(x)
+    x = layers.GlobalAveragePooling2D(keepdims=True)(x)
+    x = layers.BatchNormalization()(layers.Conv2D(8, 1, use_bias=False)(x))
+    model = keras.Model(inputs, layers.Reshape((8,), name="embedding")(x), name="tiny")
+    rng = np.random.default_rng(0)
+    for layer in model.layers:
+        if isinstance(layer, layers.BatchNormalization):
+            shape = layer.gamma.shape
+            layer.set_weights(
+                [rng.uniform(0.5, 1, shape), *rng.normal(0, 0.2, (2, *shape)), rng.uniform(0.2, 1, shape)]
+            )
+    return model
+
+
+def quantized(model: keras.Model) -> tf_keras.Model:
+    result = schemes.quantize_aware(to_tf_keras(model))
+    schemes.calibrate(result, [smooth_images(16)])
+    return result
+
+
+def embed(content: bytes, images: np.ndarray) -> np.ndarray:
+    interpreter = Interpreter(model_content=content, num_threads=1)
+    interpreter.allocate_tensors()
+    (source,), (target,) = interpreter.get_input_details(), interpreter.get_output_details()
+    results = []
+    for image in images:
+        scale, zero = source["quantization"]
+        value = np.round(image / scale + zero).astype(np.int8) if scale else image
+        interpreter.set_tensor(source["index"], value[None])
+        interpreter.invoke()
+        result = interpreter.get_tensor(target["index"])[0]
+        scale, zero = target["quantization"]
+        results.append((result.astype(np.float32) - zero) * scale if scale else result)
+    return np.stack(results)
+
+
+def cosine(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    return np.sum(a * b, axis=-1) / np.linalg.norm(a, axis=-1) / np.linalg.norm(b, axis=-1)
+
+
+def is_delegated_throughout(content: bytes) -> bool:
+    """Whether one XNNPACK node stands between the model's input and its output."""
+    interpreter = Interpreter(model_content=content, num_threads=1)
+    interpreter.allocate_tensors()
+    delegates = [each for each in interpreter._get_ops_details() if each["op_name"] == "DELEGATE"]
+    ends = [interpreter.get_input_details()[0]["index"]], [interpreter.get_output_details()[0]["index"]]
+    return len(delegates) == 1 and list(delegates[0]["outputs"]) == ends[1] and ends[0][0] in delegates[0]["inputs"]
+
+
+def operators(content: bytes) -> set[str]:
+    return {each["op_name"] for each in Interpreter(model_content=content)._get_ops_details()}
+
+
+def requantization_scales(content: bytes) -> np.ndarray:
+    interpreter = Interpreter(model_content=content)
+    tensors = {each["index"]: each["quantization_parameters"]["scales"] for each in interpreter.get_tensor_details()}
+    return np.concatenate(
+        [
+            tensors[each["inputs"][0]] * tensors[each["inputs"][1]] / tensors[each["outputs"][0]]
+            for each in interpreter._get_ops_details()
+            if each["op_name"] in ("CONV_2D", "DEPTHWISE_CONV_2D")
+        ]
+    )
+
+
+def test_float_model_computes_the_same_with_batch_norm_folded():
+    model = network()
+    content = tflite.float_tflite(model)
+    images = smooth_images(4, seed=1)
+    np.testing.assert_allclose(embed(content, images), model(images).numpy(), atol=1e-4)
+    assert operators(content) == {"PAD", "CONV_2D", "DEPTHWISE_CONV_2D", "MAX_POOL_2D", "ADD", "MEAN", "RESHAPE"}
+
+
+def test_int8_model_computes_what_the_quantization_aware_model_does():
+    model = quantized(network())
+    content = tflite.int8_tflite(model)
+    images = smooth_images(8, seed=1)
+    embeddings = embed(content, images)
+    assert cosine(embeddings, model(images).numpy()).min() > 0.999
+    assert cosine(embeddings, network()(images).numpy()).min() > 0.99
+
+
+def test_int8_model_is_folded_and_runs_in_one_delegate():
+    content = tflite.int8_tflite(quantized(network()))
+    assert operators(content) == {"PAD", "CONV_2D", "DEPTHWISE_CONV_2D", "MAX_POOL_2D", "ADD", "MEAN", "RESHAPE"}
+    assert is_delegated_throughout(content)
+
+
+def test_int8_input_is_pixel_minus_128_of_one_image():
+    (source,) = Interpreter(model_content=tflite.int8_tflite(quantized(network()))).get_input_details()
+    assert source["dtype"] == np.int8
+    assert source["quantization"] == (1 / 128, 0)
+    assert list(source["shape"]) == [1, SIZE, SIZE, 3]
+
+
+def test_uneventful_model_is_not_widened():
+    model = quantized(network())
+    before = model.get_weights()
+    ranges.widen(model)
+    for a, b in zip(before, model.get_weights(), strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+def no_gamma(layer: keras.layers.Layer) -> None:
+    """What pruning masks and strong weight decay leave: nothing comes through, but beta."""
+    if isinstance(layer, keras.layers.BatchNormalization):
+        gamma, beta, mean, variance = layer.get_weights()
+        gamma[:4], variance[:4] = 0, 1e-12
+        layer.set_weights([gamma, beta, mean, variance])
+
+
+def almost_no_gamma(layer: keras.layers.Layer) -> None:
+    if isinstance(layer, keras.layers.BatchNormalization):
+        gamma, beta, mean, variance = layer.get_weights()
+        gamma[:4], beta[:4] = 1e-12, 1
+        layer.set_weights([gamma, beta, mean, variance])
+
+
+def tiny_variance(layer: keras.layers.Layer) -> None:
+    if isinstance(layer, keras.layers.BatchNormalization):
+        gamma, beta, mean, variance = layer.get_weights()
+        mean[:4], variance[:4] = 0, 1e-20
+        layer.set_weights([gamma, beta, mean, variance])
+
+
+def no_kernel(layer: keras.layers.Layer) -> None:
+    if isinstance(layer, keras.layers.Conv2D):
+        kernel, *bias = layer.get_weights()
+        kernel[..., :4] = 0
+        layer.set_weights([kernel, *(np.linspace(-0.5, 0.5, len(value)) for value in bias)])
+
+
+def dead_layers(layer: keras.layers.Layer) -> None:
+    if isinstance(layer, keras.layers.BatchNormalization) and layer.gamma.shape == (16,):
+        gamma, beta, mean, variance = layer.get_weights()
+        layer.set_weights([0 * gamma, 0 * beta, mean, variance])
+
+
+@pytest.mark.parametrize("damage", [no_gamma, almost_no_gamma, tiny_variance, no_kernel, dead_layers])
+def test_model_with_dead_channels_stays_int8_and_right(damage):
+    float_model = network()
+    for layer in float_model.layers:
+        damage(layer)
+    model = quantized(float_model)
+    images = smooth_images(4, seed=1)
+    before = model(images).numpy()
+    content = tflite.int8_tflite(model)
+    step = Interpreter(model_content=content).get_output_details()[0]["quantization"][0]
+    np.testing.assert_allclose(model(images).numpy(), before, atol=1.01 * step)
+    np.testing.assert_allclose(embed(content, images), before, atol=2.01 * step)
+    assert is_delegated_throughout(content)
+
+
+def test_layer_whose_range_has_collapsed_does_not_break_the_runtime():
+    model = quantized(network())
+    # After long training without a signal, the moving average of a range comes near to zero.
+    for layer in model.layers:
+        if layer.name.startswith("quant_re_lu"):
+            layer._output_quantizer_vars["max_var"].assign(1e-7)
+            layer._output_quantizer_vars["min_var"].assign(0.0)
+    content = tflite.int8_tflite(model)
+    assert requantization_scales(content).max() < 256
+    assert is_delegated_throughout(content)
+
+
+def test_model_that_would_stay_float_in_part_is_refused():
+    inputs = tf_keras.Input((SIZE, SIZE, 3))
+    x = tf_keras.layers.Dense(8, use_bias=False)(tf_keras.layers.GlobalAveragePooling2D()(inputs))
+    model = schemes.quantize_aware(tf_keras.Model(inputs, tf_keras.layers.BatchNormalization()(x), name="island"))
+    schemes.calibrate(model, [smooth_images(4)])
+    with pytest.raises(ValueError, match="'island' is not int8 throughout"):
+        tflite.int8_tflite(model)
+
+
+def test_post_training_int8_is_int8_and_near_the_float_model():
+    model = network()
+    content = tflite.post_training_int8(model, [smooth_images(8)])
+    images = smooth_images(4, seed=1)
+    assert cosine(embed(content, images), model(images).numpy()).min() > 0.99
+    assert is_delegated_throughout(content)
+
+
+def test_post_training_int8_without_images_is_refused():
+    with pytest.raises(ValueError, match="needs representative images"):
+        tflite.post_training_int8(network(), [])

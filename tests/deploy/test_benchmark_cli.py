@@ -1,0 +1,90 @@
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from hydra import compose, initialize_config_module
+from omegaconf import OmegaConf
+
+from deploy.benchmark.cli import BenchmarkConfig, name_models
+from deploy.benchmark.measure import read_records
+
+ROOT = Path(__file__).resolve().parents[2]
+TARGETS = ROOT / "conf/device/target"
+QUICK = ("target.samples=5", "target.seconds=0")
+
+
+def benchmark(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "deploy.benchmark.cli", *arguments],
+        cwd=folder,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+    )
+
+
+@pytest.fixture
+def folder(tmp_path: Path, int8_model: bytes, float_model: bytes) -> Path:
+    (tmp_path / "slim.tflite").write_bytes(int8_model)
+    (tmp_path / "dense.tflite").write_bytes(float_model)
+    return tmp_path
+
+
+def test_models_are_compared_and_recorded_and_nothing_else_is_written(folder: Path) -> None:
+    result = benchmark(folder, "model=[dense.tflite,slim.tflite]", "output=out/b.json", *QUICK)
+    assert result.returncode == 0, result.stderr
+    lines = result.stdout.splitlines()
+    assert lines[0].startswith("host: ")
+    assert [line.split()[0] for line in lines[1:4]] == ["model", "dense", "slim"]
+    assert [record.model.name for record in read_records(folder / "out/b.json")] == ["dense", "slim"]
+    assert sorted(path.name for path in folder.iterdir()) == ["dense.tflite", "out", "slim.tflite"]
+
+
+def test_a_sweep_measures_each_of_its_settings(folder: Path) -> None:
+    result = benchmark(folder, "-m", "model=slim.tflite", "target.samples=1,2", "target.seconds=0")
+    assert result.returncode == 0, result.stderr
+    assert result.stdout.count("host: ") == 2
+
+
+@pytest.mark.parametrize("path", sorted(TARGETS.glob("*.yaml")), ids=lambda path: path.stem)
+def test_every_target_composes_and_passes_its_schema(path: Path) -> None:
+    with initialize_config_module("conf.device", version_base=None):
+        composed = compose("slimcam_benchmark", overrides=[f"target={path.stem}", "model=a"])
+    assert isinstance(OmegaConf.to_object(composed), BenchmarkConfig)
+
+
+def test_help_shows_how_to_call_it_and_what_can_be_set(tmp_path: Path) -> None:
+    result = benchmark(tmp_path, "--help")
+    assert "slimcam-benchmark model=FILE.tflite" in result.stdout
+    assert "samples: 200" in result.stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "line"),
+    [
+        ((), "slimcam-benchmark: which model? give model=FILE.tflite, model=BUNDLE_FOLDER or model=[A,B]"),
+        (("model=gone.tflite",), "slimcam-benchmark: gone.tflite: there is no such .tflite file or bundle"),
+        (
+            ("model=a", "target.sampels=3"),
+            "slimcam-benchmark: target.sampels: Key 'sampels' not in 'HostConfig'; did you mean 'samples'?",
+        ),
+        (
+            ("model=a", "target.threads=x"),
+            "slimcam-benchmark: target.threads: Value 'x' of type 'str' could not be converted to Integer",
+        ),
+        (("model=a", "target=hots"), "slimcam-benchmark: there is no target/hots in conf/device; choose one of: host"),
+        (("model=[a,a]",), "slimcam-benchmark: a model is named twice; name each once"),
+    ],
+)
+def test_every_mistake_is_one_line(tmp_path: Path, arguments: tuple[str, ...], line: str) -> None:
+    result = benchmark(tmp_path, *arguments)
+    assert (result.returncode, result.stderr, result.stdout) == (1, line + "\n", "")
+
+
+def test_models_are_named_after_their_files_unless_two_would_have_one_name() -> None:
+    assert name_models([Path("a/x.tflite"), Path("b")]) == {"x": Path("a/x.tflite"), "b": Path("b")}
+    assert list(name_models([Path("a/model.tflite"), Path("b/model.tflite")])) == ["a/model.tflite", "b/model.tflite"]

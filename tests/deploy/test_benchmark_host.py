@@ -1,0 +1,91 @@
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from deploy.benchmark.host import HostConfig, measure
+from deploy.benchmark.inputs import random_input
+from deploy.bundle import Bundle
+from deploy.runtime import TensorInfo
+
+SHORT = HostConfig(warmup=2, samples=30, seconds=0.05)
+
+
+@pytest.fixture
+def model_file(tmp_path: Path, float_model: bytes) -> Path:
+    path = tmp_path / "dense.tflite"
+    path.write_bytes(float_model)
+    return path
+
+
+def test_a_file_and_a_bundle_are_measured_in_turn(
+    model_file: Path, make_bundle: Callable[..., Bundle], capfd: pytest.CaptureFixture[str]
+) -> None:
+    bundle = make_bundle()
+    dense, tiny = measure({"dense": model_file, "tiny": bundle.path}, SHORT)
+    assert (dense.model.name, tiny.model.name) == ("dense", "tiny")
+    assert dense.model.sha256 == hashlib.sha256(model_file.read_bytes()).hexdigest()
+    assert (tiny.model.sha256, tiny.model.size_bytes) == (bundle.sha256, bundle.model.stat().st_size)
+    for record in (dense, tiny):
+        assert record.samples == dense.samples >= SHORT.samples
+        assert record.seconds >= SHORT.seconds
+        assert record.interleaved == ["dense", "tiny"]
+        assert (record.execution.delegate, record.execution.delegated_operators) == ("XNNPACK", 6)
+        times = record.latency_ms
+        assert 0 < times.min <= times.p50 <= times.p90 <= times.p99 <= times.max
+        assert record.start.init_ms > 0
+        assert record.start.first_ms > 0
+    assert "start-up of dense" in capfd.readouterr().err
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="needs /proc to read peak memory")
+def test_memory_is_the_models_not_the_measuring_process(model_file: Path) -> None:
+    ballast = np.ones(200_000_000, np.uint8)
+    (record,) = measure({"dense": model_file}, SHORT)
+    assert record.start.peak_rss_bytes is not None
+    assert record.start.peak_rss_bytes < 190_000_000 < ballast.size
+    assert record.start.model_rss_bytes is not None
+    assert 0 < record.start.model_rss_bytes < 30_000_000
+
+
+def test_more_seconds_than_samples_take_more_samples(model_file: Path) -> None:
+    (record,) = measure({"dense": model_file}, HostConfig(warmup=0, samples=1, seconds=0.2))
+    assert record.samples > 1
+
+
+def test_bad_models_are_named(tmp_path: Path, int8_model: bytes, make_bundle: Callable[..., Bundle]) -> None:
+    with pytest.raises(ValueError, match="no models"):
+        measure({}, SHORT)
+    with pytest.raises(FileNotFoundError, match=r"gone\.tflite"):
+        measure({"gone": tmp_path / "gone.tflite"}, SHORT)
+    (tmp_path / "cut.tflite").write_bytes(int8_model[:1000])
+    with pytest.raises(RuntimeError, match=r"^\S+cut\.tflite: not a whole TFLite model"):
+        measure({"cut": tmp_path / "cut.tflite"}, SHORT)
+    bundle = make_bundle()
+    bundle.model.write_bytes(int8_model[:1000])
+    with pytest.raises(ValueError, match=r"model\.tflite is altered"):
+        measure({"bundle": bundle.path}, SHORT)
+
+
+@pytest.mark.parametrize("change", [{"threads": 0}, {"samples": 0}, {"warmup": -1}, {"seconds": -1.0}])
+def test_impossible_settings_are_refused(change: dict[str, int]) -> None:
+    with pytest.raises(ValueError, match="1 or more threads and samples"):
+        HostConfig(**change)
+
+
+@pytest.mark.parametrize(
+    ("dtype", "low", "high"), [(np.uint8, 0, 255), (np.int8, -128, 127), (np.float32, -1.0, 127 / 128)]
+)
+def test_inputs_cover_the_range_of_pixels(dtype: type, low: float, high: float) -> None:
+    array = random_input(TensorInfo(0, "image", (1, 64, 64, 3), np.dtype(dtype), 0.0, 0))
+    assert (array.shape, array.dtype) == ((1, 64, 64, 3), np.dtype(dtype))
+    assert (array.min(), array.max()) == (low, high)
+
+
+def test_an_input_that_is_no_image_is_refused() -> None:
+    with pytest.raises(ValueError, match="the model's input is int64"):
+        random_input(TensorInfo(0, "tokens", (1, 8), np.dtype(np.int64), 0.0, 0))

@@ -1,0 +1,215 @@
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from hydra import compose, initialize_config_module
+
+from pipeline import cli, store
+from pipeline.config import register, validate
+from pipeline.stages import STAGES, steps
+
+
+@dataclass
+class Ended:
+    code: int
+    out: str
+    err: str
+
+
+Slimcam = Callable[..., Ended]
+
+
+@pytest.fixture
+def slimcam(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Callable[..., Ended]:
+    """Runs the console script in this process and in an empty folder."""
+    monkeypatch.chdir(tmp_path)
+
+    def run(*arguments: str) -> Ended:
+        monkeypatch.setenv("HYDRA_FULL_ERROR", "0")
+        monkeypatch.setattr(sys, "argv", ["slimcam", *arguments])
+        with pytest.raises(SystemExit) as ended:
+            cli.main()
+        said = capfd.readouterr()
+        return Ended(int(ended.value.code or 0), said.out, said.err)
+
+    return run
+
+
+def finish(*overrides: str, gates: tuple[dict[str, object], ...] = ()) -> None:
+    """Puts results into the store as if every stage had run."""
+    register()
+    with initialize_config_module("conf", version_base=None):
+        config = validate(compose("slimcam", overrides=list(overrides)))
+    for name, step in steps(config).items():
+        place = store.slot(Path(config.paths.store), name, step.key)
+        store.prepare(place)
+        if name == "report":
+            (place.out / "report.html").write_text("report")
+        if name == "evaluate":
+            (place.out / "evaluation.json").write_text(json.dumps({"gates": gates}))
+            (place.out / "bundle").mkdir()
+            (place.out / "bundle" / "model.tflite").write_text("model")
+        store.publish(place, step.facts)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "line"),
+    [
+        (["train.lerning=1"], "override 'train.lerning=1': train has no key 'lerning'; known are augment, fit, loss"),
+        (
+            ["train.fit.learning_rte=1"],
+            "override 'train.fit.learning_rte=1': train.fit has no key 'learning_rte'; did you mean 'learning_rate'?",
+        ),
+        (["trian.seed=1"], "override 'trian.seed=1': the configuration has no key 'trian'; did you mean 'train'?"),
+        (["train.fit.epochs=abc"], "override 'train.fit.epochs=abc': train.fit.epochs is a number; got 'abc'"),
+        (["train.fit.batch_size=1.5"], "train.fit.batch_size is an integer; got '1.5'"),
+        (["experiment=lwf"], "experiment=lwf: experiment has no 'lwf'; did you mean 'lfw'?"),
+        (["modle=resnet50"], "override 'modle=resnet50': the configuration has no key 'modle'; did you mean 'model'?"),
+        (["model=vgg"], "model=vgg: model has no 'vgg'; known are mobilenet_v2, resnet50"),
+        (["data=lfw"], "data.root is required; give it on the command line as data.root=..."),
+        (["model.options.alpha=0.5"], "model.options has no key 'alpha'; write +model.options.alpha=... to add it"),
+        (["train.seed=[1"], "override 'train.seed=[1' is not understood"),
+        (["train.fit=3"], "train.fit"),
+        (["train.seed=1,2"], "train.seed"),
+        (["stages=[trian]"], "stages: no stage 'trian'; did you mean 'train'?"),
+        (["stages=[prune]"], "no result of train with this configuration yet; run it as well: stages=[train,prune]"),
+        (["backend=theano"], "backend is one of tensorflow, jax, torch; got 'theano'"),
+        (["evaluate.fars=[2]"], "evaluate: fars lie between 0 and 1"),
+        (["name=a/b"], "name becomes a folder"),
+        (["data=folders", "data.root=nowhere"], "data: no folder nowhere"),
+    ],
+)
+def test_a_mistake_on_the_command_line_is_one_line(slimcam: Slimcam, arguments: list[str], line: str) -> None:
+    ended = slimcam(*arguments)
+    assert ended.code == 1
+    assert ended.err.startswith("slimcam: ")
+    assert ended.err.count("\n") == 1
+    assert line in ended.err
+
+
+@pytest.mark.parametrize(
+    ("file", "text", "line"),
+    [
+        (
+            "train/mine.yaml",
+            "defaults: [/schema/train@_here_, _self_]\nfit: {learning_rte: 0.1}\n",
+            "train/mine.yaml: train.fit has no key 'learning_rte'; did you mean 'learning_rate'?",
+        ),
+        (
+            "train/mine.yaml",
+            "seed: none\n",
+            "train/mine.yaml: train.seed is an integer; got 'none'",
+        ),
+        (
+            "experiment/mine.yaml",
+            "# @package _global_\nprune: {rato: 0.5}\n",
+            "experiment/mine.yaml: prune has no key 'rato'; did you mean 'ratio'?",
+        ),
+        (
+            "experiment/mine.yaml",
+            "# @package _global_\nprun: {ratio: 0.5}\n",
+            "experiment/mine.yaml: the configuration has no key 'prun'; did you mean 'prune'?",
+        ),
+        (
+            "experiment/mine.yaml",
+            "# @package _global_\ndefaults: [override /model: resnet5]\n",
+            "model=resnet5: model has no 'resnet5'; did you mean 'resnet50'?",
+        ),
+        ("train/mine.yaml", "fit: {epochs: [1\n", "train/mine.yaml, line 2: not YAML: "),
+    ],
+)
+def test_a_mistake_in_a_file_names_the_file_and_the_key(
+    slimcam: Slimcam, tmp_path: Path, file: str, text: str, line: str
+) -> None:
+    path = tmp_path / "mine" / file
+    path.parent.mkdir(parents=True)
+    path.write_text(text)
+    ended = slimcam("--config-dir", "mine", f"{path.parent.name}=mine")
+    assert ended.code == 1
+    assert ended.err.count("\n") == 1
+    assert line in ended.err
+
+
+def test_an_unchanged_configuration_does_nothing_and_shows_where_results_are(slimcam: Slimcam, tmp_path: Path) -> None:
+    finish("experiment=demo")
+    started = time.monotonic()
+    ended = slimcam("experiment=demo")
+    assert time.monotonic() - started < 5
+    assert (ended.code, ended.err) == (0, "")
+    assert "nothing to do" in ended.out
+    assert f"results are in {Path('runs/demo')}" in ended.out
+    assert (tmp_path / "runs/demo/report.html").read_text() == "report"
+    assert (tmp_path / "runs/demo/bundle/model.tflite").exists()
+    assert set(json.loads((tmp_path / "runs/demo/results.json").read_text())) == {stage.name for stage in STAGES}
+    assert slimcam("experiment=demo").code == 0
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["runs"]
+
+
+def test_a_failed_gate_fails_the_run_every_time(slimcam: Slimcam) -> None:
+    gates = (
+        {"name": "size", "figure": 3.2, "bound": 2.0, "passed": False, "text": "size FAILED: 3.2, wanted at most 2 MB"},
+        {
+            "name": "delegated",
+            "figure": 1.0,
+            "bound": 1.0,
+            "passed": True,
+            "text": "delegated passed: 1, wanted at least 1",
+        },
+    )
+    finish(gates=gates)
+    for _ in range(2):
+        ended = slimcam()
+        assert ended.code == cli.GATES_FAILED
+        assert ended.err == "slimcam: gate size FAILED: 3.2, wanted at most 2 MB\n"
+    assert slimcam("stages=[train]").code == 0
+
+
+def test_a_sweep_runs_each_job_and_gives_each_its_folder(slimcam: Slimcam, tmp_path: Path) -> None:
+    finish("experiment=demo", "prune.ratio=0.5")
+    finish("experiment=demo", "prune.ratio=0.6")
+    ended = slimcam("-m", "experiment=demo", "prune.ratio=0.5,0.6")
+    assert (ended.code, ended.err) == (0, "")
+    assert ended.out.count("nothing to do") == 2
+    for ratio in ("0.5", "0.6"):
+        assert (tmp_path / f"runs/demo/prune.ratio={ratio}/report.html").exists()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["runs"]
+
+
+def test_a_sweep_goes_on_after_a_job_that_failed(slimcam: Slimcam) -> None:
+    finish("prune.ratio=0.6")
+    ended = slimcam("-m", "prune.ratio=2,0.6")
+    assert ended.code == 1
+    assert ended.err.startswith("slimcam: prune: ratio is the share of channels to remove")
+    assert ended.out.count("nothing to do") == 1
+
+
+def test_help_tells_what_can_be_chosen(slimcam: Slimcam) -> None:
+    ended = slimcam("--help")
+    assert ended.code == 0
+    assert "experiment  demo, lfw" in ended.out
+    assert "learning_rate" in ended.out
+
+
+def test_ctrl_c_ends_a_run_with_one_line(tmp_path: Path, environment: dict[str, str]) -> None:
+    run = subprocess.Popen(
+        [sys.executable, "-m", "pipeline.cli", "debug=fast", "stages=[train]"],
+        cwd=tmp_path,
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert run.stdout is not None
+    assert "running" in run.stdout.readline()
+    run.send_signal(signal.SIGINT)
+    _, err = run.communicate(timeout=20)
+    assert run.returncode == cli.INTERRUPTED
+    assert err.strip() == "slimcam: stopped; the same command goes on from the last checkpoint"

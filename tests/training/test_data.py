@@ -1,0 +1,202 @@
+"""Folders, LFW lists, augmentation and batches, on small pictures made here."""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+import pytest
+
+from training.data import folders, lfw
+from training.data.augment import AugmentConfig, augment
+from training.data.batches import Batches, normalize
+from training.data.faces import FaceSet
+from training.data.folders import FoldersConfig
+from training.data.lfw import LfwConfig
+
+
+def write_image(path, seed=0, size=112):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    pixels = np.random.default_rng(seed).integers(0, 255, size=(size, size, 3), dtype=np.uint8)
+    cv2.imencode(path.suffix, pixels)[1].tofile(path)
+    return pixels
+
+
+@pytest.fixture
+def people(tmp_path):
+    for person in range(10):
+        for number in range(3):
+            write_image(tmp_path / "faces" / f"person {person}" / f"{number}.png", seed=10 * person + number)
+    return tmp_path / "faces"
+
+
+def test_folders_are_split_by_identity(people):
+    data = folders.load(FoldersConfig(root=str(people), test_fraction=0.3, test_pairs=20))
+    assert len(data.train.identities) == 7
+    assert not set(data.train.identities) & set(data.test.identities)
+    assert len(data.train) == 21
+    assert data.notes == ()
+    assert data.train.images[0].shape == (112, 112, 3)
+
+
+def test_images_are_rgb(people):
+    red = np.zeros((112, 112, 3), np.uint8)
+    red[..., 2] = 255
+    path = people / "person 0" / "red.png"
+    cv2.imencode(".png", red)[1].tofile(path)
+    np.testing.assert_array_equal(folders.read_image(path)[0, 0], [255, 0, 0])
+
+
+def test_unreadable_files_and_empty_folders_are_listed_and_skipped(people):
+    (people / "person 1" / "broken.jpg").write_bytes(b"not a picture")
+    (people / "person 2" / "empty.png").write_bytes(b"")
+    whole = (people / "person 3" / "0.png").read_bytes()
+    (people / "person 3" / "cut.png").write_bytes(whole[:60])
+    (people / "nobody").mkdir()
+    (people / "person 4" / "notes.txt").write_text("no image")
+    data = folders.load(FoldersConfig(root=str(people), test_pairs=6))
+    assert len(data.train) + len(data.test) == 30
+    notes = "\n".join(data.notes)
+    assert all(name in notes for name in ("broken.jpg", "empty.png", "cut.png", "nobody: no image"))
+
+
+@pytest.mark.usefixtures("people")
+def test_several_folders_join_and_people_are_left_out_by_name(tmp_path):
+    write_image(tmp_path / "more" / "person 0" / "x.jpg")
+    write_image(tmp_path / "more" / "new" / "x.bmp")
+    config = FoldersConfig(root=str(tmp_path), folders=["faces", "more"], exclude=["person 9"], test_pairs=6)
+    data = folders.load(config)
+    names = {*data.train.identities, *data.test.identities}
+    assert "new" in names
+    assert "person 9" not in names
+    assert len(names) == 10
+
+
+def test_too_few_identities_or_a_missing_folder_is_one_clear_line(tmp_path):
+    write_image(tmp_path / "one" / "x.png")
+    with pytest.raises(ValueError, match="give at least 3"):
+        folders.load(FoldersConfig(root=str(tmp_path)))
+    with pytest.raises(FileNotFoundError, match="no folder"):
+        folders.load(FoldersConfig(root=str(tmp_path / "none")))
+
+
+def test_the_fingerprint_follows_content_and_not_place(people, tmp_path):
+    before = folders.fingerprint(FoldersConfig(root=str(people)))
+    moved = people.rename(tmp_path / "elsewhere")
+    assert folders.fingerprint(FoldersConfig(root=str(moved))) == before
+    write_image(moved / "person 0" / "0.png", seed=99)
+    assert folders.fingerprint(FoldersConfig(root=str(moved))) != before
+
+
+@pytest.fixture
+def small_lfw(tmp_path):
+    for name in ("Ann_A", "Bob_B", "Cy_C", "Di_D"):
+        for number in (1, 2):
+            write_image(tmp_path / "lfw112" / "images" / name / f"{name}_{number:04d}.jpg", seed=number)
+    (tmp_path / "lfw112" / "peopleDevTrain.txt").write_text("2\nAnn_A\t2\nBob_B\t2\n")
+    (tmp_path / "lfw112" / "pairsDevTest.txt").write_text(
+        "Cy_C\t1\t2\nDi_D\t1\t2\nCy_C\t1\tDi_D\t1\nCy_C\t2\tDi_D\t2\n"
+    )
+    return tmp_path
+
+
+def test_lfw_trains_on_the_listed_people_and_tests_on_the_pairs(small_lfw):
+    data = lfw.load(LfwConfig(root=str(small_lfw)))
+    assert data.train.identities == ("Ann_A", "Bob_B")
+    assert data.test.identities == ("Cy_C", "Di_D")
+    np.testing.assert_array_equal(data.pairs.same, [True, True, False, False])
+    same = data.test.labels[data.pairs.left] == data.test.labels[data.pairs.right]
+    np.testing.assert_array_equal(same, data.pairs.same)
+
+
+def test_lfw_leaves_out_suspects_and_excluded_people(small_lfw):
+    for number in range(3):
+        write_image(small_lfw / "pins112" / "images" / "Eve E" / f"{number}.jpg")
+        write_image(small_lfw / "pins112" / "images" / "Flo F" / f"{number}.jpg")
+    (small_lfw / "pins112" / "suspects.csv").write_text('path,cos\n"Eve E/1.jpg",0.1\n')
+    config = LfwConfig(
+        root=str(small_lfw), extra=["pins112/images"], exclude=["Flo F"], suspects=["pins112/suspects.csv"]
+    )
+    data = lfw.load(config)
+    assert "Flo F" not in data.train.identities
+    assert np.sum(data.train.labels == data.train.identities.index("Eve E")) == 2
+
+
+def test_lfw_refuses_to_train_on_tested_people_whatever_the_spelling(small_lfw):
+    write_image(small_lfw / "pins112" / "images" / "Cy C" / "1.jpg")
+    with pytest.raises(ValueError, match=r"also trained on, for example Cy_C; leave them out with data\.exclude"):
+        lfw.load(LfwConfig(root=str(small_lfw), extra=["pins112/images"]))
+
+
+def test_lfw_names_a_pair_whose_image_is_missing(small_lfw):
+    (small_lfw / "lfw112" / "images" / "Cy_C" / "Cy_C_0002.jpg").unlink()
+    with pytest.raises(ValueError, match="Cy_C_0002"):
+        lfw.load(LfwConfig(root=str(small_lfw)))
+
+
+def test_view_2_lists_keep_their_folds(tmp_path):
+    path = tmp_path / "pairs.txt"
+    path.write_text("2\t1\nA\t1\t2\nA\t1\tB\t1\nC\t1\t2\nC\t1\tD\t1\n")
+    rows = lfw.read_pairs(path)
+    assert [row[3] for row in rows] == [0, 0, 1, 1]
+    assert [row[2] for row in rows] == [True, False, True, False]
+
+
+def test_a_list_that_is_not_one_is_refused(tmp_path):
+    path = tmp_path / "pairs.txt"
+    path.write_text("A\tone\ttwo\n")
+    with pytest.raises(ValueError, match="not an LFW list of pairs"):
+        lfw.read_pairs(path)
+
+
+def faces(count=20):
+    images = np.random.default_rng(0).integers(0, 255, size=(count, 112, 112, 3), dtype=np.uint8)
+    return FaceSet(images, np.arange(count, dtype=np.int32) % 4, tuple("abcd"))
+
+
+def test_augmentation_follows_its_seed_and_keeps_the_shape():
+    image = faces().images[0]
+    one, again, other = (augment(image, AugmentConfig(), np.random.default_rng(seed)) for seed in (1, 1, 2))
+    np.testing.assert_array_equal(one, again)
+    assert one.shape == image.shape
+    assert one.dtype == np.uint8
+    assert np.any(one != other)
+
+
+def test_augmentation_of_nothing_changes_nothing():
+    still = AugmentConfig(0, 0, 0, 0, 0, 0, 0, 0, 0)
+    image = faces().images[0]
+    np.testing.assert_allclose(augment(image, still, np.random.default_rng(0)), image, atol=1)
+
+
+def test_a_certain_flip_mirrors_the_face():
+    mirrored = AugmentConfig(1.0, 0, 0, 0, 0, 0, 0, 0, 0)
+    image = faces().images[0]
+    np.testing.assert_allclose(augment(image, mirrored, np.random.default_rng(0)), image[:, ::-1], atol=1)
+
+
+def test_batches_are_the_same_for_any_number_of_workers_and_from_any_start():
+    def first(workers, start, count):
+        batches = Batches(faces(), 112, 6, AugmentConfig(), seed=3, workers=workers)
+        stream = batches.stream(start)
+        found = [next(stream) for _ in range(count)]
+        stream.close()
+        return found
+
+    one, many, later = first(1, 0, 6), first(4, 0, 6), first(3, 2, 4)
+    for a, b in zip(one, many, strict=True):
+        np.testing.assert_array_equal(a.images, b.images)
+    for a, b in zip(one[2:], later, strict=True):
+        np.testing.assert_array_equal(a.images, b.images)
+
+
+def test_an_epoch_shows_every_image_once_even_across_a_batch_border():
+    batches = Batches(faces(20), 56, 6, None, seed=0)
+    seen = np.concatenate([batches.batch(step).indices for step in range(10)])
+    for epoch in range(3):
+        assert sorted(seen[20 * epoch : 20 * (epoch + 1)]) == list(range(20))
+    assert batches.batch(0).images.shape == (6, 56, 56, 3)
+
+
+def test_pixels_are_normalised_so_that_int8_is_exact():
+    pixels = np.arange(256, dtype=np.uint8)
+    np.testing.assert_array_equal(normalize(pixels) * 128, pixels.astype(np.float32) - 128)

@@ -1,0 +1,76 @@
+"""Random changes of training images, drawn from a generator that the caller seeds."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+
+from training.data.faces import Image
+
+
+@dataclass
+class AugmentConfig:
+    """Random changes of a training image; each is a largest amount or a probability.
+
+    Attributes:
+        flip: probability of the mirror image.
+        shift: pixels, each axis. scale: relative. rotate: degrees (the crop jitter of an imperfect alignment).
+        brightness, contrast, saturation: relative.
+        blur: probability of a Gaussian blur of up to 1.5 pixels.
+        occlusion: probability of a grey rectangle over up to a quarter of the face.
+    """
+
+    flip: float = 0.5
+    shift: float = 4.0
+    scale: float = 0.06
+    rotate: float = 4.0
+    brightness: float = 0.25
+    contrast: float = 0.25
+    saturation: float = 0.25
+    blur: float = 0.1
+    occlusion: float = 0.1
+
+
+def augment(image: Image, config: AugmentConfig, rng: np.random.Generator) -> Image:
+    """Returns a changed copy of an image, `(H, W, 3)` uint8; lengths in pixels are those of a 112-pixel face."""
+    out: Image = _color(_jitter(image, config, rng), config, rng)
+    if rng.random() < config.blur:
+        out = cv2.GaussianBlur(out, (0, 0), float(rng.uniform(0.3, 1.5)) * image.shape[0] / 112)
+    if rng.random() < config.occlusion:
+        out = _occlude(out, rng)
+    return out
+
+
+def _jitter(image: Image, config: AugmentConfig, rng: np.random.Generator) -> Image:
+    height, width = image.shape[:2]
+    angle = float(rng.uniform(-config.rotate, config.rotate))
+    scale = 1.0 + float(rng.uniform(-config.scale, config.scale))
+    matrix = cv2.getRotationMatrix2D((width / 2 - 0.5, height / 2 - 0.5), angle, scale)
+    matrix[:, 2] += rng.uniform(-config.shift, config.shift, size=2) * (height / 112)
+    if rng.random() < config.flip:
+        matrix = matrix @ np.array([[-1.0, 0.0, width - 1.0], [0.0, 1.0, 0.0], [0.0, 0.0, 1.0]])
+    moved: Image = cv2.warpAffine(image, matrix, (width, height), borderMode=cv2.BORDER_REFLECT_101)
+    return moved
+
+
+def _color(image: Image, config: AugmentConfig, rng: np.random.Generator) -> Image:
+    gain = 1.0 + rng.uniform(-config.contrast, config.contrast)
+    offset = 255 * rng.uniform(-config.brightness, config.brightness)
+    saturation = np.float32(1.0 + rng.uniform(-config.saturation, config.saturation))
+    # One 3x4 matrix: mix each colour with the pixel's luma, then gain about mid-grey and offset.
+    luma = np.array([0.299, 0.587, 0.114], dtype=np.float32)
+    matrix = (saturation * np.eye(3, dtype=np.float32) + (1 - saturation) * luma) * gain
+    shift = np.full((3, 1), 128 * (1 - gain) + offset, dtype=np.float32)
+    mixed = cv2.transform(image.astype(np.float32), np.hstack([matrix, shift]).astype(np.float32))
+    return np.clip(mixed, 0, 255).astype(np.uint8)
+
+
+def _occlude(image: Image, rng: np.random.Generator) -> Image:
+    height, width = image.shape[:2]
+    h, w = (int(rng.uniform(0.1, 0.5) * side) for side in (height, width))
+    top, left = int(rng.integers(0, height - h + 1)), int(rng.integers(0, width - w + 1))
+    out = image.copy()
+    out[top : top + h, left : left + w] = rng.integers(0, 256)
+    return out

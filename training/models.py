@@ -1,0 +1,127 @@
+"""Recognizers: a backbone and an embedding head, as Keras 3 functional models.
+
+A recognizer takes `(N, size, size, 3)` float32 pixels normalised as `(pixel - PIXEL_MEAN) / PIXEL_SCALE` and gives
+`(N, embedding_size)` float32 embeddings, not normalised: TFLite's L2_NORMALIZATION is not delegated to XNNPACK, so the
+device normalises outside the graph.
+"""
+
+from __future__ import annotations
+
+import difflib
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+# With these the int8 image of a quantised model is exactly `pixel - 128`: scale 1/128, zero point 0.
+PIXEL_MEAN = 128.0
+PIXEL_SCALE = 128.0
+
+EMBEDDING = "embedding"
+COSINES = "cosines"
+
+
+@dataclass
+class ModelConfig:
+    """A recognizer.
+
+    Attributes:
+        backbone: a name in `keras.applications`, for example `ResNet50`, or a `.keras` file of a functional model
+            that gives features.
+        weights: `null` for random ones, `imagenet` for Keras' own download, or a `.weights.h5` file.
+        input_size: pixels; aligned 112x112 faces are resized to it.
+        embedding_size: of the embedding.
+        options: further arguments of the `keras.applications` function, for example `alpha` of MobileNetV2.
+    """
+
+    backbone: str = "ResNet50"
+    weights: str | None = None
+    input_size: int = 112
+    embedding_size: int = 512
+    options: dict[str, Any] = field(default_factory=dict)
+
+
+def build(config: ModelConfig) -> Any:
+    """Builds the recognizer of a configuration.
+
+    The head is global average pooling, a 1x1 convolution without bias and BatchNormalization: in that form the
+    normalisation folds into the convolution, which is quantised per channel (a Dense layer would be neither).
+
+    Raises:
+        ValueError: unknown backbone, or weights that do not fit it.
+        FileNotFoundError: a weights or model file that does not exist.
+    """
+    import keras
+
+    features = _backbone(config)
+    x = features.output
+    if len(x.shape) != 4:
+        raise ValueError(f"backbone {config.backbone} gives {x.shape}, not a feature map (N, height, width, channels)")
+    x = keras.layers.GlobalAveragePooling2D(keepdims=True, name="pool")(x)
+    x = keras.layers.Conv2D(config.embedding_size, 1, use_bias=False, name="embedding_conv")(x)
+    x = keras.layers.BatchNormalization(name="embedding_norm")(x)
+    x = keras.layers.Flatten(name=EMBEDDING)(x)
+    return keras.Model(features.input, x, name=Path(config.backbone).stem.lower())
+
+
+def with_classifier(model: Any, classes: int, kernel: NDArray[np.float32] | None = None, *, keras: Any) -> Any:
+    """Adds cosines between the embedding and one learnt centre for each identity, as a second output.
+
+    Built of standard layers, so that it serves Keras 3 and tf_keras alike: a Dense layer whose columns are kept at
+    unit length.
+
+    Args:
+        model: image -> embedding.
+        classes: identities.
+        kernel: `(embedding_size, classes)` centres to start from; random ones if absent.
+        keras: the module that `model` belongs to, `keras` or `tf_keras`.
+
+    Returns:
+        A model with the outputs `{"embedding": (N, E), "cosines": (N, classes)}`.
+    """
+    embedding = model.outputs[0]
+    unit = keras.layers.UnitNormalization(name="unit_embedding")(embedding)
+    dense = keras.layers.Dense(
+        classes,
+        use_bias=False,
+        kernel_initializer="random_normal",
+        kernel_constraint=keras.constraints.UnitNorm(axis=0),
+        name=COSINES,
+    )
+    outputs = {EMBEDDING: embedding, COSINES: dense(unit)}
+    if kernel is None:
+        rng = np.random.default_rng(classes)
+        kernel = rng.normal(size=(int(embedding.shape[-1]), classes)).astype(np.float32)
+    dense.set_weights([kernel / np.linalg.norm(kernel, axis=0, keepdims=True)])
+    return keras.Model(model.inputs, outputs, name=f"{model.name}_classifier")
+
+
+def _backbone(config: ModelConfig) -> Any:
+    import keras
+
+    if config.backbone.endswith((".keras", ".h5")):
+        if not Path(config.backbone).is_file():
+            raise FileNotFoundError(f"model.backbone: no file {config.backbone}")
+        return keras.saving.load_model(config.backbone, compile=False)
+    names = [name for name in dir(keras.applications) if name[0].isupper()]
+    if config.backbone not in names:
+        nearest = difflib.get_close_matches(config.backbone, names, 1, 0.3)
+        hint = f"; did you mean {nearest[0]}?" if nearest else ""
+        raise ValueError(f"model.backbone: keras.applications has no {config.backbone!r}{hint}")
+    weights = config.weights
+    if weights not in (None, "imagenet") and not Path(weights).is_file():
+        raise FileNotFoundError(f"model.weights: no file {weights}")
+    try:
+        return getattr(keras.applications, config.backbone)(
+            include_top=False, weights=weights, input_shape=(config.input_size, config.input_size, 3), **config.options
+        )
+    except (ValueError, TypeError) as error:
+        raise ValueError(f"model.backbone {config.backbone}: {_first_line(error)}") from error
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).strip().splitlines()[0]

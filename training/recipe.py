@@ -1,0 +1,126 @@
+"""How a model learns: the optimizer and its schedule, the losses, the teacher. No framework is imported here."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from training.data.augment import AugmentConfig
+
+OPTIMIZERS = ("sgd", "adamw")
+CLASSIFICATIONS = ("none", "softmax", "cosface", "arcface")
+
+
+def _check(condition: bool, message: str) -> None:
+    if not condition:
+        raise ValueError(message)
+
+
+@dataclass
+class FitConfig:
+    """Optimizer, schedule and bookkeeping of one fit.
+
+    Attributes:
+        epochs: passes over the training images; fractions are fine.
+        batch_size: images a step.
+        optimizer: `sgd` (Nesterov momentum 0.9) or `adamw`.
+        learning_rate: peak; reached by linear warm-up and left by a half cosine to `final_fraction` of it.
+        warmup: share of the steps spent warming up.
+        weight_decay: decoupled; normalisation parameters and biases are spared.
+        clip_norm: gradients are clipped to this global norm; 0 leaves them alone.
+        checkpoint_seconds: at most so much work is lost when the process is killed.
+        log_seconds: time between two lines of progress.
+    """
+
+    epochs: float = 10.0
+    batch_size: int = 64
+    optimizer: str = "sgd"
+    learning_rate: float = 0.1
+    final_fraction: float = 0.01
+    warmup: float = 0.05
+    weight_decay: float = 5e-4
+    clip_norm: float = 5.0
+    checkpoint_seconds: float = 120.0
+    log_seconds: float = 10.0
+
+    def __post_init__(self) -> None:
+        _check(self.optimizer in OPTIMIZERS, f"optimizer is one of {', '.join(OPTIMIZERS)}; got {self.optimizer!r}")
+        _check(self.epochs > 0, f"epochs must be above 0; got {self.epochs}")
+        _check(self.batch_size > 0, f"batch_size must be above 0; got {self.batch_size}")
+        _check(0 <= self.warmup <= 1, f"warmup is a share of the steps, 0 to 1; got {self.warmup}")
+
+
+@dataclass
+class LossConfig:
+    """What is minimised: a classification loss over the training identities, distillation from a teacher, or both.
+
+    Attributes:
+        classification: `none`, `softmax` (of scaled cosines), `cosface` or `arcface`.
+        margin: of the cosine (CosFace) or of the angle in radians (ArcFace).
+        scale: cosines are multiplied by this before the softmax.
+        classification_weight: of the classification loss in the sum.
+        distillation_weight: of the embedding distillation in the sum; 0 needs no teacher.
+    """
+
+    classification: str = "cosface"
+    margin: float = 0.35
+    scale: float = 32.0
+    classification_weight: float = 1.0
+    distillation_weight: float = 0.0
+
+    def __post_init__(self) -> None:
+        _check(
+            self.classification in CLASSIFICATIONS,
+            f"classification is one of {', '.join(CLASSIFICATIONS)}; got {self.classification!r}",
+        )
+        _check(
+            self.classifies or self.distillation_weight > 0,
+            "nothing to minimise: give a classification or a distillation_weight above 0",
+        )
+
+    @property
+    def classifies(self) -> bool:
+        return self.classification != "none" and self.classification_weight > 0
+
+
+@dataclass
+class TeacherConfig:
+    """A recognizer whose embeddings are imitated, as a `.tflite`, `.onnx` or `.keras` file.
+
+    Attributes:
+        path: the file; none means no teacher.
+        crop: rows and columns of the 112x112 face that the teacher sees, as `[top, left, height, width]`.
+        mean, scale: the teacher's pixels are `(pixel - mean) / scale`.
+        color: `rgb` or `bgr`.
+        flip: the target is the mean of the embeddings of the face and of its mirror image.
+    """
+
+    path: str | None = None
+    crop: list[int] = field(default_factory=lambda: [0, 0, 112, 112])
+    mean: float = 127.5
+    scale: float = 128.0
+    color: str = "rgb"
+    flip: bool = True
+
+    def __post_init__(self) -> None:
+        _check(len(self.crop) == 4, f"teacher crop is [top, left, height, width]; got {list(self.crop)}")
+        top, left, height, width = self.crop
+        inside = min(top, left) >= 0 and min(height, width) > 0 and top + height <= 112 and left + width <= 112
+        _check(inside, f"teacher crop {list(self.crop)} does not lie inside the 112x112 face")
+        _check(self.color in ("rgb", "bgr"), f"teacher color is rgb or bgr; got {self.color!r}")
+
+
+@dataclass
+class TrainConfig:
+    """The train stage.
+
+    Attributes:
+        seed: of initial weights, order and augmentation.
+        workers: threads that read and augment images; 0 takes one for each processor.
+    """
+
+    fit: FitConfig = field(default_factory=FitConfig)
+    loss: LossConfig = field(default_factory=LossConfig)
+    teacher: TeacherConfig = field(default_factory=TeacherConfig)
+    augment: AugmentConfig = field(default_factory=AugmentConfig)
+    seed: int = 0
+    workers: int = 0

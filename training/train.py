@@ -1,0 +1,105 @@
+"""The train stage: a dense recognizer from a configuration."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from training.data.batches import Batches
+from training.data.faces import FaceData
+from training.data.load import fingerprint, load
+from training.files import save_arrays, save_keras, write_text
+from training.fit import History, fit
+from training.job import Job
+from training.models import COSINES, build, with_classifier
+from training.recipe import FitConfig, LossConfig
+from training.teacher import teacher_targets
+
+MODEL = "model.keras"
+CENTRES = "centres.npz"
+HISTORY = "history.jsonl"
+
+
+def run(job: Job) -> None:
+    """Trains the dense model: `model.keras`, `centres.npz` (of the identities) and `history.jsonl`."""
+    import keras
+
+    config = job.config
+    data = load(config.data, job.cache)
+    announce(data)
+    keras.utils.set_random_seed(config.train.seed)
+    model = build(config.model)
+    targets = external_targets(job, data)
+    centres, history = learn(job, model, data, config.train.fit, config.train.loss, targets, keras=keras, title="train")
+    save_keras(model, job.out / MODEL)
+    if centres is not None:
+        save_arrays(job.out / CENTRES, kernel=centres)
+    write_history(job.out, history)
+
+
+def learn(
+    job: Job,
+    model: Any,
+    data: FaceData,
+    fit_config: FitConfig,
+    loss: LossConfig,
+    targets: NDArray[np.float32] | None,
+    *,
+    keras: Any,
+    title: str,
+    centres: NDArray[np.float32] | None = None,
+) -> tuple[NDArray[np.float32] | None, History]:
+    """Fits an embedding model in place, with a classifier beside it where the loss asks for one.
+
+    Args:
+        keras: the module that the model belongs to, `keras` or `tf_keras`.
+        centres: `(E, identities)` that the classifier starts from.
+
+    Returns:
+        The centres after training (`None` without a classifier) and the history.
+    """
+    train = job.config.train
+    learner = model
+    if loss.classifies:
+        learner = with_classifier(model, len(data.train.identities), centres, keras=keras)
+    size = int(model.inputs[0].shape[1])
+    batches = Batches(data.train, size, fit_config.batch_size, train.augment, train.seed, train.workers)
+    history = fit(
+        learner,
+        batches,
+        fit_config,
+        loss,
+        job.work,
+        keras=keras,
+        targets=targets,
+        title=title,
+        events=job.out / "tensorboard",
+    )
+    trained = learner.get_layer(COSINES).get_weights()[0] if loss.classifies else None
+    return trained, history
+
+
+def external_targets(job: Job, data: FaceData) -> NDArray[np.float32] | None:
+    """Embeddings of the configured teacher for the training images, or `None` without one."""
+    config = job.config
+    if config.train.teacher.path is None:
+        return None
+    source = fingerprint(config.data)
+    return teacher_targets(config.train.teacher, data.train.images, source, job.cache, config.model.embedding_size)
+
+
+def announce(data: FaceData) -> None:
+    """Prints what the data source gave and what it skipped."""
+    people = len(data.train.identities)
+    print(f"data: {len(data.train)} images of {people} people; {len(data.pairs)} verification pairs", flush=True)
+    for note in data.notes:
+        print(f"data: {note}", flush=True)
+
+
+def write_history(folder: Path, history: History) -> None:
+    """Writes `history.jsonl`, one entry a line."""
+    write_text(folder / HISTORY, "".join(json.dumps(entry) + "\n" for entry in history))
