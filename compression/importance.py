@@ -9,8 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from compression.graph import Carrier, ChannelGraph, Group, functional
-
-CRITERIA = ("l1", "l2", "bn_scale")
+from compression.recipe import CRITERIA
 
 Scores = dict[str, NDArray[np.float64]]
 

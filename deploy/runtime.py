@@ -135,7 +135,58 @@ class Interpreter:
         )
 
 
-class Recognizer:
+class Embedder:
+    """Turns images into embeddings with a model file, preprocessing included.
+
+    Args:
+        model: a .tflite file or its content.
+        spec: size and preprocessing of the model's input.
+        embedding_size: length of its output.
+        threads: of the interpreter.
+
+    Raises:
+        ValueError: the model has another input or output.
+    """
+
+    def __init__(self, model: Path | bytes, spec: InputSpec, embedding_size: int, threads: int = 1) -> None:
+        self.interpreter = Interpreter(model, threads)
+        self.spec, self.embedding_size = spec, embedding_size
+        taken, given = self.interpreter.input.shape, self.interpreter.output.shape
+        expected = (1, spec.height, spec.width, 3)
+        if taken != expected or math.prod(given) != embedding_size:
+            raise ValueError(
+                f"the model takes {taken} and gives {given}; expected are {expected} and an embedding of "
+                f"{embedding_size}"
+            )
+        self._table = input_table(spec, self.interpreter.input)
+
+    def embed(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """Embeds `(N, H, W, 3)` uint8 RGB faces, resized to the model's input where they differ from it.
+
+        Returns:
+            `(N, E)` float32, L2-normalised.
+
+        Raises:
+            ValueError: the images are of another shape or type.
+        """
+        if images.dtype != np.uint8 or images.ndim != 4 or images.shape[3] != 3:
+            raise ValueError(f"faces must be uint8 RGB of shape (N, H, W, 3); got {images.dtype} {images.shape}")
+        embeddings = np.empty((len(images), self.embedding_size), np.float32)
+        for i, image in enumerate(images):
+            embeddings[i] = _dequantise(self.interpreter.run(self._prepare(image)), self.interpreter.output).ravel()
+        return l2_normalise(embeddings)
+
+    def _prepare(self, image: NDArray[np.uint8]) -> NDArray[Any]:
+        height, width = self.spec.height, self.spec.width
+        if image.shape[:2] != (height, width):
+            smaller = height * width < image.shape[0] * image.shape[1]
+            image = cv2.resize(
+                image, (width, height), interpolation=cv2.INTER_AREA if smaller else cv2.INTER_LINEAR
+            ).astype(np.uint8, copy=False)
+        return self._table[image][np.newaxis]
+
+
+class Recognizer(Embedder):
     """Turns aligned faces into embeddings, exactly as they were when the bundle was made.
 
     Args:
@@ -149,42 +200,12 @@ class Recognizer:
 
     def __init__(self, bundle: Bundle | Path | str, threads: int = 1, check: bool = True) -> None:
         self.bundle = bundle if isinstance(bundle, Bundle) else load_bundle(bundle)
-        self.interpreter = Interpreter(self.bundle.model, threads)
-        spec, taken, given = self.bundle.input, self.interpreter.input.shape, self.interpreter.output.shape
-        expected = (1, spec.height, spec.width, 3)
-        if taken != expected or math.prod(given) != self.bundle.embedding_size:
-            raise ValueError(
-                f"bundle {self.bundle.path}: the model takes {taken} and gives {given}, bundle.json says {expected} "
-                f"and an embedding of {self.bundle.embedding_size}; make the bundle again"
-            )
-        self._table = input_table(spec, self.interpreter.input)
+        try:
+            super().__init__(self.bundle.model, self.bundle.input, self.bundle.embedding_size, threads)
+        except ValueError as error:
+            raise ValueError(f"bundle {self.bundle.path}: {error}; make the bundle again") from error
         if check:
             self._check_golden()
-
-    def embed(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
-        """Embeds `(N, H, W, 3)` uint8 RGB faces, resized to the model's input where they differ from it.
-
-        Returns:
-            `(N, E)` float32, L2-normalised.
-
-        Raises:
-            ValueError: the images are of another shape or type.
-        """
-        if images.dtype != np.uint8 or images.ndim != 4 or images.shape[3] != 3:
-            raise ValueError(f"faces must be uint8 RGB of shape (N, H, W, 3); got {images.dtype} {images.shape}")
-        embeddings = np.empty((len(images), self.bundle.embedding_size), np.float32)
-        for i, image in enumerate(images):
-            embeddings[i] = _dequantise(self.interpreter.run(self._prepare(image)), self.interpreter.output).ravel()
-        return l2_normalise(embeddings)
-
-    def _prepare(self, image: NDArray[np.uint8]) -> NDArray[Any]:
-        height, width = self.bundle.input.height, self.bundle.input.width
-        if image.shape[:2] != (height, width):
-            smaller = height * width < image.shape[0] * image.shape[1]
-            image = cv2.resize(
-                image, (width, height), interpolation=cv2.INTER_AREA if smaller else cv2.INTER_LINEAR
-            ).astype(np.uint8, copy=False)
-        return self._table[image][np.newaxis]
 
     def _check_golden(self) -> None:
         bundle = self.bundle

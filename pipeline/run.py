@@ -90,7 +90,7 @@ def _run_stage(step: Step, slots: dict[str, store.Slot], config: Any, label: str
         job = Job(visible, inputs, place.out, place.work, Path(config.paths.cache).absolute())
         backend = config.backend if stage.backend == "keras" else stage.backend
         started, clock = datetime.now(timezone.utc), time.monotonic()
-        child = worker.start(worker.Request(stage.function, job, place.error_log), backend=backend, lock=lock)
+        child = worker.start(worker.Request(stage.function, job, backend, place.error_log), lock=lock)
         try:
             code = child.wait()
         finally:

@@ -29,23 +29,25 @@ _QUIET = {"TF_CPP_MIN_LOG_LEVEL": "3", "MPLBACKEND": "Agg"}
 
 @dataclass(frozen=True)
 class Request:
-    """What the child is to do: call `module:function` with the job; tell what went wrong in `error_log`."""
+    """What the child is to do.
+
+    Attributes:
+        function: `module:function`, called with the job.
+        backend: Keras' backend, set before anything imports Keras; none leaves Keras out.
+        error_log: gets the one line that says what went wrong, and the traceback.
+    """
 
     function: str
     job: Job
+    backend: str | None
     error_log: Path
 
 
-def start(request: Request, *, backend: str | None, lock: int) -> subprocess.Popen[bytes]:
-    """Starts the child.
-
-    Args:
-        backend: Keras' backend, set before anything imports Keras; none leaves it alone.
-        lock: file descriptor that the child keeps open for as long as it lives.
-    """
+def start(request: Request, *, lock: int) -> subprocess.Popen[bytes]:
+    """Starts the child; `lock` is a file descriptor that it keeps open for as long as it lives."""
     environment = {**_QUIET, **os.environ}
-    if backend is not None:
-        environment["KERAS_BACKEND"] = backend
+    if request.backend is not None:
+        environment["KERAS_BACKEND"] = request.backend
     child = subprocess.Popen(
         [sys.executable, "-c", _BOOT, *sys.path],
         stdin=subprocess.PIPE,
@@ -74,11 +76,25 @@ def main() -> None:
     request: Request = pickle.load(sys.stdin.buffer)
     threading.Thread(target=_end_with_parent, daemon=True).start()
     try:
+        if request.backend is not None:
+            _import_keras()
         module, name = request.function.split(":")
         getattr(importlib.import_module(module), name)(request.job)
     except Exception as error:
         request.error_log.write_text(f"{_one_line(error)}\n\n{traceback.format_exc()}")
         sys.exit(1)
+
+
+def _import_keras() -> None:
+    """Imports Keras and its backend without what TensorFlow writes to stderr, which no log level holds back."""
+    stderr = os.dup(2)
+    try:
+        with open(os.devnull, "wb") as nowhere:
+            os.dup2(nowhere.fileno(), 2)
+        importlib.import_module("keras")
+    finally:
+        os.dup2(stderr, 2)
+        os.close(stderr)
 
 
 def _end_with_parent() -> None:

@@ -8,6 +8,8 @@ device normalises outside the graph.
 from __future__ import annotations
 
 import difflib
+import importlib
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -30,12 +32,12 @@ class ModelConfig:
     """A recognizer.
 
     Attributes:
-        backbone: a name in `keras.applications`, for example `ResNet50`, or a `.keras` file of a functional model
-            that gives features.
+        backbone: a name in `keras.applications`, for example `ResNet50`; a `.keras` file of a functional model that
+            gives features; or `module:function` of your own builder, called with `input_shape` and the options.
         weights: `null` for random ones, `imagenet` for Keras' own download, or a `.weights.h5` file.
         input_size: pixels; aligned 112x112 faces are resized to it.
         embedding_size: of the embedding.
-        options: further arguments of the `keras.applications` function, for example `alpha` of MobileNetV2.
+        options: further arguments of the function that builds the backbone, for example `alpha` of MobileNetV2.
     """
 
     backbone: str = "ResNet50"
@@ -65,7 +67,7 @@ def build(config: ModelConfig) -> Any:
     x = keras.layers.Conv2D(config.embedding_size, 1, use_bias=False, name="embedding_conv")(x)
     x = keras.layers.BatchNormalization(name="embedding_norm")(x)
     x = keras.layers.Flatten(name=EMBEDDING)(x)
-    return keras.Model(features.input, x, name=Path(config.backbone).stem.lower())
+    return keras.Model(features.input, x, name=_name(config.backbone))
 
 
 def with_classifier(model: Any, classes: int, kernel: NDArray[np.float32] | None = None, *, keras: Any) -> Any:
@@ -107,20 +109,46 @@ def _backbone(config: ModelConfig) -> Any:
         if not Path(config.backbone).is_file():
             raise FileNotFoundError(f"model.backbone: no file {config.backbone}")
         return keras.saving.load_model(config.backbone, compile=False)
-    names = [name for name in dir(keras.applications) if name[0].isupper()]
-    if config.backbone not in names:
-        nearest = difflib.get_close_matches(config.backbone, names, 1, 0.3)
-        hint = f"; did you mean {nearest[0]}?" if nearest else ""
-        raise ValueError(f"model.backbone: keras.applications has no {config.backbone!r}{hint}")
     weights = config.weights
     if weights not in (None, "imagenet") and not Path(weights).is_file():
         raise FileNotFoundError(f"model.weights: no file {weights}")
+    shape = (config.input_size, config.input_size, 3)
     try:
-        return getattr(keras.applications, config.backbone)(
-            include_top=False, weights=weights, input_shape=(config.input_size, config.input_size, 3), **config.options
-        )
+        if ":" in config.backbone:
+            model = _own_builder(config.backbone)(input_shape=shape, **config.options)
+            if weights is not None:
+                model.load_weights(weights)
+            return model
+        builder = _application(config.backbone)
+        return builder(include_top=False, weights=weights, input_shape=shape, **config.options)
     except (ValueError, TypeError) as error:
         raise ValueError(f"model.backbone {config.backbone}: {_first_line(error)}") from error
+
+
+def _own_builder(name: str) -> Callable[..., Any]:
+    module, _, function = name.partition(":")
+    try:
+        builder: Callable[..., Any] = getattr(importlib.import_module(module), function)
+    except (ImportError, AttributeError) as error:
+        raise ValueError(f"expected module:function of a builder; {error}") from error
+    return builder
+
+
+def _application(name: str) -> Callable[..., Any]:
+    import keras
+
+    names = [known for known in dir(keras.applications) if known[0].isupper()]
+    if name not in names:
+        nearest = difflib.get_close_matches(name, names, 1, 0.3)
+        hint = f"; did you mean {nearest[0]}?" if nearest else ""
+        raise ValueError(f"keras.applications has none of that name{hint}")
+    builder: Callable[..., Any] = getattr(keras.applications, name)
+    return builder
+
+
+def _name(backbone: str) -> str:
+    own = backbone.rpartition(":")[2]
+    return (Path(own).stem if own.endswith((".keras", ".h5")) else own).lower()
 
 
 def _first_line(error: Exception) -> str:

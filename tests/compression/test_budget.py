@@ -7,8 +7,9 @@ import keras
 import numpy as np
 import pytest
 
-from compression.budget import BudgetConfig, PruningPlan, plan
+from compression.budget import PruningPlan, plan
 from compression.graph import ChannelGraph, trace
+from compression.recipe import BudgetConfig
 
 L = keras.layers
 

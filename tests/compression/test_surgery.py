@@ -11,10 +11,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from compression.budget import BudgetConfig, PruningPlan, plan
+from compression.budget import PruningPlan, plan
 from compression.cost import cost
 from compression.graph import trace
 from compression.importance import importance
+from compression.recipe import BudgetConfig
 from compression.surgery import cut, mask
 
 L = keras.layers
@@ -292,7 +293,7 @@ def test_a_plan_for_another_model_is_refused(small_resnet: Any) -> None:
         cut(small_resnet, prune_half(model_of(conv_conv)))
 
 
-class Doubled(L.Layer):  # type: ignore[misc]
+class Doubled(keras.layers.Layer):  # type: ignore[misc]
     """A layer of the user's own that does not say how it was made."""
 
     def __init__(self, factor: float) -> None:
@@ -313,3 +314,19 @@ def test_a_layer_that_cannot_be_rebuilt_is_named() -> None:
         ValueError, match=r"layer 'doubled' cannot be rebuilt from its configuration; give its class a get"
     ):
         cut(model, prune_half(model))
+
+
+@pytest.mark.parametrize(
+    ("scope", "parameters", "macs"), [("all", 2_486_968, 363_508_096), ("inner", 7_798_640, 1_100_263_616)]
+)
+def test_the_case_studys_sizes_are_reproduced(scope: str, parameters: int, macs: int) -> None:
+    backbone = keras.applications.ResNet50(include_top=False, weights=None, input_shape=(224, 224, 3))
+    x = L.GlobalAveragePooling2D(keepdims=True)(backbone.output)
+    x = L.BatchNormalization()(L.Conv2D(512, 1, use_bias=False)(x))
+    model = keras.Model(backbone.input, L.Flatten()(x))
+    graph = trace(model)
+    anything = {group.name: np.arange(group.size, dtype=np.float64) for group in graph.prunable}
+
+    found = cost(cut(model, plan(graph, anything, BudgetConfig(0.7, scope=scope))))
+
+    assert (found.parameters, found.macs) == (parameters, macs)

@@ -86,7 +86,7 @@ def test_wrong_preprocessing_constants_fail_the_golden_check(make_bundle: Make) 
 
 def test_a_bundle_that_does_not_fit_its_model_is_refused(make_bundle: Make) -> None:
     images = np.zeros((1, 48, 48, 3), np.uint8)
-    with pytest.raises(ValueError, match=r"takes \(1, 32, 32, 3\).*says \(1, 48, 48, 3\)"):
+    with pytest.raises(ValueError, match=r"takes \(1, 32, 32, 3\).*expected are \(1, 48, 48, 3\)"):
         Recognizer(make_bundle(input=InputSpec(48, 48), golden_input=images, golden_output=np.ones((1, 8))))
     images = np.zeros((1, 32, 32, 3), np.uint8)
     with pytest.raises(ValueError, match=r"gives \(1, 8\).*embedding of 9"):

@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from collections.abc import Iterator
+from dataclasses import is_dataclass
 from pathlib import Path
 
 import pytest
@@ -13,30 +15,40 @@ from deploy.benchmark import cli as benchmark_cli
 from pipeline.config import Config, register, validate
 
 CONF = Path(str(conf.__file__)).parent
-FILES = sorted(path.relative_to(CONF).with_suffix("").as_posix() for path in CONF.rglob("*.yaml"))
-# Which application a group belongs to, where it is not the pipeline.
-PRIMARY = {"target": "slimcam_benchmark"}
+ALL = sorted(path.relative_to(CONF).with_suffix("").as_posix() for path in CONF.rglob("*.yaml"))
+# The applications of a device have a root of their own.
+DEVICE = [name.removeprefix("device/") for name in ALL if name.startswith("device/")]
+FILES = [name for name in ALL if not name.startswith("device/")]
 REQUIRED = {"data/folders": ["data.root=x"], "data/lfw": ["data.root=x"], "experiment/lfw": ["data.root=x"]}
 
 
-@pytest.fixture(autouse=True)
-def _hydra() -> object:
+@pytest.fixture
+def _pipeline() -> Iterator[None]:
     register()
     with initialize_config_module("conf", version_base=None):
         yield
 
 
+@pytest.mark.usefixtures("_pipeline")
 @pytest.mark.parametrize("name", FILES)
 def test_every_file_composes_and_passes_its_schema(name: str) -> None:
     group, _, option = name.rpartition("/")
-    if not group:
-        composed = compose(name)
-    else:
-        composed = compose(PRIMARY.get(group, "slimcam"), overrides=[f"{group}={option}", *REQUIRED.get(name, [])])
-    if "train" in composed:
-        assert isinstance(validate(composed), Config)
-    else:
-        assert OmegaConf.get_type(composed) is benchmark_cli.BenchmarkConfig
+    assert group or name == "slimcam"
+    chosen = [f"{group}={option}"] if group else []
+    config = validate(compose("slimcam", overrides=[*chosen, *REQUIRED.get(name, [])]))
+    assert isinstance(config, Config)
+
+
+@pytest.mark.parametrize("name", DEVICE)
+def test_every_file_of_the_device_composes_and_passes_its_schema(name: str) -> None:
+    assert benchmark_cli  # registers the schemas
+    group, _, option = name.rpartition("/")
+    with initialize_config_module("conf.device", version_base=None):
+        primaries = [known for known in DEVICE if "/" not in known and (known == name or group in compose(known))]
+        assert primaries
+        for primary in primaries:
+            composed = compose(primary, overrides=[f"{group}={option}"] if group else [])
+            assert is_dataclass(OmegaConf.get_type(composed))
 
 
 @pytest.mark.parametrize("name", [name for name in FILES if name.startswith("experiment/")])
@@ -49,6 +61,7 @@ def test_every_experiment_starts_with_its_command_time_and_result(name: str) -> 
     assert f"experiment={name.split('/')[1]}" in lines[1]
 
 
+@pytest.mark.usefixtures("_pipeline")
 def test_debug_comes_after_the_experiment_and_shrinks_it() -> None:
     config = validate(compose("slimcam", overrides=["experiment=demo", "debug=fast"]))
     assert config.name == "fast"
@@ -56,6 +69,7 @@ def test_debug_comes_after_the_experiment_and_shrinks_it() -> None:
     assert config.prune.fit.batch_size == 32
 
 
+@pytest.mark.usefixtures("_pipeline")
 def test_the_help_lists_every_group_and_option() -> None:
     template = compose("slimcam", return_hydra_config=True).hydra.help.template
     listed = dict(line.split(None, 1) for line in template.splitlines() if line and line.split()[0] in _groups())
@@ -63,17 +77,20 @@ def test_the_help_lists_every_group_and_option() -> None:
         assert sorted(listed[group].split(", ")) == options
 
 
+@pytest.mark.usefixtures("_pipeline")
 def test_values_are_checked_by_their_schema() -> None:
     composed = compose("slimcam", overrides=["prune.fit.optimizer=adm"])
     with pytest.raises(ValueError, match=r"^prune: optimizer is one of sgd, adamw; got 'adm'$"):
         validate(composed)
 
 
+@pytest.mark.usefixtures("_pipeline")
 def test_a_required_value_is_asked_for() -> None:
     with pytest.raises(ValueError, match=r"^data.root is required; give it on the command line as data.root=\.\.\.$"):
         validate(compose("slimcam", overrides=["data=folders"]))
 
 
+@pytest.mark.usefixtures("_pipeline")
 def test_a_key_added_to_a_schema_is_refused() -> None:
     composed = compose("slimcam", overrides=["+train.fit.epoch=3"])
     with pytest.raises(ValueError, match=r"train\.fit has no key 'epoch'; did you mean 'epochs'"):
@@ -93,6 +110,6 @@ def _groups() -> dict[str, list[str]]:
     groups: dict[str, list[str]] = {}
     for name in FILES:
         group, _, option = name.rpartition("/")
-        if group and group not in PRIMARY:
+        if group:
             groups.setdefault(group, []).append(option)
     return groups

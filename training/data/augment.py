@@ -64,7 +64,8 @@ def _color(image: Image, config: AugmentConfig, rng: np.random.Generator) -> Ima
     matrix = (saturation * np.eye(3, dtype=np.float32) + (1 - saturation) * luma) * gain
     shift = np.full((3, 1), 128 * (1 - gain) + offset, dtype=np.float32)
     mixed = cv2.transform(image.astype(np.float32), np.hstack([matrix, shift]).astype(np.float32))
-    return np.clip(mixed, 0, 255).astype(np.uint8)
+    changed: Image = np.clip(mixed, 0, 255).astype(np.uint8)
+    return changed
 
 
 def _occlude(image: Image, rng: np.random.Generator) -> Image:

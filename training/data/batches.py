@@ -95,10 +95,11 @@ class Batches:
 
 
 def resize(image: Image, size: int) -> Image:
-    """Resizes a square image to `(size, size, 3)`, by pixel area, as the device does."""
+    """Resizes a square image to `(size, size, 3)` as the device does: by pixel area, or linearly to a larger size."""
     if image.shape[:2] == (size, size):
         return image
-    resized: Image = cv2.resize(image, (size, size), interpolation=cv2.INTER_AREA)
+    interpolation = cv2.INTER_AREA if size < image.shape[0] else cv2.INTER_LINEAR
+    resized: Image = cv2.resize(image, (size, size), interpolation=interpolation)
     return resized
 
 

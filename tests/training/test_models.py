@@ -1,0 +1,66 @@
+"""Recognizers from configurations, and the errors of a wrong one."""
+
+from __future__ import annotations
+
+import keras
+import numpy as np
+import pytest
+import tf_keras
+
+from training.models import ModelConfig, build, with_classifier
+
+SMALL = ModelConfig("MobileNetV2", None, 32, 16, {"alpha": 0.35})
+
+
+def test_a_recognizer_turns_images_into_embeddings():
+    model = build(SMALL)
+    assert model.input_shape == (None, 32, 32, 3)
+    assert model.output_shape == (None, 16)
+    assert [layer.name for layer in model.layers[-4:]] == ["pool", "embedding_conv", "embedding_norm", "embedding"]
+
+
+def test_a_file_serves_as_backbone(tmp_path):
+    inputs = keras.Input((32, 32, 3))
+    keras.Model(inputs, keras.layers.Conv2D(4, 3)(inputs)).save(tmp_path / "own.keras")
+    model = build(ModelConfig(str(tmp_path / "own.keras"), embedding_size=8))
+    assert model.output_shape == (None, 8)
+
+
+def test_a_builder_of_the_users_own_serves_as_backbone():
+    model = build(ModelConfig("training.backbones:small_resnet", None, 32, 8, {"width": 8}))
+    assert model.name == "small_resnet"
+    assert model.output_shape == (None, 8)
+
+
+@pytest.mark.parametrize(
+    ("config", "message"),
+    [
+        (ModelConfig("ResNet5O"), "did you mean ResNet50"),
+        (ModelConfig("MobileNetV2", options={"alfa": 1}), "alfa"),
+        (ModelConfig("training.backbones:none"), "expected module:function"),
+        (ModelConfig("nowhere:none"), "expected module:function"),
+        (ModelConfig("MobileNetV2", input_size=8), "MobileNetV2"),
+    ],
+)
+def test_a_wrong_backbone_is_one_clear_line(config, message):
+    with pytest.raises(ValueError, match=message) as caught:
+        build(config)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("config", [ModelConfig(weights="none.weights.h5"), ModelConfig("none.keras")])
+def test_a_missing_file_is_named(config):
+    with pytest.raises(FileNotFoundError, match=r"none\."):
+        build(config)
+
+
+@pytest.mark.parametrize("module", [keras, tf_keras], ids=["keras3", "tf_keras"])
+def test_the_classifier_gives_cosines_with_the_centres(module):
+    inputs = module.Input((4,))
+    model = module.Model(inputs, module.layers.Activation("linear", name="embedding")(inputs))
+    kernel = np.random.default_rng(0).normal(size=(4, 3)).astype(np.float32)
+    x = np.random.default_rng(1).normal(size=(5, 4)).astype(np.float32)
+    outputs = with_classifier(model, 3, kernel, keras=module).predict(x, verbose=0)
+    expected = (x / np.linalg.norm(x, axis=1, keepdims=True)) @ (kernel / np.linalg.norm(kernel, axis=0))
+    np.testing.assert_allclose(outputs["cosines"], expected, atol=1e-5)
+    np.testing.assert_allclose(outputs["embedding"], x)

@@ -1,0 +1,74 @@
+"""Teachers: their crop and colours, their cache, and what is said of a wrong one."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from training.recipe import TeacherConfig
+from training.teacher import open_teacher, teacher_targets
+
+
+@pytest.fixture(scope="module")
+def teacher(tmp_path_factory):
+    """A network that gives the mean of each colour over its input, and twice the first colour's."""
+    inputs = tf.keras.Input((112, 96, 3), batch_size=1)
+    means = tf.keras.layers.GlobalAveragePooling2D()(inputs)
+    double = tf.keras.layers.Lambda(lambda x: 2 * x[:, :1])(means)
+    model = tf.keras.Model(inputs, tf.keras.layers.Concatenate()([means, double]))
+    path = tmp_path_factory.mktemp("teacher") / "mean.tflite"
+    path.write_bytes(tf.lite.TFLiteConverter.from_keras_model(model).convert())
+    return path
+
+
+def config(path, **options):
+    return TeacherConfig(path=str(path), crop=[0, 8, 112, 96], mean=100.0, scale=50.0, flip=False, **options)
+
+
+FACES = np.random.default_rng(0).integers(0, 255, size=(3, 112, 112, 3), dtype=np.uint8)
+
+
+def test_a_teacher_sees_its_own_crop_normalisation_and_colours(teacher):
+    expected = ((FACES[:, :, 8:104].astype(np.float32) - 100) / 50).mean(axis=(1, 2))
+    rgb, bgr = (open_teacher(config(teacher, color=color))(FACES) for color in ("rgb", "bgr"))
+    np.testing.assert_allclose(rgb[:, :3], expected, atol=1e-4)
+    np.testing.assert_allclose(rgb[:, 3], 2 * expected[:, 0], atol=1e-4)
+    np.testing.assert_allclose(bgr[:, :3], expected[:, ::-1], atol=1e-4)
+
+
+def test_targets_are_unit_length_and_computed_once(teacher, tmp_path):
+    first = teacher_targets(config(teacher), FACES, "data", tmp_path, 4)
+    np.testing.assert_allclose(np.linalg.norm(first, axis=1), 1.0, atol=1e-5)
+    stamp = [path.stat().st_mtime_ns for path in tmp_path.iterdir()]
+    np.testing.assert_array_equal(teacher_targets(config(teacher), FACES, "data", tmp_path, 4), first)
+    assert [path.stat().st_mtime_ns for path in tmp_path.iterdir()] == stamp
+    teacher_targets(config(teacher), FACES, "other data", tmp_path, 4)
+    assert len(list(tmp_path.iterdir())) == 2
+
+
+def test_flipping_gives_a_target_that_the_mirror_image_shares(teacher, tmp_path):
+    flipping = TeacherConfig(path=str(teacher), crop=[0, 8, 112, 96])
+    a = teacher_targets(flipping, FACES, "faces", tmp_path, 4)
+    b = teacher_targets(flipping, FACES[:, :, ::-1], "mirrored", tmp_path, 4)
+    np.testing.assert_allclose(a, b, atol=1e-5)
+
+
+def test_a_teacher_of_another_embedding_size_is_one_clear_line(teacher, tmp_path):
+    with pytest.raises(ValueError, match=r"gives embeddings of 4, the model of 128: set model\.embedding_size=4"):
+        teacher_targets(config(teacher), FACES, "data", tmp_path, 128)
+    assert not list(tmp_path.iterdir())
+
+
+def test_files_that_are_no_teacher_are_refused(tmp_path):
+    for name, message in (("a.onnx", "cannot be opened"), ("a.tflite", "cannot be opened"), ("a.pt", "expected a")):
+        (tmp_path / name).write_bytes(b"not a model")
+        with pytest.raises(ValueError, match=message):
+            teacher_targets(TeacherConfig(path=str(tmp_path / name)), FACES, "data", tmp_path, 4)
+    with pytest.raises(FileNotFoundError, match="no file"):
+        teacher_targets(TeacherConfig(path=str(tmp_path / "none.onnx")), FACES, "data", tmp_path, 4)
+
+
+def test_a_crop_outside_the_face_is_refused():
+    with pytest.raises(ValueError, match="does not lie inside"):
+        TeacherConfig(crop=[0, 20, 112, 96])
