@@ -89,7 +89,7 @@ def _import_keras() -> None:
     """Imports Keras and its backend without what TensorFlow writes to stderr, which no log level holds back."""
     stderr = os.dup(2)
     try:
-        with open(os.devnull, "wb") as nowhere:
+        with Path(os.devnull).open("wb") as nowhere:
             os.dup2(nowhere.fileno(), 2)
         importlib.import_module("keras")
     finally:

@@ -18,7 +18,7 @@ class Toy:
 
     paths: PathsConfig
     stages: list[str]
-    backend: str = "numpy"
+    backend: str = "tensorflow"
     one: int = 1
     two: int = 2
     three: dict[str, int] = field(default_factory=lambda: {"value": 3, "workers": 1})
