@@ -22,9 +22,6 @@ from training.job import Job
 from training.models import PIXEL_MEAN, PIXEL_SCALE
 from training.train import MODEL
 
-VARIANTS = ("dense", "pruned", "quantized")
-"""The bundles that the stage writes; the last is the one that a device gets."""
-
 FIDELITY = "fidelity.json"
 
 

@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 
 from compression import gates
 from compression.card import model_card
-from compression.convert import FIDELITY, VARIANTS
-from compression.recipe import EvaluateConfig
+from compression.convert import FIDELITY
+from compression.recipe import VARIANTS, EvaluateConfig
 from deploy.benchmark.measure import Record, read_records
 from deploy.bundle import load_bundle, seal
 from deploy.runtime import Recognizer

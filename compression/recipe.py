@@ -9,6 +9,9 @@ from training.recipe import FitConfig, LossConfig
 CRITERIA = ("l1", "l2", "bn_scale")
 TEACHERS = ("dense", "external")
 
+VARIANTS = ("dense", "pruned", "quantized")
+"""The models that are converted, measured and judged; the last is the one that a device gets."""
+
 
 def _distilled() -> LossConfig:
     return LossConfig(classification="none", distillation_weight=1.0)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import functools
 import os
 import sys
@@ -10,9 +9,11 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import hydra
-from hydra.errors import HydraException, MissingConfigException
+from hydra.errors import HydraException
 from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
+
+from deploy.messages import explain
 
 
 def run(task: Callable[[DictConfig], None], *, program: str, config_name: str) -> None:
@@ -40,28 +41,8 @@ def _one_line_errors(program: str) -> Iterator[None]:
     try:
         yield
     except (HydraException, OmegaConfBaseException, ValueError, OSError, ImportError, RuntimeError) as error:
-        print(f"{program}: {_one_line(error)}", file=sys.stderr)
+        print(f"{program}: {explain(error)}", file=sys.stderr)
         sys.exit(1)
     except KeyboardInterrupt:
         print(f"{program}: stopped", file=sys.stderr)
         sys.exit(130)
-
-
-def _one_line(error: BaseException) -> str:
-    if isinstance(error, MissingConfigException) and error.options:
-        return f"there is no {error.missing_cfg_file} in conf/device; choose one of: {', '.join(error.options)}"
-    cause: BaseException | None = error
-    while cause is not None and not isinstance(cause, OmegaConfBaseException):
-        cause = cause.__cause__
-    return " ".join(str(error).split()) if cause is None else _config_error(cause)
-
-
-def _config_error(error: OmegaConfBaseException) -> str:
-    """An error of the configuration: which key, what is wrong with it, and what may have been meant."""
-    what = str(error.msg or error).splitlines()[0]
-    line = f"{error.full_key}: {what}" if error.full_key and error.full_key not in what else what
-    valid = error.parent_node
-    if isinstance(valid, DictConfig) and error.key not in valid:
-        near = difflib.get_close_matches(str(error.key), [str(key) for key in valid], n=1)
-        line += f"; did you mean {near[0]!r}?" if near else f"; valid keys are {', '.join(map(str, valid))}"
-    return line

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+from compression.recipe import VARIANTS
 from deploy.benchmark.host import measure
 from deploy.benchmark.measure import table, write_records
 from training.job import Job
 
-VARIANTS = ("dense", "pruned", "quantized")
 RECORDS = "benchmark.json"
 
 

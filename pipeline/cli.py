@@ -11,8 +11,8 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig
 
+from deploy.messages import explain
 from pipeline.config import Config, register, validate
-from pipeline.messages import explain
 from pipeline.publish import failed_gates, publish
 from pipeline.run import run
 

@@ -16,7 +16,7 @@ from omegaconf import MISSING, DictConfig, OmegaConf
 
 from compression.recipe import ConvertConfig, EvaluateConfig, PruneConfig, QuantizeConfig
 from deploy.benchmark.host import HostConfig
-from pipeline.messages import nearest
+from deploy.messages import nearest
 from pipeline.stages import STAGES
 from training.data.folders import FoldersConfig
 from training.data.lfw import LfwConfig

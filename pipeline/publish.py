@@ -37,7 +37,7 @@ def publish(config: Config, name: str, results: Mapping[str, Path]) -> Path:
     if (evaluate := results.get("evaluate")) and (evaluate / BUNDLE).is_dir():
         _replace(evaluate / BUNDLE, folder / BUNDLE)
     write_text(folder / "config.yaml", OmegaConf.to_yaml(OmegaConf.structured(config)))
-    write_text(folder / "results.json", json.dumps({stage: str(path) for stage, path in results.items()}, indent=2))
+    write_text(folder / "stages.json", json.dumps({stage: str(path) for stage, path in results.items()}, indent=2))
     return folder
 
 

@@ -20,7 +20,7 @@ MAY_IMPORT = {
 }
 FRAMEWORKS = ("tensorflow", "keras", "tf_keras", "tensorflow_model_optimization", "jax", "torch")
 # What the base installation brings.
-DEVICE_LIBRARIES = {"numpy", "cv2", "ai_edge_litert", "tflite_runtime", "hydra", "omegaconf", "yaml", "psutil"}
+DEVICE_LIBRARIES = {"numpy", "cv2", "ai_edge_litert", "tflite_runtime", "hydra", "omegaconf", "yaml"}
 
 
 def modules(package: str) -> list[Path]:

@@ -70,13 +70,13 @@ def test_help_shows_how_to_call_it_and_what_can_be_set(tmp_path: Path) -> None:
         (("model=gone.tflite",), "slimcam-benchmark: gone.tflite: there is no such .tflite file or bundle"),
         (
             ("model=a", "target.sampels=3"),
-            "slimcam-benchmark: target.sampels: Key 'sampels' not in 'HostConfig'; did you mean 'samples'?",
+            "slimcam-benchmark: override 'target.sampels=3': target has no key 'sampels'; did you mean 'samples'?",
         ),
         (
             ("model=a", "target.threads=x"),
-            "slimcam-benchmark: target.threads: Value 'x' of type 'str' could not be converted to Integer",
+            "slimcam-benchmark: override 'target.threads=x': target.threads is an integer; got 'x'",
         ),
-        (("model=a", "target=hots"), "slimcam-benchmark: there is no target/hots in conf/device; choose one of: host"),
+        (("model=a", "target=hots"), "slimcam-benchmark: target=hots: target has no 'hots'; did you mean 'host'?"),
         (("model=[a,a]",), "slimcam-benchmark: a model is named twice; name each once"),
     ],
 )

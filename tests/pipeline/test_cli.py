@@ -148,7 +148,7 @@ def test_an_unchanged_configuration_does_nothing_and_shows_where_results_are(sli
     assert f"results are in {Path('runs/demo')}" in ended.out
     assert (tmp_path / "runs/demo/report.html").read_text() == "report"
     assert (tmp_path / "runs/demo/bundle/model.tflite").exists()
-    assert set(json.loads((tmp_path / "runs/demo/results.json").read_text())) == {stage.name for stage in STAGES}
+    assert set(json.loads((tmp_path / "runs/demo/stages.json").read_text())) == {stage.name for stage in STAGES}
     assert slimcam("experiment=demo").code == 0
     assert sorted(path.name for path in tmp_path.iterdir()) == ["runs"]
 

@@ -44,7 +44,11 @@ def nearest(name: str, known: Iterable[str]) -> str:
 
 def config_file(name: str) -> str:
     """The file of a Hydra configuration such as `train/default`, as a user finds it."""
-    return f"conf/{name}.yaml" if (_conf_folder() / f"{name}.yaml").is_file() else f"{name}.yaml"
+    folder = _conf_folder()
+    for file in (folder / f"{name}.yaml", folder / "device" / f"{name}.yaml"):
+        if file.is_file():
+            return str(_relative(file))
+    return f"{name}.yaml"
 
 
 def _missing_option(error: MissingConfigException) -> str:

@@ -1,0 +1,160 @@
+"""What a run found, read from the result folders of its stages."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from deploy.benchmark.measure import Record, read_records
+from deploy.bundle import load_bundle
+from pipeline import table
+from pipeline.benchmark_stage import RECORDS
+from pipeline.plots import Fit
+from pipeline.store import RECEIPT
+from training.data.load import load
+from training.job import Job
+
+FITS = {"train": "dense", "prune": "pruned", "quantize": "quantized"}
+"""The stages that train, and the model that each makes."""
+
+TITLES = {"train": "training", "prune": "recovery after pruning", "quantize": "quantisation-aware training"}
+
+
+@dataclass(frozen=True)
+class Effort:
+    """What a stage took.
+
+    Attributes:
+        seconds: of its last process, which is all of it unless it was `resumed`.
+        training_seconds, images: spent in the training loop, and images seen there; `None` without one.
+    """
+
+    stage: str
+    seconds: float
+    resumed: bool
+    training_seconds: float | None = None
+    images: int | None = None
+
+
+@dataclass(frozen=True)
+class Data:
+    """The faces of a run.
+
+    Attributes:
+        notes: what the source left out, one line each.
+    """
+
+    kind: str
+    train_images: int
+    train_people: int
+    test_images: int
+    test_people: int
+    pairs: int
+    notes: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Findings:
+    """All that a report tells.
+
+    Attributes:
+        evaluation: `evaluation.json` of the evaluate stage.
+        records: of the benchmark, by model, the dense one first.
+        plan: `kept` channel indices and `sizes` of each channel group.
+        origin: the provenance in the bundle of the compressed model.
+        license: of the models.
+        receipts: of each stage, by name.
+        config: the sections of the configuration.
+    """
+
+    table: table.Table
+    evaluation: dict[str, Any]
+    records: dict[str, Record]
+    plan: dict[str, Any]
+    fits: tuple[Fit, ...]
+    efforts: tuple[Effort, ...]
+    data: Data
+    origin: dict[str, Any]
+    license: str
+    receipts: dict[str, dict[str, Any]]
+    config: dict[str, Any]
+
+
+def gather(job: Job) -> Findings:
+    """Reads the results of all stages before the report.
+
+    Raises:
+        OSError: a result file is missing.
+        ValueError: a result file is damaged.
+    """
+    folders = job.inputs
+    records = read_records(folders["benchmark"] / RECORDS)
+    evaluation = _read(folders["evaluate"] / "evaluation.json")
+    histories = {stage: _read_lines(folders[stage] / "history.jsonl") for stage in FITS}
+    receipts = {stage: _read(folder / RECEIPT) for stage, folder in folders.items()}
+    bundle = load_bundle(folders["convert"] / records[-1].model.name)
+    config = {
+        name: value if isinstance(value, (str, int, float)) else asdict(value)
+        for name, value in vars(job.config).items()
+    }
+    return Findings(
+        table=table.build(job.config.name, _read(folders["prune"] / "cost.json"), evaluation, records),
+        evaluation=evaluation,
+        records={record.model.name: record for record in records},
+        # Not through compression.budget: that imports Keras.
+        plan=_read(folders["prune"] / "plan.json"),
+        fits=tuple(Fit(f"{TITLES[stage]} ({FITS[stage]})", FITS[stage], histories[stage]) for stage in FITS),
+        efforts=tuple(
+            _effort(stage, receipt, histories.get(stage, []), config) for stage, receipt in receipts.items()
+        ),
+        data=_data(job),
+        origin=bundle.provenance,
+        license=bundle.license,
+        receipts=receipts,
+        config=config,
+    )
+
+
+def _effort(
+    stage: str, receipt: Mapping[str, Any], history: Sequence[Mapping[str, float]], config: Mapping[str, Any]
+) -> Effort:
+    if not history:
+        return Effort(stage, receipt["seconds"], receipt["resumed"])
+    batch = config[stage]["fit"]["batch_size"]
+    starts = [0.0, *(entry["step"] for entry in history[:-1])]
+    training = sum(
+        (entry["step"] - start) * batch / entry["images_per_second"]
+        for start, entry in zip(starts, history, strict=True)
+    )
+    return Effort(stage, receipt["seconds"], receipt["resumed"], training, round(history[-1]["step"] * batch))
+
+
+def _data(job: Job) -> Data:
+    data = load(job.config.data, job.cache)
+    return Data(
+        kind=job.config.data.kind,
+        train_images=len(data.train),
+        train_people=len(data.train.identities),
+        test_images=len(data.test),
+        test_people=len(data.test.identities),
+        pairs=len(data.pairs),
+        notes=tuple(data.notes),
+    )
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        values: dict[str, Any] = json.loads(path.read_text())
+    except ValueError as error:
+        raise ValueError(f"{path} is damaged ({error}); delete its folder and run again") from error
+    return values
+
+
+def _read_lines(path: Path) -> list[dict[str, float]]:
+    try:
+        return [json.loads(line) for line in path.read_text().splitlines()]
+    except ValueError as error:
+        raise ValueError(f"{path} is damaged ({error}); delete its folder and run again") from error

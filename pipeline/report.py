@@ -1,0 +1,181 @@
+"""The report stage: what a run found, in Markdown and as one HTML page that needs no other file."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import jinja2
+from markupsafe import Markup
+from matplotlib.figure import Figure
+from omegaconf import OmegaConf
+
+from pipeline import plots, wording
+from pipeline.findings import Findings, gather
+from pipeline.plots import DARK, LIGHT, Theme
+from pipeline.run import duration
+from pipeline.table import PUBLISHED_MACHINE, TABLE, change, save
+from training.files import atomic, write_text
+from training.job import Job
+
+AGAIN = "experiment/again.yaml"
+
+
+@dataclass(frozen=True)
+class Plot:
+    """A plot of the report: `draw` makes it in the colours of a theme; `alt` tells what it shows to who cannot see."""
+
+    name: str
+    title: str
+    caption: str
+    alt: str
+    draw: Callable[[Theme], Figure]
+
+
+def run(job: Job) -> None:
+    """Writes `report.md` with `plots/*.png`, `report.html`, `results.json`, and `experiment/again.yaml`.
+
+    The last is the run's configuration as an experiment: `slimcam --config-dir FOLDER experiment=again` in the folder
+    that holds it makes the run again.
+    """
+    findings = gather(job)
+    drawn = _plots(findings)
+    for plot in drawn:
+        with atomic(job.out / f"plots/{plot.name}.png") as partial_file:
+            partial_file.write_bytes(plots.png(plot.draw(LIGHT)))
+    again = experiment(findings)
+    write_text(job.out / AGAIN, again)
+    save(findings.table, job.out / TABLE)
+    facts = _facts(findings, drawn, again)
+    for name in ("report.md", "report.html"):
+        write_text(job.out / name, _templates().get_template(name).render(facts))
+    print(f"report: {findings.table.verdict}", flush=True)
+
+
+def experiment(findings: Findings) -> str:
+    """The configuration of a run as an experiment file, which Hydra checks against the schemas when it is used."""
+    config = {
+        "defaults": [{"override /data": findings.data.kind}],
+        "backend": findings.receipts["train"]["backend"],
+        **findings.config,
+    }
+    return "# @package _global_\n" + OmegaConf.to_yaml(OmegaConf.create(config))
+
+
+def _plots(findings: Findings) -> tuple[Plot, ...]:
+    table, variants = findings.table, findings.evaluation["variants"]
+    kept, sizes = findings.plan["kept"], findings.plan["sizes"]
+    left, total = sum(len(group) for group in kept.values()), sum(sizes[name] for name in kept)
+    best = "; ".join(
+        f"{row.name} {wording.percent(row.accuracy)}, {wording.milliseconds(row.p50_ms)} ms, {row.size_mb:.2f} MB"
+        for row in table.rows
+    )
+    rates = "; ".join(
+        f"{name} " + ", ".join(f"{wording.percent(rate)} at {far}" for far, rate in variant["tar"].items())
+        for name, variant in variants.items()
+        if variant["tar"]
+    )
+    return (
+        Plot(
+            "roc",
+            "How well faces are told apart",
+            "Share of genuine pairs accepted, against the share of impostor pairs accepted by mistake. The curves end "
+            "at the left where fewer than ten impostor pairs are left to count.",
+            f"ROC curves. True accept rates at false accept rates: {rates or 'too few impostor pairs'}",
+            partial(plots.roc, variants),
+        ),
+        Plot(
+            "tradeoff",
+            "Accuracy, latency and size",
+            "Up and to the left is better; the area of a disc is the size of the file. Vertical bars are 95 % "
+            "intervals of the change against the dense model.",
+            f"Accuracy against latency: {best}",
+            partial(plots.tradeoff, table.rows),
+        ),
+        Plot(
+            "curves",
+            "Training",
+            "The three losses are of different kinds: each tells of its own training only.",
+            "Loss over epochs of training, recovery and quantisation-aware training",
+            partial(plots.curves, findings.fits),
+        ),
+        Plot(
+            "channels",
+            "Channels kept",
+            "A row is a group of channels that go together, named after its first layer, from the model's input down "
+            f"to its output. In all, {left:,} of {total:,} channels stay.",
+            f"Share of channels kept by each of {len(kept)} groups; {left:,} of {total:,} in all",
+            partial(plots.channels, kept, sizes),
+        ),
+    )
+
+
+def _facts(findings: Findings, drawn: tuple[Plot, ...], again: str) -> dict[str, Any]:
+    table = findings.table
+    receipt = findings.receipts["evaluate"]
+    commits = {stage: found["commit"] for stage, found in findings.receipts.items()}
+    return {
+        "findings": findings,
+        "table": table,
+        "small": table.rows[-1],
+        "published_machine": PUBLISHED_MACHINE,
+        "first": next(iter(findings.records.values())),
+        "fars": sorted({far for v in findings.evaluation["variants"].values() for far in v["tar"]}, key=float)[::-1],
+        "plots": drawn,
+        "again": again,
+        "libraries": receipt["libraries"],
+        "commits": sorted({commit for commit in commits.values() if commit}),
+        "x86": "x86_64" in next(iter(findings.records.values())).machine.os,
+        "total_seconds": sum(effort.seconds for effort in findings.efforts),
+        "training_seconds": sum(effort.training_seconds or 0 for effort in findings.efforts),
+    }
+
+
+def _templates() -> jinja2.Environment:
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader("pipeline"),
+        autoescape=jinja2.select_autoescape(["html"]),
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+    environment.filters |= {
+        "change": change,
+        "count": wording.count,
+        "duration": duration,
+        "megabytes": wording.megabytes,
+        "milliseconds": wording.milliseconds,
+        "percent": wording.percent,
+        "points": wording.points,
+        "times": wording.times,
+        "threads": wording.threads,
+        "outcome": lambda gate: gate["text"].partition(": ")[2],
+        "sentence": lambda text: text[0].upper() + text[1:] + ".",
+        "plain": _plain,
+        "picture": _picture,
+    }
+    return environment
+
+
+def _plain(text: object) -> str:
+    """Text from outside for a line or a table cell of Markdown, where it is to mean nothing but itself."""
+    escaped = " ".join(str(text).split())
+    for character in "\\`*[]<>|":
+        escaped = escaped.replace(character, "\\" + character)
+    return escaped
+
+
+def _picture(plot: Plot) -> Markup:
+    """The plot as an element that follows the reader's light or dark page."""
+    light, dark = (f"data:image/svg+xml;base64,{_base64(plots.svg(plot.draw(theme)))}" for theme in (LIGHT, DARK))
+    return Markup(
+        '<picture><source media="(prefers-color-scheme: dark)" srcset="{}"><img src="{}" alt="{}"></picture>'
+    ).format(dark, light, plot.alt)
+
+
+def _base64(content: bytes) -> str:
+    return base64.b64encode(content).decode()

@@ -1,0 +1,173 @@
+"""The table that a run is judged by: each model's cost, size, accuracy and latency, beside the published case study."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from deploy.benchmark.measure import Record
+from pipeline import wording
+from training.files import write_text
+
+TABLE = "results.json"
+PUBLISHED_MACHINE = "Snapdragon 625"
+
+
+@dataclass(frozen=True)
+class Row:
+    """One model. A ratio is the dense model's figure over this model's; `None` is unknown.
+
+    Attributes:
+        accuracy: share of the verification pairs decided right.
+        change, low, high: of the accuracy against the dense model, and its 95 % interval, as shares.
+        loss_below: the share that a publication says the accuracy fell by less than.
+        size_mb: of the `.tflite` file, in millions of bytes.
+        p50_ms, p90_ms: of one inference, on the machine that the row's table names.
+    """
+
+    name: str
+    size_mb: float
+    p50_ms: float
+    size_ratio: float
+    latency_ratio: float
+    p90_ms: float | None = None
+    parameters: int | None = None
+    macs: int | None = None
+    parameters_ratio: float | None = None
+    macs_ratio: float | None = None
+    accuracy: float | None = None
+    change: float | None = None
+    low: float | None = None
+    high: float | None = None
+    loss_below: float | None = None
+
+
+PUBLISHED = (
+    Row("dense", size_mb=98.0, p50_ms=300.0, size_ratio=1.0, latency_ratio=1.0),
+    Row("compressed", size_mb=9.2, p50_ms=86.0, size_ratio=98 / 9.2, latency_ratio=300 / 86, loss_below=0.02),
+)
+"""The case study: a ResNet-50 face recognizer, 70 % of its channels pruned, int8. Which percentile its milliseconds
+are is not said."""
+
+
+@dataclass(frozen=True)
+class Table:
+    """The rows of a run, the dense model's first, and the verdict of the gates.
+
+    Attributes:
+        machine: what the latencies were measured on.
+        predicted: the latencies come from a model of that machine.
+        gates: of the evaluate stage, each as `compression.gates.Gate`.
+    """
+
+    name: str
+    machine: str
+    threads: int
+    predicted: bool
+    rows: tuple[Row, ...]
+    gates: tuple[dict[str, Any], ...]
+    published: tuple[Row, ...] = PUBLISHED
+
+    @property
+    def failed(self) -> tuple[dict[str, Any], ...]:
+        return tuple(gate for gate in self.gates if not gate["passed"])
+
+    @property
+    def verdict(self) -> str:
+        """`all 5 gates passed`, `2 of 5 gates failed: size_mb, fidelity` or `no gates were set`."""
+        if not self.gates:
+            return "no gates were set"
+        if self.failed:
+            names = ", ".join(gate["name"] for gate in self.failed)
+            return f"{len(self.failed)} of {len(self.gates)} gates failed: {names}"
+        return f"all {len(self.gates)} gates passed" if len(self.gates) > 1 else "the one gate passed"
+
+
+def build(name: str, costs: Mapping[str, Any], evaluation: Mapping[str, Any], records: Sequence[Record]) -> Table:
+    """Joins what the stages found.
+
+    Args:
+        costs: of the prune stage's `cost.json`.
+        evaluation: of the evaluate stage's `evaluation.json`.
+        records: of the benchmark stage, the dense model's first.
+    """
+    first = records[0]
+    return Table(
+        name=name,
+        machine=first.machine.device,
+        threads=first.execution.threads,
+        predicted=any(record.predicted for record in records),
+        rows=tuple(_row(record, first, costs, evaluation) for record in records),
+        gates=tuple(evaluation["gates"]),
+    )
+
+
+def save(table: Table, path: Path) -> None:
+    """Writes the table as JSON."""
+    write_text(path, json.dumps({**asdict(table), "verdict": table.verdict}, indent=2) + "\n")
+
+
+def load(path: Path) -> Table:
+    """Reads what `save` wrote."""
+    values = json.loads(path.read_text())
+    del values["verdict"]
+    rows = {name: tuple(Row(**row) for row in values[name]) for name in ("rows", "published")}
+    return Table(**{**values, **rows, "gates": tuple(values["gates"])})
+
+
+def summary(results: Mapping[str, Path]) -> str:
+    """Five lines for the console: what became of the dense model, and the verdict.
+
+    Args:
+        results: the result folder of each stage, that of `report` among them.
+    """
+    table = load(results["report"] / TABLE)
+    dense, small = table.rows[0], table.rows[-1]
+    kind = "predicted" if table.predicted else "measured"
+    lines = {
+        "model": f"{wording.count(dense.parameters)} -> {wording.count(small.parameters)} parameters, "
+        f"{wording.count(dense.macs)} -> {wording.count(small.macs)} MACs",
+        "accuracy": f"{wording.percent(dense.accuracy)} -> {wording.percent(small.accuracy)}, "
+        f"change {change(small)} points",
+        "size": f"{wording.megabytes(dense.size_mb)} -> {wording.megabytes(small.size_mb)} MB, "
+        f"{wording.times(small.size_ratio)} smaller",
+        "latency": f"{wording.milliseconds(dense.p50_ms)} -> {wording.milliseconds(small.p50_ms)} ms, "
+        f"{wording.times(small.latency_ratio)} as fast ({kind}: {table.machine}, {wording.threads(table.threads)})",
+        "gates": table.verdict,
+    }
+    return "\n".join(f"{title:<9} {line}" for title, line in lines.items())
+
+
+def change(row: Row) -> str:
+    """`-0.27 (-0.62 to +0.07)`, in percentage points."""
+    if row.loss_below is not None:
+        return f"less than {100 * row.loss_below:g} % lost"
+    if row.change is None or row.low is None or row.high is None:
+        return wording.UNKNOWN
+    return f"{wording.points(row.change)} ({wording.points(row.low)} to {wording.points(row.high)})"
+
+
+def _row(record: Record, first: Record, costs: Mapping[str, Any], evaluation: Mapping[str, Any]) -> Row:
+    name = record.model.name
+    # Quantising changes neither the parameters nor the operations, only their type.
+    cost, dense = costs["dense" if name == "dense" else "pruned"], costs["dense"]
+    interval = evaluation["changes"].get(name, {})
+    return Row(
+        name=name,
+        size_mb=record.model.size_bytes / 1e6,
+        p50_ms=record.latency_ms.p50,
+        p90_ms=record.latency_ms.p90,
+        size_ratio=first.model.size_bytes / record.model.size_bytes,
+        latency_ratio=first.latency_ms.p50 / record.latency_ms.p50,
+        parameters=cost["parameters"],
+        macs=cost["macs"],
+        parameters_ratio=dense["parameters"] / cost["parameters"],
+        macs_ratio=dense["macs"] / cost["macs"],
+        accuracy=evaluation["variants"][name]["accuracy"],
+        change=interval.get("difference"),
+        low=interval.get("low"),
+        high=interval.get("high"),
+    )

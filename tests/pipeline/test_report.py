@@ -1,0 +1,342 @@
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, replace
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hydra import compose, initialize_config_module
+from hydra.core.global_hydra import GlobalHydra
+
+from compression import gates
+from deploy.benchmark.measure import Condition, Execution, Latency, Machine, Model, Record, Start, write_records
+from deploy.bundle import InputSpec, write_bundle
+from pipeline import report, store, table
+from pipeline.config import Config, register, validate
+from pipeline.provenance import provenance
+from pipeline.stages import STAGES, steps
+from training import verification
+from training.data.pairs import sample_pairs
+from training.job import Job
+
+SIZES = {"dense": 98_050_000, "pruned": 10_010_000, "quantized": 2_670_000}
+P50 = {"dense": 24.21, "pruned": 2.23, "quantized": 2.91}
+NOISE = {"dense": 0.88, "pruned": 0.9, "quantized": 0.895}
+OVERRIDES = (
+    "name=faces",
+    "data.identities=4",
+    "data.images_per_identity=2",
+    "data.test_identities=3",
+    "data.test_images_per_identity=2",
+    "data.test_pairs=6",
+    "data.workers=1",
+    "evaluate.gates.latency_ratio=3.49",
+)
+
+
+@dataclass(frozen=True)
+class Finished:
+    """A job of the report stage, and what its inputs are made of."""
+
+    job: Job
+    config: Config
+    evaluation: dict[str, Any]
+
+
+Finish = Callable[..., Finished]
+
+
+@pytest.fixture
+def finish(tmp_path: Path) -> Finish:
+    """Writes results of all stages before the report, through their own writers where these need no framework."""
+
+    def make(*overrides: str, device: str = "AMD EPYC 9B45", note: str = "", notes: tuple[str, ...] = ()) -> Finished:
+        config = _config(*OVERRIDES, *overrides)
+        evaluation = _evaluation(config, note)
+        writers: dict[str, Callable[[Path], None]] = {
+            "train": lambda out: _history(out, 12.0, 0.9, 94, 24_000),
+            "prune": lambda out: _pruned(out),
+            "quantize": lambda out: _history(out, 0.12, 0.02, 61, 3_000),
+            "convert": lambda out: _bundle(out / "quantized", config.convert.license),
+            "benchmark": lambda out: write_records(_records(device, notes), out / "benchmark.json"),
+            "evaluate": lambda out: (out / "evaluation.json").write_text(json.dumps(evaluation)) and None,
+        }
+        folders = {}
+        for name, write in writers.items():
+            place = store.slot(tmp_path / "store", name, "key")
+            store.prepare(place)
+            write(place.out)
+            step = steps(config)[name]
+            store.publish(place, {**step.facts, "seconds": 5402.3, "resumed": name == "prune", **provenance()})
+            folders[name] = place.final
+        out = tmp_path / "out"
+        out.mkdir(exist_ok=True)
+        sections = next(stage.sections for stage in STAGES if stage.name == "report")
+        visible = type("Sections", (), {})()
+        for section in sections:
+            setattr(visible, section, getattr(config, section))
+        return Finished(Job(visible, folders, out, tmp_path / "work", tmp_path / "cache"), config, evaluation)
+
+    return make
+
+
+def test_the_report_is_a_page_of_its_own(finish: Finish) -> None:
+    finished = finish()
+    report.run(finished.job)
+    page = _Page((finished.job.out / "report.html").read_text())
+    assert page.links == []
+    assert len(page.images) == 8
+    assert all(source.startswith("data:image/svg+xml;base64,") for source in page.images)
+    assert all(page.alternatives)
+    for wanted in ("98.05", "2.67", "36.7x", "8.32x", "AMD EPYC 9B45", "Snapdragon 625", "3.49x"):
+        assert wanted in page.text, wanted
+
+
+def test_both_texts_tell_the_same_figures(finish: Finish) -> None:
+    finished = finish()
+    report.run(finished.job)
+    page, text = (_Page((finished.job.out / "report.html").read_text()).text, _markdown(finished))
+    change = table.change(table.load(finished.job.out / table.TABLE).rows[2])
+    for figure in (change, "24.6 M", "2.49 M", "966 M", "1 h 30 min", "less than 2 % lost", "24,000"):
+        assert figure in page, figure
+        assert figure in text, figure
+
+
+def test_markdown_tables_are_whole_and_their_pictures_are_there(finish: Finish) -> None:
+    finished = finish()
+    report.run(finished.job)
+    text = _markdown(finished)
+    for block in re.findall(r"(?:^\|.*\n)+", text, re.MULTILINE):
+        assert len({row.count("|") for row in block.splitlines()}) == 1, block
+        assert len(block.splitlines()) > 3
+    pictures = re.findall(r"!\[.+\]\((.+)\)", text)
+    assert pictures == [f"plots/{name}.png" for name in ("roc", "tradeoff", "curves", "channels")]
+    for picture in pictures:
+        assert (finished.job.out / picture).read_bytes().startswith(b"\x89PNG")
+
+
+def test_the_verdict_names_the_gates_that_failed(finish: Finish) -> None:
+    finished = finish("evaluate.gates.size_mb=2", "evaluate.gates.latency_ratio=9")
+    report.run(finished.job)
+    assert "2 of 5 gates failed: size_mb, latency_ratio" in _markdown(finished)
+    assert 'class="verdict failed"' in (finished.job.out / "report.html").read_text()
+    summary = table.summary({"report": finished.job.out})
+    assert summary.splitlines()[-1] == "gates     2 of 5 gates failed: size_mb, latency_ratio"
+
+
+def test_the_summary_is_five_lines(finish: Finish) -> None:
+    finished = finish()
+    report.run(finished.job)
+    lines = table.summary({"report": finished.job.out}).splitlines()
+    assert [line.split()[0] for line in lines] == ["model", "accuracy", "size", "latency", "gates"]
+    assert lines[2] == "size      98.05 -> 2.67 MB, 36.7x smaller"
+    assert lines[3] == "latency   24.2 -> 2.91 ms, 8.32x as fast (measured: AMD EPYC 9B45, 1 thread)"
+    assert lines[4] == "gates     all 5 gates passed"
+
+
+def test_ratios_are_taken_within_a_machine(finish: Finish) -> None:
+    finished = finish()
+    report.run(finished.job)
+    told = json.loads((finished.job.out / "results.json").read_text())
+    dense, _, small = told["rows"]
+    assert small["latency_ratio"] == pytest.approx(dense["p50_ms"] / small["p50_ms"])
+    assert small["parameters"] == 2_490_000
+    assert [row["p50_ms"] for row in told["published"]] == [300, 86]
+    assert told["published"][1]["latency_ratio"] == pytest.approx(3.488, abs=1e-3)
+    assert told["machine"] == "AMD EPYC 9B45"
+
+
+def test_what_comes_from_outside_is_escaped(finish: Finish) -> None:
+    finished = finish("convert.license='<b>|mine|</b>'", device="<script>alert(1)</script>", notes=("a|b <i>",))
+    report.run(finished.job)
+    page = (finished.job.out / "report.html").read_text()
+    assert "<script" not in page
+    assert "<b>|mine|" not in page
+    text = _markdown(finished)
+    assert r"\<b\>\|mine\|\</b\>" in text
+    assert r"quantized: a\|b \<i\>" in text
+
+
+def test_the_configuration_can_be_run_again(finish: Finish) -> None:
+    finished = finish("model=mobilenet_v2", "train.seed=7", "evaluate.gates.size_mb=null")
+    report.run(finished.job)
+    GlobalHydra.instance().clear()
+    register()
+    with initialize_config_module("conf", version_base=None):
+        again = validate(
+            compose("slimcam", overrides=[f"hydra.searchpath=[file://{finished.job.out}]", "experiment=again"])
+        )
+    assert asdict(replace(again, paths=finished.config.paths)) == asdict(finished.config)
+
+
+def test_few_impostors_and_short_trainings_are_still_plotted(finish: Finish) -> None:
+    finished = finish("evaluate.fars=[1e-6]", note="few")
+    for stage in ("train", "prune", "quantize"):
+        history = finished.job.inputs[stage] / "history.jsonl"
+        history.write_text(history.read_text().splitlines()[-1] + "\n")
+    report.run(finished.job)
+    assert "## Verification" not in _markdown(finished)
+    assert (finished.job.out / "plots/roc.png").exists()
+
+
+def test_a_damaged_input_is_named(finish: Finish) -> None:
+    finished = finish()
+    (finished.job.inputs["prune"] / "cost.json").write_text("{")
+    with pytest.raises(ValueError, match=r"cost\.json is damaged .*; delete its folder and run again$"):
+        report.run(finished.job)
+
+
+def test_the_report_loads_no_framework() -> None:
+    code = "import sys, pipeline.report; print([m for m in ('keras', 'tensorflow', 'tf_keras', 'jax') if m in sys.modules])"
+    root = Path(__file__).parents[2]
+    done = subprocess.run([sys.executable, "-c", code], cwd=root, capture_output=True, text=True, timeout=60)
+    assert done.stdout.strip() == "[]", done.stderr
+
+
+def _config(*overrides: str) -> Config:
+    register()
+    with initialize_config_module("conf", version_base=None):
+        return validate(compose("slimcam", overrides=list(overrides)))
+
+
+def _markdown(finished: Finished) -> str:
+    return (finished.job.out / "report.md").read_text()
+
+
+def _history(out: Path, start: float, end: float, speed: float, images: int) -> None:
+    """Twenty entries of a loss that falls from `start` towards `end`, at `speed` images a second."""
+    rng = np.random.default_rng(0)
+    steps_in_all = images // 64
+    lines = []
+    for share in np.linspace(0.05, 1, 20):
+        loss = end + (start - end) * np.exp(-4 * share) * rng.uniform(0.95, 1.05)
+        entry = {"step": round(share * steps_in_all), "epoch": 10 * share, "loss": loss, "learning_rate": 0.1}
+        lines.append(json.dumps({**entry, "images_per_second": speed}) + "\n")
+    (out / "history.jsonl").write_text("".join(lines))
+
+
+def _pruned(out: Path) -> None:
+    _history(out, 0.8, 0.08, 410, 240_000)
+    rng = np.random.default_rng(1)
+    sizes, kept = {"conv1_conv": 64}, {}
+    for stage, (blocks, width) in enumerate(((3, 64), (4, 128), (6, 256), (3, 512)), 2):
+        for block in range(1, blocks + 1):
+            sizes |= {f"conv{stage}_block{block}_{layer}_conv": width for layer in (1, 2)}
+        sizes[f"conv{stage}_block1_0_conv"] = 4 * width
+    for name, size in sizes.items():
+        kept[name] = list(range(8 * max(1, round(size * rng.uniform(0.12, 0.5) / 8))))
+    (out / "plan.json").write_text(json.dumps({"kept": kept, "sizes": sizes}))
+    costs = {
+        "dense": {"parameters": 24_637_312, "macs": 966_000_000, "layers": []},
+        "pruned": {"parameters": 2_490_000, "macs": 97_000_000, "layers": []},
+    }
+    (out / "cost.json").write_text(json.dumps(costs))
+
+
+def _bundle(folder: Path, license: str) -> None:
+    origin = {"backbone": "ResNet50", "initial_weights": "random", "teacher": None, "data": "synthetic"}
+    write_bundle(
+        folder,
+        name="resnet50-quantized",
+        model=b"\0\0\0\0TFL3",
+        input=InputSpec(),
+        embedding_size=8,
+        golden_input=np.zeros((1, 112, 112, 3), np.uint8),
+        golden_output=np.ones((1, 8), np.float32),
+        provenance=origin,
+        license=license,
+        card="# card\n",
+    )
+
+
+def _records(device: str, notes: tuple[str, ...]) -> list[Record]:
+    return [
+        Record(
+            target="host",
+            predicted=False,
+            model=Model(name, "0" * 64, SIZES[name]),
+            execution=Execution("ai-edge-litert", "2.3.0", "XNNPACK", 74, 74, [], 1),
+            machine=Machine(device, "Linux 6.1.0 x86_64", 2, [0, 1]),
+            before=Condition(None, None, None, 1.2),
+            after=Condition(None, None, None, 1.4),
+            warmup=10,
+            samples=331,
+            seconds=10.02,
+            interleaved=list(SIZES),
+            latency_ms=Latency(p50 * 1.03, p50 * 0.97, p50, p50 * 1.08, p50 * 1.3, p50 * 1.9),
+            start=Start(80.0, p50 * 2, 60_000_000, 60_000_000 + 2 * SIZES[name]),
+            validity=list(notes) if name == "quantized" else [],
+            version="0.1.0",
+            commit=None,
+            time_utc="2026-01-01T00:00:00+00:00",
+        )
+        for name, p50 in P50.items()
+    ]
+
+
+def _evaluation(config: Config, note: str) -> dict[str, Any]:
+    """Figures of embeddings that are the person's direction and noise, more of it in the smaller models."""
+    rng = np.random.default_rng(3)
+    labels = np.repeat(np.arange(6 if note == "few" else 120, dtype=np.int32), 4)
+    people, noise = rng.normal(size=(labels[-1] + 1, 64)), rng.normal(size=(len(labels), 64))
+    pairs = sample_pairs(labels, 24 if note == "few" else 1000, seed=0)
+    variants, folds = {}, {}
+    for name, share in NOISE.items():
+        embeddings = (people[labels] + 1.55 * share * noise).astype(np.float32)
+        embeddings += (rng.normal(size=embeddings.shape) * (share - 0.88)).astype(np.float32)
+        scores = verification.pair_scores(embeddings, pairs)
+        impostors = verification.impostor_scores(embeddings, labels)
+        folds[name] = verification.fold_accuracy(scores, pairs)
+        rates = {str(far): verification.tar_at_far(scores[pairs.same], impostors, far) for far in config.evaluate.fars}
+        false, true = verification.roc(scores[pairs.same], impostors)
+        variants[name] = {
+            "impostor_pairs": len(impostors),
+            "tar": {far: rate for far, rate in rates.items() if rate is not None},
+            "roc": {"far": false.tolist(), "tar": true.tolist()},
+            "accuracy": folds[name].mean,
+            "deviation": folds[name].deviation,
+        }
+    changes = {
+        name: verification.paired_bootstrap(folds[name].correct, folds["dense"].correct)
+        for name in ("pruned", "quantized")
+    }
+    figures = gates.Figures(changes["quantized"], SIZES["quantized"] / 1e6, P50["dense"] / P50["quantized"], None, 1, 1)
+    return {
+        "pairs": len(pairs),
+        "images": len(labels),
+        "variants": variants,
+        "changes": {name: asdict(change) for name, change in changes.items()},
+        "fidelity": {"images": 64, "mean": 0.9983, "min": 0.9921},
+        "gates": [asdict(gate) for gate in gates.check(figures, config.evaluate.gates)],
+    }
+
+
+class _Page(HTMLParser):
+    """What a browser would show and load."""
+
+    def __init__(self, page: str) -> None:
+        super().__init__()
+        self.text = ""
+        self.images: list[str] = []
+        self.alternatives: list[str | None] = []
+        self.links: list[str] = []
+        self.feed(page)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        values = dict(attrs)
+        if tag in ("img", "source"):
+            self.images.append(values.get("src") or values.get("srcset") or "")
+        if tag == "img":
+            self.alternatives.append(values.get("alt"))
+        if tag in ("link", "script", "iframe") or "href" in values:
+            self.links.append(tag)
+
+    def handle_data(self, data: str) -> None:
+        self.text += data
