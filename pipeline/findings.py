@@ -107,9 +107,7 @@ def gather(job: Job) -> Findings:
         # Not through compression.budget: that imports Keras.
         plan=_read(folders["prune"] / "plan.json"),
         fits=tuple(Fit(f"{TITLES[stage]} ({FITS[stage]})", FITS[stage], histories[stage]) for stage in FITS),
-        efforts=tuple(
-            _effort(stage, receipt, histories.get(stage, []), config) for stage, receipt in receipts.items()
-        ),
+        efforts=tuple(_effort(stage, receipt, histories.get(stage, []), config) for stage, receipt in receipts.items()),
         data=_data(job),
         origin=bundle.provenance,
         license=bundle.license,

@@ -4,20 +4,23 @@ from __future__ import annotations
 
 import io
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import matplotlib as mpl
 import numpy as np
 from matplotlib.figure import Figure
-from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullFormatter, PercentFormatter
+from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullFormatter
+from matplotlib.transforms import Bbox
 
 from pipeline import wording
 from pipeline.table import Row
 from training.verification import SUPPORT
 
 WIDTH = 4.8  # inches; with 10 pt type, what a phone shows without zooming
+
+_PERCENT = FuncFormatter(lambda share, _: f"{100 * share:.6g} %")
 
 
 @dataclass(frozen=True)
@@ -71,8 +74,8 @@ def roc(variants: Mapping[str, Any], theme: Theme) -> Figure:
     axes.set_xscale("log")
     axes.set_xlim(lowest, 1)
     axes.set_ylim(top=1.005)
-    axes.xaxis.set_major_formatter(FuncFormatter(lambda rate, _: f"{100 * rate:g} %"))
-    axes.yaxis.set_major_formatter(PercentFormatter(1, decimals=None, symbol=" %"))
+    axes.xaxis.set_major_formatter(_PERCENT)
+    axes.yaxis.set_major_formatter(_PERCENT)
     axes.set_xlabel("false accept rate")
     axes.set_ylabel("true accept rate")
     axes.legend(loc="lower right", frameon=False, labelcolor="linecolor", handlelength=1.2, fontsize=9)
@@ -83,35 +86,24 @@ def tradeoff(rows: Sequence[Row], theme: Theme) -> Figure:
     """Accuracy against latency, the area of a disc being the size of the file; bars are intervals and p90."""
     figure, axes = _figure(theme, 3.8)
     largest = max(row.size_mb for row in rows)
-    order = sorted(rows, key=lambda row: row.accuracy or 0)
-    middle = math.sqrt(min(row.p50_ms for row in rows) * max(row.p50_ms for row in rows))
     dense = next(row.accuracy for row in rows if row.change is None) or 0.0
-    for rank, row in enumerate(order):
+    marks = []
+    for row in rows:
         color, area = theme.models[row.name], max(30.0, 1600 * row.size_mb / largest)
-        accuracy = row.accuracy or 0.0
+        accuracy, slowest = row.accuracy or 0.0, row.p90_ms or row.p50_ms
         low, high = dense + (row.low or 0.0), dense + (row.high or 0.0)
         axes.plot([row.p50_ms] * 2, [low, high], color=color, linewidth=1.2)
-        axes.plot([row.p50_ms, row.p90_ms or row.p50_ms], [accuracy] * 2, color=color, linewidth=1.2)
-        axes.scatter([row.p50_ms], [accuracy], s=area, color=color, alpha=0.85, linewidths=0, zorder=3)
-        # The least accurate is named below its interval, the others above theirs, so that neighbours do not collide.
-        above = rank > 0
-        gap = 4 + (math.sqrt(area) / 2 if row.change is None else 0)
-        axes.annotate(
-            f"{row.name}\n{wording.milliseconds(row.p50_ms)} ms, {row.size_mb:.1f} MB",
-            (row.p50_ms, high if above else low),
-            xytext=(0, gap if above else -gap),
-            textcoords="offset points",
-            ha="right" if row.p50_ms > middle else "left",
-            va="bottom" if above else "top",
-            color=color,
-            fontsize=9,
-        )
+        axes.plot([row.p50_ms, slowest], [accuracy] * 2, color=color, linewidth=1.2)
+        axes.scatter([row.p50_ms], [accuracy], s=area, color=color, edgecolors=theme.paper, zorder=3)
+        marks.append(_Mark(row.p50_ms, slowest, accuracy, low, high, radius=math.sqrt(area) / 2))
     _log_latency(axes, rows)
     axes.margins(x=0.12, y=0.25)
-    axes.yaxis.set_major_formatter(PercentFormatter(1, decimals=None, symbol=" %"))
+    axes.yaxis.set_major_formatter(_PERCENT)
     axes.yaxis.set_major_locator(MaxNLocator(6, steps=[1, 2, 5, 10]))
     axes.set_xlabel("latency, ms (p50, bar to p90)")
     axes.set_ylabel("accuracy")
+    texts = [f"{row.name}\n{wording.milliseconds(row.p50_ms)} ms, {wording.megabytes(row.size_mb)} MB" for row in rows]
+    _name_marks(figure, axes, marks, texts, [theme.models[row.name] for row in rows])
     return figure
 
 
@@ -132,7 +124,7 @@ def channels(kept: Mapping[str, Sequence[int]], sizes: Mapping[str, int], theme:
     axes.set_yticks(places, [_shortened(name) for name in names], fontsize=8)
     axes.set_ylim(len(names) - 0.4, -0.6)
     axes.set_xlim(0, 1)
-    axes.xaxis.set_major_formatter(PercentFormatter(1, decimals=0, symbol=" %"))
+    axes.xaxis.set_major_formatter(_PERCENT)
     axes.set_xlabel("channels kept")
     axes.tick_params(axis="y", length=0)
     axes.grid(False)
@@ -198,6 +190,59 @@ def _roc_label(name: str, variant: Mapping[str, Any]) -> str:
         return name
     far = "0.01" if "0.01" in rates else next(iter(rates))
     return f"{name}: {wording.percent(rates[far], 1)} at {100 * float(far):g} %"
+
+
+@dataclass(frozen=True)
+class _Mark:
+    """A disc of `radius` points at (`x`, `y`), its upright bar from `low` to `high`, and its level one to `right`."""
+
+    x: float
+    right: float
+    y: float
+    low: float
+    high: float
+    radius: float
+
+    def boxes(self, axes: Any) -> list[Bbox]:
+        """What it covers, in pixels; the disc first."""
+        (x, y), (_, low), (_, high), (right, _) = axes.transData.transform(
+            [(self.x, self.y), (self.x, self.low), (self.x, self.high), (self.right, self.y)]
+        )
+        radius = self.radius * axes.figure.dpi / 72
+        disc = Bbox.from_extents(x - radius, y - radius, x + radius, y + radius)
+        return [disc, Bbox.from_extents(x - 1, low, x + 1, high), Bbox.from_extents(x, y - 1, right, y + 1)]
+
+
+def _name_marks(figure: Figure, axes: Any, marks: Sequence[_Mark], texts: Sequence[str], colors: Sequence[str]) -> None:
+    """Writes each text above, below or beside its mark, where it collides with least."""
+    figure.draw_without_rendering()  # fixes the layout, without which there are no pixels to compare
+    taken = [box for mark in marks for box in mark.boxes(axes)]
+    for mark, text, color in zip(marks, texts, colors, strict=True):
+        label = axes.annotate(
+            text, (mark.x, mark.y), xytext=(0, 0), textcoords="offset points", color=color, fontsize=9
+        )
+
+        def collisions(place: dict[str, Any], label: Any = label) -> int:
+            label.set(**place)
+            box = label.get_window_extent()
+            inside = axes.bbox.containsx(box.x0) and axes.bbox.containsx(box.x1)
+            inside = inside and axes.bbox.containsy(box.y0) and axes.bbox.containsy(box.y1)
+            return int(box.count_overlaps(taken)) + (0 if inside else len(taken))
+
+        label.set(**min(_places(mark, axes), key=collisions))
+        taken.append(label.get_window_extent())
+
+
+def _places(mark: _Mark, axes: Any) -> Iterator[dict[str, Any]]:
+    """Where a mark's text may stand, the best first: its offset in points, and how it is aligned there."""
+    whole = Bbox.union(mark.boxes(axes))
+    x, y = axes.transData.transform((mark.x, mark.y))
+    points, gap = 72 / axes.figure.dpi, 3
+    for offset, side in (((whole.y1 - y) * points + gap, "bottom"), ((whole.y0 - y) * points - gap, "top")):
+        for aligned in ("center", "left", "right"):
+            yield {"position": (0, offset), "ha": aligned, "va": side}
+    yield {"position": ((whole.x1 - x) * points + gap, 0), "ha": "left", "va": "center"}
+    yield {"position": ((whole.x0 - x) * points - gap, 0), "ha": "right", "va": "center"}
 
 
 def _log_latency(axes: Any, rows: Sequence[Row]) -> None:

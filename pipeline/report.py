@@ -38,8 +38,8 @@ class Plot:
 def run(job: Job) -> None:
     """Writes `report.md` with `plots/*.png`, `report.html`, `results.json`, and `experiment/again.yaml`.
 
-    The last is the run's configuration as an experiment: `slimcam --config-dir FOLDER experiment=again` in the folder
-    that holds it makes the run again.
+    The last is the run's configuration as an experiment: `slimcam --config-dir FOLDER experiment=again` makes the run
+    again.
     """
     findings = gather(job)
     drawn = _plots(findings)

@@ -77,13 +77,13 @@ class Table:
 
     @property
     def verdict(self) -> str:
-        """`all 5 gates passed`, `2 of 5 gates failed: size_mb, fidelity` or `no gates were set`."""
+        """`all gates passed (5 of 5)`, `2 of 5 gates failed: size_mb, fidelity` or `no gates were set`."""
         if not self.gates:
             return "no gates were set"
         if self.failed:
             names = ", ".join(gate["name"] for gate in self.failed)
             return f"{len(self.failed)} of {len(self.gates)} gates failed: {names}"
-        return f"all {len(self.gates)} gates passed" if len(self.gates) > 1 else "the one gate passed"
+        return f"all gates passed ({len(self.gates)} of {len(self.gates)})"
 
 
 def build(name: str, costs: Mapping[str, Any], evaluation: Mapping[str, Any], records: Sequence[Record]) -> Table:

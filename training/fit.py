@@ -52,7 +52,10 @@ def fit(
 
     Raises:
         FloatingPointError: the loss is not finite any more.
+        ValueError: `loss` distils, but there are no targets.
     """
+    if loss.distillation_weight > 0 and targets is None:
+        raise ValueError("distillation needs the targets of a teacher")
     steps = max(1, round(config.epochs * batches.steps_per_epoch))
     _compile(model, config, loss, keras)
     checkpoint = work / "checkpoint.npz"
@@ -135,8 +138,7 @@ def _compile(model: Any, config: FitConfig, loss: LossConfig, keras: Any) -> Non
 
 def _truth(batch: Batch, loss: LossConfig, targets: NDArray[np.float32] | None) -> Any:
     if loss.distillation_weight > 0:
-        if targets is None:
-            raise ValueError("distillation_weight is above 0, but there is no teacher: give teacher.path")
+        assert targets is not None
         target = targets[batch.indices]
         return {COSINES: batch.labels, EMBEDDING: target} if loss.classifies else target
     return {COSINES: batch.labels}

@@ -124,3 +124,9 @@ class TrainConfig:
     augment: AugmentConfig = field(default_factory=AugmentConfig)
     seed: int = 0
     workers: int = 0
+
+    def __post_init__(self) -> None:
+        _check(
+            self.loss.distillation_weight == 0 or self.teacher.path is not None,
+            "loss.distillation_weight is above 0, but there is no teacher to imitate: give train.teacher.path",
+        )

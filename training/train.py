@@ -33,7 +33,7 @@ def run(job: Job) -> None:
     announce(data)
     keras.utils.set_random_seed(config.train.seed)
     model = build(config.model)
-    targets = external_targets(job, data)
+    targets = external_targets(job, data) if config.train.loss.distillation_weight > 0 else None
     centres, history = learn(job, model, data, config.train.fit, config.train.loss, targets, keras=keras, title="train")
     save_keras(model, job.out / MODEL)
     if centres is not None:

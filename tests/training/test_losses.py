@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import math
-
 import keras
 import numpy as np
 import pytest
 
 from training import losses
-from training.recipe import LossConfig
+from training.recipe import LossConfig, TeacherConfig, TrainConfig
 
 RNG = np.random.default_rng(0)
 COSINES = RNG.uniform(-0.95, 0.95, size=(6, 5)).astype(np.float32)
@@ -76,4 +74,10 @@ def test_distillation_ignores_lengths_and_is_zero_for_the_same_direction():
 def test_a_loss_of_nothing_is_refused():
     with pytest.raises(ValueError, match="nothing to minimise"):
         LossConfig(classification="none")
-    assert math.isclose(LossConfig(classification="none", distillation_weight=1.0).distillation_weight, 1.0)
+
+
+def test_distillation_without_a_teacher_is_refused():
+    distilling = LossConfig(distillation_weight=1.0)
+    with pytest.raises(ValueError, match=r"give train\.teacher\.path"):
+        TrainConfig(loss=distilling)
+    assert TrainConfig(loss=distilling, teacher=TeacherConfig(path="teacher.onnx")).loss is distilling
