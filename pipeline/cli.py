@@ -15,6 +15,7 @@ from deploy.messages import explain
 from pipeline.config import Config, register, validate
 from pipeline.publish import failed_gates, publish
 from pipeline.run import run
+from pipeline.table import summary
 
 ERROR = 1
 GATES_FAILED = 3
@@ -62,7 +63,9 @@ def _job(composed: DictConfig) -> int:
     results = run(config)
     folder = publish(config, name, results)
     print(f"results are in {folder}", flush=True)
-    failures = failed_gates(results) if "evaluate" in config.stages else []
+    if "report" in config.stages:
+        print(summary(results))
+    failures = failed_gates(results) if {"evaluate", "report"} & set(config.stages) else []
     for line in failures:
         print(f"slimcam: {line}", file=sys.stderr)
     return GATES_FAILED if failures else 0

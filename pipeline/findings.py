@@ -14,8 +14,8 @@ from pipeline import table
 from pipeline.benchmark_stage import RECORDS
 from pipeline.plots import Fit
 from pipeline.store import RECEIPT
-from training.data.load import load
 from training.job import Job
+from training.train import DATA
 
 FITS = {"train": "dense", "prune": "pruned", "quantize": "quantized"}
 """The stages that train, and the model that each makes."""
@@ -53,7 +53,7 @@ class Data:
     test_images: int
     test_people: int
     pairs: int
-    notes: tuple[str, ...]
+    notes: list[str]
 
 
 @dataclass(frozen=True)
@@ -108,7 +108,7 @@ def gather(job: Job) -> Findings:
         plan=_read(folders["prune"] / "plan.json"),
         fits=tuple(Fit(f"{TITLES[stage]} ({FITS[stage]})", FITS[stage], histories[stage]) for stage in FITS),
         efforts=tuple(_effort(stage, receipt, histories.get(stage, []), config) for stage, receipt in receipts.items()),
-        data=_data(job),
+        data=Data(**_read(folders["train"] / DATA)),
         origin=bundle.provenance,
         license=bundle.license,
         receipts=receipts,
@@ -128,19 +128,6 @@ def _effort(
         for start, entry in zip(starts, history, strict=True)
     )
     return Effort(stage, receipt["seconds"], receipt["resumed"], training, round(history[-1]["step"] * batch))
-
-
-def _data(job: Job) -> Data:
-    data = load(job.config.data, job.cache)
-    return Data(
-        kind=job.config.data.kind,
-        train_images=len(data.train),
-        train_people=len(data.train.identities),
-        test_images=len(data.test),
-        test_people=len(data.test.identities),
-        pairs=len(data.pairs),
-        notes=tuple(data.notes),
-    )
 
 
 def _read(path: Path) -> dict[str, Any]:

@@ -22,15 +22,17 @@ from training.teacher import teacher_targets
 MODEL = "model.keras"
 CENTRES = "centres.npz"
 HISTORY = "history.jsonl"
+DATA = "data.json"
 
 
 def run(job: Job) -> None:
-    """Trains the dense model: `model.keras`, `centres.npz` (of the identities) and `history.jsonl`."""
+    """Trains the dense model: `model.keras`, `centres.npz` (of the identities), `history.jsonl` and `data.json`."""
     import keras
 
     config = job.config
     data = load(config.data, job.cache)
     announce(data)
+    write_text(job.out / DATA, json.dumps(describe(config.data.kind, data), indent=2))
     keras.utils.set_random_seed(config.train.seed)
     model = build(config.model)
     targets = external_targets(job, data) if config.train.loss.distillation_weight > 0 else None
@@ -63,9 +65,11 @@ def learn(
         The centres after training (`None` without a classifier) and the history.
     """
     train = job.config.train
-    learner = model
     if loss.classifies:
         learner = with_classifier(model, len(data.train.identities), centres, keras=keras)
+    else:
+        # The same layers in a model of its own: a compiled model would be saved with its optimizer.
+        learner = keras.Model(model.inputs, model.outputs[0], name=f"{model.name}_learner")
     size = int(model.inputs[0].shape[1])
     batches = Batches(data.train, size, fit_config.batch_size, train.augment, train.seed, train.workers)
     history = fit(
@@ -90,6 +94,19 @@ def external_targets(job: Job, data: FaceData) -> NDArray[np.float32] | None:
         return None
     source = fingerprint(config.data)
     return teacher_targets(config.train.teacher, data.train.images, source, job.cache, config.model.embedding_size)
+
+
+def describe(kind: str, data: FaceData) -> dict[str, Any]:
+    """What the data source gave and what it left out, in numbers and notes."""
+    return {
+        "kind": kind,
+        "train_images": len(data.train),
+        "train_people": len(data.train.identities),
+        "test_images": len(data.test),
+        "test_people": len(data.test.identities),
+        "pairs": len(data.pairs),
+        "notes": list(data.notes),
+    }
 
 
 def announce(data: FaceData) -> None:

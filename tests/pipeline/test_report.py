@@ -25,9 +25,11 @@ from pipeline.config import Config, register, validate
 from pipeline.provenance import provenance
 from pipeline.stages import STAGES, steps
 from training import verification
+from training.data.load import load
 from training.data.pairs import sample_pairs
 from training.files import write_text
 from training.job import Job
+from training.train import DATA, describe
 
 SIZES = {"dense": 98_050_000, "pruned": 10_010_000, "quantized": 2_670_000}
 P50 = {"dense": 24.21, "pruned": 2.23, "quantized": 2.91}
@@ -178,7 +180,7 @@ def _finish(
     """Writes results of all stages before the report, through their own writers where these need no framework."""
     config = _config(*OVERRIDES, *overrides)
     writers: dict[str, Callable[[Path], None]] = {
-        "train": lambda out: _history(out, 12.0, 0.9, 94, 24_000),
+        "train": lambda out: _trained(out, config, folder / "cache"),
         "prune": _pruned,
         "quantize": lambda out: _history(out, 0.12, 0.02, 61, 3_000),
         "convert": lambda out: _bundle(out / "quantized", config.convert.license),
@@ -218,6 +220,11 @@ def _history(out: Path, start: float, end: float, speed: float, images: int) -> 
         entry = {"step": round(share * steps_in_all), "epoch": 10 * share, "loss": loss, "learning_rate": 0.1}
         lines.append(json.dumps({**entry, "images_per_second": speed}) + "\n")
     (out / "history.jsonl").write_text("".join(lines))
+
+
+def _trained(out: Path, config: Config, cache: Path) -> None:
+    _history(out, 12.0, 0.9, 94, 24_000)
+    write_text(out / DATA, json.dumps(describe(config.data.kind, load(config.data, cache))))
 
 
 def _pruned(out: Path) -> None:
