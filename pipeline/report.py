@@ -16,10 +16,10 @@ from omegaconf import OmegaConf
 from pipeline import plots, wording
 from pipeline.findings import Findings, gather
 from pipeline.plots import DARK, LIGHT, Theme
-from pipeline.run import duration
 from pipeline.table import PUBLISHED_MACHINE, TABLE, change, save
 from training.files import atomic, write_text
 from training.job import Job
+from training.progress import duration
 
 AGAIN = "experiment/again.yaml"
 

@@ -15,6 +15,7 @@ from pipeline import store, worker
 from pipeline.provenance import provenance
 from pipeline.stages import STAGES, Stage, Step, select, steps
 from training.job import Job
+from training.progress import duration
 
 
 class StageError(Exception):
@@ -122,16 +123,6 @@ def _failure(stage: Stage, place: store.Slot, code: int) -> str:
 
 def _short(path: Path) -> Path:
     return path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
-
-
-def duration(seconds: float) -> str:
-    """Seconds as people say them: `3.2 s`, `4 min 5 s`, `2 h 3 min`."""
-    if seconds < 60:
-        return f"{seconds:.1f} s"
-    minutes, rest = divmod(round(seconds), 60)
-    if minutes < 60:
-        return f"{minutes} min {rest} s"
-    return f"{minutes // 60} h {minutes % 60} min"
 
 
 def _say(line: str) -> None:

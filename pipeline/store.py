@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from deploy.bundle import file_sha256
 from training.files import write_text
 
 RECEIPT = "stage.json"
@@ -113,7 +114,7 @@ def prepare(place: Slot) -> bool:
 def publish(place: Slot, receipt: Mapping[str, Any]) -> None:
     """Turns `out/` into the result: adds the receipt, moves the folder into place in one step, drops the scratch."""
     files = {
-        path.relative_to(place.out).as_posix(): {"bytes": path.stat().st_size, "sha256": file_digest(path)}
+        path.relative_to(place.out).as_posix(): {"bytes": path.stat().st_size, "sha256": file_sha256(path)}
         for path in sorted(place.out.rglob("*"))
         if path.is_file()
     }
@@ -122,12 +123,3 @@ def publish(place: Slot, receipt: Mapping[str, Any]) -> None:
         shutil.rmtree(place.final)
     place.out.replace(place.final)
     shutil.rmtree(place.partial, ignore_errors=True)
-
-
-def file_digest(path: Path) -> str:
-    """SHA-256 of a file's content."""
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while block := file.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()

@@ -44,9 +44,11 @@ class Progress:
 
 
 def duration(seconds: float) -> str:
-    """Seconds as `1 h 05 min`, `12 min 03 s` or `8 s`."""
+    """Seconds as people say them: `1 h 05 min`, `12 min 03 s`, `48 s` or `3.2 s`."""
     if seconds == float("inf"):
         return "unknown time"
+    if seconds < 9.95:
+        return f"{seconds:.1f} s"
     minutes, rest = divmod(round(seconds), 60)
     if minutes >= 60:
         return f"{minutes // 60} h {minutes % 60:02d} min"
