@@ -33,8 +33,11 @@ def model_card(
         f"- backbone {provenance['backbone']}, initial weights {provenance['initial_weights']}",
         f"- {provenance['training_images']:,} training images of {provenance['training_identities']:,} identities "
         f"(data: {provenance['data']})",
-        f"- teacher: {provenance['teacher'] or 'none'}",
-        f"- {provenance['pruned_ratio']:.0%} of the channels pruned (scope {provenance['pruned_scope']})",
+        f"- teacher: {provenance['teacher']}, in {', '.join(provenance['taught_stages'])}"
+        if provenance["teacher"]
+        else "- no teacher but the dense model itself",
+        f"- {provenance['pruned_share']:.1%} of {provenance['pruned_channels']:,} channels pruned "
+        f"(scope {provenance['pruned_scope']})",
         f"- epochs: {epochs}",
         "",
         "## Measured",

@@ -9,17 +9,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from compression.card import model_card
+from compression.prune import PLAN
 from compression.quantize import QUANTIZED
 from compression.recovery import load_keras
 from deploy.bundle import InputSpec, write_bundle
 from deploy.runtime import Embedder, Recognizer, l2_normalise
-from training.data.batches import normalize, plain_batches, resize
-from training.data.faces import FaceData, Selection
+from training.data.batches import normalize, resize
+from training.data.faces import FaceData, Images
 from training.data.load import load
 from training.data.synthetic import draw_face
 from training.files import write_text
 from training.job import Job
-from training.models import PIXEL_MEAN, PIXEL_SCALE
+from training.models import PIXEL_MEAN, PIXEL_SCALE, ModelConfig
 from training.train import MODEL
 
 FIDELITY = "fidelity.json"
@@ -33,12 +34,15 @@ def run(job: Job) -> None:
     data = load(config.data, job.cache)
     dense = load_keras(job.inputs["train"] / MODEL)
     quantized = schemes.load(job.inputs["quantize"] / QUANTIZED)
+    size, embedding_size = int(dense.inputs[0].shape[1]), int(dense.outputs[0].shape[-1])
+    faces = sample(data.test.images, config.convert.fidelity_images, size)
+    # Before the conversion: it may widen ranges in the model itself, and that change is part of what is judged.
+    expected = quantized.predict(normalize(faces), verbose=0)
     files = {
         "dense": tflite.float_tflite(dense),
         "pruned": tflite.float_tflite(load_keras(job.inputs["prune"] / MODEL)),
         "quantized": tflite.int8_tflite(quantized),
     }
-    size, embedding_size = int(dense.inputs[0].shape[1]), int(dense.outputs[0].shape[-1])
     spec = InputSpec(size, size, PIXEL_MEAN, PIXEL_SCALE)
     # Drawn faces: a bundle holds nobody's photograph, and any machine can draw them again.
     golden = np.stack([resize(draw_face(identity, 0), size) for identity in range(2)])
@@ -57,35 +61,38 @@ def run(job: Job) -> None:
             card=model_card(f"{dense.name}-{name}", config.convert.license, origin),
         )
         print(f"{name}: {len(content) / 1e6:.2f} MB", flush=True)
-    cosines = fidelity(Recognizer(job.out / "quantized"), quantized, data, size, config.convert.fidelity_images)
+    cosines = np.sum(Recognizer(job.out / "quantized").embed(faces) * l2_normalise(np.asarray(expected)), axis=1)
     result = {"images": len(cosines), "mean": float(cosines.mean()), "min": float(cosines.min())}
     write_text(job.out / FIDELITY, json.dumps(result))
     print(f"int8 file against its model, cosine over {len(cosines)} faces: mean {cosines.mean():.4f}", flush=True)
 
 
-def fidelity(
-    recognizer: Recognizer, model: Any, data: FaceData, size: int, count: int, seed: int = 0
-) -> NDArray[np.float32]:
-    """Cosine between the embeddings of a file and of the Keras model that it was made of, `(count,)`."""
-    chosen = np.random.default_rng(seed).permutation(len(data.test))[:count]
-    images = np.concatenate(list(plain_batches(Selection(data.test.images, chosen), size, 32)))
-    expected = l2_normalise(np.asarray(model.predict(normalize(images), verbose=0), dtype=np.float32))
-    cosines: NDArray[np.float32] = np.sum(recognizer.embed(images) * expected, axis=1)
-    return cosines
+def sample(images: Images, count: int, size: int, seed: int = 0) -> NDArray[np.uint8]:
+    """Some images, drawn at random and resized, `(count, size, size, 3)`."""
+    chosen = np.random.default_rng(seed).permutation(len(images))[:count]
+    return np.stack([resize(images[int(index)], size) for index in chosen])
 
 
 def provenance(job: Job, data: FaceData) -> dict[str, Any]:
     """What a model was made of, for its bundle and card."""
     config = job.config
-    teacher = config.train.teacher.path
+    teachers = {
+        "train": config.train.loss.distillation_weight > 0,
+        "prune": config.prune.loss.distillation_weight > 0 and config.prune.teacher == "external",
+        "quantize": config.quantize.loss.distillation_weight > 0 and config.quantize.teacher == "external",
+    }
+    plan = json.loads((job.inputs["prune"] / PLAN).read_text())
+    total = sum(plan["sizes"].values())
     return {
-        "backbone": config.model.backbone,
-        "initial_weights": "random" if config.model.weights is None else str(config.model.weights).rsplit("/", 1)[-1],
-        "teacher": None if teacher is None else str(teacher).rsplit("/", 1)[-1],
+        "backbone": _file_name(config.model.backbone),
+        "initial_weights": _initial_weights(config.model),
+        "teacher": _file_name(config.train.teacher.path) if any(teachers.values()) else None,
+        "taught_stages": [stage for stage, taught in teachers.items() if taught],
         "data": config.data.kind,
         "training_images": len(data.train),
         "training_identities": len(data.train.identities),
-        "pruned_ratio": config.prune.ratio,
+        "pruned_share": 1 - sum(len(kept) for kept in plan["kept"].values()) / total,
+        "pruned_channels": total,
         "pruned_scope": config.prune.scope,
         "epochs": {
             "dense": config.train.fit.epochs,
@@ -93,3 +100,13 @@ def provenance(job: Job, data: FaceData) -> dict[str, Any]:
             "quantisation-aware": config.quantize.fit.epochs,
         },
     }
+
+
+def _initial_weights(model: ModelConfig) -> str:
+    if model.weights is not None:
+        return _file_name(model.weights)
+    return f"those of {_file_name(model.backbone)}" if model.backbone.endswith((".keras", ".h5")) else "random"
+
+
+def _file_name(path: str) -> str:
+    return path.replace("\\", "/").rsplit("/", 1)[-1]

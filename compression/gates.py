@@ -69,4 +69,4 @@ def _at_least(name: str, figure: float, bound: float | None, unit: str, detail: 
 
 def _gate(name: str, figure: float, bound: float, passed: bool, wanted: str, detail: str) -> Gate:
     outcome = "passed" if passed else "FAILED"
-    return Gate(name, figure, bound, passed, f"{name} {outcome}: {figure:.4g}, wanted {wanted}{detail}")
+    return Gate(name, figure, bound, passed, f"{name} {outcome}: {figure:.6g}, wanted {wanted}{detail}")

@@ -70,6 +70,8 @@ class PruneConfig(BudgetConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        if self.bn_images < 0:
+            raise ValueError(f"bn_images must not be below 0; got {self.bn_images}")
         if self.criterion not in CRITERIA:
             raise ValueError(f"criterion is one of {', '.join(CRITERIA)}; got {self.criterion!r}")
         _check_teacher(self.teacher)
@@ -105,8 +107,12 @@ class ConvertConfig:
         fidelity_images: test images on which the int8 file is compared with the model that it was made of.
     """
 
-    license: str = "Apache-2.0"
+    license: str = "not stated; it depends on the terms of the faces that the model was trained on"
     fidelity_images: int = 64
+
+    def __post_init__(self) -> None:
+        if self.fidelity_images < 1:
+            raise ValueError(f"fidelity_images must be 1 or more; got {self.fidelity_images}")
 
 
 @dataclass
@@ -145,5 +151,7 @@ class EvaluateConfig:
     gates: GatesConfig = field(default_factory=GatesConfig)
 
     def __post_init__(self) -> None:
+        if self.threads < 1:
+            raise ValueError(f"threads must be 1 or more; got {self.threads}")
         if not all(0 < far < 1 for far in self.fars):
             raise ValueError(f"fars lie between 0 and 1; got {list(self.fars)}")

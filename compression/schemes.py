@@ -7,8 +7,6 @@ with (https://ai.google.dev/edge/litert/models/quantization_spec).
 from __future__ import annotations
 
 import os
-import tempfile
-import warnings
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -23,6 +21,8 @@ from tensorflow_model_optimization.python.core.quantization.keras.default_8bit i
     default_8bit_quantize_scheme,
 )
 from tensorflow_model_optimization.python.core.quantization.keras.quantize_wrapper import QuantizeWrapper
+
+from training.files import hdf5
 
 PIXEL_RANGE = (-1.0, 127 / 128)
 """Range of (pixel - 128) / 128: as an int8 input it has scale 1/128 and zero point 0, so the input is pixel - 128."""
@@ -161,17 +161,8 @@ def freeze_batch_norm(model: tf_keras.Model) -> None:
 
 def save(model: tf_keras.Model, path: str | os.PathLike[str]) -> None:
     """Writes a model from `quantize_aware` as one HDF5 file, without its optimizer."""
-    path = Path(path)
-    handle, temporary = tempfile.mkstemp(prefix=path.name, suffix=".tmp", dir=path.parent)
-    os.close(handle)
-    try:
-        with warnings.catch_warnings():
-            # The format that tf_keras recommends instead does not know tfmot's wrappers.
-            warnings.filterwarnings("ignore", message="You are saving your model as an HDF5 file")
-            model.save(temporary, save_format="h5", include_optimizer=False)
-        Path(temporary).replace(path)
-    finally:
-        Path(temporary).unlink(missing_ok=True)
+    with hdf5(Path(path)) as partial:
+        model.save(partial, save_format="h5", include_optimizer=False)
 
 
 def load(path: str | os.PathLike[str]) -> tf_keras.Model:

@@ -8,13 +8,15 @@ import sys
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
+from hydra.errors import HydraException
 from hydra.types import RunMode
 from omegaconf import DictConfig
+from omegaconf.errors import OmegaConfBaseException
 
 from deploy.messages import explain
 from pipeline.config import Config, register, validate
 from pipeline.publish import failed_gates, publish
-from pipeline.run import run
+from pipeline.run import StageError, run
 from pipeline.table import summary
 
 ERROR = 1
@@ -80,7 +82,10 @@ def _run_name(config: Config) -> str:
 
 
 def _fail(error: Exception) -> int:
-    print(f"slimcam: {explain(error)}", file=sys.stderr)
+    line = explain(error)
+    if not isinstance(error, (ValueError, OSError, StageError, HydraException, OmegaConfBaseException)):
+        line = f"{type(error).__name__}: {line} (HYDRA_FULL_ERROR=1 shows where)"
+    print(f"slimcam: {line}", file=sys.stderr)
     return ERROR
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import signal
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime, timezone
 from pathlib import Path
 from types import SimpleNamespace
@@ -41,12 +41,12 @@ def run(config: Any, stages: Sequence[Stage] = STAGES) -> dict[str, Path]:
     plan = steps(config, stages)
     root = Path(config.paths.store).absolute()
     slots = {name: store.slot(root, name, step.key) for name, step in plan.items()}
-    done = {name for name, place in slots.items() if store.read_receipt(place) is not None}
+    done = {stage.name for stage in stages if _current(stage, slots)}
     _require_inputs(selected, done, stages)
     width = max(len(stage.name) for stage in selected)
     ran = False
     for stage in selected:
-        if stage.name in done:
+        if _current(stage, slots):
             _say(f"{stage.name:{width}}  up to date")
             continue
         _run_stage(plan[stage.name], slots, config, f"{stage.name:{width}}")
@@ -55,6 +55,17 @@ def run(config: Any, stages: Sequence[Stage] = STAGES) -> dict[str, Path]:
     if not ran:
         _say("nothing to do: every result is there, made with this configuration")
     return {name: slots[name].final for name in plan if name in done}
+
+
+def _current(stage: Stage, slots: Mapping[str, store.Slot]) -> bool:
+    """Whether a stage has a result, made of the very inputs that are there now."""
+    receipt = store.read_receipt(slots[stage.name])
+    if receipt is None:
+        return False
+    sources = {name: store.read_receipt(slots[name]) for name in stage.inputs}
+    return all(
+        source is None or receipt["made_of"][name] == store.content_digest(source) for name, source in sources.items()
+    )
 
 
 def _require_inputs(selected: Sequence[Stage], done: set[str], stages: Sequence[Stage]) -> None:
@@ -80,7 +91,7 @@ def _require_inputs(selected: Sequence[Stage], done: set[str], stages: Sequence[
 def _run_stage(step: Step, slots: dict[str, store.Slot], config: Any, label: str) -> None:
     stage, place = step.stage, slots[step.stage.name]
     with store.claim(place) as lock:
-        if store.read_receipt(place) is not None:  # another run made it while this one was busy
+        if _current(stage, slots):  # another run made it while this one was busy
             _say(f"{label}  up to date")
             return
         resumed = store.prepare(place)
@@ -99,8 +110,10 @@ def _run_stage(step: Step, slots: dict[str, store.Slot], config: Any, label: str
         if code != 0:
             raise StageError(_failure(stage, place, code))
         seconds = time.monotonic() - clock
+        made_of = {name: store.content_digest(store.read_receipt(slots[name])) for name in stage.inputs}
         receipt = {
             **step.facts,
+            "made_of": made_of,
             "key": step.key,
             "started": started.isoformat(timespec="seconds"),
             "seconds": round(seconds, 1),

@@ -6,8 +6,10 @@ import dataclasses
 import difflib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
+from deploy.bundle import file_sha256
 from pipeline.store import key_of
 
 
@@ -59,8 +61,11 @@ STAGES = (
     ),
 )
 
-# Options, of whatever section, that change how long a stage takes or what it says, and never its result.
+# Options that change how long a stage takes, what it says or where it reads, and never its result.
 IMMATERIAL = frozenset({"root", "workers", "log_seconds", "checkpoint_seconds"})
+
+# Options that name a file: results depend on what is in it, not on where it lies.
+FILES = frozenset({"weights", "backbone", "path"})
 
 
 @dataclass(frozen=True)
@@ -120,9 +125,18 @@ def _values(section: Any) -> Any:
 
 
 def _material(config: dict[str, Any]) -> dict[str, Any]:
-    """The options that results depend on: where the faces lie is not one of them (which faces they are is)."""
-    kept = {name: _material(value) if isinstance(value, dict) else value for name, value in config.items()}
-    return {name: value for name, value in kept.items() if name not in IMMATERIAL}
+    """What results depend on: not where the faces lie or files are, but which faces, and what is in the files."""
+    material: dict[str, Any] = {}
+    for name, value in config.items():
+        if name == "options":
+            material[name] = value
+        elif isinstance(value, dict):
+            material[name] = _material(value)
+        elif name in FILES and isinstance(value, str) and Path(value).is_file():
+            material[name] = f"sha256:{file_sha256(Path(value))}"
+        elif name not in IMMATERIAL:
+            material[name] = value
+    return material
 
 
 def _data_fingerprint(config: Any) -> str:

@@ -68,10 +68,17 @@ def read_receipt(place: Slot) -> dict[str, Any] | None:
     """The receipt of a finished result, or `None` where there is none or one of its files is gone or cut short."""
     try:
         receipt: dict[str, Any] = json.loads((place.final / RECEIPT).read_text())
-        complete = all((place.final / name).stat().st_size == file["bytes"] for name, file in receipt["files"].items())
+        complete = "made_of" in receipt and all(
+            (place.final / name).stat().st_size == file["bytes"] for name, file in receipt["files"].items()
+        )
     except (OSError, ValueError, KeyError, TypeError):
         return None
     return receipt if complete else None
+
+
+def content_digest(receipt: Mapping[str, Any] | None) -> str | None:
+    """A digest of the files of a result, from its receipt."""
+    return None if receipt is None else key_of(receipt["files"])
 
 
 @contextmanager

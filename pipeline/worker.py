@@ -81,7 +81,10 @@ def main() -> None:
         module, name = request.function.split(":")
         getattr(importlib.import_module(module), name)(request.job)
     except Exception as error:
-        request.error_log.write_text(f"{_one_line(error)}\n\n{traceback.format_exc()}")
+        try:
+            request.error_log.write_text(f"{_one_line(error)}\n\n{traceback.format_exc()}")
+        except OSError:  # a full disk takes no log either
+            print(_one_line(error), file=sys.stderr, flush=True)
         sys.exit(1)
 
 

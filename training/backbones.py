@@ -8,7 +8,7 @@ from typing import Any
 def small_resnet(input_shape: tuple[int, int, int], width: int = 24) -> Any:
     """A residual network of four stages with one basic block each (He et al. 2015, section 4.2).
 
-    At 64x64 and the default width: 0.7 M parameters, 33 M multiply-accumulates.
+    At 64x64 and the default width: 0.7 M parameters, 36 M multiply-accumulates.
 
     Args:
         input_shape: `(height, width, 3)`.

@@ -44,8 +44,15 @@ def save_keras(model: Any, path: Path) -> None:
     Raises:
         OSError: no space is left, for example.
     """
+    with hdf5(path) as partial:
+        model.save(partial)
+
+
+@contextmanager
+def hdf5(path: Path) -> Iterator[Path]:
+    """`atomic` for files that h5py writes: it reports a full disk as a RuntimeError, this as the OSError that it is."""
     with atomic(path) as partial:
         try:
-            model.save(partial)
-        except RuntimeError as error:  # h5py reports a full disk as a RuntimeError
+            yield partial
+        except RuntimeError as error:
             raise OSError(f"{path} could not be written: {error}") from error

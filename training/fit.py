@@ -1,7 +1,8 @@
 """One fit: the same loop for Keras 3 models on any backend and for tf_keras models.
 
 It counts in steps. A checkpoint holds every variable of model and optimizer as plain arrays, so that a run started on
-one backend resumes on another; with `training.data.batches` the resumed run sees the batches that it would have seen.
+one backend can go on with another; with `training.data.batches` a resumed run sees the batches that it would have seen.
+Only what layers draw at random themselves (Dropout) starts anew.
 """
 
 from __future__ import annotations
@@ -63,6 +64,8 @@ def fit(
     if start:
         print(f"{title}: resumed at step {start} of {steps}", flush=True)
     writer = _event_writer(events)
+    for entry in history:
+        _write_event(writer, entry)
     size = batches.batch_size
     progress = Progress(steps * size, title, unit="images", seconds=config.log_seconds, done=start * size)
     saved = logged = time.monotonic()

@@ -34,7 +34,9 @@ class ModelConfig:
     Attributes:
         backbone: a name in `keras.applications`, for example `ResNet50`; a `.keras` file of a functional model that
             gives features; or `module:function` of your own builder, called with `input_shape` and the options.
-        weights: `null` for random ones, `imagenet` for Keras' own download, or a `.weights.h5` file.
+        weights: `null` for random ones, a `.weights.h5` file, or `imagenet` for Keras' own download. Best are weights
+            trained on RGB in [-1, 1], as these models are fed; Keras' ResNet and VGG were trained on other pixels
+            (BGR, 0 to 255, mean taken off) and have more to unlearn.
         input_size: pixels; aligned 112x112 faces are resized to it.
         embedding_size: of the embedding.
         options: further arguments of the function that builds the backbone, for example `alpha` of MobileNetV2.
@@ -45,6 +47,12 @@ class ModelConfig:
     input_size: int = 112
     embedding_size: int = 512
     options: dict[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if self.input_size < 1 or self.embedding_size < 1:
+            raise ValueError(
+                f"input_size and embedding_size are 1 or more; got {self.input_size}, {self.embedding_size}"
+            )
 
 
 def build(config: ModelConfig) -> Any:
@@ -111,7 +119,9 @@ def _backbone(config: ModelConfig) -> Any:
         return keras.saving.load_model(config.backbone, compile=False)
     weights = config.weights
     if weights not in (None, "imagenet") and not Path(weights).is_file():
-        raise FileNotFoundError(f"model.weights: no file {weights}")
+        raise FileNotFoundError(
+            f"model.weights: no file {weights}; make or copy it there, or start with model.weights=null or imagenet"
+        )
     shape = (config.input_size, config.input_size, 3)
     try:
         if ":" in config.backbone:

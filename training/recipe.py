@@ -46,7 +46,11 @@ class FitConfig:
         _check(self.optimizer in OPTIMIZERS, f"optimizer is one of {', '.join(OPTIMIZERS)}; got {self.optimizer!r}")
         _check(self.epochs > 0, f"epochs must be above 0; got {self.epochs}")
         _check(self.batch_size > 0, f"batch_size must be above 0; got {self.batch_size}")
-        _check(0 <= self.warmup <= 1, f"warmup is a share of the steps, 0 to 1; got {self.warmup}")
+        _check(self.learning_rate > 0, f"learning_rate must be above 0; got {self.learning_rate}")
+        for name in ("warmup", "final_fraction"):
+            _check(0 <= getattr(self, name) <= 1, f"{name} is a share, 0 to 1; got {getattr(self, name)}")
+        for name in ("weight_decay", "clip_norm", "checkpoint_seconds", "log_seconds"):
+            _check(getattr(self, name) >= 0, f"{name} must not be below 0; got {getattr(self, name)}")
 
 
 @dataclass
@@ -73,6 +77,10 @@ class LossConfig:
             f"classification is one of {', '.join(CLASSIFICATIONS)}; got {self.classification!r}",
         )
         _check(
+            min(self.classification_weight, self.distillation_weight) >= 0,
+            f"weights of losses must not be below 0; got {self.classification_weight} and {self.distillation_weight}",
+        )
+        _check(
             self.classifies or self.distillation_weight > 0,
             "nothing to minimise: give a classification or a distillation_weight above 0",
         )
@@ -84,7 +92,7 @@ class LossConfig:
 
 @dataclass
 class TeacherConfig:
-    """A recognizer whose embeddings are imitated, as a `.tflite`, `.onnx` or `.keras` file.
+    """A recognizer whose embeddings are imitated, as a `.tflite` or `.onnx` file.
 
     Attributes:
         path: the file; none means no teacher.
@@ -106,6 +114,7 @@ class TeacherConfig:
         top, left, height, width = self.crop
         inside = min(top, left) >= 0 and min(height, width) > 0 and top + height <= 112 and left + width <= 112
         _check(inside, f"teacher crop {list(self.crop)} does not lie inside the 112x112 face")
+        _check(self.scale != 0, "teacher scale must not be 0: pixels are divided by it")
         _check(self.color in ("rgb", "bgr"), f"teacher color is rgb or bgr; got {self.color!r}")
 
 
@@ -126,6 +135,9 @@ class TrainConfig:
     workers: int = 0
 
     def __post_init__(self) -> None:
+        _check(
+            min(self.seed, self.workers) >= 0, f"seed and workers must not be below 0; got {self.seed}, {self.workers}"
+        )
         _check(
             self.loss.distillation_weight == 0 or self.teacher.path is not None,
             "loss.distillation_weight is above 0, but there is no teacher to imitate: give train.teacher.path",

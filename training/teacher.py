@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from training.data.batches import normalize, plain_batches
 from training.data.faces import Images
+from training.files import atomic
 from training.progress import Progress
 from training.recipe import TeacherConfig
 
@@ -40,7 +41,14 @@ def teacher_targets(config: TeacherConfig, images: Images, data: str, cache: Pat
     options = json.dumps({k: v for k, v in asdict(config).items() if k != "path"}, sort_keys=True)
     digest = hashlib.sha256(path.read_bytes() + options.encode() + data.encode()).hexdigest()[:16]
     embed = open_teacher(config)
-    size = embed(np.zeros((1, 112, 112, 3), np.uint8)).shape[-1]
+    try:
+        size = embed(np.zeros((1, 112, 112, 3), np.uint8)).shape[-1]
+    except Exception as error:  # the runtimes raise what they like on an input of another shape
+        height, width = config.crop[2:]
+        raise ValueError(
+            f"teacher {path.name} does not take a {height}x{width} image; set teacher.crop=[top,left,height,width] to "
+            f"what it was trained on ({str(error).strip().splitlines()[0]})"
+        ) from error
     if size != embedding_size:
         raise ValueError(
             f"teacher {path.name} gives embeddings of {size}, the model of {embedding_size}: "
@@ -64,7 +72,10 @@ def cached_targets(
 ) -> Float:
     """Runs `embed` over all images unless `file` has the result already; see `teacher_targets`."""
     if file.is_file():
-        return np.load(file)  # type: ignore[no-any-return]
+        known: Float = np.load(file)
+        if len(known) != len(images):
+            raise ValueError(f"{file} holds {len(known)} embeddings, but there are {len(images)} images; delete it")
+        return known
     parts = []
     progress = Progress(len(images), f"embeddings of {name}", unit="images")
     for batch in plain_batches(images, size, batch_size):
@@ -75,10 +86,8 @@ def cached_targets(
         progress.advance(len(batch))
     progress.close()
     targets = np.concatenate(parts)
-    file.parent.mkdir(parents=True, exist_ok=True)
-    partial = file.with_name(f"{file.stem}.{os.getpid()}.npy")
-    np.save(partial, targets)
-    partial.replace(file)
+    with atomic(file) as partial:
+        np.save(partial, targets)
     return targets
 
 

@@ -64,6 +64,8 @@ def best_threshold(scores: Float, same: Bool) -> float:
     ascending, genuine = scores[order], same[order]
     # right[k]: pairs decided right when the k lowest scores are called impostors.
     right = np.concatenate([[0], np.cumsum(~genuine)]) + np.concatenate([np.cumsum(genuine[::-1])[::-1], [0]])
+    # Equal scores cannot be told apart: only between two different ones is there a threshold.
+    right[1:-1][ascending[1:] == ascending[:-1]] = -1
     k = int(np.argmax(right))
     below = ascending[k - 1] if k > 0 else ascending[0] - 1e-3
     above = ascending[k] if k < len(ascending) else ascending[-1] + 1e-3

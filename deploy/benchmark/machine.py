@@ -38,11 +38,12 @@ def read_condition(root: Path = ROOT) -> Condition:
 
 
 def git_commit(folder: Path) -> str | None:
-    """The commit of the checkout that `folder` is the root of."""
+    """The commit of the checkout that `folder` is the root of, marked `-dirty` where files differ from it."""
     if not (folder / ".git").exists():
         return None
     try:
-        git = subprocess.run(["git", "-C", str(folder), "rev-parse", "HEAD"], capture_output=True, text=True)
+        describe = ["describe", "--always", "--dirty", "--abbrev=40", "--exclude", "*"]
+        git = subprocess.run(["git", "-C", str(folder), *describe], capture_output=True, text=True)
     except OSError:
         return None
     return git.stdout.strip() or None

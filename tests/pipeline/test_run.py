@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -103,6 +104,41 @@ def test_a_result_with_a_missing_or_shortened_file_is_made_again(toy: Any, capsy
     run(toy, TABLE)
     assert ran(capsys) == ["first"]
     assert (results["second"] / "result.txt").read_text() == "1 2"
+
+
+def test_what_builds_on_a_result_that_was_remade_otherwise_is_made_again(
+    toy: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    stages = (Stage("first", "toy_stages:stamp", ("one",)), *TABLE[1:])
+    results = run(toy, stages)
+    shutil.rmtree(results["first"])
+    capsys.readouterr()
+    run(toy, stages)
+    assert ran(capsys) == ["first", "second", "third"]
+    run(toy, stages)
+    assert ran(capsys) == []
+
+
+def test_a_full_disk_is_told_in_one_line_and_leaves_no_result(tmp_path: Path, environment: dict[str, str]) -> None:
+    code = DRIVER.replace("toy_stages:count", "toy_stages:full")
+    ended = subprocess.run(
+        [sys.executable, "-c", code, str(tmp_path)], env=environment, capture_output=True, text=True, check=False
+    )
+    assert ended.returncode != 0
+    assert "File too large" in ended.stderr.splitlines()[0]
+    assert not list(tmp_path.glob("slow/*/stage.json"))
+
+
+def test_keys_follow_the_content_of_named_files_and_not_their_place(toy: Any, tmp_path: Path) -> None:
+    def key(path: Path) -> str:
+        return steps(replace(toy, one={"weights": str(path)}), TABLE)["first"].key
+
+    here, there = tmp_path / "here", tmp_path / "there"
+    here.write_text("weights")
+    there.write_text("weights")
+    assert key(here) == key(there)
+    there.write_text("other weights")
+    assert key(here) != key(there)
 
 
 def test_the_receipt_says_what_made_a_result(toy: Any) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import resource
 import signal
 import time
 
@@ -12,6 +13,17 @@ from training.job import Job
 def write(job: Job) -> None:
     said = [folder.joinpath("result.txt").read_text() for folder in job.inputs.values()]
     (job.out / "result.txt").write_text(" ".join([*said, *(str(value) for value in vars(job.config).values())]))
+
+
+def stamp(job: Job) -> None:
+    (job.out / "result.txt").write_text(str(time.time_ns()))
+
+
+def full(job: Job) -> None:
+    """Fails as on a full disk: nothing more can be written, the log of the failure included."""
+    resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))
+    signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    (job.out / "result.txt").write_text("too much")
 
 
 def backend(job: Job) -> None:

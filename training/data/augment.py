@@ -32,6 +32,12 @@ class AugmentConfig:
     blur: float = 0.1
     occlusion: float = 0.1
 
+    def __post_init__(self) -> None:
+        if not all(0 <= chance <= 1 for chance in (self.flip, self.blur, self.occlusion)):
+            raise ValueError(f"flip, blur and occlusion are probabilities, 0 to 1; got {self}")
+        if min(self.shift, self.scale, self.rotate, self.brightness, self.contrast, self.saturation) < 0:
+            raise ValueError(f"the largest amounts of augmentation must not be below 0; got {self}")
+
 
 def augment(image: Image, config: AugmentConfig, rng: np.random.Generator) -> Image:
     """Returns a changed copy of an image, `(H, W, 3)` uint8; lengths in pixels are those of a 112-pixel face."""
