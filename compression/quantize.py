@@ -26,7 +26,11 @@ def run(job: Job) -> None:
     pruned = load_keras(job.inputs["prune"] / MODEL)
     model = schemes.quantize_aware(to_tf_keras(pruned))
     size = int(pruned.inputs[0].shape[1])
-    schemes.calibrate(model, sample_batches(data.train.images, config.calibration_images, size, 32))
+
+    def calibrate() -> None:
+        schemes.calibrate(model, sample_batches(data.train.images, config.calibration_images, size, 32))
+
+    calibrate()
     schemes.freeze_batch_norm(model)
     targets = recovery_targets(job, data, config.loss, config.teacher)
     centres = job.inputs["prune"] / CENTRES
@@ -42,5 +46,7 @@ def run(job: Job) -> None:
         title="quantisation-aware training",
         centres=start,
     )
+    # Training saw the extremes of augmented images; the ranges of plain ones are finer, and are those of the device.
+    calibrate()
     schemes.save(model, job.out / QUANTIZED)
     write_history(job.out, history)

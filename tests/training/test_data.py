@@ -200,3 +200,35 @@ def test_an_epoch_shows_every_image_once_even_across_a_batch_border():
 def test_pixels_are_normalised_so_that_int8_is_exact():
     pixels = np.arange(256, dtype=np.uint8)
     np.testing.assert_array_equal(normalize(pixels) * 128, pixels.astype(np.float32) - 128)
+
+
+def test_data_without_training_images_or_pairs_is_refused(small_lfw):
+    (small_lfw / "lfw112" / "peopleDevTrain.txt").write_text("1\nNobody\t2\n")
+    with pytest.raises(ValueError, match="0 images to train on"):
+        lfw.load(LfwConfig(root=str(small_lfw)))
+    (small_lfw / "lfw112" / "pairsDevTest.txt").write_text("")
+    with pytest.raises(ValueError, match="0 verification pairs"):
+        lfw.load(LfwConfig(root=str(small_lfw)))
+
+
+@pytest.mark.parametrize("pairs", [0, 1, 2])
+def test_too_few_pairs_are_refused_before_anything_is_trained(people, pairs):
+    with pytest.raises(ValueError, match="2 genuine and 2 impostor pairs"):
+        folders.load(FoldersConfig(root=str(people), test_pairs=pairs))
+
+
+def test_a_large_test_fraction_leaves_somebody_to_train_on(people):
+    data = folders.load(FoldersConfig(root=str(people), test_fraction=0.99, test_pairs=20))
+    assert len(data.train.identities) == 1
+
+
+def test_the_fingerprint_follows_every_choice_among_the_files(people, small_lfw):
+    one = FoldersConfig(root=str(people))
+    others = [{"exclude": ["person 1"]}, {"seed": 5}, {"test_fraction": 0.5}]
+    changed = {folders.fingerprint(FoldersConfig(root=str(people), **other)) for other in others}
+    assert len(changed | {folders.fingerprint(one)}) == 4
+    (people / "person 0" / ".DS_Store").write_text("not a face")
+    assert folders.fingerprint(one) not in changed
+    assert lfw.fingerprint(LfwConfig(root=str(small_lfw))) != lfw.fingerprint(
+        LfwConfig(root=str(small_lfw), exclude=["Ann_A"])
+    )

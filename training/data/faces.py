@@ -95,3 +95,9 @@ class FaceData:
     test: FaceSet
     pairs: Pairs
     notes: Sequence[str] = field(default=())
+
+    def __post_init__(self) -> None:
+        if not len(self.train) or not len(self.pairs):
+            raise ValueError(
+                f"data: {len(self.train)} images to train on and {len(self.pairs)} verification pairs; both are needed"
+            )

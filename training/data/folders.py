@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -14,7 +16,14 @@ import numpy as np
 from training.data.faces import IMAGE_SIZE, FaceData, FaceSet, Image
 from training.data.pairs import sample_pairs
 
-EXTENSIONS = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".pgm", ".ppm"})
+EXTENSIONS = frozenset(
+    f".{kind}"
+    for kind in (
+        *("avif", "bmp", "dib", "exr", "gif", "hdr", "jp2", "jpe", "jpeg", "jpg", "pbm", "pgm", "pic", "png", "pnm"),
+        *("ppm", "ras", "sr", "tif", "tiff", "webp"),
+    )
+)
+"""What OpenCV reads; other files, such as notes, are passed over."""
 
 
 @dataclass
@@ -76,7 +85,7 @@ def load(config: FoldersConfig) -> FaceData:
     identities = sorted(set(listing.names))
     if len(identities) < 3:
         raise ValueError(f"data.root {config.root}: {len(identities)} identities with readable images; give at least 3")
-    held = max(2, round(config.test_fraction * len(identities)))
+    held = min(max(2, round(config.test_fraction * len(identities))), len(identities) - 1)
     order = np.random.default_rng(config.seed).permutation(len(identities))
     test_names = {identities[i] for i in order[:held]}
     train = face_set(listing, set(identities) - test_names)
@@ -85,8 +94,10 @@ def load(config: FoldersConfig) -> FaceData:
 
 
 def fingerprint(config: FoldersConfig) -> str:
-    """A digest of every file's name and content: the same faces in another place are the same data."""
-    return digest_files([Path(config.root) / folder for folder in config.folders])
+    """A digest of every image's name and content and of how they are split: the same in another place."""
+    total = hashlib.sha256(choices(config))
+    total.update(digest_files([Path(config.root) / folder for folder in config.folders]))
+    return total.hexdigest()
 
 
 def scan(folders: Sequence[Path], *, exclude: Sequence[str] = ()) -> Listing:
@@ -124,17 +135,22 @@ def face_set(listing: Listing, names: set[str]) -> FaceSet:
     )
 
 
-def digest_files(folders: Sequence[Path]) -> str:
-    """SHA-256 over the relative names and contents of all files below some folders."""
+def choices(config: Any) -> bytes:
+    """The options that decide which faces are taken, as text; where they lie is not one of them."""
+    return json.dumps({**asdict(config), "root": None}, sort_keys=True).encode()
+
+
+def digest_files(folders: Sequence[Path]) -> bytes:
+    """SHA-256 over the relative names and contents of the images of every identity directory of some folders."""
     total = hashlib.sha256()
     for folder in folders:
         if not folder.is_dir():
             raise FileNotFoundError(f"data: no folder {folder}")
-        files = sorted(path for path in folder.rglob("*") if path.is_file())
+        files = sorted(path for path in folder.glob("*/*") if path.suffix.lower() in EXTENSIONS)
         with ThreadPoolExecutor() as pool:
             for path, digest in zip(files, pool.map(_digest_file, files), strict=True):
                 total.update(path.relative_to(folder).as_posix().encode() + b"\0" + digest)
-    return total.hexdigest()
+    return total.digest()
 
 
 def read_image(path: Path) -> Image:

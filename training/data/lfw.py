@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from training.data.faces import FaceData, Pairs
-from training.data.folders import Listing, digest_files, face_set, scan
+from training.data.folders import Listing, choices, digest_files, face_set, scan
 
 Row = tuple[tuple[str, int], tuple[str, int], bool, int]
 
@@ -72,10 +72,10 @@ def load(config: LfwConfig) -> FaceData:
 
 
 def fingerprint(config: LfwConfig) -> str:
-    """A digest of every image and list that the configuration names."""
+    """A digest of every image and list that the configuration names, and of its choice among them."""
     root = Path(config.root)
-    total = hashlib.sha256()
-    total.update(digest_files([root / config.images, *(root / folder for folder in config.extra)]).encode())
+    total = hashlib.sha256(choices(config))
+    total.update(digest_files([root / config.images, *(root / folder for folder in config.extra)]))
     lists = [f"{config.lists}/{name}" for name in (config.train_people, config.test_pairs)]
     for path in (*lists, *config.suspects):
         total.update(_existing(root / path).read_bytes())
@@ -101,9 +101,9 @@ def read_pairs(path: Path) -> list[Row]:
         ValueError: not such a list.
     """
     lines = [line.split("\t") for line in _existing(path).read_text().splitlines() if line.strip()]
-    header = [int(field) for field in lines.pop(0)] if lines and len(lines[0]) < 3 else []
     rows: list[Row] = []
     try:
+        header = [int(field) for field in lines.pop(0)] if lines and len(lines[0]) < 3 else []
         for fields in lines:
             same = len(fields) == 3
             second = fields[0] if same else fields[2]

@@ -18,7 +18,8 @@ def sample_pairs(labels: NDArray[np.int32], count: int, *, folds: int = 10, seed
         count: pairs asked for; fewer are returned where the images do not give as many.
 
     Raises:
-        ValueError: no identity has two images, or all images show one identity.
+        ValueError: no identity has two images, all images show one identity, or fewer than two pairs of a kind come
+            out.
     """
     labels = np.asarray(labels)
     by_identity = [np.flatnonzero(labels == label) for label in np.unique(labels)]
@@ -44,6 +45,11 @@ def sample_pairs(labels: NDArray[np.int32], count: int, *, folds: int = 10, seed
         i, j = rng.choice(len(by_identity), size=2, replace=False)
         a, b = rng.choice(by_identity[i]), rng.choice(by_identity[j])
         impostor.add((int(min(a, b)), int(max(a, b))))
+    if min(len(genuine), len(impostor)) < 2:
+        raise ValueError(
+            f"verification needs 2 genuine and 2 impostor pairs at the least; asked for {count} pairs, "
+            f"{len(labels)} images of {len(by_identity)} identities gave {len(genuine)} and {len(impostor)}"
+        )
     drawn = [(pair, True) for pair in sorted(genuine)] + [(pair, False) for pair in sorted(impostor)]
     order = rng.permutation(len(drawn))
     pairs = np.array([drawn[i][0] for i in order], dtype=np.int32)
