@@ -7,6 +7,7 @@ with (https://ai.google.dev/edge/litert/models/quantization_spec).
 from __future__ import annotations
 
 import os
+import warnings
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -161,7 +162,9 @@ def freeze_batch_norm(model: tf_keras.Model) -> None:
 
 def save(model: tf_keras.Model, path: str | os.PathLike[str]) -> None:
     """Writes a model from `quantize_aware` as one HDF5 file, without its optimizer."""
-    with hdf5(Path(path)) as partial:
+    with hdf5(Path(path)) as partial, warnings.catch_warnings():
+        # The format that tf_keras recommends instead does not know tfmot's wrappers.
+        warnings.filterwarnings("ignore", message="You are saving your model as an HDF5 file")
         model.save(partial, save_format="h5", include_optimizer=False)
 
 
