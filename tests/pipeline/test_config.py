@@ -57,7 +57,7 @@ def test_every_experiment_starts_with_its_command_time_and_result(name: str) -> 
     assert lines[0] == "# @package _global_"
     for line, title in zip(lines[1:4], ("Run:", "Takes:", "Gives:"), strict=True):
         assert line.startswith(f"# {title}")
-        assert len(line.split()) > 2
+        assert title == "Run:" or any(character.isdigit() for character in line)
     assert f"experiment={name.split('/')[1]}" in lines[1]
 
 
