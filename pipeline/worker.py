@@ -74,7 +74,10 @@ def stop(child: subprocess.Popen[bytes]) -> None:
 
 def main() -> None:
     """The child: runs one request, and exits with 1 and a filled `error_log` when it fails."""
-    request: Request = pickle.load(sys.stdin.buffer)
+    try:
+        request: Request = pickle.load(sys.stdin.buffer)
+    except (EOFError, pickle.UnpicklingError):  # the parent ended before it had said what to do
+        sys.exit(1)
     threading.Thread(target=_end_with_parent, daemon=True).start()
     try:
         if request.backend is not None:

@@ -12,9 +12,10 @@ from pathlib import Path
 import pytest
 from hydra import compose, initialize_config_module
 
-from pipeline import cli, store
+from pipeline import cli, store, table
 from pipeline.config import register, validate
 from pipeline.stages import STAGES, steps
+from pipeline.table import Row, Table
 
 
 @dataclass
@@ -48,16 +49,20 @@ def finish(*overrides: str, gates: tuple[dict[str, object], ...] = ()) -> None:
     register()
     with initialize_config_module("conf", version_base=None):
         config = validate(compose("slimcam", overrides=list(overrides)))
+    digests: dict[str, str | None] = {}
+    row = Row("dense", 2.0, 1.0, 1.0, 1.0, 1.0, 1000, 1000, 1.0, 1.0, 0.9, 0.0, 0.0, 0.0)
     for name, step in steps(config).items():
         place = store.slot(Path(config.paths.store), name, step.key)
         store.prepare(place)
         if name == "report":
             (place.out / "report.html").write_text("report")
+            table.save(Table("toy", "toy", 1, False, (row, row), gates), place.out / table.TABLE)
         if name == "evaluate":
             (place.out / "evaluation.json").write_text(json.dumps({"gates": gates}))
             (place.out / "bundle").mkdir()
             (place.out / "bundle" / "model.tflite").write_text("model")
-        store.publish(place, step.facts)
+        store.publish(place, {**step.facts, "made_of": {source: digests[source] for source in step.stage.inputs}})
+        digests[name] = store.content_digest(store.read_receipt(place))
 
 
 @pytest.mark.parametrize(
