@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from compression.card import model_card
+from compression.delegation import check_requantisation
 from compression.prune import PLAN
 from compression.quantize import QUANTIZED
 from compression.recovery import load_keras
@@ -27,7 +28,11 @@ FIDELITY = "fidelity.json"
 
 
 def run(job: Job) -> None:
-    """Writes a bundle for each of `VARIANTS`, and `fidelity.json`: how well the int8 file follows its model."""
+    """Writes a bundle for each of `VARIANTS`, and `fidelity.json`: how well the int8 file follows its model.
+
+    Raises:
+        ValueError: the int8 model has operators that XNNPACK would not run.
+    """
     from compression import schemes, tflite
 
     config = job.config
@@ -43,6 +48,8 @@ def run(job: Job) -> None:
         "pruned": tflite.float_tflite(load_keras(job.inputs["prune"] / MODEL)),
         "quantized": tflite.int8_tflite(quantized),
     }
+    if problems := check_requantisation(files["quantized"]):
+        raise ValueError(f"XNNPACK would not run the int8 model: {'; '.join(map(str, problems))}")
     spec = InputSpec(size, size, PIXEL_MEAN, PIXEL_SCALE)
     # Drawn faces: a bundle holds nobody's photograph, and any machine can draw them again.
     golden = np.stack([resize(draw_face(identity, 0), size) for identity in range(2)])

@@ -1,4 +1,4 @@
-"""Will XNNPACK run all of a TFLite model? Read from the graph before it runs, and proved on the interpreter.
+"""Will XNNPACK run all of an int8 TFLite model? Read from the graph, before anything runs.
 
 Rules: LiteRT's xnnpack_delegate.cc; https://github.com/google/XNNPACK/issues/3693 for the requantisation scale.
 """
@@ -7,13 +7,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from ai_edge_litert import schema_py_generated as schema
-
-from deploy.runtime import Delegation, Interpreter
 
 # At this ratio XNNPACK fails to create the interpreter, it does not fall back.
 MAX_REQUANTISATION = 256.0
@@ -90,24 +87,6 @@ def check_requantisation(model: bytes) -> list[Problem]:
         for operator in operators
         for text in _faults(operator)
     ]
-
-
-def require_full_delegation(model: Path | bytes) -> Delegation:
-    """Opens a model and returns how it is delegated.
-
-    Raises:
-        ValueError: XNNPACK leaves operators out; the message names them.
-        RuntimeError: XNNPACK refuses the model; `check_requantisation` tells where.
-    """
-    delegation = Interpreter(model).delegation()
-    if not delegation.complete:
-        title = "the model" if isinstance(model, bytes) else str(model)
-        raise ValueError(
-            f"{title}: XNNPACK runs {delegation.delegated} of {delegation.total} operators; "
-            f"left out are {', '.join(delegation.left_out)}; replace them (a global average pooling instead of "
-            "AVERAGE_POOL_2D, a ReLU right behind a convolution or an addition)"
-        )
-    return delegation
 
 
 def _faults(operator: _Operator) -> Iterator[str]:
