@@ -16,6 +16,7 @@ from training.files import write_text
 
 EVALUATION = "evaluation.json"
 BUNDLE = "bundle"
+STAGES = "stages.json"
 
 
 def publish(config: Config, name: str, results: Mapping[str, Path]) -> Path:
@@ -30,6 +31,7 @@ def publish(config: Config, name: str, results: Mapping[str, Path]) -> Path:
     """
     folder = Path(config.paths.runs) / name
     folder.mkdir(parents=True, exist_ok=True)
+    _withdraw(folder, results)
     if report := results.get("report"):
         for source in sorted(report.iterdir()):
             if source.name != RECEIPT:
@@ -37,7 +39,7 @@ def publish(config: Config, name: str, results: Mapping[str, Path]) -> Path:
     if (evaluate := results.get("evaluate")) and (evaluate / BUNDLE).is_dir():
         _replace(evaluate / BUNDLE, folder / BUNDLE)
     write_text(folder / "config.yaml", OmegaConf.to_yaml(OmegaConf.structured(config)))
-    write_text(folder / "stages.json", json.dumps({stage: str(path) for stage, path in results.items()}, indent=2))
+    write_text(folder / STAGES, json.dumps({stage: str(path) for stage, path in results.items()}, indent=2))
     return folder
 
 
@@ -47,6 +49,26 @@ def failed_gates(results: Mapping[str, Path]) -> list[str]:
         return []
     gates = json.loads((results["evaluate"] / EVALUATION).read_text())["gates"]
     return [f"gate {gate['text']}" for gate in gates if not gate["passed"]]
+
+
+def _withdraw(folder: Path, results: Mapping[str, Path]) -> None:
+    """Removes the report and the bundle of an earlier configuration, which a shorter run does not replace."""
+    try:
+        earlier = json.loads((folder / STAGES).read_text())
+    except (OSError, ValueError):
+        return
+    if "report" in earlier and "report" not in results:
+        for source in Path(earlier["report"]).glob("*"):
+            _remove(folder / source.name)
+    if "evaluate" in earlier and "evaluate" not in results:
+        _remove(folder / BUNDLE)
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
 
 
 def _replace(source: Path, target: Path) -> None:

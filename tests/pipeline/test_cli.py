@@ -44,14 +44,16 @@ def slimcam(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.Captu
     return run
 
 
-def finish(*overrides: str, gates: tuple[dict[str, object], ...] = ()) -> None:
-    """Puts results into the store as if every stage had run."""
+def finish(*overrides: str, gates: tuple[dict[str, object], ...] = (), stages: tuple[str, ...] = ()) -> None:
+    """Puts results into the store as if every stage, or the named ones, had run."""
     register()
     with initialize_config_module("conf", version_base=None):
         config = validate(compose("slimcam", overrides=list(overrides)))
     digests: dict[str, str | None] = {}
     row = Row("dense", 2.0, 1.0, 1.0, 1.0, 1.0, 1000, 1000, 1.0, 1.0, 0.9, 0.0, 0.0, 0.0)
     for name, step in steps(config).items():
+        if stages and name not in stages:
+            continue
         place = store.slot(Path(config.paths.store), name, step.key)
         store.prepare(place)
         if name == "report":
@@ -156,6 +158,16 @@ def test_an_unchanged_configuration_does_nothing_and_shows_where_results_are(sli
     assert set(json.loads((tmp_path / "runs/demo/stages.json").read_text())) == {stage.name for stage in STAGES}
     assert slimcam("experiment=demo").code == 0
     assert sorted(path.name for path in tmp_path.iterdir()) == ["runs"]
+
+
+def test_a_shorter_run_of_another_configuration_takes_the_old_report_and_bundle_away(
+    slimcam: Slimcam, tmp_path: Path
+) -> None:
+    finish("experiment=demo")
+    finish("experiment=demo", "train.seed=1", stages=("train",))
+    assert slimcam("experiment=demo").code == 0
+    assert slimcam("experiment=demo", "train.seed=1", "stages=[train]").code == 0
+    assert sorted(path.name for path in (tmp_path / "runs/demo").iterdir()) == ["config.yaml", "stages.json"]
 
 
 def test_a_failed_gate_fails_the_run_every_time(slimcam: Slimcam) -> None:
