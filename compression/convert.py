@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 
 from compression.card import model_card
 from compression.delegation import check_requantisation
-from compression.prune import PLAN
 from compression.quantize import QUANTIZED
+from compression.recipe import FIDELITY, PLAN
 from compression.recovery import load_keras
 from deploy.bundle import InputSpec, write_bundle
 from deploy.runtime import Embedder, Recognizer, l2_normalise
@@ -23,8 +23,6 @@ from training.files import write_text
 from training.job import Job
 from training.models import PIXEL_MEAN, PIXEL_SCALE, ModelConfig
 from training.train import MODEL
-
-FIDELITY = "fidelity.json"
 
 
 def run(job: Job) -> None:

@@ -12,8 +12,7 @@ from numpy.typing import NDArray
 
 from compression import gates
 from compression.card import model_card
-from compression.convert import FIDELITY
-from compression.recipe import VARIANTS, EvaluateConfig
+from compression.recipe import BENCHMARK, BUNDLE, EVALUATION, FIDELITY, VARIANTS, EvaluateConfig
 from deploy.benchmark.measure import Record, read_records
 from deploy.bundle import load_bundle, seal
 from deploy.runtime import Recognizer
@@ -24,10 +23,6 @@ from training.data.load import load
 from training.files import write_text
 from training.job import Job
 from training.progress import Progress
-
-EVALUATION = "evaluation.json"
-BENCHMARK = "benchmark.json"
-BUNDLE = "bundle"
 
 
 def run(job: Job) -> None:

@@ -6,23 +6,19 @@ import json
 from dataclasses import asdict
 from typing import Any
 
-import numpy as np
-
 from compression.budget import plan
 from compression.cost import cost
 from compression.graph import trace
 from compression.importance import importance
-from compression.recovery import load_keras, recovery_targets
+from compression.recipe import COST, PLAN
+from compression.recovery import load_keras, recover
 from compression.surgery import cut
 from training.data.batches import sample_batches
 from training.data.faces import Images
 from training.data.load import load
 from training.files import save_arrays, save_keras, write_text
 from training.job import Job
-from training.train import CENTRES, MODEL, learn, write_history
-
-PLAN = "plan.json"
-COST = "cost.json"
+from training.train import CENTRES, MODEL, write_history
 
 
 def run(job: Job) -> None:
@@ -42,16 +38,11 @@ def run(job: Job) -> None:
     write_text(job.out / COST, json.dumps(costs, indent=2))
     print("; ".join(f"{name}: {c['parameters']:,} parameters, {c['macs']:,} MACs" for name, c in costs.items()))
     reestimate_batch_norm(model, data.train.images, config.bn_images)
-    targets = recovery_targets(job, data, config.loss, config.teacher)
-    centres = job.inputs["train"] / CENTRES
-    start = np.load(centres)["kernel"] if centres.is_file() else None
-    learnt, history = learn(
-        job, model, data, config.fit, config.loss, targets, keras=keras, title="recovery", centres=start
-    )
+    centres, history = recover(job, model, data, config, "train", keras=keras, title="recovery")
     reestimate_batch_norm(model, data.train.images, config.bn_images)
     save_keras(model, job.out / MODEL)
-    if learnt is not None:
-        save_arrays(job.out / CENTRES, kernel=learnt)
+    if centres is not None:
+        save_arrays(job.out / CENTRES, kernel=centres)
     write_history(job.out, history)
 
 

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from compression.recovery import load_keras, recovery_targets
+from compression.recovery import load_keras, recover
 from training.data.batches import sample_batches
 from training.data.load import load
 from training.job import Job
-from training.train import CENTRES, MODEL, learn, write_history
+from training.train import MODEL, write_history
 
 QUANTIZED = "model.h5"
 
@@ -14,7 +14,6 @@ QUANTIZED = "model.h5"
 def run(job: Job) -> None:
     """Writes `model.h5` (tf_keras, see `schemes.load`) and `history.jsonl`."""
     import keras
-    import numpy as np
     import tf_keras
 
     from compression import schemes
@@ -32,20 +31,7 @@ def run(job: Job) -> None:
 
     calibrate()
     schemes.freeze_batch_norm(model)
-    targets = recovery_targets(job, data, config.loss, config.teacher)
-    centres = job.inputs["prune"] / CENTRES
-    start = np.load(centres)["kernel"] if centres.is_file() else None
-    _, history = learn(
-        job,
-        model,
-        data,
-        config.fit,
-        config.loss,
-        targets,
-        keras=tf_keras,
-        title="quantisation-aware training",
-        centres=start,
-    )
+    _, history = recover(job, model, data, config, "prune", keras=tf_keras, title="quantisation-aware training")
     # Training saw the extremes of augmented images; the ranges of plain ones are finer, and are those of the device.
     calibrate()
     schemes.save(model, job.out / QUANTIZED)

@@ -8,14 +8,14 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from compression.recipe import BENCHMARK, COST, EVALUATION, PLAN
 from deploy.benchmark.measure import Record, read_records
 from deploy.bundle import load_bundle
 from pipeline import table
-from pipeline.benchmark_stage import RECORDS
 from pipeline.plots import Fit
 from pipeline.store import RECEIPT
 from training.job import Job
-from training.train import DATA
+from training.train import DATA, HISTORY
 
 FITS = {"train": "dense", "prune": "pruned", "quantize": "quantized"}
 """The stages that train, and the model that each makes."""
@@ -91,9 +91,9 @@ def gather(job: Job) -> Findings:
         ValueError: a result file is damaged.
     """
     folders = job.inputs
-    records = read_records(folders["benchmark"] / RECORDS)
-    evaluation = _read(folders["evaluate"] / "evaluation.json")
-    histories = {stage: _read_lines(folders[stage] / "history.jsonl") for stage in FITS}
+    records = read_records(folders["benchmark"] / BENCHMARK)
+    evaluation = _read(folders["evaluate"] / EVALUATION)
+    histories = {stage: _read_lines(folders[stage] / HISTORY) for stage in FITS}
     receipts = {stage: _read(folder / RECEIPT) for stage, folder in folders.items()}
     bundle = load_bundle(folders["convert"] / records[-1].model.name)
     config = {
@@ -101,11 +101,11 @@ def gather(job: Job) -> Findings:
         for name, value in vars(job.config).items()
     }
     return Findings(
-        table=table.build(job.config.name, _read(folders["prune"] / "cost.json"), evaluation, records),
+        table=table.build(job.config.name, _read(folders["prune"] / COST), evaluation, records),
         evaluation=evaluation,
         records={record.model.name: record for record in records},
         # Not through compression.budget: that imports Keras.
-        plan=_read(folders["prune"] / "plan.json"),
+        plan=_read(folders["prune"] / PLAN),
         fits=tuple(Fit(f"{TITLES[stage]} ({FITS[stage]})", FITS[stage], histories[stage]) for stage in FITS),
         efforts=tuple(_effort(stage, receipt, histories.get(stage, []), config) for stage, receipt in receipts.items()),
         data=Data(**_read(folders["train"] / DATA)),

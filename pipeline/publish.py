@@ -10,12 +10,11 @@ from pathlib import Path
 
 from omegaconf import OmegaConf
 
+from compression.recipe import BUNDLE, EVALUATION
 from pipeline.config import Config
 from pipeline.store import RECEIPT
 from training.files import write_text
 
-EVALUATION = "evaluation.json"
-BUNDLE = "bundle"
 STAGES = "stages.json"
 
 

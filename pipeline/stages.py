@@ -52,7 +52,7 @@ STAGES = (
         "tensorflow",
     ),
     Stage("benchmark", "pipeline.benchmark_stage:run", ("benchmark",), ("convert",)),
-    Stage("evaluate", "compression.evaluate:run", ("data", "evaluate"), ("convert", "benchmark"), "tensorflow"),
+    Stage("evaluate", "compression.evaluate:run", ("data", "evaluate"), ("convert", "benchmark")),
     Stage(
         "report",
         "pipeline.report:run",

@@ -18,6 +18,7 @@ from training.data.faces import Images
 from training.files import atomic
 from training.progress import Progress
 from training.recipe import TeacherConfig
+from training.verification import unit_length
 
 Float = NDArray[np.float32]
 Embed = Callable[[NDArray[np.uint8]], Float]
@@ -79,9 +80,9 @@ def cached_targets(
     parts = []
     progress = Progress(len(images), f"embeddings of {name}", unit="images")
     for batch in plain_batches(images, size, batch_size):
-        embedding = _unit(embed(batch))
+        embedding = unit_length(embed(batch))
         if flip:
-            embedding = _unit(embedding + _unit(embed(np.ascontiguousarray(batch[:, :, ::-1]))))
+            embedding = unit_length(embedding + unit_length(embed(np.ascontiguousarray(batch[:, :, ::-1]))))
         parts.append(embedding)
         progress.advance(len(batch))
     progress.close()
@@ -167,8 +168,3 @@ def _dequantized(values: NDArray[Any], details: dict[str, Any]) -> Float:
     scale, zero = details["quantization"]
     real: Float = ((values.astype(np.float32) - zero) * scale).astype(np.float32)
     return real
-
-
-def _unit(embeddings: Float) -> Float:
-    unit: Float = embeddings / np.maximum(np.linalg.norm(embeddings, axis=-1, keepdims=True), 1e-12)
-    return unit

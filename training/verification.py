@@ -42,7 +42,7 @@ class Interval:
 
 def pair_scores(embeddings: Float, pairs: Pairs) -> Float:
     """Cosine of each pair, `(P,)`, from `(N, E)` embeddings."""
-    unit = _unit(embeddings)
+    unit = unit_length(embeddings)
     scores: Float = np.einsum("pe,pe->p", unit[pairs.left], unit[pairs.right])
     return scores
 
@@ -74,7 +74,7 @@ def best_threshold(scores: Float, same: Bool) -> float:
 
 def impostor_scores(embeddings: Float, labels: NDArray[np.int32]) -> Float:
     """Cosines of all pairs of images that show different people, ascending."""
-    unit = _unit(embeddings)
+    unit = unit_length(embeddings)
     parts = []
     for i in range(len(unit) - 1):
         others = np.flatnonzero(labels[i + 1 :] != labels[i]) + i + 1
@@ -128,6 +128,7 @@ def paired_bootstrap(
     return Interval(float(delta.mean()), float(low), float(high))
 
 
-def _unit(embeddings: Float) -> Float:
+def unit_length(embeddings: Float) -> Float:
+    """Embeddings `(N, E)` scaled to length 1; a row of zeros stays zero."""
     unit: Float = embeddings / np.maximum(np.linalg.norm(embeddings, axis=1, keepdims=True), 1e-12)
     return unit
