@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from dataclasses import replace
 from typing import Any
 
 import keras
@@ -10,13 +11,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from compression.recipe import PruneConfig, QuantizeConfig
+from training.data.batches import Targets
 from training.data.faces import FaceData
-from training.data.load import fingerprint
 from training.fit import History
 from training.job import Job
 from training.recipe import LossConfig
 from training.teacher import model_targets
-from training.train import CENTRES, MODEL, external_targets, learn
+from training.train import CENTRES, MODEL, external_targets, learn, views_source
 
 
 def recover(
@@ -40,8 +41,8 @@ def recover(
     return learn(job, model, data, config.fit, config.loss, targets, keras=keras, title=title, centres=centres)
 
 
-def _targets(job: Job, data: FaceData, loss: LossConfig, teacher: str) -> NDArray[np.float32] | None:
-    """The embedding that each training image should have, `(N, E)`, or `None` if the loss distils nothing."""
+def _targets(job: Job, data: FaceData, loss: LossConfig, teacher: str) -> Targets | None:
+    """The embeddings that the training images should have, or `None` if the loss distils nothing."""
     if loss.distillation_weight <= 0:
         return None
     if teacher == "external":
@@ -50,8 +51,11 @@ def _targets(job: Job, data: FaceData, loss: LossConfig, teacher: str) -> NDArra
             raise ValueError("teacher is external, but train.teacher.path names none: give it, or take teacher=dense")
         return targets
     path = job.inputs["train"] / MODEL
-    digest = hashlib.sha256(path.read_bytes() + fingerprint(job.config.data).encode()).hexdigest()[:16]
-    return model_targets(load_keras(path), data.train.images, job.cache / f"targets-{digest}.npy")
+    teacher_config = replace(job.config.train.teacher, flip=False)
+    source = f"{teacher_config.views} {views_source(job)}"
+    digest = hashlib.sha256(path.read_bytes() + source.encode()).hexdigest()[:16]
+    file = job.cache / f"targets-{digest}.npy"
+    return model_targets(load_keras(path), teacher_config, data.train.images, file)
 
 
 def load_keras(path: Any) -> Any:

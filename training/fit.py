@@ -16,11 +16,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from training.data.batches import Batch, Batches
+from training.data.batches import Batch, Batches, normalize, plain_batches
+from training.data.faces import Verification
 from training.files import save_arrays
 from training.models import COSINES, EMBEDDING
 from training.progress import Progress
 from training.recipe import FitConfig, LossConfig
+from training.verification import fold_accuracy, pair_scores
 
 History = list[dict[str, float]]
 
@@ -33,74 +35,85 @@ def fit(
     work: Path,
     *,
     keras: Any,
-    targets: NDArray[np.float32] | None = None,
     title: str = "training",
     events: Path | None = None,
+    held_out: Verification | None = None,
 ) -> History:
     """Trains a model in place, going on from the checkpoint in `work` if there is one.
 
     Args:
         model: image -> embedding, or with the outputs of `training.models.with_classifier` if `loss` classifies.
+        batches: with targets if `loss` distils.
         work: folder for the checkpoint.
         keras: the module that the model belongs to, `keras` or `tf_keras`.
-        targets: `(N, E)` embedding that each training image should have; needed if `loss` distils.
         title: of the progress lines.
         events: folder for TensorBoard.
+        held_out: other people's faces, to judge the model on if `config.validations` asks for it.
 
     Returns:
-        One entry for each line of progress: `step`, `epoch`, `loss` and its parts, `learning_rate` and
-        `images_per_second`.
+        One entry for each line of progress: `step`, `epoch`, `loss` and its parts, `learning_rate`,
+        `images_per_second` and, after a validation, `accuracy`.
 
     Raises:
         FloatingPointError: the loss is not finite any more.
-        ValueError: `loss` distils, but there are no targets.
+        ValueError: `loss` distils, but there are no targets; validations are asked for, but nobody is held out; or
+            tf_keras is to train in bfloat16 or in several sizes.
     """
-    if loss.distillation_weight > 0 and targets is None:
+    if loss.distillation_weight > 0 and batches.targets is None:
         raise ValueError("distillation needs the targets of a teacher")
+    if config.validations and held_out is None:
+        raise ValueError("fit.validations: the data holds nobody out to judge the model on; set fit.validations=0")
+    learner = model if keras.__name__ == "tf_keras" else _accelerated(model, config)
+    if learner is model and (config.sizes or config.precision != "float32"):
+        raise ValueError("fit.sizes and fit.precision=bfloat16 are for Keras 3, not for quantisation-aware training")
     steps = max(1, round(config.epochs * batches.steps_per_epoch))
-    _compile(model, config, loss, keras)
-    checkpoint = work / "checkpoint.npz"
-    start, history = _restore(model, checkpoint)
+    sizes = _sizes(config, steps, int(model.inputs[0].shape[1]))
+    validations = {round((i + 1) * steps / config.validations) for i in range(config.validations)}
+    _compile(learner, config, loss, keras)
+    checkpoint, best = work / "checkpoint.npz", work / "best.npz"
+    start, history = _restore(learner, checkpoint)
     if start:
         print(f"{title}: resumed at step {start} of {steps}", flush=True)
     writer = _event_writer(events)
     for entry in history:
         _write_event(writer, entry)
-    size = batches.batch_size
-    progress = Progress(steps * size, title, unit="images", seconds=config.log_seconds, done=start * size)
+    count = batches.batch_size
+    progress = Progress(steps * count, title, unit="images", seconds=config.log_seconds, done=start * count)
     saved = logged = time.monotonic()
     logged_step = start
-    stream = batches.stream(start)
-    for step in range(start, steps):
+    stream = batches.stream(sizes, start)
+    for step, batch in enumerate(stream, start):
         rate = learning_rate(config, step, steps)
-        model.optimizer.learning_rate = rate
-        batch = next(stream)
-        logs = model.train_on_batch(batch.images, _truth(batch, loss, targets), **_options(keras))
+        learner.optimizer.learning_rate = rate
+        logs = learner.train_on_batch(batch.images, _truth(batch, loss), **_options(keras))
         now = time.monotonic()
-        if now - logged >= config.log_seconds or step + 1 == steps:
-            speed = (step + 1 - logged_step) * size / (now - logged)
-            entry = {"step": step + 1, "epoch": (step + 1) / batches.steps_per_epoch}
+        done = step + 1
+        if now - logged >= config.log_seconds or done == steps or done in validations:
+            speed = (done - logged_step) * count / (now - logged)
+            entry = {"step": done, "epoch": done / batches.steps_per_epoch}
             entry |= {name: float(value) for name, value in logs.items()}
             entry |= {"learning_rate": rate, "images_per_second": speed}
             if not math.isfinite(entry["loss"]):
-                raise FloatingPointError(
-                    f"{title}: the loss is {entry['loss']} at step {step + 1}; lower learning_rate"
-                )
+                raise FloatingPointError(f"{title}: the loss is {entry['loss']} at step {done}; lower learning_rate")
+            if done in validations:
+                assert held_out is not None
+                entry["accuracy"] = _validate(learner, model, config, held_out, history, best)
+                print(f"{title}: {100 * entry['accuracy']:.2f} % on people held out, step {done}", flush=True)
             history.append(entry)
-            progress.done = (step + 1) * size
-            progress.show(f"step {step + 1} of {steps}, loss {entry['loss']:.4f}")
+            progress.done = done * count
+            progress.show(f"step {done} of {steps}, loss {entry['loss']:.4f}")
             _write_event(writer, entry)
-            model.reset_metrics()
-            logged, logged_step = now, step + 1
-        if now - saved >= config.checkpoint_seconds:
-            _save(model, step + 1, history, checkpoint)
+            learner.reset_metrics()
+            logged, logged_step = time.monotonic(), done
+        if now - saved >= config.checkpoint_seconds or done in validations:
+            _save(learner, done, history, checkpoint)
             saved = time.monotonic()
-    stream.close()
     if steps > start:
         # Kept until the stage is done: what follows the fit may be killed too.
-        _save(model, steps, history, checkpoint)
+        _save(learner, steps, history, checkpoint)
     if writer is not None:
         writer.close()
+    _adopt(learner, model, config, best)
     return history
 
 
@@ -119,7 +132,8 @@ def _compile(model: Any, config: FitConfig, loss: LossConfig, keras: Any) -> Non
     from training import losses
 
     clip = {"global_clipnorm": config.clip_norm} if config.clip_norm > 0 else {}
-    common = {"learning_rate": config.learning_rate, "weight_decay": config.weight_decay or None, **clip}
+    average = {"use_ema": True, "ema_momentum": config.ema} if config.ema else {}
+    common = {"learning_rate": config.learning_rate, "weight_decay": config.weight_decay or None, **clip, **average}
     if config.optimizer == "sgd":
         optimizer = keras.optimizers.SGD(momentum=0.9, nesterov=True, **common)
     else:
@@ -139,11 +153,59 @@ def _compile(model: Any, config: FitConfig, loss: LossConfig, keras: Any) -> Non
     optimizer.build(model.trainable_variables)
 
 
-def _truth(batch: Batch, loss: LossConfig, targets: NDArray[np.float32] | None) -> Any:
+def _accelerated(model: Any, config: FitConfig) -> Any:
+    # Imported late, as the losses are.
+    from training.speed import accelerated
+
+    return accelerated(model, config)
+
+
+def _sizes(config: FitConfig, steps: int, size: int) -> list[int]:
+    """The pixels of the images of each step."""
+    sizes = config.sizes or [size]
+    return [sizes[step * len(sizes) // steps] for step in range(steps)]
+
+
+def _averaged(learner: Any, config: FitConfig) -> list[NDArray[np.float32]]:
+    """The weights that count: the moving average where there is one."""
+    current: list[NDArray[np.float32]] = learner.get_weights()
+    if not config.ema:
+        return current
+    learner.optimizer.finalize_variable_values(learner.trainable_variables)
+    averaged: list[NDArray[np.float32]] = learner.get_weights()
+    learner.set_weights(current)
+    return averaged
+
+
+def _validate(
+    learner: Any, model: Any, config: FitConfig, held_out: Verification, history: History, best: Path
+) -> float:
+    """Accuracy on people held out; weights better than any before go to `best`."""
+    weights = _averaged(learner, config)
+    model.set_weights(weights)
+    size = int(model.inputs[0].shape[1])
+    parts = []
+    for batch in plain_batches(held_out.faces.images, size, 64):
+        output = model.predict_on_batch(normalize(batch))
+        parts.append(np.asarray(output[EMBEDDING] if isinstance(output, dict) else output, dtype=np.float32))
+    accuracy = fold_accuracy(pair_scores(np.concatenate(parts), held_out.pairs), held_out.pairs).mean
+    if accuracy >= max((entry.get("accuracy", 0.0) for entry in history), default=0.0):
+        save_arrays(best, **{f"weight_{i}": value for i, value in enumerate(weights)})
+    return accuracy
+
+
+def _adopt(learner: Any, model: Any, config: FitConfig, best: Path) -> None:
+    """Gives the model the weights of the fit: the best that were validated, or the last."""
+    if config.validations:
+        with np.load(best) as saved:
+            model.set_weights([saved[f"weight_{i}"] for i in range(len(saved.files))])
+    else:
+        model.set_weights(_averaged(learner, config))
+
+
+def _truth(batch: Batch, loss: LossConfig) -> Any:
     if loss.distillation_weight > 0:
-        assert targets is not None
-        target = targets[batch.indices]
-        return {COSINES: batch.labels, EMBEDDING: target} if loss.classifies else target
+        return {COSINES: batch.labels, EMBEDDING: batch.targets} if loss.classifies else batch.targets
     return {COSINES: batch.labels}
 
 

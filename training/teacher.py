@@ -1,20 +1,22 @@
-"""Embeddings of a teacher for every training image, computed once and kept."""
+"""Embeddings of a teacher for training images or for views of them, computed once and kept."""
 
 from __future__ import annotations
 
 import hashlib
 import json
 import os
+import threading
 from collections.abc import Callable
-from dataclasses import asdict
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from training.data.batches import normalize, plain_batches
-from training.data.faces import Images
+from training.data.batches import Targets, normalize, plain_batches, resize
+from training.data.faces import IMAGE_SIZE, Images
 from training.files import atomic
 from training.progress import Progress
 from training.recipe import TeacherConfig
@@ -24,11 +26,51 @@ Float = NDArray[np.float32]
 Embed = Callable[[NDArray[np.uint8]], Float]
 
 
-def teacher_targets(config: TeacherConfig, images: Images, data: str, cache: Path, embedding_size: int) -> Float:
-    """The teacher's embedding of each image, `(N, E)` float32, unit length.
+@dataclass(frozen=True)
+class ImageTargets:
+    """One target for each image, whatever is seen of it: rows of `table`, `(N, E)`."""
+
+    table: Float
+    views: int = 0
+
+    def __call__(self, indices: NDArray[np.int64], variants: NDArray[np.int64], images: NDArray[np.uint8]) -> Float:
+        return self.table[indices]
+
+
+class ViewTargets:
+    """A target for each of `views` views of each image, computed when first asked for and kept in a file.
+
+    Rows that are not known yet are NaN. Several threads may ask at once.
+    """
+
+    def __init__(self, embed: Embed, file: Path, count: int, views: int, embedding_size: int) -> None:
+        if not file.is_file():
+            with atomic(file) as partial:
+                shape = (views * count, embedding_size)
+                empty = np.lib.format.open_memmap(partial, mode="w+", dtype=np.float32, shape=shape)
+                empty[:] = np.nan
+                empty.flush()
+        self.views = views
+        self._embed, self._count = embed, count
+        self._table: Float = np.load(file, mmap_mode="r+")
+
+    def __call__(self, indices: NDArray[np.int64], variants: NDArray[np.int64], images: NDArray[np.uint8]) -> Float:
+        rows = variants * self._count + indices
+        found: Float = self._table[rows]
+        absent = np.isnan(found[:, 0])
+        if absent.any():
+            found[absent] = self._embed(images[absent])
+            self._table[rows[absent]] = found[absent]
+        return found
+
+
+def teacher_targets(
+    config: TeacherConfig, images: Images, source: str, cache: Path, embedding_size: int
+) -> Targets:
+    """The embeddings of a teacher for training images, unit length.
 
     Args:
-        data: fingerprint of the images; with the teacher's digest it names the cached file.
+        source: what the images, and the views of them, were made of; with the teacher's digest it names the kept file.
         embedding_size: what the student gives.
 
     Raises:
@@ -40,7 +82,7 @@ def teacher_targets(config: TeacherConfig, images: Images, data: str, cache: Pat
     if not path.is_file():
         raise FileNotFoundError(f"teacher.path: no file {path}")
     options = json.dumps({k: v for k, v in asdict(config).items() if k != "path"}, sort_keys=True)
-    digest = hashlib.sha256(path.read_bytes() + options.encode() + data.encode()).hexdigest()[:16]
+    digest = hashlib.sha256(path.read_bytes() + options.encode() + source.encode()).hexdigest()[:16]
     embed = open_teacher(config)
     try:
         size = embed(np.zeros((1, 112, 112, 3), np.uint8)).shape[-1]
@@ -55,23 +97,39 @@ def teacher_targets(config: TeacherConfig, images: Images, data: str, cache: Pat
             f"teacher {path.name} gives embeddings of {size}, the model of {embedding_size}: "
             f"set model.embedding_size={size} or take another teacher"
         )
-    return cached_targets(embed, images, cache / f"targets-{digest}.npy", flip=config.flip, name=path.name)
+    return _targets(embed, images, cache / f"targets-{digest}.npy", config, embedding_size, path.name)
 
 
-def model_targets(model: Any, images: Images, file: Path) -> Float:
+def model_targets(model: Any, config: TeacherConfig, images: Images, file: Path) -> Targets:
     """The same for a Keras 3 model of ours, kept in `file`."""
     size = int(model.inputs[0].shape[1])
+    lock = threading.Lock()
 
     def embed(batch: NDArray[np.uint8]) -> Float:
-        return np.asarray(model.predict_on_batch(normalize(batch)), dtype=np.float32)
+        resized = normalize(np.stack([resize(image, size) for image in batch]))
+        with lock:
+            return np.asarray(model.predict_on_batch(resized), dtype=np.float32)
 
-    return cached_targets(embed, images, file, flip=False, name="the dense model", size=size, batch_size=64)
+    return _targets(embed, images, file, config, int(model.output_shape[-1]), "the dense model")
 
 
-def cached_targets(
-    embed: Embed, images: Images, file: Path, *, flip: bool, name: str, size: int = 112, batch_size: int = 16
-) -> Float:
-    """Runs `embed` over all images unless `file` has the result already; see `teacher_targets`."""
+def _targets(
+    embed: Embed, images: Images, file: Path, config: TeacherConfig, embedding_size: int, name: str
+) -> Targets:
+    def embed_unit(batch: NDArray[np.uint8]) -> Float:
+        embedding = unit_length(embed(batch))
+        if config.flip:
+            mirrored = np.ascontiguousarray(batch[:, :, ::-1])
+            embedding = unit_length(embedding + unit_length(embed(mirrored)))
+        return embedding
+
+    if config.views:
+        return ViewTargets(embed_unit, file, len(images), config.views, embedding_size)
+    return ImageTargets(_all(embed_unit, images, file, name))
+
+
+def _all(embed: Embed, images: Images, file: Path, name: str, batch_size: int = 32) -> Float:
+    """Runs `embed` over all images, unless `file` has the result already."""
     if file.is_file():
         known: Float = np.load(file)
         if len(known) != len(images):
@@ -79,12 +137,10 @@ def cached_targets(
         return known
     parts = []
     progress = Progress(len(images), f"embeddings of {name}", unit="images")
-    for batch in plain_batches(images, size, batch_size):
-        embedding = unit_length(embed(batch))
-        if flip:
-            embedding = unit_length(embedding + unit_length(embed(np.ascontiguousarray(batch[:, :, ::-1]))))
-        parts.append(embedding)
-        progress.advance(len(batch))
+    with ThreadPoolExecutor() as pool:
+        for part in pool.map(embed, plain_batches(images, IMAGE_SIZE, batch_size)):
+            parts.append(part)
+            progress.advance(len(part))
     progress.close()
     targets = np.concatenate(parts)
     with atomic(file) as partial:
@@ -122,12 +178,14 @@ def _open_tflite(path: Path) -> Callable[[Float], Float]:
 
     interpreter = Interpreter(model_path=str(path), num_threads=os.cpu_count())
     interpreter.allocate_tensors()
+    lock = threading.Lock()
     source, result = interpreter.get_input_details()[0], interpreter.get_output_details()[0]
 
     def one(image: Float) -> Float:
-        interpreter.set_tensor(source["index"], _quantized(image, source))
-        interpreter.invoke()
-        return _dequantized(interpreter.get_tensor(result["index"]), result).reshape(1, -1)
+        with lock:
+            interpreter.set_tensor(source["index"], _quantized(image, source))
+            interpreter.invoke()
+            return _dequantized(interpreter.get_tensor(result["index"]), result).reshape(1, -1)
 
     return lambda images: np.concatenate([one(image[None]) for image in images])
 
@@ -137,6 +195,8 @@ def _open_onnx(path: Path) -> Callable[[Float], Float]:
 
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3
+    # Threads of the caller are many already, and its own would wait spinning while the student trains.
+    options.intra_op_num_threads = 1
     session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
     source = session.get_inputs()[0]
     channels_first = source.shape[1] == 3

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from training.data.batches import Batches
+from training.data.batches import Batches, Targets
 from training.data.faces import FaceData
 from training.data.load import fingerprint, load
 from training.files import save_arrays, save_keras, write_text
@@ -49,7 +50,7 @@ def learn(
     data: FaceData,
     fit_config: FitConfig,
     loss: LossConfig,
-    targets: NDArray[np.float32] | None,
+    targets: Targets | None,
     *,
     keras: Any,
     title: str,
@@ -70,30 +71,35 @@ def learn(
     else:
         # The same layers in a model of its own: a compiled model would be saved with its optimizer.
         learner = keras.Model(model.inputs, model.outputs[0], name=f"{model.name}_learner")
-    size = int(model.inputs[0].shape[1])
-    batches = Batches(data.train, size, fit_config.batch_size, train.augment, train.seed, train.workers)
     history = fit(
         learner,
-        batches,
+        Batches(data.train, fit_config.batch_size, train.augment, train.seed, targets, train.workers),
         fit_config,
         loss,
         job.work,
         keras=keras,
-        targets=targets,
         title=title,
         events=job.out / "tensorboard",
+        held_out=data.held_out,
     )
     trained = learner.get_layer(COSINES).get_weights()[0] if loss.classifies else None
     return trained, history
 
 
-def external_targets(job: Job, data: FaceData) -> NDArray[np.float32] | None:
+def external_targets(job: Job, data: FaceData) -> Targets | None:
     """Embeddings of the configured teacher for the training images, or `None` without one."""
     config = job.config
     if config.train.teacher.path is None:
         return None
-    source = fingerprint(config.data)
-    return teacher_targets(config.train.teacher, data.train.images, source, job.cache, config.model.embedding_size)
+    teacher, size = config.train.teacher, config.model.embedding_size
+    return teacher_targets(teacher, data.train.images, views_source(job), job.cache, size)
+
+
+def views_source(job: Job) -> str:
+    """What the images that a teacher sees are made of: the data, and for augmented views how they are drawn."""
+    train = job.config.train
+    drawn = json.dumps([asdict(train.augment), train.seed], sort_keys=True) if train.teacher.views else ""
+    return fingerprint(job.config.data) + drawn
 
 
 def describe(kind: str, data: FaceData) -> dict[str, Any]:

@@ -20,6 +20,8 @@ class AugmentConfig:
         brightness, contrast, saturation: relative.
         blur: probability of a Gaussian blur of up to 1.5 pixels.
         occlusion: probability of a grey rectangle over up to a quarter of the face.
+        mix: probability of a blend with another face (Zhang et al. 2018, "mixup"). It is nobody's face: for
+            distillation from a teacher that sees it too.
     """
 
     flip: float = 0.5
@@ -31,10 +33,11 @@ class AugmentConfig:
     saturation: float = 0.25
     blur: float = 0.1
     occlusion: float = 0.1
+    mix: float = 0.0
 
     def __post_init__(self) -> None:
-        if not all(0 <= chance <= 1 for chance in (self.flip, self.blur, self.occlusion)):
-            raise ValueError(f"flip, blur and occlusion are probabilities, 0 to 1; got {self}")
+        if not all(0 <= chance <= 1 for chance in (self.flip, self.blur, self.occlusion, self.mix)):
+            raise ValueError(f"flip, blur, occlusion and mix are probabilities, 0 to 1; got {self}")
         if min(self.shift, self.scale, self.rotate, self.brightness, self.contrast, self.saturation) < 0:
             raise ValueError(f"the largest amounts of augmentation must not be below 0; got {self}")
 
@@ -47,6 +50,13 @@ def augment(image: Image, config: AugmentConfig, rng: np.random.Generator) -> Im
     if rng.random() < config.occlusion:
         out = _occlude(out, rng)
     return out
+
+
+def blend(first: Image, second: Image, rng: np.random.Generator) -> Image:
+    """A face between two: `(H, W, 3)` uint8, with three tenths of either at the least."""
+    share = float(rng.uniform(0.3, 0.7))
+    blended: Image = cv2.addWeighted(first, share, second, 1 - share, 0)
+    return blended
 
 
 def _jitter(image: Image, config: AugmentConfig, rng: np.random.Generator) -> Image:

@@ -11,12 +11,13 @@ from collections import deque
 from collections.abc import Generator, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from typing import Protocol
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from training.data.augment import AugmentConfig, augment
+from training.data.augment import AugmentConfig, augment, blend
 from training.data.faces import FaceSet, Image, Images, Selection
 from training.models import PIXEL_MEAN, PIXEL_SCALE
 
@@ -25,13 +26,29 @@ Float = NDArray[np.float32]
 AHEAD = 4
 
 
+class Targets(Protocol):
+    """The embeddings that images should have.
+
+    Attributes:
+        views: how many augmented views of each image are told apart; 0 where every view has its image's target.
+    """
+
+    @property
+    def views(self) -> int: ...
+
+    def __call__(self, indices: NDArray[np.int64], variants: NDArray[np.int64], images: NDArray[np.uint8]) -> Float:
+        """`(B, E)` for the images at `indices`, of which the student sees these variants, `(B, 112, 112, 3)`."""
+        ...
+
+
 @dataclass(frozen=True)
 class Batch:
-    """Images `(B, size, size, 3)` float32 normalised, labels `(B,)` int32, and their places in the set `(B,)`."""
+    """Images `(B, size, size, 3)` float32 normalised, labels `(B,)` int32, places in the set `(B,)`, and targets `(B, E)`."""
 
     images: Float
     labels: NDArray[np.int32]
     indices: NDArray[np.int64]
+    targets: Float | None
 
 
 @dataclass(frozen=True)
@@ -39,45 +56,50 @@ class Batches:
     """The endless, shuffled stream of training batches of a set of faces.
 
     Attributes:
-        size: pixels; images are resized to it after augmentation.
         augment: `None` leaves the images as they are.
+        targets: what a teacher says of the images.
         workers: threads; 0 takes one for each processor.
     """
 
     faces: FaceSet
-    size: int
     batch_size: int
     augment: AugmentConfig | None
     seed: int
+    targets: Targets | None = None
     workers: int = 0
 
     @property
     def steps_per_epoch(self) -> float:
         return len(self.faces) / self.batch_size
 
-    def batch(self, step: int) -> Batch:
-        """The batch of a step, prepared by the calling thread."""
-        indices = self._indices(step)
-        images = np.stack([self._image(int(index), step, place) for place, index in enumerate(indices)])
-        return Batch(normalize(images), self.faces.labels[indices], indices)
+    def batch(self, step: int, size: int) -> Batch:
+        """The batch of a step in images of `size` pixels, prepared by the calling thread."""
+        indices, epochs = self._places(step)
+        views = self.targets.views if self.targets is not None else 0
+        variants = epochs % views if views else epochs
+        images = np.stack([self._view(int(i), int(variant)) for i, variant in zip(indices, variants, strict=True)])
+        targets = self.targets(indices, variants, images) if self.targets is not None else None
+        resized = np.stack([resize(image, size) for image in images])
+        return Batch(normalize(resized), self.faces.labels[indices], indices, targets)
 
-    def stream(self, start: int = 0) -> Generator[Batch, None, None]:
-        """Batches from step `start` on, prepared ahead by threads."""
+    def stream(self, sizes: list[int], start: int = 0) -> Generator[Batch, None, None]:
+        """Batches from step `start` on, prepared ahead by threads; `sizes[step]` are the pixels of each step."""
         workers = self.workers or os.cpu_count() or 1
         with ThreadPoolExecutor(workers, thread_name_prefix="batches") as pool:
-            ahead: deque[Future[Batch]] = deque(pool.submit(self.batch, start + i) for i in range(AHEAD + workers))
-            step = start + len(ahead)
+            steps = iter(range(start, len(sizes)))
+            ahead: deque[Future[Batch]] = deque()
             try:
                 while True:
-                    ready = ahead.popleft().result()
-                    ahead.append(pool.submit(self.batch, step))
-                    step += 1
-                    yield ready
+                    while len(ahead) < AHEAD + workers and (step := next(steps, None)) is not None:
+                        ahead.append(pool.submit(self.batch, step, sizes[step]))
+                    if not ahead:
+                        return
+                    yield ahead.popleft().result()
             finally:
                 for future in ahead:
                     future.cancel()
 
-    def _indices(self, step: int) -> NDArray[np.int64]:
+    def _places(self, step: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         # Each epoch is a permutation of its own; a batch may reach over the end of one into the next.
         count = len(self.faces)
         places = np.arange(step * self.batch_size, (step + 1) * self.batch_size)
@@ -85,13 +107,19 @@ class Batches:
         orders = {
             int(epoch): np.random.default_rng((self.seed, int(epoch))).permutation(count) for epoch in set(epochs)
         }
-        return np.array([orders[int(epoch)][place % count] for epoch, place in zip(epochs, places, strict=True)])
+        chosen = [orders[int(epoch)][place % count] for epoch, place in zip(epochs, places, strict=True)]
+        return np.array(chosen, dtype=np.int64), epochs
 
-    def _image(self, index: int, step: int, place: int) -> Image:
+    def _view(self, index: int, variant: int) -> Image:
         image = self.faces.images[index]
-        if self.augment is not None:
-            image = augment(image, self.augment, np.random.default_rng((self.seed, step, place)))
-        return resize(image, self.size)
+        if self.augment is None:
+            return image
+        rng = np.random.default_rng((self.seed, variant, index))
+        view = augment(image, self.augment, rng)
+        if rng.random() < self.augment.mix:
+            other = self.faces.images[int(rng.integers(len(self.faces)))]
+            view = blend(view, augment(other, self.augment, rng), rng)
+        return view
 
 
 def resize(image: Image, size: int) -> Image:

@@ -81,6 +81,14 @@ class Pairs:
 
 
 @dataclass(frozen=True)
+class Verification:
+    """Faces, and pairs of them to tell apart; every cross-identity pair is an impostor pair."""
+
+    faces: FaceSet
+    pairs: Pairs
+
+
+@dataclass(frozen=True)
 class FaceData:
     """What a data source gives: faces to learn from, other people's faces to be judged on, and what was left out.
 
@@ -89,12 +97,14 @@ class FaceData:
         test: faces of people who are not in `train`; every cross-identity pair is an impostor pair.
         pairs: the verification protocol on `test`.
         notes: one line for each thing the source skipped, for example an unreadable file.
+        held_out: a second verification set of other people, to choose among trainings by, so that `test` stays unseen.
     """
 
     train: FaceSet
     test: FaceSet
     pairs: Pairs
     notes: Sequence[str] = field(default=())
+    held_out: Verification | None = None
 
     def __post_init__(self) -> None:
         if not len(self.train) or not len(self.pairs):

@@ -12,8 +12,9 @@ from pathlib import Path
 
 import numpy as np
 
-from training.data.faces import FaceData, Pairs
+from training.data.faces import FaceData, FaceSet, Pairs, Selection, Verification
 from training.data.folders import Listing, choices, digest_files, face_set, scan
+from training.data.pairs import sample_pairs
 
 Row = tuple[tuple[str, int], tuple[str, int], bool, int]
 
@@ -32,6 +33,8 @@ class LfwConfig:
         exclude: identities of `extra` to leave out, for example people who are also in LFW.
         suspects: CSV files whose first column names files, relative to the folder beside the CSV's `images`, that
             are left out as probable label errors.
+        held_out: so many people of `extra`, drawn at random, are not trained on but kept as a second verification set.
+        held_out_pairs: verification pairs drawn from them.
     """
 
     kind: str = "lfw"
@@ -43,6 +46,8 @@ class LfwConfig:
     extra: list[str] = field(default_factory=list)
     exclude: list[str] = field(default_factory=list)
     suspects: list[str] = field(default_factory=list)
+    held_out: int = 0
+    held_out_pairs: int = 2000
 
 
 def load(config: LfwConfig) -> FaceData:
@@ -64,11 +69,15 @@ def load(config: LfwConfig) -> FaceData:
             f"data: {len(shared)} people of {config.test_pairs} are also trained on, for example {shared[0]}; "
             f"leave them out with data.exclude"
         )
-    joined = _without_suspects(_join(_only(lfw, people), extra), [root / path for path in config.suspects])
+    extra = _without_suspects(extra, [root / path for path in config.suspects])
+    kept = _held_out(extra, config.held_out)
+    joined = _join(_only(lfw, people), _only(extra, set(extra.names) - kept))
     train = face_set(joined, set(joined.names))
     test = face_set(lfw, tested)
     index = {path.stem: i for i, path in enumerate(_paths(lfw, tested))}
-    return FaceData(train, test, _pairs(rows, index, config.test_pairs), (*lfw.notes, *extra.notes))
+    pairs = _pairs(rows, index, config.test_pairs)
+    second = _verification(face_set(extra, kept), config.held_out_pairs) if kept else None
+    return FaceData(train, test, pairs, (*lfw.notes, *extra.notes), second)
 
 
 def fingerprint(config: LfwConfig) -> str:
@@ -119,6 +128,22 @@ def read_pairs(path: Path) -> list[Row]:
         dealt.append((*row[:3], 10 * seen[row[2]] // total[row[2]]))
         seen[row[2]] += 1
     return dealt
+
+
+def _held_out(listing: Listing, count: int) -> set[str]:
+    names = sorted(set(listing.names))
+    if count > max(0, len(names) - 1):
+        raise ValueError(f"data.held_out is {count}, but data.extra has {len(names)} people")
+    return {names[i] for i in np.random.default_rng(0).permutation(len(names))[:count]}
+
+
+def _verification(faces: FaceSet, count: int) -> Verification:
+    """Pairs of the faces, and the faces that they are of."""
+    pairs = sample_pairs(faces.labels, count)
+    used, places = np.unique(np.concatenate([pairs.left, pairs.right]), return_inverse=True)
+    left, right = np.split(places.astype(np.int32), 2)
+    chosen = FaceSet(Selection(faces.images, used.astype(np.int64)), faces.labels[used], faces.identities)
+    return Verification(chosen, Pairs(left, right, pairs.same, pairs.fold))
 
 
 def _pairs(rows: list[Row], index: dict[str, int], source: str) -> Pairs:
