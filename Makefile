@@ -6,16 +6,19 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint
+.PHONY: help demo test lint validate-a53
 
 help: ## this list
-	@sed -n 's/^\([a-z]*\):.*## /  make \1   /p' $(MAKEFILE_LIST)
+	@sed -n 's/^\([a-z0-9-]*\):.*## /  make \1   /p' $(MAKEFILE_LIST)
 
 demo: $(READY) ## sets up and runs the whole pipeline on built-in synthetic faces
 	$(BIN)/slimcam experiment=demo
 
 test: $(READY) ## sets up and runs the tests
 	$(BIN)/pytest
+
+validate-a53: $(READY) ## compares predicted latencies with published ones, 20 minutes
+	$(BIN)/python -m pipeline.validate_a53
 
 lint: $(READY) ## style and types
 	$(BIN)/ruff check .

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from compression import gates
 from compression.card import model_card
 from compression.recipe import BENCHMARK, BUNDLE, EVALUATION, FIDELITY, VARIANTS, EvaluateConfig
-from deploy.benchmark.measure import Record, read_records
+from deploy.benchmark.measure import Record, first_of_each, read_records
 from deploy.bundle import load_bundle, seal
 from deploy.runtime import Recognizer
 from training import verification
@@ -45,7 +45,7 @@ def run(job: Job) -> None:
     changes = {
         name: verification.paired_bootstrap(scores[name].correct, scores["dense"].correct) for name in VARIANTS[1:]
     }
-    records = {record.model.name: record for record in read_records(job.inputs["benchmark"] / BENCHMARK)}
+    records = first_of_each(read_records(job.inputs["benchmark"] / BENCHMARK))
     fidelity = json.loads((job.inputs["convert"] / FIDELITY).read_text())
     checked = gates.check(figures(changes["quantized"], records, fidelity["mean"]), config.gates)
     result = {
@@ -98,13 +98,14 @@ def judge(embeddings: NDArray[np.float32], data: FaceData, config: EvaluateConfi
 def figures(change: verification.Interval, records: dict[str, Record], fidelity: float) -> gates.Figures:
     """What the gates look at, from the benchmark's records of all variants."""
     dense, quantized = records["dense"], records["quantized"]
-    memory = quantized.start.model_rss_bytes
+    memory = None if quantized.start is None else quantized.start.model_rss_bytes
+    taken = quantized.execution.delegated_operators
     return gates.Figures(
         accuracy_change=change,
         size_mb=quantized.model.size_bytes / 1e6,
-        latency_ratio=dense.latency_ms.p50 / quantized.latency_ms.p50,
+        latency_ratio=dense.typical_ms / quantized.typical_ms,
         memory_mb=None if memory is None else memory / 1e6,
-        delegated=quantized.execution.delegated_operators / quantized.execution.operators,
+        delegated=None if taken is None else taken / quantized.execution.operators,
         fidelity=fidelity,
     )
 

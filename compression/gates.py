@@ -26,13 +26,13 @@ class Gate:
 
 @dataclass(frozen=True)
 class Figures:
-    """What the gates look at; units as in `GatesConfig`. `memory_mb` is `None` where the system does not tell."""
+    """What the gates look at; units as in `GatesConfig`. What the target does not tell is `None`."""
 
     accuracy_change: Interval
     size_mb: float
     latency_ratio: float
     memory_mb: float | None
-    delegated: float
+    delegated: float | None
     fidelity: float
 
 
@@ -46,15 +46,19 @@ def check(figures: Figures, config: GatesConfig) -> tuple[Gate, ...]:
     interval = (
         f"{100 * change.difference:+.2f} points, 95 % interval {100 * change.low:+.2f} to {100 * change.high:+.2f}"
     )
+    if config.delegated is not None and figures.delegated is None:
+        raise ValueError(
+            "evaluate.gates.delegated: this target does not tell how many operators its delegate takes; set it to null"
+        )
     gates = [
         _at_most("accuracy_loss", -100 * change.difference, config.accuracy_loss, "points", f" (change {interval})"),
         _at_most("size_mb", figures.size_mb, config.size_mb, "MB"),
         _at_least("latency_ratio", figures.latency_ratio, config.latency_ratio, "times"),
-        _at_least("delegated", figures.delegated, config.delegated, "of the operators"),
+        _at_least("delegated", figures.delegated or 0.0, config.delegated, "of the operators"),
         _at_least("fidelity", figures.fidelity, config.fidelity, "mean cosine"),
     ]
     if config.memory_mb is not None and figures.memory_mb is None:
-        raise ValueError("evaluate.gates.memory_mb: this system does not tell a process's memory; set it to null")
+        raise ValueError("evaluate.gates.memory_mb: this target does not tell a process's memory; set it to null")
     gates.append(_at_most("memory_mb", figures.memory_mb or 0.0, config.memory_mb, "MB"))
     return tuple(gate for gate in gates if gate is not None)
 

@@ -1,15 +1,17 @@
-"""The benchmark stage: latency of the dense, the pruned and the quantised model on this machine, in turn."""
+"""The benchmark stage: latency of the dense, the pruned and the quantised model on the target that is configured."""
 
 from __future__ import annotations
 
 from compression.recipe import BENCHMARK, VARIANTS
-from deploy.benchmark.host import measure
-from deploy.benchmark.measure import table, write_records
+from deploy.benchmark.measure import write_records
+from deploy.benchmark.table import summary, table
+from deploy.benchmark.targets import measure
 from training.job import Job
 
 
 def run(job: Job) -> None:
-    """Writes `benchmark.json`: one record for each bundle of the convert stage, the dense one first."""
+    """Writes `benchmark.json`: a record for each bundle of the convert stage, the dense one first."""
     records = measure({name: job.inputs["convert"] / name for name in VARIANTS}, job.config.benchmark)
+    print(summary(records[0]))
     print(table(records), flush=True)
     write_records(records, job.out / BENCHMARK)

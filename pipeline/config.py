@@ -15,7 +15,7 @@ from hydra.core.config_store import ConfigStore
 from omegaconf import MISSING, DictConfig, OmegaConf
 
 from compression.recipe import ConvertConfig, EvaluateConfig, PruneConfig, QuantizeConfig
-from deploy.benchmark.host import HostConfig
+from deploy.benchmark import targets
 from deploy.messages import nearest
 from pipeline.stages import STAGES
 from training.data.folders import FoldersConfig
@@ -50,19 +50,20 @@ class Config:
         name: of the run, for the folder and the title of its report.
         stages: which stages to bring up to date.
         backend: of Keras, for training and pruning; quantisation needs TensorFlow and brings it along.
+        benchmark: the target to measure on, as in `slimcam-benchmark target=`.
     """
 
     name: str = MISSING
     stages: list[str] = field(default_factory=lambda: [stage.name for stage in STAGES])
     backend: str = "tensorflow"
     data: Any = MISSING
+    benchmark: Any = MISSING
     model: ModelConfig = field(default_factory=ModelConfig)
     train: TrainConfig = field(default_factory=TrainConfig)
     prune: PruneConfig = field(default_factory=PruneConfig)
     quantize: QuantizeConfig = field(default_factory=QuantizeConfig)
     convert: ConvertConfig = field(default_factory=ConvertConfig)
     evaluate: EvaluateConfig = field(default_factory=EvaluateConfig)
-    benchmark: HostConfig = field(default_factory=HostConfig)
     paths: PathsConfig = field(default_factory=PathsConfig)
 
     def __post_init__(self) -> None:
@@ -83,7 +84,6 @@ SCHEMAS: dict[str, type] = {
     "quantize": QuantizeConfig,
     "convert": ConvertConfig,
     "evaluate": EvaluateConfig,
-    "benchmark": HostConfig,
     "paths": PathsConfig,
 }
 
@@ -94,6 +94,7 @@ def register() -> None:
     for path, schema in SCHEMAS.items():
         group, _, name = f"schema/{path}".rpartition("/")
         store.store(group=group, name=name, node=schema)
+    targets.register()
 
 
 def validate(composed: DictConfig) -> Config:

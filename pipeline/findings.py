@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from compression.recipe import BENCHMARK, COST, EVALUATION, PLAN
-from deploy.benchmark.measure import Record, read_records
+from deploy.benchmark.measure import Record, first_of_each, read_records
 from deploy.bundle import load_bundle
 from pipeline import table
 from pipeline.plots import Fit
@@ -91,19 +91,20 @@ def gather(job: Job) -> Findings:
         ValueError: a result file is damaged.
     """
     folders = job.inputs
-    records = read_records(folders["benchmark"] / BENCHMARK)
+    # Judged are the figures of the first number of threads that was measured.
+    records = first_of_each(read_records(folders["benchmark"] / BENCHMARK))
     evaluation = _read(folders["evaluate"] / EVALUATION)
     histories = {stage: _read_lines(folders[stage] / HISTORY) for stage in FITS}
     receipts = {stage: _read(folder / RECEIPT) for stage, folder in folders.items()}
-    bundle = load_bundle(folders["convert"] / records[-1].model.name)
+    bundle = load_bundle(folders["convert"] / list(records)[-1])
     config = {
         name: value if isinstance(value, (str, int, float)) else asdict(value)
         for name, value in vars(job.config).items()
     }
     return Findings(
-        table=table.build(job.config.name, _read(folders["prune"] / COST), evaluation, records),
+        table=table.build(job.config.name, _read(folders["prune"] / COST), evaluation, list(records.values())),
         evaluation=evaluation,
-        records={record.model.name: record for record in records},
+        records=records,
         # Not through compression.budget: that imports Keras.
         plan=_read(folders["prune"] / PLAN),
         fits=tuple(Fit(f"{TITLES[stage]} ({FITS[stage]})", FITS[stage], histories[stage]) for stage in FITS),

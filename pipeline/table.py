@@ -25,7 +25,8 @@ class Row:
         change, low, high: of the accuracy against the dense model, and its 95 % interval, as shares.
         loss_below: the share that a publication says the accuracy fell by less than.
         size_mb: of the `.tflite` file, in millions of bytes.
-        p50_ms, p90_ms: of one inference, on the machine that the row's table names.
+        p50_ms, p90_ms: of one inference, on the machine that the row's table names; a target that tells no median has
+            its mean, or its predicted latency, in its place.
     """
 
     name: str
@@ -158,10 +159,10 @@ def _row(record: Record, first: Record, costs: Mapping[str, Any], evaluation: Ma
     return Row(
         name=name,
         size_mb=record.model.size_bytes / 1e6,
-        p50_ms=record.latency_ms.p50,
-        p90_ms=record.latency_ms.p90,
+        p50_ms=record.typical_ms,
+        p90_ms=None if record.latency_ms is None else record.latency_ms.p90,
         size_ratio=first.model.size_bytes / record.model.size_bytes,
-        latency_ratio=first.latency_ms.p50 / record.latency_ms.p50,
+        latency_ratio=first.typical_ms / record.typical_ms,
         parameters=cost["parameters"],
         macs=cost["macs"],
         parameters_ratio=dense["parameters"] / cost["parameters"],

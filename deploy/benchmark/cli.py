@@ -1,9 +1,9 @@
-"""`slimcam-benchmark model=a.tflite` or `model=[a.tflite,bundle/]`: latency of models, side by side."""
+"""`slimcam-benchmark model=a.tflite` or `model=[a.tflite,bundle/]`: latency of models on a target, side by side."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +11,9 @@ from hydra.core.config_store import ConfigStore
 from omegaconf import MISSING, DictConfig, OmegaConf
 
 from deploy import console
-from deploy.benchmark.host import HostConfig, measure
-from deploy.benchmark.measure import summary, table, write_records
+from deploy.benchmark.measure import write_records
+from deploy.benchmark.table import summary, table
+from deploy.benchmark.targets import measure, register
 
 
 @dataclass
@@ -22,16 +23,16 @@ class BenchmarkConfig:
     Attributes:
         model: a .tflite file or the folder of a bundle, or a list of them; the first is what others are compared with.
         output: JSON file for the records; none is written where it is null.
-        target: where to measure, and for how long.
+        target: where to measure, and for how long; one of the configurations of `deploy.benchmark.targets`.
     """
 
     model: Any = MISSING
     output: str | None = None
-    target: HostConfig = field(default_factory=HostConfig)
+    target: Any = MISSING
 
 
 ConfigStore.instance().store(group="schema", name="slimcam_benchmark", node=BenchmarkConfig)
-ConfigStore.instance().store(group="schema/target", name="host", node=HostConfig)
+register()
 
 
 def main() -> None:

@@ -4,22 +4,28 @@ SingleStream style: one image at a time, the next when the last is done. Every t
 of the same model, because interleaved models evict each other's weights from the caches. Measured beside a 94 MB
 ResNet-50 on an EPYC with 1 MB of L2: a model of 6 us takes 20 us without the untimed one and 6 us with it; a
 MobileFaceNet of 2.2 ms is 5 to 14 % slower without it, and its fastest sample 1 to 3 % slower with it.
+
+Threads are confined to as many processors as there are threads: one thread that wanders between cores, or from a big
+core to a little one, has no latency of its own.
 """
 
 from __future__ import annotations
 
 import importlib.metadata
+import os
 import sys
 import time
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from pathlib import Path
+from typing import Any
 
 import deploy
 from deploy.benchmark.inputs import random_input
-from deploy.benchmark.machine import git_commit, read_condition, read_machine
-from deploy.benchmark.measure import Execution, Model, Record, doubts, latency
+from deploy.benchmark.machine import git_commit, pinning_order, read_condition, read_machine
+from deploy.benchmark.measure import Condition, Execution, Model, Record, Start, doubts, latency, slowdown
 from deploy.benchmark.start import measure_start
 from deploy.bundle import file_sha256, load_bundle
 from deploy.runtime import Interpreter
@@ -32,23 +38,55 @@ class HostConfig:
     """How long to measure; MLPerf Mobile asks for 1,024 samples and 60 seconds.
 
     Attributes:
-        threads: of each interpreter.
+        threads: of each interpreter; a number, or a list of them to measure each.
+        processors: which to use, in this order; where it is null, the fastest ones, one of each core first.
         warmup: untimed inferences of each model before the first sample.
-        samples: timed inferences of each model, at the least.
-        seconds: of sampling, all models together, at the least.
+        samples: timed inferences of each model and number of threads, at the least.
+        seconds: of sampling, everything together, at the least.
     """
 
-    threads: int = 1
+    threads: Any = 1
+    processors: list[int] | None = None
     warmup: int = 10
     samples: int = 200
     seconds: float = 10.0
 
     def __post_init__(self) -> None:
-        if self.threads < 1 or self.samples < 1 or self.warmup < 0 or self.seconds < 0:
+        counts = thread_counts(self.threads)
+        if min(counts) < 1 or self.samples < 1 or self.warmup < 0 or self.seconds < 0:
             raise ValueError(
                 "a benchmark needs 1 or more threads and samples, and no negative warmup or seconds; "
                 f"got threads={self.threads}, samples={self.samples}, warmup={self.warmup}, seconds={self.seconds}"
             )
+        if self.processors is not None and max(counts) > len(set(self.processors)):
+            raise ValueError(
+                f"processors={list(self.processors)} are fewer than the {max(counts)} threads; name as many or more"
+            )
+
+
+def thread_counts(threads: Any) -> list[int]:
+    """The numbers of threads that a configuration asks for, in its order.
+
+    Raises:
+        ValueError: it is neither a number nor a list of different numbers.
+    """
+    counts = list(threads) if isinstance(threads, Sequence) and not isinstance(threads, str) else [threads]
+    if not counts or len(set(counts)) < len(counts) or any(type(count) is not int for count in counts):
+        raise ValueError(f"threads is a number or a list of different ones, as in [1,2,4]; got {threads!r}")
+    return counts
+
+
+@dataclass
+class Run:
+    """One model with one number of threads, and what it gave."""
+
+    name: str
+    file: Path
+    threads: int
+    processors: list[int] | None
+    start: Start
+    interpreter: Interpreter
+    samples: list[float] = field(default_factory=list)
 
 
 def measure(models: Mapping[str, Path], config: HostConfig) -> list[Record]:
@@ -59,51 +97,63 @@ def measure(models: Mapping[str, Path], config: HostConfig) -> list[Record]:
         config: how long.
 
     Returns:
-        One record for each model, in their order.
+        One record for each number of threads and model, in their order.
 
     Raises:
         FileNotFoundError: there is no such model.
-        ValueError: there are no models, or one is damaged.
+        ValueError: there are no models, one is damaged, or this process may not use the processors that are named.
         RuntimeError: the runtime refuses a model.
     """
-    if not models:
-        raise ValueError("there are no models to measure; name one or more")
-    files = {name: model_file(path) for name, path in models.items()}
-    starts = {}
-    for name, file in files.items():
-        _say(f"start-up of {name}")
-        starts[name] = measure_start(file, config.threads)
-    interpreters = {name: Interpreter(file, config.threads) for name, file in files.items()}
-    executions = {name: _execution(interpreter, config.threads) for name, interpreter in interpreters.items()}
-    machine, before = read_machine(), read_condition()
-    samples, seconds = _sample(interpreters, config)
-    after = read_condition()
-    version, commit = _version()
+    runs = prepare(models, config)
+    machine = read_machine()
+    seconds, before, after = sample(runs, config)
+    version, commit = own_version()
     records = []
-    for name, file in files.items():
-        latency_ms = latency(samples[name])
+    for run in runs:
+        latency_ms = latency(run.samples)
+        execution = _execution(run)
         records.append(
             Record(
                 target="host",
-                predicted=False,
-                model=Model(name, file_sha256(file), file.stat().st_size),
-                execution=executions[name],
+                model=Model(run.name, file_sha256(run.file), run.file.stat().st_size),
+                execution=execution,
                 machine=machine,
                 before=before,
                 after=after,
                 warmup=config.warmup,
-                samples=len(samples[name]),
+                samples=len(run.samples),
                 seconds=round(seconds, 3),
                 interleaved=list(models),
                 latency_ms=latency_ms,
-                start=starts[name],
-                validity=doubts(len(samples[name]), latency_ms, executions[name], machine, before, after),
+                start=run.start,
+                validity=doubts(len(run.samples), latency_ms, execution, machine, before, after, slowdown(run.samples)),
                 version=version,
                 commit=commit,
-                time_utc=datetime.now(timezone.utc).isoformat(timespec="seconds"),
+                time_utc=now_utc(),
             )
         )
     return records
+
+
+def prepare(models: Mapping[str, Path], config: HostConfig) -> list[Run]:
+    """Opens each model with each number of threads.
+
+    Raises:
+        FileNotFoundError, ValueError, RuntimeError: as `measure` does.
+    """
+    if not models:
+        raise ValueError("there are no models to measure; name one or more")
+    files = {name: model_file(path) for name, path in models.items()}
+    order = _processors(config.processors, read_machine().affinity)
+    runs = []
+    for threads in thread_counts(config.threads):
+        chosen = None if order is None else order[:threads]
+        for name, file in files.items():
+            say(f"start-up of {name}" + (f", {threads} threads" if threads > 1 else ""))
+            # The runtime's threads inherit where they may run from the one that makes them.
+            with confined(chosen):
+                runs.append(Run(name, file, threads, chosen, measure_start(file, threads), Interpreter(file, threads)))
+    return runs
 
 
 def model_file(path: Path) -> Path:
@@ -120,45 +170,52 @@ def model_file(path: Path) -> Path:
     return path
 
 
-def _sample(interpreters: Mapping[str, Interpreter], config: HostConfig) -> tuple[dict[str, list[float]], float]:
-    """Milliseconds of each sample of each model, and the seconds from the first to the last."""
-    for interpreter in interpreters.values():
-        interpreter.feed(random_input(interpreter.input))
-        for _ in range(config.warmup):
-            interpreter.invoke()
-    samples: dict[str, list[float]] = {name: [] for name in interpreters}
+def sample(runs: Sequence[Run], config: HostConfig) -> tuple[float, Condition, Condition]:
+    """Fills in the milliseconds of each run; gives the seconds from the first to the last sample and the conditions.
+
+    The condition before is read after the warm-up, when the governor has raised the clock.
+    """
+    used = {processor for run in runs for processor in run.processors or ()} or None
+    for run in runs:
+        run.interpreter.feed(random_input(run.interpreter.input))
+        with confined(run.processors):
+            for _ in range(config.warmup):
+                run.interpreter.invoke()
+    before = read_condition(processors=used)
     begin = said = time.perf_counter()
     seconds, rounds = 0.0, 0
     while rounds < config.samples or seconds < config.seconds:
-        for name, interpreter in interpreters.items():
-            interpreter.invoke()
-            started = time.perf_counter_ns()
-            interpreter.invoke()
-            samples[name].append((time.perf_counter_ns() - started) / 1e6)
+        for run in runs:
+            with confined(run.processors):
+                run.interpreter.invoke()
+                started = time.perf_counter_ns()
+                run.interpreter.invoke()
+                run.samples.append((time.perf_counter_ns() - started) / 1e6)
         rounds += 1
         now = time.perf_counter()
         seconds = now - begin
         if now - said >= PROGRESS_SECONDS:
             said = now
             left = max(config.seconds - seconds, (config.samples - rounds) * seconds / rounds)
-            _say(f"{rounds} samples of each model, {seconds:.0f} s, about {max(left, 0):.0f} s left")
-    return samples, seconds
+            say(f"{rounds} samples of each model, {seconds:.0f} s, about {max(left, 0):.0f} s left")
+    return seconds, before, read_condition(processors=used)
 
 
-def _execution(interpreter: Interpreter, threads: int) -> Execution:
-    delegation = interpreter.delegation()
-    return Execution(
-        runtime=interpreter.runtime.name,
-        runtime_version=interpreter.runtime.version,
-        delegate=delegation.delegate,
-        delegated_operators=delegation.delegated,
-        operators=delegation.total,
-        left_out=list(delegation.left_out),
-        threads=threads,
-    )
+@contextmanager
+def confined(processors: Sequence[int] | None) -> Iterator[None]:
+    """Keeps this thread, and the threads and processes that it makes, on some processors; anywhere where it is None."""
+    if processors is None:
+        yield
+        return
+    allowed = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, processors)
+    try:
+        yield
+    finally:
+        os.sched_setaffinity(0, allowed)
 
 
-def _version() -> tuple[str, str | None]:
+def own_version() -> tuple[str, str | None]:
     """slimcam's version and the commit of its checkout, where it runs from one."""
     try:
         version = importlib.metadata.version("slimcam")
@@ -167,5 +224,36 @@ def _version() -> tuple[str, str | None]:
     return version, git_commit(Path(deploy.__path__[0]).parent)
 
 
-def _say(line: str) -> None:
+def now_utc() -> str:
+    """ISO 8601, to the second."""
+    return datetime.now(timezone.utc).isoformat(timespec="seconds")
+
+
+def say(line: str) -> None:
+    """Tells the user how far the benchmark is."""
     print(f"benchmark: {line}", file=sys.stderr, flush=True)
+
+
+def _processors(wanted: Sequence[int] | None, usable: Sequence[int] | None) -> list[int] | None:
+    """The processors to confine threads to, the first ones first; None where the system cannot confine them."""
+    if usable is None:
+        return None
+    if wanted is None:
+        return pinning_order(usable)
+    if missing := sorted(set(wanted) - set(usable)):
+        raise ValueError(f"processors {missing} cannot be used here; the usable ones are {list(usable)}")
+    return list(dict.fromkeys(wanted))
+
+
+def _execution(run: Run) -> Execution:
+    delegation = run.interpreter.delegation()
+    return Execution(
+        runtime=run.interpreter.runtime.name,
+        runtime_version=run.interpreter.runtime.version,
+        delegate=delegation.delegate,
+        delegated_operators=delegation.delegated,
+        operators=delegation.total,
+        left_out=list(delegation.left_out),
+        threads=run.threads,
+        affinity=run.processors,
+    )

@@ -10,34 +10,21 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
-SCHEMA_VERSION = 1
+from deploy.benchmark import schema
+
+SCHEMA_VERSION = 2
 
 # A p90 this far above the p50 says that something else was using the machine.
 NOISY_RATIO = 1.5
-# A clock that fell by more than this fraction during the run was throttled.
+# A clock that fell, or a median that rose, by more than this fraction during the run was throttled.
 THROTTLED = 0.1
 # Below this many samples, the 99th percentile is the maximum under another name.
 P99_SAMPLES = 100
-
-HEADER = (
-    "model",
-    "p50 ms",
-    "p90 ms",
-    "p99 ms",
-    "max ms",
-    "speed-up",
-    "size",
-    "smaller",
-    "init ms",
-    "memory",
-    "operators",
-)
 
 
 @dataclass(frozen=True)
@@ -51,30 +38,62 @@ class Model:
 
 @dataclass(frozen=True)
 class Execution:
-    """What executed it: library, delegate really used, operators which that delegate took and left out."""
+    """What executed it.
+
+    Attributes:
+        runtime: library or tool, with its version.
+        delegate: the one really used, or "none".
+        delegated_operators: operators of the model's graph that the delegate took; null where the target's tool does
+            not tell.
+        operators: of the model's graph.
+        left_out: the operators that the delegate left to the runtime, as far as they are known.
+        threads: of the interpreter.
+        affinity: the processors that the threads were confined to, null where they were not.
+    """
 
     runtime: str
     runtime_version: str
     delegate: str
-    delegated_operators: int
+    delegated_operators: int | None
     operators: int
     left_out: list[str]
     threads: int
+    affinity: list[int] | None = None
+
+
+@dataclass(frozen=True)
+class Cluster:
+    """Processors of one kind. `core` is for example "Cortex-A53"; null, as `max_mhz`, where it cannot be read."""
+
+    core: str | None
+    processors: list[int]
+    max_mhz: float | None
 
 
 @dataclass(frozen=True)
 class Machine:
-    """What it ran on. `affinity` lists the processors that the process may use; null where that cannot be read."""
+    """What it ran on.
+
+    Attributes:
+        soc: the chip, for example "MSM8953"; null where the machine does not tell.
+        affinity: the processors that the measuring process might use; null where that cannot be read.
+        clusters: its processors by kind, the fastest first; empty where they cannot be read.
+    """
 
     device: str
     os: str
     processors: int
     affinity: list[int] | None
+    soc: str | None = None
+    clusters: list[Cluster] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
 class Condition:
-    """The state of the machine at a moment: null where it cannot be read."""
+    """The state of the machine at a moment: null where it cannot be read.
+
+    `frequency_mhz` is the fastest clock and `governor` the first among the processors that were used.
+    """
 
     governor: str | None
     frequency_mhz: float | None
@@ -84,13 +103,17 @@ class Condition:
 
 @dataclass(frozen=True)
 class Latency:
-    """Milliseconds of one inference, input and output copies not included."""
+    """Milliseconds of one inference, input and output copies not included.
+
+    Percentiles are null where the target's tool does not tell them (`benchmark_model` has the median alone, and its
+    older builds not even that).
+    """
 
     mean: float
     min: float
-    p50: float
-    p90: float
-    p99: float
+    p50: float | None
+    p90: float | None
+    p99: float | None
     max: float
 
 
@@ -101,42 +124,129 @@ class Start:
     Attributes:
         init_ms: from the file to an interpreter that is ready.
         first_ms: the first inference.
-        baseline_rss_bytes: peak resident memory before the model was opened, libraries included.
-        peak_rss_bytes: peak resident memory in all; null (as the baseline) where it cannot be read.
+        peak_rss_bytes: peak resident memory of that process; null where it cannot be read.
+        model_rss_bytes: memory that the model added to it; null where it cannot be read.
     """
 
     init_ms: float
     first_ms: float
-    baseline_rss_bytes: int | None
     peak_rss_bytes: int | None
+    model_rss_bytes: int | None
 
-    @property
-    def model_rss_bytes(self) -> int | None:
-        """Memory that the model added."""
-        if self.peak_rss_bytes is None or self.baseline_rss_bytes is None:
-            return None
-        return self.peak_rss_bytes - self.baseline_rss_bytes
+
+@dataclass(frozen=True)
+class Operator:
+    """Measured time of one node that the runtime executed, per inference.
+
+    Attributes:
+        name: the runtime's own, which names tensors or, inside a delegate, the kernel.
+        kind: for example "CONV_2D", or a delegate's node.
+        ms: mean.
+        calls: per inference.
+    """
+
+    name: str
+    kind: str
+    ms: float
+    calls: int
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A predicted figure between the ends of its error band, in milliseconds."""
+
+    low: float
+    value: float
+    high: float
+
+
+@dataclass(frozen=True)
+class ThreadsEstimate:
+    """Predicted milliseconds on some threads: an interval, because scaling depends on what is not modelled."""
+
+    threads: int
+    low: float
+    high: float
+
+
+@dataclass(frozen=True)
+class PredictedOperator:
+    """What one operator is predicted to take on one thread, per inference.
+
+    Attributes:
+        index: in the model's graph; null where the runtime added the node itself.
+        name: the layer, or the tensor that it makes.
+        kind: for example "CONV_2D".
+        kernels: the microkernels that executed it.
+        ms: predicted.
+        roof_ms: the least that the processor could take, from its peak arithmetic and its memory bandwidth.
+        instructions: executed, exact.
+        l1_misses, l2_misses: of a simulated data cache.
+    """
+
+    index: int | None
+    name: str
+    kind: str
+    kernels: list[str]
+    ms: float
+    roof_ms: float
+    instructions: int
+    l1_misses: int
+    l2_misses: int
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """Latency from a model of the machine, never from a clock.
+
+    Attributes:
+        ms: on one thread, with its error band.
+        threads: on more threads.
+        roof_ms: the least that the processor could take on one thread.
+        model: the timing model and its version, for example "cortex-a53-inorder 1".
+        constants: of that model, with their units in their names, for example `{"l2_miss_ns": 22.4}`.
+        clock_mhz: of the predicted processor.
+        instructions: per inference, exact.
+        l1_misses, l2_misses: per inference, of a simulated data cache.
+        operators: per operator, in execution order, on request.
+    """
+
+    ms: Estimate
+    threads: list[ThreadsEstimate]
+    roof_ms: float
+    model: str
+    constants: dict[str, float]
+    clock_mhz: float
+    instructions: int
+    l1_misses: int
+    l2_misses: int
+    operators: list[PredictedOperator] | None = None
 
 
 @dataclass(frozen=True)
 class Record:
-    """One model measured on one target.
+    """One model measured, or predicted, on one target with one number of threads.
 
     Attributes:
-        target: how the machine was reached, for example "host".
-        predicted: the latencies come from a model of the machine, not from a clock.
+        target: how the machine was reached, for example "host" or "ssh pi@kitchen".
         warmup: untimed inferences before the first sample.
         samples: timed inferences.
         seconds: from the first sample to the last, those of interleaved models included.
         interleaved: names of the models that were measured in the same run, in turn.
+        latency_ms: measured; null where the target only predicts.
+        start: measured; null where the target only predicts.
+        profile: measured per operator; null where it was not asked for.
+        prediction: null where the target measures.
         validity: one line for each reason to doubt the figures; empty for a sound measurement.
         version: of slimcam.
         commit: of slimcam's git checkout, null where it is not one.
         time_utc: ISO 8601, at the end of the measurement.
+
+    Raises:
+        ValueError: it has both or neither of a measured and a predicted latency.
     """
 
     target: str
-    predicted: bool
     model: Model
     execution: Execution
     machine: Machine
@@ -146,13 +256,31 @@ class Record:
     samples: int
     seconds: float
     interleaved: list[str]
-    latency_ms: Latency
-    start: Start
+    latency_ms: Latency | None
+    start: Start | None
     validity: list[str]
     version: str
     commit: str | None
     time_utc: str
+    profile: list[Operator] | None = None
+    prediction: Prediction | None = None
     schema_version: int = SCHEMA_VERSION
+
+    def __post_init__(self) -> None:
+        if (self.latency_ms is None) == (self.prediction is None):
+            raise ValueError(f"{self.model.name}: a record holds either a measured or a predicted latency")
+
+    @property
+    def predicted(self) -> bool:
+        return self.prediction is not None
+
+    @property
+    def typical_ms(self) -> float:
+        """The figure that models are compared by: the predicted latency or the measured median, else the mean."""
+        if self.latency_ms is None:
+            assert self.prediction is not None
+            return self.prediction.ms.value
+        return self.latency_ms.mean if self.latency_ms.p50 is None else self.latency_ms.p50
 
 
 def latency(samples_ms: Sequence[float]) -> Latency:
@@ -174,70 +302,56 @@ def latency(samples_ms: Sequence[float]) -> Latency:
     )
 
 
+def slowdown(samples_ms: Sequence[float]) -> float:
+    """By what fraction the median of the last quarter of the samples lies above that of the first.
+
+    It shows throttling on machines whose clock cannot be read. 0 where there are too few samples to tell.
+    """
+    quarter = len(samples_ms) // 4
+    if quarter < P99_SAMPLES // 4:
+        return 0.0
+    return float(np.median(samples_ms[-quarter:]) / np.median(samples_ms[:quarter])) - 1
+
+
 def doubts(
-    samples: int, latency_ms: Latency, execution: Execution, machine: Machine, before: Condition, after: Condition
+    samples: int,
+    latency_ms: Latency,
+    execution: Execution,
+    machine: Machine,
+    before: Condition,
+    after: Condition,
+    slower: float = 0.0,
 ) -> list[str]:
-    """The reasons to doubt a measurement, one line each."""
+    """The reasons to doubt a measurement, one line each; `slower` is what `slowdown` gave."""
     found = []
-    if samples < P99_SAMPLES:
+    if samples < P99_SAMPLES and latency_ms.p99 is not None:
         found.append(f"{samples} samples are too few for a p99; take {P99_SAMPLES} or more")
-    if latency_ms.p90 > NOISY_RATIO * latency_ms.p50:
+    if latency_ms.p50 is not None and latency_ms.p90 is not None and latency_ms.p90 > NOISY_RATIO * latency_ms.p50:
         found.append(f"noisy: p90 is {latency_ms.p90 / latency_ms.p50:.1f} times p50; stop what else uses the machine")
     usable = machine.processors if machine.affinity is None else len(machine.affinity)
+    if execution.affinity is not None:
+        usable = min(usable, len(execution.affinity))
     if execution.threads > usable:
         found.append(f"{execution.threads} threads on {usable} usable processors")
-    if execution.left_out:
-        found.append(
-            f"{len(execution.left_out)} of {execution.operators} operators ran outside the delegate: "
-            + ", ".join(execution.left_out)
-        )
+    left = execution.operators - (
+        execution.operators if execution.delegated_operators is None else execution.delegated_operators
+    )
+    if left:
+        names = f": {', '.join(execution.left_out)}" if execution.left_out else ""
+        found.append(f"{left} of {execution.operators} operators ran outside the delegate{names}")
     if before.frequency_mhz and after.frequency_mhz and after.frequency_mhz < (1 - THROTTLED) * before.frequency_mhz:
-        found.append(f"the clock fell from {before.frequency_mhz:.0f} to {after.frequency_mhz:.0f} MHz")
+        found.append(f"throttled: the clock fell from {before.frequency_mhz:.0f} to {after.frequency_mhz:.0f} MHz")
+    elif slower > THROTTLED:
+        found.append(f"throttled or disturbed: the last quarter of the samples is {100 * slower:.0f} % slower")
     return found
 
 
-def table(records: Sequence[Record]) -> str:
-    """The records as a text table; ratios are of the p50 and the size of the first record to each one's."""
-    rows = [HEADER, *(_cells(record, records[0]) for record in records)]
-    widths = [max(len(row[column]) for row in rows) for column in range(len(HEADER))]
-    lines = []
-    for name, *figures in rows:
-        cells = [figure.rjust(width) for figure, width in zip(figures, widths[1:], strict=True)]
-        lines.append("  ".join([name.ljust(widths[0]), *cells]))
-    notes = [f"{record.model.name}: {note}" for record in records for note in record.validity]
-    return "\n".join(lines + notes)
-
-
-def _cells(record: Record, first: Record) -> tuple[str, ...]:
-    times = record.latency_ms
-    memory = record.start.model_rss_bytes
-    return (
-        record.model.name + (" (predicted)" if record.predicted else ""),
-        *(
-            f"{figure:.2f}" if figure >= 1 else f"{figure:.3f}"
-            for figure in (times.p50, times.p90, times.p99, times.max)
-        ),
-        f"{first.latency_ms.p50 / times.p50:.2f}x",
-        _size(record.model.size_bytes),
-        f"{first.model.size_bytes / record.model.size_bytes:.2f}x",
-        f"{record.start.init_ms:.1f}",
-        "-" if memory is None else _size(memory),
-        f"{record.execution.delegated_operators}/{record.execution.operators} {record.execution.delegate}",
-    )
-
-
-def _size(size_bytes: int) -> str:
-    return f"{size_bytes / 1e6:.2f} MB" if size_bytes >= 1e5 else f"{size_bytes / 1e3:.1f} kB"
-
-
-def summary(record: Record) -> str:
-    """Where and how a record was measured, in one line."""
-    execution = record.execution
-    return (
-        f"{record.target}: {record.machine.device}, {execution.threads} "
-        f"{'thread' if execution.threads == 1 else 'threads'}, {execution.runtime} {execution.runtime_version}, "
-        f"{record.samples} samples each in {record.seconds:.1f} s"
-    )
+def first_of_each(records: Sequence[Record]) -> dict[str, Record]:
+    """Each model's first record, that of the first number of threads, by the model's name."""
+    found: dict[str, Record] = {}
+    for record in records:
+        found.setdefault(record.model.name, record)
+    return found
 
 
 def write_records(records: Sequence[Record], path: Path) -> None:
@@ -245,7 +359,7 @@ def write_records(records: Sequence[Record], path: Path) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f".{path.name}.{os.getpid()}")
     try:
-        partial.write_text(json.dumps([asdict(record) for record in records], indent=2) + "\n")
+        partial.write_text(json.dumps([asdict(record) for record in records], indent=2, allow_nan=False) + "\n")
         partial.replace(path)
     finally:
         partial.unlink(missing_ok=True)
@@ -255,27 +369,28 @@ def read_records(path: Path) -> list[Record]:
     """Reads what `write_records` wrote.
 
     Raises:
+        OSError: the file cannot be read.
         ValueError: the file holds no benchmark records of this schema version.
     """
     try:
-        return [_record(entry) for entry in json.loads(path.read_bytes())]
-    except (ValueError, TypeError, KeyError) as error:
+        return parse_records(path.read_text())
+    except ValueError as error:
         raise ValueError(
-            f"{path}: not benchmark records of schema version {SCHEMA_VERSION}; run the benchmark again"
+            f"{path}: not benchmark records of schema version {SCHEMA_VERSION} ({error}); run the benchmark again"
         ) from error
 
 
-def _record(entry: dict[str, Any]) -> Record:
-    if entry["schema_version"] != SCHEMA_VERSION:
-        raise ValueError(f"schema version {entry['schema_version']}")
-    parts: dict[str, type[Any]] = {
-        "model": Model,
-        "execution": Execution,
-        "machine": Machine,
-        "before": Condition,
-        "after": Condition,
-        "latency_ms": Latency,
-        "start": Start,
-    }
-    values = {field.name: entry[field.name] for field in fields(Record)}
-    return Record(**{name: parts[name](**value) if name in parts else value for name, value in values.items()})
+def parse_records(text: str) -> list[Record]:
+    """The records in a JSON text.
+
+    Raises:
+        ValueError: it holds something else; the message names the field.
+    """
+    entries = json.loads(text)
+    if not isinstance(entries, list):
+        raise ValueError("it is not a list")
+    for entry in entries:
+        version = entry.get("schema_version") if isinstance(entry, dict) else None
+        if version != SCHEMA_VERSION:
+            raise ValueError(f"a record has schema version {version}")
+    return [schema.build(Record, entry, f"record {index}") for index, entry in enumerate(entries)]

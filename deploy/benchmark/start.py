@@ -68,11 +68,12 @@ def _measure(model: Path, threads: int) -> Start:
     fed = time.perf_counter()
     interpreter.invoke()
     done = time.perf_counter()
+    peak = peak_rss_bytes()
     return Start(
         init_ms=round((ready - begin) * 1e3, 4),
         first_ms=round((done - fed) * 1e3, 4),
-        baseline_rss_bytes=baseline,
-        peak_rss_bytes=peak_rss_bytes(),
+        peak_rss_bytes=peak,
+        model_rss_bytes=None if peak is None or baseline is None else peak - baseline,
     )
 
 

@@ -44,6 +44,9 @@ def test_gates_set_to_null_are_left_out():
     assert check(GOOD, GatesConfig(None, None, None, None, None, None)) == ()
 
 
-def test_a_memory_gate_where_memory_cannot_be_read_is_refused():
-    with pytest.raises(ValueError, match="memory_mb"):
-        check(replace(GOOD, memory_mb=None), ALL)
+@pytest.mark.parametrize("name", ["memory_mb", "delegated"])
+def test_a_gate_on_what_the_target_does_not_tell_is_refused(name):
+    unknown = replace(GOOD, **{name: None})
+    with pytest.raises(ValueError, match=rf"evaluate\.gates\.{name}: this target does not tell .*; set it to null"):
+        check(unknown, ALL)
+    assert len(check(unknown, replace(ALL, **{name: None}))) == 5

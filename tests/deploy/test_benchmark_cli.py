@@ -57,10 +57,18 @@ def test_every_target_composes_and_passes_its_schema(path: Path) -> None:
     assert isinstance(OmegaConf.to_object(composed), BenchmarkConfig)
 
 
+def test_numbers_of_threads_are_compared_in_one_run(folder: Path) -> None:
+    result = benchmark(folder, "model=slim.tflite", "target.threads=[1,2]", *QUICK)
+    assert result.returncode == 0, result.stderr
+    assert [line.split()[:2] for line in result.stdout.splitlines()[2:4]] == [["slim", "1"], ["slim", "2"]]
+
+
 def test_help_shows_how_to_call_it_and_what_can_be_set(tmp_path: Path) -> None:
     result = benchmark(tmp_path, "--help")
     assert "slimcam-benchmark model=FILE.tflite" in result.stdout
     assert "samples: 200" in result.stdout
+    names = ", ".join(sorted(path.stem for path in TARGETS.glob("*.yaml")))
+    assert f"target: {names}\n" in result.stdout
 
 
 @pytest.mark.parametrize(
@@ -74,7 +82,15 @@ def test_help_shows_how_to_call_it_and_what_can_be_set(tmp_path: Path) -> None:
         ),
         (
             ("model=a", "target.threads=x"),
-            "slimcam-benchmark: override 'target.threads=x': target.threads is an integer; got 'x'",
+            "slimcam-benchmark: threads is a number or a list of different ones, as in [1,2,4]; got 'x'",
+        ),
+        (
+            ("model=a", "target.samples=x"),
+            "slimcam-benchmark: override 'target.samples=x': target.samples is an integer; got 'x'",
+        ),
+        (
+            ("model=a", "target=ssh"),
+            "slimcam-benchmark: which board? give target.host=USER@ADDRESS or a name of your ssh configuration",
         ),
         (("model=a", "target=hots"), "slimcam-benchmark: target=hots: target has no 'hots'; did you mean 'host'?"),
         (("model=[a,a]",), "slimcam-benchmark: a model is named twice; name each once"),

@@ -1,18 +1,30 @@
 from __future__ import annotations
 
 import hashlib
+import os
+import threading
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from deploy.benchmark.host import HostConfig, measure
+from deploy.benchmark.host import HostConfig, confined, measure, thread_counts
 from deploy.benchmark.inputs import random_input
+from deploy.benchmark.measure import Latency
+from deploy.benchmark.overhead import overhead
 from deploy.bundle import Bundle
 from deploy.runtime import TensorInfo
 
 SHORT = HostConfig(warmup=2, samples=30, seconds=0.05)
+
+
+def times_are_ordered(times: Latency) -> bool:
+    assert times.p50 is not None
+    assert times.p90 is not None
+    assert times.p99 is not None
+    return 0 < times.min <= times.p50 <= times.p90 <= times.p99 <= times.max
 
 
 @pytest.fixture
@@ -32,11 +44,12 @@ def test_a_file_and_a_bundle_are_measured_in_turn(
     assert (tiny.model.sha256, tiny.model.size_bytes) == (bundle.sha256, bundle.model.stat().st_size)
     for record in (dense, tiny):
         assert record.samples == dense.samples >= SHORT.samples
+        assert record.latency_ms is not None
+        assert record.start is not None
+        assert times_are_ordered(record.latency_ms)
         assert record.seconds >= SHORT.seconds
         assert record.interleaved == ["dense", "tiny"]
         assert (record.execution.delegate, record.execution.delegated_operators) == ("XNNPACK", 6)
-        times = record.latency_ms
-        assert 0 < times.min <= times.p50 <= times.p90 <= times.p99 <= times.max
         assert record.start.init_ms > 0
         assert record.start.first_ms > 0
     assert "start-up of dense" in capfd.readouterr().err
@@ -46,6 +59,7 @@ def test_a_file_and_a_bundle_are_measured_in_turn(
 def test_memory_is_the_models_not_the_measuring_process(model_file: Path) -> None:
     ballast = np.ones(200_000_000, np.uint8)
     (record,) = measure({"dense": model_file}, SHORT)
+    assert record.start is not None
     assert record.start.peak_rss_bytes is not None
     assert record.start.peak_rss_bytes < 190_000_000 < ballast.size
     assert record.start.model_rss_bytes is not None
@@ -71,10 +85,52 @@ def test_bad_models_are_named(tmp_path: Path, int8_model: bytes, make_bundle: Ca
         measure({"bundle": bundle.path}, SHORT)
 
 
+def test_each_number_of_threads_is_measured_on_as_many_processors(model_file: Path) -> None:
+    usable = sorted(os.sched_getaffinity(0))
+    counts = [1, 2] if len(usable) > 1 else [1]
+    before = os.sched_getaffinity(0)
+    records = measure({"dense": model_file}, replace(SHORT, threads=counts))
+    assert [record.execution.threads for record in records] == counts
+    for record in records:
+        assert record.execution.affinity is not None
+        assert len(record.execution.affinity) == record.execution.threads
+        assert set(record.execution.affinity) <= set(usable)
+    assert os.sched_getaffinity(0) == before
+
+
+def test_the_processors_that_are_named_are_used(model_file: Path) -> None:
+    last = max(os.sched_getaffinity(0))
+    (record,) = measure({"dense": model_file}, replace(SHORT, processors=[last]))
+    assert record.execution.affinity == [last]
+    with pytest.raises(ValueError, match=r"processors \[9999\] cannot be used here; the usable ones are"):
+        measure({"dense": model_file}, replace(SHORT, processors=[9999]))
+
+
+def test_threads_stay_on_the_processors_of_their_run() -> None:
+    order: list[set[int]] = []
+    (first, *_) = sorted(os.sched_getaffinity(0))
+    with confined([first]):
+        thread = threading.Thread(target=lambda: order.append(os.sched_getaffinity(0)))
+        thread.start()
+        thread.join()
+    assert order == [{first}]
+
+
 @pytest.mark.parametrize("change", [{"threads": 0}, {"samples": 0}, {"warmup": -1}, {"seconds": -1.0}])
 def test_impossible_settings_are_refused(change: dict[str, int]) -> None:
     with pytest.raises(ValueError, match="1 or more threads and samples"):
-        HostConfig(**change)
+        HostConfig(**change)  # type: ignore[arg-type]
+
+
+def test_fewer_processors_than_threads_are_refused() -> None:
+    with pytest.raises(ValueError, match=r"processors=\[0\] are fewer than the 2 threads"):
+        HostConfig(threads=2, processors=[0])
+
+
+@pytest.mark.parametrize("threads", ["x", [], [1, 1], [1, "2"], 1.5, None, True])
+def test_threads_are_numbers(threads: object) -> None:
+    with pytest.raises(ValueError, match="threads is a number or a list of different ones"):
+        thread_counts(threads)
 
 
 @pytest.mark.parametrize(
@@ -89,3 +145,10 @@ def test_inputs_cover_the_range_of_pixels(dtype: type, low: float, high: float) 
 def test_an_input_that_is_no_image_is_refused() -> None:
     with pytest.raises(ValueError, match="the model's input is int64"):
         random_input(TensorInfo(0, "tokens", (1, 8), np.dtype(np.int64), 0.0, 0))
+
+
+def test_the_measuring_itself_can_be_weighed(model_file: Path) -> None:
+    found = overhead(model_file, seconds=0.2)
+    assert found.pairs >= 1
+    assert 0 < found.low <= found.ratio <= found.high
+    assert 0 < found.clock_ns < 100_000

@@ -2,7 +2,15 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from deploy.benchmark.machine import git_commit, read_condition, read_machine
+from deploy.benchmark.machine import (
+    git_commit,
+    parse_processors,
+    pinning_order,
+    read_clusters,
+    read_condition,
+    read_machine,
+)
+from deploy.benchmark.measure import Cluster
 
 
 def write(path: Path, text: str) -> None:
@@ -47,3 +55,51 @@ def test_what_a_machine_does_not_tell_is_none(tmp_path: Path) -> None:
     assert (condition.governor, condition.frequency_mhz, condition.temperature_c, condition.load) == (None,) * 4
     assert read_machine(tmp_path).device
     assert git_commit(tmp_path) is None
+
+
+def big_little(root: Path) -> None:
+    """Four Cortex-A53 at 1.4 GHz before four Cortex-A73 at 2.2 GHz."""
+    parts = ["0xd03"] * 4 + ["0xd09"] * 4
+    write(root / "proc/cpuinfo", "".join(f"processor\t: {i}\nCPU part\t: {part}\n\n" for i, part in enumerate(parts)))
+    for i in range(8):
+        clock = 2_208_000 if i > 3 else 1_401_600
+        write(root / f"sys/devices/system/cpu/cpu{i}/cpufreq/cpuinfo_max_freq", f"{clock}\n")
+        write(root / f"sys/devices/system/cpu/cpu{i}/cpufreq/scaling_cur_freq", f"{clock // 2}\n")
+        write(root / f"sys/devices/system/cpu/cpu{i}/cpufreq/scaling_governor", f"g{i}\n")
+
+
+def test_clusters_are_told_apart_and_the_fastest_comes_first(tmp_path: Path) -> None:
+    big_little(tmp_path)
+    assert read_clusters(tmp_path) == [
+        Cluster("Cortex-A73", [4, 5, 6, 7], 2208.0),
+        Cluster("Cortex-A53", [0, 1, 2, 3], 1401.6),
+    ]
+
+
+def test_the_condition_is_that_of_the_processors_in_use(tmp_path: Path) -> None:
+    big_little(tmp_path)
+    condition = read_condition(tmp_path, [1, 2])
+    assert (condition.governor, condition.frequency_mhz) == ("g1", 700.8)
+
+
+def test_fast_processors_are_used_first_and_second_threads_of_a_core_last(tmp_path: Path) -> None:
+    big_little(tmp_path)
+    assert pinning_order(range(8), tmp_path)[:5] == [4, 5, 6, 7, 0]
+    for i in range(4):
+        pair = f"{i % 2},{i % 2 + 2}\n"
+        write(tmp_path / f"smt/sys/devices/system/cpu/cpu{i}/topology/thread_siblings_list", pair)
+    assert pinning_order([0, 1, 2, 3], tmp_path / "smt") == [0, 1, 2, 3]
+    assert pinning_order([0, 2, 1], tmp_path / "smt") == [0, 1, 2]
+    assert pinning_order([3, 1], tmp_path / "nothing") == [1, 3]
+
+
+def test_lists_of_processors() -> None:
+    assert parse_processors("0-3,8") == [0, 1, 2, 3, 8]
+    assert parse_processors("x") == []
+
+
+def test_a_board_names_its_chip_in_its_device_tree(tmp_path: Path) -> None:
+    write(tmp_path / "proc/device-tree/compatible", "raspberrypi,3-model-b\0brcm,bcm2837\0")
+    assert read_machine(tmp_path).soc == "brcm,bcm2837"
+    write(tmp_path / "sys/devices/soc0/machine", "MSM8953\n")
+    assert read_machine(tmp_path).soc == "MSM8953"

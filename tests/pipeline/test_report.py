@@ -18,7 +18,18 @@ from hydra import compose, initialize_config_module
 from hydra.core.global_hydra import GlobalHydra
 
 from compression import gates
-from deploy.benchmark.measure import Condition, Execution, Latency, Machine, Model, Record, Start, write_records
+from deploy.benchmark.measure import (
+    Condition,
+    Estimate,
+    Execution,
+    Latency,
+    Machine,
+    Model,
+    Prediction,
+    Record,
+    Start,
+    write_records,
+)
 from deploy.bundle import InputSpec, write_bundle
 from pipeline import report, store, table
 from pipeline.config import Config, register, validate
@@ -126,6 +137,16 @@ def test_ratios_are_taken_within_a_machine(told: Finished) -> None:
     assert written["machine"] == "AMD EPYC 9B45"
 
 
+def test_predicted_latencies_are_called_so(finish: Finish) -> None:
+    finished = finish(predicted=True)
+    report.run(finished.job)
+    text, page = _markdown(finished), (finished.job.out / "report.html").read_text()
+    for page_or_text in (text, page):
+        assert "Latencies are predicted by cortex-a53-inorder 1 at 2000 MHz, not measured." in page_or_text
+        assert "samples of each model" not in page_or_text
+    assert "(predicted: AMD EPYC 9B45, 1 thread)" in table.summary({"report": finished.job.out})
+
+
 def test_what_comes_from_outside_is_escaped(finish: Finish) -> None:
     finished = finish("convert.license='<b>|mine|</b>'", device="<script>alert(1)</script>", notes=("a|b <i>",))
     report.run(finished.job)
@@ -175,7 +196,12 @@ def test_the_report_loads_no_framework() -> None:
 
 
 def _finish(
-    folder: Path, *overrides: str, device: str = "AMD EPYC 9B45", few: bool = False, notes: tuple[str, ...] = ()
+    folder: Path,
+    *overrides: str,
+    device: str = "AMD EPYC 9B45",
+    few: bool = False,
+    notes: tuple[str, ...] = (),
+    predicted: bool = False,
 ) -> Finished:
     """Writes results of all stages before the report, through their own writers where these need no framework."""
     config = _config(*OVERRIDES, *overrides)
@@ -184,7 +210,7 @@ def _finish(
         "prune": _pruned,
         "quantize": lambda out: _history(out, 0.12, 0.02, 61, 3_000),
         "convert": lambda out: _bundle(out / "quantized", config.convert.license),
-        "benchmark": lambda out: write_records(_records(device, notes), out / "benchmark.json"),
+        "benchmark": lambda out: write_records(_records(device, notes, predicted), out / "benchmark.json"),
         "evaluate": lambda out: write_text(out / "evaluation.json", json.dumps(_evaluation(config, few))),
     }
     folders = {}
@@ -261,11 +287,38 @@ def _bundle(folder: Path, license: str) -> None:
     )
 
 
-def _records(device: str, notes: tuple[str, ...]) -> list[Record]:
+def _records(device: str, notes: tuple[str, ...], predicted: bool) -> list[Record]:
+    measured = _measured(device, notes)
+    if not predicted:
+        return measured
+    return [
+        replace(
+            record,
+            latency_ms=None,
+            start=None,
+            samples=0,
+            interleaved=[],
+            execution=replace(record.execution, delegated_operators=None),
+            prediction=Prediction(
+                ms=Estimate(0.9 * P50[record.model.name], P50[record.model.name], 1.1 * P50[record.model.name]),
+                threads=[],
+                roof_ms=1.0,
+                model="cortex-a53-inorder 1",
+                constants={},
+                clock_mhz=2000.0,
+                instructions=1,
+                l1_misses=1,
+                l2_misses=1,
+            ),
+        )
+        for record in measured
+    ]
+
+
+def _measured(device: str, notes: tuple[str, ...]) -> list[Record]:
     return [
         Record(
             target="host",
-            predicted=False,
             model=Model(name, "0" * 64, SIZES[name]),
             execution=Execution("ai-edge-litert", "2.3.0", "XNNPACK", 74, 74, [], 1),
             machine=Machine(device, "Linux 6.1.0 x86_64", 2, [0, 1]),
@@ -276,7 +329,7 @@ def _records(device: str, notes: tuple[str, ...]) -> list[Record]:
             seconds=10.02,
             interleaved=list(SIZES),
             latency_ms=Latency(p50 * 1.03, p50 * 0.97, p50, p50 * 1.08, p50 * 1.3, p50 * 1.9),
-            start=Start(80.0, p50 * 2, 60_000_000, 60_000_000 + 2 * SIZES[name]),
+            start=Start(80.0, p50 * 2, 60_000_000 + 2 * SIZES[name], 2 * SIZES[name]),
             validity=list(notes) if name == "quantized" else [],
             version="0.1.0",
             commit=None,

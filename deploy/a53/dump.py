@@ -1,0 +1,136 @@
+"""Reads what the profiler wrote (`profiler.c` tells the format) and gives every block to a node of the graph."""
+
+from __future__ import annotations
+
+import re
+from collections import defaultdict
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+from deploy.a53.assignment import assign
+from deploy.a53.elf import Functions
+from deploy.a53.profile import Block, Operator, Profile, Tensor, Use
+
+# Branches name an address, which differs from run to run and says nothing about time.
+_TARGET = re.compile(r"^(b|bl|b\.\w+|cbn?z \w+,|tbn?z \w+, #\w+,|adrp? \w+,) ?#0x[0-9a-f]+$")
+_BRANCH = re.compile(r"^(b|bl|br|blr|ret|cbn?z|tbn?z|b\.\w+|svc)\b")
+
+
+def read_dump(dump: Path, guest: dict[str, Any], functions: Functions) -> Profile:
+    """Puts together what the profiler and the guest wrote.
+
+    Args:
+        dump: the profiler's file.
+        guest: the guest's answer.
+        functions: of the TFLite library.
+
+    Raises:
+        ValueError: the dump is not whole.
+    """
+    segments = _read_segments(dump, guest, functions)
+    nodes = [
+        (node["kind"], tuple(_tensor(each) for each in node["inputs"]), _tensor(node["output"]))
+        for node in guest["operators"]
+    ]
+    owners = assign([[block.symbol for block, _ in segment] for segment in segments], [node[0] for node in nodes])
+    nodes.append(("overhead", (), Tensor("", (), "int8")))
+    blocks: dict[Block, int] = {}
+    uses: list[dict[int, Use]] = [{} for _ in nodes]
+    for segment, owner in zip(segments, owners, strict=True):
+        for block, counts in segment:
+            place = blocks.setdefault(block, len(blocks))
+            use = Use(place, *counts)
+            before = uses[owner].get(place)
+            uses[owner][place] = before + use if before else use
+    return Profile(
+        runtime=guest["runtime"],
+        runtime_version=guest["runtime_version"],
+        delegate=guest["delegate"],
+        delegated=guest["delegated"],
+        left_out=tuple(guest["left_out"]),
+        blocks=tuple(blocks),
+        operators=tuple(Operator(*node, uses=tuple(used.values())) for node, used in zip(nodes, uses, strict=True)),
+    )
+
+
+def _tensor(entry: dict[str, Any]) -> Tensor:
+    return Tensor(entry["name"], tuple(entry["shape"]), entry["dtype"])
+
+
+_Placed = tuple[int, int, list[int]]
+"""Address and number of a translated block, and its counts in a segment."""
+
+
+def _read_segments(dump: Path, guest: dict[str, Any], functions: Functions) -> list[list[tuple[Block, list[int]]]]:
+    """Blocks and their counts, segment by segment; what Python's own modules ran is left out."""
+    code: dict[int, list[str]] = {}
+    addresses: dict[int, int] = {}
+    texts: dict[str, str] = {}
+    counts: dict[int, list[list[int]]] = defaultdict(list)
+    for line in dump.read_text().splitlines():
+        mark, _, rest = line.partition(" ")
+        if mark == "s":
+            segment, *numbers = map(int, rest.split())
+            counts[segment].append(numbers)
+        elif mark == "b":
+            number, address, _, opcodes = rest.split()
+            addresses[int(number)] = int(address, 16)
+            code[int(number)] = [opcodes[i : i + 8] for i in range(0, len(opcodes), 8)]
+        elif mark == "o":
+            texts[rest[:8]] = _TARGET.sub(r"\1", rest[9:].strip())
+    if not code or not texts:
+        raise ValueError(f"{dump}: the profile is not whole; profile the model again")
+    symbols = _Symbols(guest, functions)
+    made: dict[tuple[int, int], Block] = {}
+    segments = []
+    for segment in range(max(counts) + 1):
+        found = []
+        for chain in _chains(
+            sorted((addresses[number], number, rest) for number, *rest in counts[segment]), code, texts
+        ):
+            start = chain[0][0]
+            symbol = symbols.at(start)
+            if symbol is None:
+                continue
+            opcodes_of = [opcode for _, number, _ in chain for opcode in code[number]]
+            key = (start, len(opcodes_of))
+            if key not in made:
+                made[key] = Block(symbol, tuple(texts[opcode] for opcode in opcodes_of))
+            runs = chain[0][2][0]
+            accesses = [sum(column) for column in zip(*(rest[1:] for _, _, rest in chain), strict=True)]
+            found.append((made[key], [runs, *accesses]))
+        segments.append(found)
+    return segments
+
+
+def _chains(placed: list[_Placed], code: dict[int, list[str]], texts: dict[str, str]) -> list[list[_Placed]]:
+    """Joins what the emulator cut (at the end of a page, for example): neighbours that run equally often."""
+    chains: list[list[_Placed]] = [[each] for each in placed[:1]]
+    for before, after in pairwise(placed):
+        opcodes = code[before[1]]
+        follows = before[0] + 4 * len(opcodes) == after[0] and before[2][0] == after[2][0]
+        if follows and not _BRANCH.match(texts[opcodes[-1]]):
+            chains[-1].append(after)
+        else:
+            chains.append([after])
+    return chains
+
+
+class _Symbols:
+    """Names of the functions at addresses of the guest; None for code of Python's modules."""
+
+    def __init__(self, guest: dict[str, Any], functions: Functions) -> None:
+        self._functions = functions
+        self._library = guest["library"]
+        self._maps = [(int(start), int(end), int(base), str(file)) for start, end, base, file in guest["maps"]]
+
+    def at(self, address: int) -> str | None:
+        for start, end, base, file in self._maps:
+            if start <= address < end:
+                if file == self._library:
+                    symbol = self._functions.at(address - base)
+                    return None if "pybind11" in symbol else symbol
+                name = Path(file).name
+                return name if name.startswith(("libc.", "libm.")) else None
+        return None

@@ -1,0 +1,113 @@
+"""Runs slimcam's device code on an emulated Cortex-A53: what it computes, and what it executes for that."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+import subprocess
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+import deploy
+from deploy.a53 import guest
+from deploy.a53.dump import read_dump
+from deploy.a53.profile import Profile, load, save
+from deploy.a53.sysroot import Sysroot
+from deploy.bundle import file_sha256
+
+# The function of XNNPACK that runs one operator (src/operator-run.c), and that of TFLite that loops over the nodes.
+RUN_OPERATOR = "xnn_run_operator_with_index"
+RUN_GRAPH = "_ZN6tflite8Subgraph10InvokeImplEv"
+# Of the largest output of a float model.
+FLOAT_TOLERANCE = 1e-3
+
+
+def prove(sysroot: Sysroot, model: Path) -> str | None:
+    """Checks that the emulated ARM computes what this machine does.
+
+    Args:
+        sysroot: the emulated device.
+        model: a .tflite file, fed with random pixels, or a bundle, whose golden images are embedded as well.
+
+    Returns:
+        How the outputs differ; None where those of an int8 model are the same bit for bit, or those of a float model,
+        whose sums are rounded in another order, within `FLOAT_TOLERANCE`.
+
+    Raises:
+        RuntimeError: the model does not run there.
+    """
+    there, here = _answer(sysroot, None, "prove", str(model.resolve())), guest.prove(model)
+    return differences([_array(entry) for entry in there], [_array(entry) for entry in here])
+
+
+def differences(there: Sequence[NDArray[Any]], here: Sequence[NDArray[Any]]) -> str | None:
+    """Compares outputs, the model's own last, as `prove` tells."""
+    exact = here[-1].dtype != np.float32
+    for ours, other in zip(here, there, strict=True):
+        gap = np.abs(ours.astype(np.float64) - other.astype(np.float64))
+        allowed = 0.0 if exact else FLOAT_TOLERANCE * float(np.abs(ours).max())
+        wrong = int(np.sum(~(gap <= allowed)))
+        if wrong:
+            return (
+                f"the emulated ARM computes other outputs than this machine: {wrong} of {gap.size} differ, "
+                f"by at most {gap.max():.3g}"
+            )
+    return None
+
+
+def _array(entry: dict[str, str]) -> NDArray[Any]:
+    return np.frombuffer(base64.b64decode(entry["base64"]), entry["dtype"])
+
+
+def profile(sysroot: Sysroot, model: Path, *, fresh: bool = False) -> Profile:
+    """Counts what one inference of a model executes; a model that was profiled before is looked up.
+
+    Args:
+        sysroot: the emulated device.
+        model: a .tflite file.
+        fresh: profile it again.
+
+    Raises:
+        RuntimeError: the model does not run there.
+    """
+    stored = stored_profile(sysroot, model)
+    if stored.is_file() and not fresh:
+        return load(stored)
+    functions = sysroot.functions()
+    addresses = (functions.find(RUN_OPERATOR)[0], *functions.find(RUN_GRAPH))
+    with tempfile.TemporaryDirectory(prefix="slimcam-a53-") as scratch:
+        dump = Path(scratch) / "blocks.txt"
+        arguments = ("profile", str(model.resolve()), *map(str, addresses))
+        found = read_dump(dump, _answer(sysroot, f"out={dump}", *arguments), functions)
+    save(found, stored)
+    return found
+
+
+def stored_profile(sysroot: Sysroot, model: Path) -> Path:
+    """Where the profile of a model is kept: the name changes with the model, the device, and how profiles are made."""
+    key = hashlib.sha256()
+    for part in (sysroot.digest, file_sha256(model), *(module.read_text() for module in _PROFILING)):
+        key.update(part.encode())
+    return sysroot.folder.parent / "profiles" / f"{key.hexdigest()[:24]}.json.gz"
+
+
+_PROFILING = [Path(__file__).parent / name for name in ("assignment.py", "dump.py", "guest.py", "profile.py")]
+
+
+def _answer(sysroot: Sysroot, plugin_arguments: str | None, *arguments: str) -> Any:
+    """What the guest prints."""
+    with tempfile.TemporaryDirectory(prefix="slimcam-a53-") as scratch:
+        # Only this package: the folder that it is in may hold libraries of this machine.
+        (Path(scratch) / "deploy").symlink_to(Path(deploy.__path__[0]).resolve())
+        command = sysroot.command(Path(scratch), plugin_arguments, ["-m", "deploy.a53.guest", *arguments])
+        done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True)
+    if done.returncode:
+        said = done.stderr.strip().splitlines() or [f"the emulator was ended by {done.returncode}"]
+        raise RuntimeError(f"on the emulated ARM: {said[-1]}")
+    return json.loads(done.stdout.strip().splitlines()[-1])

@@ -1,0 +1,130 @@
+"""What runs on the emulated ARM: slimcam's own device code.
+
+    python -m deploy.a53.guest prove MODEL_OR_BUNDLE             what it computes, to compare with another machine
+    python -m deploy.a53.guest profile MODEL ENTRY START END     one inference between the profiler's marks
+
+Prints JSON. `profiler.c` tells what the marks are.
+"""
+
+from __future__ import annotations
+
+import base64
+import ctypes
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from deploy.benchmark.inputs import random_input
+from deploy.runtime import Interpreter, Recognizer, import_runtime
+
+GETPGID, MARK = 155, 0x0A530000
+LIBRARY = "libpywrap_litert_common.so"
+
+
+def prove(path: Path) -> list[dict[str, str]]:
+    """What a model gives for random pixels and, if it is a bundle, the embeddings of its golden images.
+
+    The same call on two machines tells whether they compute the same. Arrays are in base64, to the last bit.
+    """
+    arrays = []
+    if path.is_dir():
+        recognizer = Recognizer(path, check=False)
+        interpreter = recognizer.interpreter
+        arrays.append(recognizer.embed(recognizer.bundle.golden_input))
+    else:
+        interpreter = Interpreter(path)
+    arrays.append(interpreter.run(random_input(interpreter.input)))
+    return [{"dtype": array.dtype.name, "base64": base64.b64encode(array.tobytes()).decode()} for array in arrays]
+
+
+def profile(path: Path, *addresses: int) -> dict[str, Any]:
+    """Runs a model twice, the second time between marks, and describes what ran and where its code lies.
+
+    Args:
+        path: of the model.
+        addresses: in the TFLite library, of the functions that the profiler's first mark is about.
+    """
+    import_runtime()
+    base, file = mapped(LIBRARY)
+    mark(0, *(base + address for address in addresses))
+    interpreter = Interpreter(path)
+    interpreter.feed(random_input(interpreter.input))
+    interpreter.invoke()
+    mark(1)
+    interpreter.invoke()
+    mark(2)
+    delegation = interpreter.delegation()
+    return {
+        "runtime": interpreter.runtime.name,
+        "runtime_version": interpreter.runtime.version,
+        "delegate": delegation.delegate,
+        "delegated": delegation.delegated,
+        "left_out": list(delegation.left_out),
+        "library": file,
+        "maps": executable_maps(),
+        "operators": operators(interpreter),
+    }
+
+
+def operators(interpreter: Interpreter) -> list[dict[str, Any]]:
+    """Kind, inputs and output of each operator of the graph, in order."""
+    library: Any = interpreter._interpreter
+    tensors = {int(tensor["index"]): tensor for tensor in library.get_tensor_details()}
+
+    def describe(index: int) -> dict[str, Any]:
+        tensor = tensors[index]
+        shape = [int(size) for size in tensor["shape"]]
+        return {"name": str(tensor["name"]), "shape": shape, "dtype": np.dtype(tensor["dtype"]).name}
+
+    return [
+        {
+            "kind": str(node["op_name"]),
+            "inputs": [describe(int(index)) for index in node["inputs"] if int(index) in tensors],
+            "output": describe(int(node["outputs"][0])),
+        }
+        for node in library._get_ops_details()
+        if node["op_name"] != "DELEGATE"
+    ]
+
+
+def executable_maps() -> list[list[Any]]:
+    """`[start, end, base, file]` of each executable mapping of this process; base is where the file begins."""
+    bases: dict[str, int] = {}
+    maps = []
+    for line in Path("/proc/self/maps").read_text().splitlines():
+        fields = line.split(maxsplit=5)
+        if len(fields) < 6 or not fields[5].startswith("/"):
+            continue
+        start, end = (int(number, 16) for number in fields[0].split("-"))
+        bases.setdefault(fields[5], start)
+        if "x" in fields[1]:
+            maps.append([start, end, bases[fields[5]], fields[5]])
+    return maps
+
+
+def mapped(name: str) -> tuple[int, str]:
+    """Base address and file of a library in this process.
+
+    Raises:
+        RuntimeError: it is not mapped.
+    """
+    for _, _, base, file in executable_maps():
+        if Path(file).name == name:
+            return int(base), str(file)
+    raise RuntimeError(f"{name} is not mapped; this version of ai-edge-litert is not known")
+
+
+def mark(which: int, *arguments: int) -> None:
+    ctypes.CDLL(None).syscall(*(ctypes.c_long(value) for value in (GETPGID, MARK + which, *arguments)))
+
+
+if __name__ == "__main__":
+    try:
+        task, file, *numbers = sys.argv[1:]
+        answer = prove(Path(file)) if task == "prove" else profile(Path(file), *map(int, numbers))
+        print(json.dumps(answer))
+    except (ValueError, OSError, ImportError, RuntimeError) as problem:
+        sys.exit(str(problem))

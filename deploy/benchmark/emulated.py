@@ -1,0 +1,234 @@
+"""Latency that is predicted: slimcam's device code on an emulated Cortex-A53, its instructions timed by a model."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from deploy.a53.cost_table import make_cost_table, write_cost_table
+from deploy.a53.device import L2_BYTES, Device
+from deploy.a53.emulator import profile, prove
+from deploy.a53.latency import (
+    MODEL,
+    Constants,
+    cost,
+    predict_ms,
+    predict_threads_ms,
+    read_constants,
+    roof_ms,
+    weights_bytes,
+)
+from deploy.a53.profile import Profile
+from deploy.a53.sysroot import Sysroot, prepare
+from deploy.benchmark.host import model_file, now_utc, own_version, say, thread_counts
+from deploy.benchmark.measure import (
+    Cluster,
+    Condition,
+    Estimate,
+    Execution,
+    Machine,
+    Model,
+    PredictedOperator,
+    Prediction,
+    Record,
+    ThreadsEstimate,
+)
+from deploy.bundle import file_sha256
+
+NOWHERE = Condition(governor=None, frequency_mhz=None, temperature_c=None, load=None)
+
+
+@dataclass
+class EmulatedConfig:
+    """A chip with Cortex-A53 cores and what to predict for it.
+
+    Attributes:
+        device: name of the chip or board.
+        clock_mhz: of its cores.
+        cores: of them.
+        memory_gbs: peak bandwidth of its memory, GB/s.
+        threads: a number or a list of them; those beyond 1 are predicted as intervals.
+        prove: check first that the emulated ARM computes what this machine does, an int8 model bit for bit.
+        fresh: profile the model again, although its profile is in the cache.
+        operators: predict each operator too.
+        cost_table: JSON file for the predicted microseconds of each layer at other channel counts; none where null.
+        cache: folder for the emulated device and profiles; null is `$SLIMCAM_CACHE` or `~/.cache/slimcam`.
+    """
+
+    device: str = "Snapdragon 625"
+    clock_mhz: float = 2000.0
+    cores: int = 8
+    memory_gbs: float = 7.464
+    threads: Any = (1, 2, 4, 8)
+    prove: bool = True
+    fresh: bool = False
+    operators: bool = False
+    cost_table: str | None = None
+    cache: str | None = None
+
+    def __post_init__(self) -> None:
+        counts = thread_counts(self.threads)
+        if min(counts) < 1 or max(counts) > self.cores:
+            raise ValueError(f"{self.device} has {self.cores} cores; ask for 1 to {self.cores} threads, not {counts}")
+        self.chip()
+
+    def chip(self) -> Device:
+        """The device that is predicted."""
+        return Device(self.device, self.clock_mhz, self.cores, self.memory_gbs)
+
+
+def measure(models: Mapping[str, Path], config: EmulatedConfig) -> list[Record]:
+    """Predicts models on an emulated Cortex-A53; progress goes to stderr.
+
+    The first call makes the emulated device, in some minutes.
+
+    Args:
+        models: name to .tflite file or bundle folder.
+        config: which chip, and what to predict.
+
+    Returns:
+        One record for each model, in their order: the predicted latency, never a measured one.
+
+    Raises:
+        FileNotFoundError: there is no such model.
+        ValueError: there are no models, or one is damaged.
+        OSError: the emulated device cannot be made on this system.
+        RuntimeError: the runtime refuses a model.
+    """
+    if not models:
+        raise ValueError("there are no models to measure; name one or more")
+    if config.cost_table and len(models) > 1:
+        raise ValueError("a cost table is of one model; name one")
+    files = {name: model_file(path) for name, path in models.items()}
+    constants, device = read_constants(), config.chip()
+    sysroot = prepare(Path(config.cache) if config.cache else None)
+    records = []
+    for name, path in models.items():
+        file = files[name]
+        doubts = []
+        if config.prove:
+            say(f"{name}: does the emulated ARM compute the same?")
+            doubts = [doubt for doubt in [prove(sysroot, path)] if doubt]
+        say(f"{name}: counting what one inference executes")
+        found = profile(sysroot, file, fresh=config.fresh)
+        if config.cost_table:
+            write_cost_table(make_cost_table(found, file_sha256(file), device, constants), Path(config.cost_table))
+        records.append(_record(name, file, list(models), found, config, constants, sysroot, doubts))
+    return records
+
+
+def predict(profile: Profile, device: Device, constants: Constants, threads: Any, operators: bool) -> Prediction:
+    """Everything that is predicted of a profiled model.
+
+    Args:
+        profile: of the model.
+        device: that it is predicted for.
+        constants: of the timing model.
+        threads: numbers of threads; 1 among them is what `ms` is about anyway.
+        operators: list them.
+    """
+    value = predict_ms(profile, device, constants)
+    fit = weights_bytes(profile) <= L2_BYTES
+    estimates = []
+    for count in thread_counts(threads):
+        if count > 1:
+            low, high = predict_threads_ms(profile, device, constants, count)
+            estimates.append(
+                ThreadsEstimate(count, round(low / (1 + constants.band), 3), round(high / (1 - constants.band), 3))
+            )
+    return Prediction(
+        # A prediction that is off by the band's share lies anywhere between these ends of the true latency.
+        ms=Estimate(round(value / (1 + constants.band), 3), round(value, 3), round(value / (1 - constants.band), 3)),
+        threads=estimates,
+        roof_ms=round(sum(roof_ms(operator, device, fit) for operator in profile.operators), 3),
+        model=MODEL,
+        constants={
+            "l1_miss_cycles": constants.l1_miss_cycles,
+            "l2_miss_ns": constants.l2_miss_ns,
+            "call_cycles": constants.call_cycles,
+            "memory_gbs": device.memory_gbs,
+        },
+        clock_mhz=device.clock_mhz,
+        instructions=profile.instructions(),
+        l1_misses=profile.total("l1_misses"),
+        l2_misses=profile.total("l2_misses"),
+        operators=_operators(profile, device, constants, fit) if operators else None,
+    )
+
+
+def _operators(profile: Profile, device: Device, constants: Constants, fit: bool) -> list[PredictedOperator]:
+    found = []
+    for index, operator in enumerate(profile.operators):
+        overhead = operator.kind == "overhead"
+        kernels = [symbol for symbol in profile.by_symbol(operator) if "ukernel" in symbol]
+        found.append(
+            PredictedOperator(
+                index=None if overhead else index,
+                name=operator.layer or operator.kind,
+                kind=operator.kind,
+                kernels=kernels,
+                ms=round(cost(profile, operator).ms(device, constants), 5),
+                roof_ms=round(roof_ms(operator, device, fit), 5),
+                instructions=profile.instructions(operator),
+                l1_misses=sum(use.l1_misses for use in operator.uses),
+                l2_misses=sum(use.l2_misses for use in operator.uses),
+            )
+        )
+    return found
+
+
+def _record(
+    name: str,
+    file: Path,
+    names: list[str],
+    profile: Profile,
+    config: EmulatedConfig,
+    constants: Constants,
+    sysroot: Sysroot,
+    doubts: list[str],
+) -> Record:
+    version, commit = own_version()
+    prediction = predict(profile, config.chip(), constants, config.threads, config.operators)
+    validity = list(doubts)
+    if profile.left_out:
+        total = len(profile.operators) - 1
+        validity.append(
+            f"{len(profile.left_out)} of {total} operators ran outside the delegate: " + ", ".join(profile.left_out)
+        )
+    return Record(
+        target=f"emulated {config.device}",
+        model=Model(name, file_sha256(file), file.stat().st_size),
+        execution=Execution(
+            runtime=profile.runtime,
+            runtime_version=profile.runtime_version,
+            delegate=profile.delegate,
+            delegated_operators=profile.delegated,
+            operators=len(profile.operators) - 1,
+            left_out=list(profile.left_out),
+            threads=1,
+        ),
+        machine=Machine(
+            device=config.device,
+            os=f"emulated on {os.uname().sysname} {os.uname().machine}, device {sysroot.digest}",
+            processors=config.cores,
+            affinity=None,
+            soc=None,
+            clusters=[Cluster("Cortex-A53", list(range(config.cores)), config.clock_mhz)],
+        ),
+        before=NOWHERE,
+        after=NOWHERE,
+        warmup=1,
+        samples=0,
+        seconds=0.0,
+        interleaved=names,
+        latency_ms=None,
+        start=None,
+        validity=validity,
+        version=version,
+        commit=commit,
+        time_utc=now_utc(),
+        prediction=prediction,
+    )

@@ -1,0 +1,45 @@
+"""The targets: what kind of configuration asks for which way of measuring."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from hydra.core.config_store import ConfigStore
+
+from deploy.benchmark import adb, emulated, host, ssh
+from deploy.benchmark.measure import Record
+
+TARGETS: dict[str, tuple[type, Callable[[Mapping[str, Path], Any], list[Record]]]] = {
+    "host": (host.HostConfig, host.measure),
+    "ssh": (ssh.SshConfig, ssh.measure),
+    "adb": (adb.AdbConfig, adb.measure),
+    "emulated": (emulated.EmulatedConfig, emulated.measure),
+}
+"""Of each kind of target, its configuration's dataclass and its `measure(models, config)`."""
+
+
+def register() -> None:
+    """Makes the configurations known to Hydra as `/schema/target/<kind>`."""
+    for name, (config, _) in TARGETS.items():
+        ConfigStore.instance().store(group="schema/target", name=name, node=config)
+
+
+def measure(models: Mapping[str, Path], config: Any) -> list[Record]:
+    """Measures models on the target that the configuration is of.
+
+    Args:
+        models: name to .tflite file or bundle folder.
+        config: of one of `TARGETS`.
+
+    Returns:
+        The records, those of the first number of threads first, in the order of the models.
+
+    Raises:
+        OSError, ValueError, RuntimeError: in one line, what is wrong and what to do about it.
+    """
+    for kind, function in TARGETS.values():
+        if type(config) is kind:
+            return function(models, config)
+    raise ValueError(f"there is no target for a {type(config).__name__}; choose one of {', '.join(TARGETS)}")

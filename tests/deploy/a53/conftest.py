@@ -1,0 +1,23 @@
+"""Block profiles of the models of the published points, as `python -m pipeline.validate_a53 --profiles` writes them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from deploy.a53.fit import costs_of
+from deploy.a53.latency import Cost
+from deploy.a53.profile import Profile, load
+
+PROFILES = Path(__file__).parent / "profiles"
+
+
+@pytest.fixture(scope="session")
+def profiles() -> dict[str, Profile]:
+    return {path.name.removesuffix(".json.gz"): load(path) for path in sorted(PROFILES.glob("*.json.gz"))}
+
+
+@pytest.fixture(scope="session")
+def costs(profiles: dict[str, Profile]) -> dict[str, list[Cost]]:
+    return {name: costs_of(profile) for name, profile in profiles.items()}

@@ -1,0 +1,33 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from deploy.a53.profile import Profile, compact, load, save
+
+
+def test_a_profile_is_read_back_as_it_was_and_the_same_one_gives_the_same_bytes(
+    tmp_path: Path, profiles: dict[str, Profile]
+) -> None:
+    profile = profiles["mobilenet_v3_small_int8"]
+    save(profile, tmp_path / "a.json.gz")
+    save(load(tmp_path / "a.json.gz"), tmp_path / "b.json.gz")
+    assert load(tmp_path / "a.json.gz") == profile
+    assert (tmp_path / "a.json.gz").read_bytes() == (tmp_path / "b.json.gz").read_bytes()
+
+
+@pytest.mark.parametrize("cut", [0, 10, 5000])
+def test_a_damaged_profile_is_refused(tmp_path: Path, profiles: dict[str, Profile], cut: int) -> None:
+    save(profiles["mobilenet_v3_small_int8"], tmp_path / "a.json.gz")
+    (tmp_path / "a.json.gz").write_bytes((tmp_path / "a.json.gz").read_bytes()[:cut])
+    with pytest.raises(ValueError, match=r"a\.json\.gz: not a block profile, or damaged"):
+        load(tmp_path / "a.json.gz")
+
+
+def test_a_compact_profile_keeps_what_weighs(profiles: dict[str, Profile]) -> None:
+    profile = profiles["mobilenet_v2_int8"]
+    small = compact(profile, 0.99)
+    assert len(small.blocks) < len(profile.blocks)
+    assert 0.99 * profile.instructions() <= small.instructions() < profile.instructions()
+    assert next(iter(small.by_symbol())) == next(iter(profile.by_symbol()))
