@@ -33,7 +33,7 @@ class ImageTargets:
     table: Float
     views: int = 0
 
-    def __call__(self, indices: NDArray[np.int64], variants: NDArray[np.int64], images: NDArray[np.uint8]) -> Float:
+    def __call__(self, indices: NDArray[np.int64], *_: Any) -> Float:
         return self.table[indices]
 
 
@@ -64,9 +64,7 @@ class ViewTargets:
         return found
 
 
-def teacher_targets(
-    config: TeacherConfig, images: Images, source: str, cache: Path, embedding_size: int
-) -> Targets:
+def teacher_targets(config: TeacherConfig, images: Images, source: str, cache: Path, embedding_size: int) -> Targets:
     """The embeddings of a teacher for training images, unit length.
 
     Args:
