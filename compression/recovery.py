@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import keras
 import numpy as np
 from numpy.typing import NDArray
 
-from compression.recipe import PruneConfig, QuantizeConfig
 from training.data.batches import Targets
 from training.data.faces import FaceData
 from training.fit import History
 from training.job import Job
-from training.recipe import LossConfig
+from training.recipe import FitConfig, LossConfig
 from training.teacher import model_targets
 from training.train import CENTRES, MODEL, external_targets, learn, views_source
 

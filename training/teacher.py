@@ -33,7 +33,8 @@ class ImageTargets:
     table: Float
     views: int = 0
 
-    def __call__(self, indices: NDArray[np.int64], *_: Any) -> Float:
+    def __call__(self, indices: NDArray[np.int64], variants: NDArray[np.int64], images: NDArray[np.uint8]) -> Float:
+        del variants, images
         return self.table[indices]
 
 
