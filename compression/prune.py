@@ -1,4 +1,4 @@
-"""The prune stage: decide which channels go, cut them out, and let the smaller model recover; in one step or several."""
+"""The prune stage: decide which channels go, cut them out, let the smaller model recover; in one step or several."""
 
 from __future__ import annotations
 

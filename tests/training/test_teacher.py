@@ -89,6 +89,25 @@ def test_a_teacher_that_sees_the_views_is_asked_once_for_each(teacher, tmp_path,
     assert asked == [1]
 
 
+def test_a_whole_table_needs_no_teacher_and_a_partial_one_does(teacher, tmp_path, monkeypatch):
+    opened = []
+    original = training.teacher.open_teacher
+    monkeypatch.setattr("training.teacher.open_teacher", lambda options: opened.append(1) or original(options))
+    views = config(teacher, views=2)
+    everything = np.arange(3)
+    targets = teacher_targets(views, FACES, "views", tmp_path, 4)
+    first = targets(everything, np.zeros_like(everything), FACES)
+    second = teacher_targets(views, FACES, "views", tmp_path, 4)(everything, np.ones_like(everything), FACES[::-1])
+    assert len(opened) == 2
+    whole = teacher_targets(views, FACES, "views", tmp_path, 4)
+    assert len(opened) == 2
+    assert whole.views == 2
+    np.testing.assert_array_equal(whole(everything, np.zeros_like(everything), FACES), first)
+    np.testing.assert_array_equal(whole(everything, np.ones_like(everything), FACES), second)
+    with pytest.raises(ValueError, match=r"gives embeddings of 4, the model of 128"):
+        teacher_targets(views, FACES, "views", tmp_path, 128)
+
+
 def test_a_teacher_of_another_embedding_size_is_one_clear_line(teacher, tmp_path):
     with pytest.raises(ValueError, match=r"gives embeddings of 4, the model of 128: set model\.embedding_size=4"):
         teacher_targets(config(teacher), FACES, "data", tmp_path, 128)
