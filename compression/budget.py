@@ -59,6 +59,17 @@ class PruningPlan:
                     f"group {name!r} cannot be pruned ({group.frozen}), but the plan removes channels of it"
                 )
 
+    def then(self, later: PruningPlan) -> PruningPlan:
+        """The one plan that amounts to this one and, on what it leaves, a later one.
+
+        Raises:
+            ValueError: the later plan is not for what this one leaves.
+        """
+        if {name: len(channels) for name, channels in self.kept.items()} != dict(later.sizes):
+            raise ValueError("the second pruning plan is not for the model that the first one leaves")
+        kept = {name: tuple(channels[i] for i in later.kept[name]) for name, channels in self.kept.items()}
+        return PruningPlan(kept=kept, sizes=self.sizes)
+
     def to_json(self) -> str:
         return json.dumps({"kept": dict(self.kept), "sizes": dict(self.sizes)})
 
@@ -134,11 +145,33 @@ def plan(graph: ChannelGraph, scores: Mapping[str, NDArray[np.float64]], config:
     counts = (
         _global_counts(groups, scores, config) if config.allocation == "global" else _uniform_counts(groups, config)
     )
-    kept = {}
-    for group, count in zip(groups, counts, strict=True):
-        best = np.argsort(-scores[group.name], kind="stable")[:count]
-        kept[group.name] = tuple(sorted(best.tolist()))
-    return PruningPlan(kept=kept, sizes={group.name: group.size for group in groups})
+    return keep_best(scores, {group.name: count for group, count in zip(groups, counts, strict=True)})
+
+
+def keep_best(scores: Mapping[str, NDArray[np.float64]], counts: Mapping[str, int]) -> PruningPlan:
+    """The plan that keeps so many channels of each named group: those of the highest scores, `(size,)` by group."""
+    best = {name: np.argsort(-scores[name], kind="stable")[:count] for name, count in counts.items()}
+    return PruningPlan(
+        kept={name: tuple(sorted(channels.tolist())) for name, channels in best.items()},
+        sizes={name: len(scores[name]) for name in counts},
+    )
+
+
+def widths(target: PruningPlan, steps: int, round_to: int) -> list[dict[str, int]]:
+    """How many channels each group has after each of several cuts, the last of which leaves as many as the target.
+
+    Every cut keeps the same share of what is there (Frankle and Carbin 2019, "The Lottery Ticket Hypothesis", section
+    1), rounded to a multiple of `round_to`.
+    """
+
+    def width(name: str, step: int) -> int:
+        size, last = target.sizes[name], len(target.kept[name])
+        if step == steps:
+            return last
+        between = size * (last / size) ** (step / steps)
+        return min(size, max(last, int(between / round_to + 0.5) * round_to))
+
+    return [{name: width(name, step) for name in target.kept} for step in range(1, steps + 1)]
 
 
 def _rounded(wanted: float, size: int, config: BudgetConfig) -> int:

@@ -37,7 +37,7 @@ def model_card(
         if provenance["teacher"]
         else "- no teacher but the dense model itself",
         f"- {provenance['pruned_share']:.1%} of {provenance['pruned_channels']:,} channels pruned "
-        f"(scope {provenance['pruned_scope']})",
+        f"(scope {provenance['pruned_scope']}{_way(provenance)})",
         f"- epochs: {epochs}",
         "",
         "## Measured",
@@ -54,3 +54,10 @@ def model_card(
         "",
     ]
     return "\n".join(lines)
+
+
+def _way(provenance: Mapping[str, Any]) -> str:
+    if provenance["pruned_weights"] == "random":
+        return "; only the shape was taken over, all weights drawn anew"
+    steps = provenance["pruned_steps"]
+    return f", in {steps} steps" if steps > 1 else ""

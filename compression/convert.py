@@ -86,6 +86,7 @@ def provenance(job: Job, data: FaceData) -> dict[str, Any]:
         "prune": config.prune.loss.distillation_weight > 0 and config.prune.teacher == "external",
         "quantize": config.quantize.loss.distillation_weight > 0 and config.quantize.teacher == "external",
     }
+    fits = {"train": config.train.fit, "prune": config.prune.fit, "quantize": config.quantize.fit}
     plan = json.loads((job.inputs["prune"] / PLAN).read_text())
     total = sum(plan["sizes"].values())
     return {
@@ -99,11 +100,14 @@ def provenance(job: Job, data: FaceData) -> dict[str, Any]:
         "pruned_share": 1 - sum(len(kept) for kept in plan["kept"].values()) / total,
         "pruned_channels": total,
         "pruned_scope": config.prune.scope,
+        "pruned_steps": config.prune.steps,
+        "pruned_weights": config.prune.weights,
         "epochs": {
             "dense": config.train.fit.epochs,
             "recovery": config.prune.fit.epochs,
             "quantisation-aware": config.quantize.fit.epochs,
         },
+        "validated_stages": [stage for stage, fit in fits.items() if fit.validations],
     }
 
 

@@ -1,12 +1,17 @@
-"""The prune stage: decide which channels go, cut them out, and let the smaller model recover."""
+"""The prune stage: decide which channels go, cut them out, let the smaller model recover; in one step or several."""
 
 from __future__ import annotations
 
 import json
-from dataclasses import asdict
+import shutil
+from collections.abc import Mapping
+from dataclasses import asdict, replace
+from pathlib import Path
 from typing import Any
 
-from compression.budget import plan
+import keras
+
+from compression.budget import PruningPlan, keep_best, plan, widths
 from compression.cost import cost
 from compression.graph import trace
 from compression.importance import importance
@@ -14,36 +19,78 @@ from compression.recipe import COST, PLAN
 from compression.recovery import load_keras, recover
 from compression.surgery import cut
 from training.data.batches import sample_batches
-from training.data.faces import Images
+from training.data.faces import FaceData, Images
 from training.data.load import load
 from training.files import save_arrays, save_keras, write_text
+from training.fit import History
 from training.job import Job
-from training.train import CENTRES, MODEL, write_history
+from training.recipe import FitConfig
+from training.train import CENTRES, EVENTS, HISTORY, MODEL, write_history
 
 
 def run(job: Job) -> None:
-    """Writes `model.keras`, `plan.json`, `cost.json` (before and after), `history.jsonl`."""
-    import keras
+    """Writes `model.keras`, `plan.json`, `cost.json` (before and after), `history.jsonl`.
 
+    Each step before the last leaves the same in a folder of its own under `job.work`, from which a killed stage goes
+    on. Its plan and its history, too, are told from the dense model on.
+    """
     config = job.config.prune
-    keras.utils.set_random_seed(job.config.train.seed)
     data = load(job.config.data, job.cache)
     dense = load_keras(job.inputs["train"] / MODEL)
     graph = trace(dense)
-    chosen = plan(graph, importance(dense, graph, config.criterion), config)
-    print(chosen, flush=True)
-    chosen.save(job.out / PLAN)
-    model = cut(dense, chosen)
-    costs = {"dense": asdict(cost(dense)), "pruned": asdict(cost(model))}
+    target = plan(graph, importance(dense, graph, config.criterion), config)
+    print(target, flush=True)
+    costs = {"dense": asdict(cost(dense)), "pruned": asdict(cost(cut(dense, target)))}
     write_text(job.out / COST, json.dumps(costs, indent=2))
     print("; ".join(f"{name}: {c['parameters']:,} parameters, {c['macs']:,} MACs" for name, c in costs.items()))
+    steps = _steps(job, config.steps)
+    source = job.inputs["train"]
+    for step, counts, fit in zip(steps, widths(target, config.steps, config.round_to), config.recoveries, strict=True):
+        if not (step.out / MODEL).is_file():
+            _take_step(step, source, counts, fit, data)
+        source = step.out
+    for step in steps[:-1]:
+        if (step.out / EVENTS).is_dir():
+            shutil.copytree(step.out / EVENTS, job.out / EVENTS / step.work.name)
+
+
+def _steps(job: Job, count: int) -> list[Job]:
+    """The stage's job in steps: the last one's result is the stage's, that of the others lies beside their work."""
+    places = [job.work / f"cut-{number}-of-{count}" for number in range(1, count + 1)]
+    return [replace(job, work=place, out=job.out if place is places[-1] else place / "out") for place in places]
+
+
+def _take_step(job: Job, source: Path, counts: Mapping[str, int], fit: FitConfig, data: FaceData) -> None:
+    """Cuts the model of a result folder down to so many channels of each group; lets it recover; writes it last."""
+    config = job.config.prune
+    # What a killed process told of this step is told again.
+    shutil.rmtree(job.out / EVENTS, ignore_errors=True)
+    keras.utils.set_random_seed(job.config.train.seed)
+    model = load_keras(source / MODEL)
+    chosen = keep_best(importance(model, trace(model), config.criterion), counts)
+    model = cut(model, chosen)
+    fresh = config.weights == "random"
+    if fresh:
+        model = keras.models.clone_model(model)
     reestimate_batch_norm(model, data.train.images, config.bn_images)
-    centres, history = recover(job, model, data, config, "train", keras=keras, title="recovery")
+    once = replace(config, steps=1, fit=fit)
+    title = "recovery" if config.steps == 1 else f"recovery {job.work.name}"
+    centres, history = recover(job, model, data, once, None if fresh else source, keras=keras, title=title)
     reestimate_batch_norm(model, data.train.images, config.bn_images)
-    save_keras(model, job.out / MODEL)
+    if (source / PLAN).is_file():  # the source is pruned itself
+        chosen = PruningPlan.load(source / PLAN).then(chosen)
+        history = _continued([json.loads(line) for line in (source / HISTORY).read_text().splitlines()], history)
+    chosen.save(job.out / PLAN)
     if centres is not None:
         save_arrays(job.out / CENTRES, kernel=centres)
     write_history(job.out, history)
+    save_keras(model, job.out / MODEL)
+
+
+def _continued(earlier: History, history: History) -> History:
+    """One history of two fits, whose steps and epochs count on."""
+    done = earlier[-1]
+    return earlier + [entry | {name: entry[name] + done[name] for name in ("step", "epoch")} for entry in history]
 
 
 def reestimate_batch_norm(model: Any, images: Images, count: int, *, batch_size: int = 64, seed: int = 0) -> None:
@@ -55,8 +102,6 @@ def reestimate_batch_norm(model: Any, images: Images, count: int, *, batch_size:
         model: Keras 3 model on normalised images; changed in place.
         count: images taken, at random; 0 leaves the model as it is.
     """
-    import keras
-
     layers = [layer for layer in model.layers if isinstance(layer, keras.layers.BatchNormalization)]
     size = int(model.inputs[0].shape[1])
     momenta = [layer.momentum for layer in layers]

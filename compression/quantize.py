@@ -31,7 +31,9 @@ def run(job: Job) -> None:
 
     calibrate()
     schemes.freeze_batch_norm(model)
-    _, history = recover(job, model, data, config, "prune", keras=tf_keras, title="quantisation-aware training")
+    _, history = recover(
+        job, model, data, config, job.inputs["prune"], keras=tf_keras, title="quantisation-aware training"
+    )
     # Training saw the extremes of augmented images; the ranges of plain ones are finer, and are those of the device.
     calibrate()
     schemes.save(model, job.out / QUANTIZED)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from training.recipe import FitConfig, LossConfig
 
 CRITERIA = ("l1", "l2", "bn_scale")
 TEACHERS = ("dense", "external")
+WEIGHTS = ("kept", "random")
 
 VARIANTS = ("dense", "pruned", "quantized")
 """The models that are converted, measured and judged; the last is the one that a device gets."""
@@ -63,12 +64,21 @@ class PruneConfig(BudgetConfig):
 
     Attributes:
         criterion: importance of a channel, `l1`, `l2` or `bn_scale`.
+        weights: `kept` goes on with the weights of the channels that stay; `random` takes nothing over but the shape
+            and draws all weights anew: the control that pruning has to beat at equal cost (Liu et al. 2019,
+            "Rethinking the Value of Network Pruning").
+        steps: cuts on the way to the budget, each with a recovery of its own, and the channels judged anew before
+            each. The shape is that of a single cut.
+        step_epochs: of the recovery after each cut before the last, which gets what they leave of `fit.epochs`.
         teacher: whose embeddings the recovery imitates: `dense` or `external` (that of `train.teacher`).
         bn_images: training images from which the statistics of BatchNormalization are taken anew.
-        fit, loss: of the recovery.
+        fit, loss: of the recovery; its epochs are those of all steps together.
     """
 
     criterion: str = "l2"
+    weights: str = "kept"
+    steps: int = 1
+    step_epochs: float = 1.0
     teacher: str = "dense"
     bn_images: int = 2048
     fit: FitConfig = field(default_factory=FitConfig)
@@ -80,7 +90,28 @@ class PruneConfig(BudgetConfig):
             raise ValueError(f"bn_images must not be below 0; got {self.bn_images}")
         if self.criterion not in CRITERIA:
             raise ValueError(f"criterion is one of {', '.join(CRITERIA)}; got {self.criterion!r}")
+        if self.weights not in WEIGHTS:
+            raise ValueError(f"weights is one of {', '.join(WEIGHTS)}; got {self.weights!r}")
+        if self.steps < 1 or self.step_epochs <= 0:
+            raise ValueError(f"steps must be 1 or more, step_epochs above 0; got {self.steps} and {self.step_epochs}")
+        if self.weights == "random" and self.steps > 1:
+            raise ValueError("weights=random takes nothing over from one cut to the next: set steps=1")
+        if self._last_epochs <= 0:
+            raise ValueError(
+                f"{self.steps} steps with step_epochs={self.step_epochs:g} leave nothing of fit.epochs="
+                f"{self.fit.epochs:g} for the last one: raise fit.epochs, or lower steps or step_epochs"
+            )
         _check_teacher(self.teacher)
+
+    @property
+    def recoveries(self) -> list[FitConfig]:
+        """The recovery after each cut."""
+        epochs = [self.step_epochs] * (self.steps - 1) + [self._last_epochs]
+        return [replace(self.fit, epochs=number) for number in epochs]
+
+    @property
+    def _last_epochs(self) -> float:
+        return self.fit.epochs - (self.steps - 1) * self.step_epochs
 
 
 @dataclass

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import keras
@@ -21,12 +22,20 @@ from training.train import CENTRES, MODEL, external_targets, learn, views_source
 
 
 def recover(
-    job: Job, model: Any, data: FaceData, config: PruneConfig | QuantizeConfig, source: str, *, keras: Any, title: str
+    job: Job,
+    model: Any,
+    data: FaceData,
+    config: PruneConfig | QuantizeConfig,
+    source: Path | None,
+    *,
+    keras: Any,
+    title: str,
 ) -> tuple[NDArray[np.float32] | None, History]:
     """Trains a compressed model in place on what the configuration says.
 
     Args:
-        source: the stage whose class centres, if it has any, the classifier starts from.
+        source: the folder of results whose class centres, if it has any, the classifier starts from; `None` draws
+            them anew.
         keras: the module that the model belongs to, `keras` or `tf_keras`.
 
     Returns:
@@ -36,8 +45,9 @@ def recover(
         ValueError: the external teacher is asked for, but none is configured.
     """
     targets = _targets(job, data, config.loss, config.teacher)
-    path = job.inputs[source] / CENTRES
-    centres = np.load(path)["kernel"] if path.is_file() else None
+    centres = None
+    if source is not None and (source / CENTRES).is_file():
+        centres = np.load(source / CENTRES)["kernel"]
     return learn(job, model, data, config.fit, config.loss, targets, keras=keras, title=title, centres=centres)
 
 
@@ -58,6 +68,6 @@ def _targets(job: Job, data: FaceData, loss: LossConfig, teacher: str) -> Target
     return model_targets(load_keras(path), teacher_config, data.train.images, file)
 
 
-def load_keras(path: Any) -> Any:
+def load_keras(path: Path) -> Any:
     """Reads a Keras 3 model that an earlier stage wrote."""
     return keras.saving.load_model(path, compile=False)

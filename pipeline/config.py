@@ -17,9 +17,9 @@ from omegaconf import MISSING, DictConfig, OmegaConf
 from compression.recipe import ConvertConfig, EvaluateConfig, PruneConfig, QuantizeConfig
 from deploy.benchmark import targets
 from deploy.messages import nearest
-from pipeline.stages import STAGES
 from training.data.folders import FoldersConfig
 from training.data.lfw import LfwConfig
+from training.data.packed import PackedConfig
 from training.data.synthetic import SyntheticConfig
 from training.models import ModelConfig
 from training.recipe import TrainConfig
@@ -49,12 +49,13 @@ class Config:
     Attributes:
         name: of the run, for the folder and the title of its report.
         stages: which stages to bring up to date.
-        backend: of Keras, for training and pruning; quantisation needs TensorFlow and brings it along.
+        backend: of Keras, for training and pruning; a run started on one goes on with another. Quantisation needs
+            TensorFlow and brings it along.
         benchmark: the target to measure on, as in `slimcam-benchmark target=`.
     """
 
     name: str = MISSING
-    stages: list[str] = field(default_factory=lambda: [stage.name for stage in STAGES])
+    stages: list[str] = MISSING
     backend: str = "tensorflow"
     data: Any = MISSING
     benchmark: Any = MISSING
@@ -78,6 +79,7 @@ SCHEMAS: dict[str, type] = {
     "data/synthetic": SyntheticConfig,
     "data/folders": FoldersConfig,
     "data/lfw": LfwConfig,
+    "data/packed": PackedConfig,
     "model": ModelConfig,
     "train": TrainConfig,
     "prune": PruneConfig,

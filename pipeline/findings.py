@@ -62,6 +62,7 @@ class Findings:
 
     Attributes:
         evaluation: `evaluation.json` of the evaluate stage.
+        validated: titles of the trainings whose weights were chosen by the people held out.
         records: of the benchmark, by model, the dense one first.
         plan: `kept` channel indices and `sizes` of each channel group.
         origin: the provenance in the bundle of the compressed model.
@@ -72,6 +73,7 @@ class Findings:
 
     table: table.Table
     evaluation: dict[str, Any]
+    validated: tuple[str, ...]
     records: dict[str, Record]
     plan: dict[str, Any]
     fits: tuple[Fit, ...]
@@ -97,13 +99,14 @@ def gather(job: Job) -> Findings:
     histories = {stage: _read_lines(folders[stage] / HISTORY) for stage in FITS}
     receipts = {stage: _read(folder / RECEIPT) for stage, folder in folders.items()}
     bundle = load_bundle(folders["convert"] / list(records)[-1])
-    config = {
+    config: dict[str, Any] = {
         name: value if isinstance(value, (str, int, float)) else asdict(value)
         for name, value in vars(job.config).items()
     }
     return Findings(
         table=table.build(job.config.name, _read(folders["prune"] / COST), evaluation, list(records.values())),
         evaluation=evaluation,
+        validated=tuple(title for stage, title in TITLES.items() if config[stage]["fit"]["validations"]),
         records=records,
         # Not through compression.budget: that imports Keras.
         plan=_read(folders["prune"] / PLAN),

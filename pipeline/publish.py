@@ -15,11 +15,13 @@ from pipeline.config import Config
 from pipeline.store import RECEIPT
 from training.files import write_text
 
-STAGES = "stages.json"
+STAGES, PACK = "stages.json", "pack"
 
 
 def publish(config: Config, name: str, results: Mapping[str, Path]) -> Path:
     """Copies the report and the bundle to `<runs>/<name>/`, with the configuration and where all results are.
+
+    The pack, which is large, is copied when it is asked for.
 
     Args:
         name: of the folder below `config.paths.runs`.
@@ -37,6 +39,8 @@ def publish(config: Config, name: str, results: Mapping[str, Path]) -> Path:
                 _replace(source, folder / source.name)
     if (evaluate := results.get("evaluate")) and (evaluate / BUNDLE).is_dir():
         _replace(evaluate / BUNDLE, folder / BUNDLE)
+    if "pack" in config.stages:
+        _replace(results["pack"], folder / PACK)
     write_text(folder / "config.yaml", OmegaConf.to_yaml(OmegaConf.structured(config)))
     write_text(folder / STAGES, json.dumps({stage: str(path) for stage, path in results.items()}, indent=2))
     return folder
@@ -61,6 +65,8 @@ def _withdraw(folder: Path, results: Mapping[str, Path]) -> None:
             _remove(folder / source.name)
     if "evaluate" in earlier and "evaluate" not in results:
         _remove(folder / BUNDLE)
+    if "pack" in earlier and "pack" not in results:
+        _remove(folder / PACK)
 
 
 def _remove(path: Path) -> None:

@@ -67,7 +67,7 @@ def experiment(findings: Findings) -> str:
 
 def _plots(findings: Findings) -> tuple[Plot, ...]:
     table, variants = findings.table, findings.evaluation["variants"]
-    kept, sizes = findings.plan["kept"], findings.plan["sizes"]
+    kept, sizes, prune = findings.plan["kept"], findings.plan["sizes"], findings.config["prune"]
     left, total = sum(len(group) for group in kept.values()), sum(sizes[name] for name in kept)
     best = "; ".join(
         f"{row.name} {wording.percent(row.accuracy)}, {wording.milliseconds(row.p50_ms)} ms, {row.size_mb:.2f} MB"
@@ -98,7 +98,8 @@ def _plots(findings: Findings) -> tuple[Plot, ...]:
         Plot(
             "curves",
             "Training",
-            "The three losses are of different kinds: each tells of its own training only.",
+            "The three losses are of different kinds: each tells of its own training only."
+            + (f" The recovery goes through {prune['steps']} cuts." if prune["steps"] > 1 else ""),
             "Loss over epochs of training, recovery and quantisation-aware training",
             partial(plots.curves, findings.fits),
         ),
@@ -106,7 +107,8 @@ def _plots(findings: Findings) -> tuple[Plot, ...]:
             "channels",
             "Channels kept",
             "A row is a group of channels that go together, named after its first layer, from the model's input down "
-            f"to its output. In all, {left:,} of {total:,} channels stay.",
+            f"to its output. In all, {left:,} of {total:,} channels stay"
+            + ("; their weights were drawn anew, as a control." if prune["weights"] == "random" else "."),
             f"Share of channels kept by each of {len(kept)} groups; {left:,} of {total:,} in all",
             partial(plots.channels, kept, sizes),
         ),
@@ -116,6 +118,9 @@ def _plots(findings: Findings) -> tuple[Plot, ...]:
 def _facts(findings: Findings, drawn: tuple[Plot, ...], again: str) -> dict[str, Any]:
     table = findings.table
     receipt = findings.receipts["evaluate"]
+    judged = {"Test": findings.evaluation, "People held out": findings.evaluation["held_out"]}
+    judged = {faces: found for faces, found in judged.items() if found}
+    variants = [variant for found in judged.values() for variant in found["variants"].values()]
     commits = {stage: found["commit"] for stage, found in findings.receipts.items()}
     return {
         "findings": findings,
@@ -123,7 +128,8 @@ def _facts(findings: Findings, drawn: tuple[Plot, ...], again: str) -> dict[str,
         "small": table.rows[-1],
         "published_machine": PUBLISHED_MACHINE,
         "first": next(iter(findings.records.values())),
-        "fars": sorted({far for v in findings.evaluation["variants"].values() for far in v["tar"]}, key=float)[::-1],
+        "judged": judged,
+        "fars": sorted({far for variant in variants for far in variant["tar"]}, key=float, reverse=True),
         "plots": drawn,
         "again": again,
         "libraries": receipt["libraries"],
@@ -147,6 +153,7 @@ def _templates() -> jinja2.Environment:
         "change": change,
         "count": wording.count,
         "duration": duration,
+        "interval": lambda change: wording.interval(**change) if change else wording.UNKNOWN,
         "megabytes": wording.megabytes,
         "milliseconds": wording.milliseconds,
         "percent": wording.percent,

@@ -35,6 +35,7 @@ class Stage:
 
 
 STAGES = (
+    Stage("pack", "training.pack:run", ("data", "model", "train")),
     Stage("train", "training.train:run", ("data", "model", "train"), (), "keras"),
     Stage("prune", "compression.prune:run", ("data", "model", "train", "prune"), ("train",), "keras"),
     Stage(
@@ -67,6 +68,10 @@ IMMATERIAL = frozenset({"root", "workers", "log_seconds", "checkpoint_seconds"})
 # Options that name a file: results depend on what is in it, not on where it lies.
 FILES = frozenset({"weights", "backbone", "path"})
 
+# Keras' backends differ by rounding and by the initial weights that they draw, so that what one has made, or begun,
+# serves the others: in keys this name stands for each of them. The receipt says which one it was.
+ANY_BACKEND = "tensorflow"
+
 
 @dataclass(frozen=True)
 class Step:
@@ -74,8 +79,8 @@ class Step:
 
     Attributes:
         key: of its result in the store.
-        facts: what makes the result: version, configuration, inputs' keys, the data's fingerprint. The key is made of
-            them, less the options that leave results as they are.
+        facts: what makes the result: version, configuration, inputs' keys, the data's fingerprint, Keras' backend. The
+            key is made of them, less what leaves results as they are.
     """
 
     stage: Stage
@@ -91,14 +96,15 @@ def steps(config: Any, stages: Sequence[Stage] = STAGES) -> dict[str, Step]:
         facts: dict[str, Any] = {
             "stage": stage.name,
             "version": stage.version,
-            "config": {section: _values(getattr(config, section)) for section in stage.sections},
+            "config": {section: _values(section, getattr(config, section)) for section in stage.sections},
             "inputs": {name: known[name].key for name in stage.inputs},
         }
         if "data" in stage.sections:
             facts["data"] = fingerprint
+        material = {**facts, "config": _material(facts["config"])}
         if stage.backend == "keras":
-            facts["backend"] = config.backend
-        known[stage.name] = Step(stage, key_of({**facts, "config": _material(facts["config"])}), facts)
+            facts["backend"], material["backend"] = config.backend, ANY_BACKEND
+        known[stage.name] = Step(stage, key_of(material), facts)
     return known
 
 
@@ -120,7 +126,11 @@ def select(names: Iterable[str], stages: Sequence[Stage] = STAGES) -> tuple[Stag
     return tuple(stage for stage in stages if stage.name in wanted)
 
 
-def _values(section: Any) -> Any:
+def _values(name: str, section: Any) -> Any:
+    if name == "data":
+        from training.data.load import source
+
+        return source(section)
     return dataclasses.asdict(section) if dataclasses.is_dataclass(section) else section  # type: ignore[arg-type]
 
 

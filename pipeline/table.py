@@ -148,7 +148,7 @@ def change(row: Row) -> str:
         return f"less than {100 * row.loss_below:g} % lost"
     if row.change is None or row.low is None or row.high is None:
         return wording.UNKNOWN
-    return f"{wording.points(row.change)} ({wording.points(row.low)} to {wording.points(row.high)})"
+    return wording.interval(row.change, row.low, row.high)
 
 
 def _row(record: Record, first: Record, costs: Mapping[str, Any], evaluation: Mapping[str, Any]) -> Row:

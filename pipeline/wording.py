@@ -37,6 +37,11 @@ def points(difference: float, sign: bool = True) -> str:
     return f"{rounded:+.2f}" if sign and rounded else f"{rounded:.2f}"
 
 
+def interval(difference: float, low: float, high: float) -> str:
+    """`-0.27 (-0.62 to +0.07)`, in percentage points: a change and its confidence interval."""
+    return f"{points(difference)} ({points(low)} to {points(high)})"
+
+
 def times(ratio: float | None) -> str:
     """`8.3x`, `36.7x`, `0.95x`."""
     if ratio is None:

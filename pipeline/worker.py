@@ -113,6 +113,8 @@ def _end_with_parent() -> None:
 
 def _one_line(error: Exception) -> str:
     text = " ".join(str(error).split())
+    if isinstance(error, ModuleNotFoundError) and error.name in ("jax", "torch"):
+        return f"{error.name} is not installed, which backend={error.name} needs: pip install {error.name}"
     if isinstance(error, ModuleNotFoundError) and error.name:
         return f"{error.name} is not installed, which the pipeline needs: pip install 'slimcam[pipeline]'"
     if isinstance(error, (ValueError, OSError)) and text:

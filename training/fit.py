@@ -235,8 +235,11 @@ def _restore(model: Any, path: Path) -> tuple[int, History]:
 def _event_writer(folder: Path | None) -> Any:
     if folder is None:
         return None
-    from tensorboard.summary.writer.event_file_writer import EventFileWriter
-
+    try:
+        from tensorboard.summary.writer.event_file_writer import EventFileWriter
+    except ModuleNotFoundError:
+        print("TensorBoard is not installed: the history is written, but no events for it", flush=True)
+        return None
     return EventFileWriter(str(folder))
 
 

@@ -61,9 +61,7 @@ class FitConfig:
         _check(self.learning_rate > 0, f"learning_rate must be above 0; got {self.learning_rate}")
         for name in ("warmup", "final_fraction"):
             _check(0 <= getattr(self, name) <= 1, f"{name} is a share, 0 to 1; got {getattr(self, name)}")
-        _check(
-            self.precision in PRECISIONS, f"precision is one of {', '.join(PRECISIONS)}; got {self.precision!r}"
-        )
+        _check(self.precision in PRECISIONS, f"precision is one of {', '.join(PRECISIONS)}; got {self.precision!r}")
         _check(all(size > 0 for size in self.sizes), f"sizes are pixels, above 0; got {list(self.sizes)}")
         _check(0 <= self.ema < 1, f"ema is a decay, 0 to below 1; got {self.ema}")
         for name in ("weight_decay", "clip_norm", "validations", "checkpoint_seconds", "log_seconds"):

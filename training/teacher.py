@@ -28,13 +28,16 @@ Embed = Callable[[NDArray[np.uint8]], Float]
 
 @dataclass(frozen=True)
 class ImageTargets:
-    """One target for each image, whatever is seen of it: rows of `table`, `(N, E)`."""
+    """Targets that are all known, rows of `table`: `(N, E)`, or `(views * N, E)`, one block for each view."""
 
     table: Float
     views: int = 0
 
     def __call__(self, indices: NDArray[np.int64], variants: NDArray[np.int64], images: NDArray[np.uint8]) -> Float:
-        return self.table[indices]
+        del images
+        block = len(self.table) // self.views if self.views else 0
+        rows: Float = self.table[variants * block + indices]
+        return rows
 
 
 class ViewTargets:
@@ -64,10 +67,10 @@ class ViewTargets:
         return found
 
 
-def teacher_targets(
-    config: TeacherConfig, images: Images, source: str, cache: Path, embedding_size: int
-) -> Targets:
+def teacher_targets(config: TeacherConfig, images: Images, source: str, cache: Path, embedding_size: int) -> Targets:
     """The embeddings of a teacher for training images, unit length.
+
+    The teacher is run only where the kept file lacks some: a machine that is given a whole one needs no runtime for it.
 
     Args:
         source: what the images, and the views of them, were made of; with the teacher's digest it names the kept file.
@@ -77,27 +80,36 @@ def teacher_targets(
         FileNotFoundError: no such file.
         ValueError: not a model that can be run, or its embeddings have another size.
     """
-    assert config.path is not None
-    path = Path(config.path)
-    if not path.is_file():
-        raise FileNotFoundError(f"teacher.path: no file {path}")
-    options = json.dumps({k: v for k, v in asdict(config).items() if k != "path"}, sort_keys=True)
-    digest = hashlib.sha256(path.read_bytes() + options.encode() + source.encode()).hexdigest()[:16]
+    file = targets_file(config, source, cache)
+    known = _known(file, len(images), config.views)
+    if known is not None:
+        _check_size(config, known.shape[1], embedding_size)
+        return ImageTargets(known, config.views)
     embed = open_teacher(config)
     try:
         size = embed(np.zeros((1, 112, 112, 3), np.uint8)).shape[-1]
     except Exception as error:  # the runtimes raise what they like on an input of another shape
         height, width = config.crop[2:]
         raise ValueError(
-            f"teacher {path.name} does not take a {height}x{width} image; set teacher.crop=[top,left,height,width] to "
-            f"what it was trained on ({str(error).strip().splitlines()[0]})"
+            f"teacher {Path(str(config.path)).name} does not take a {height}x{width} image; set "
+            f"teacher.crop=[top,left,height,width] to what it was trained on ({str(error).strip().splitlines()[0]})"
         ) from error
-    if size != embedding_size:
-        raise ValueError(
-            f"teacher {path.name} gives embeddings of {size}, the model of {embedding_size}: "
-            f"set model.embedding_size={size} or take another teacher"
-        )
-    return _targets(embed, images, cache / f"targets-{digest}.npy", config, embedding_size, path.name)
+    _check_size(config, size, embedding_size)
+    return _targets(embed, images, file, config, embedding_size, Path(str(config.path)).name)
+
+
+def targets_file(config: TeacherConfig, source: str, cache: Path) -> Path:
+    """Where the embeddings of a teacher are kept; `source` is as for `teacher_targets`.
+
+    Raises:
+        FileNotFoundError: the teacher's file is not there.
+    """
+    path = Path(str(config.path))
+    if not path.is_file():
+        raise FileNotFoundError(f"teacher.path: no file {path}")
+    options = json.dumps({k: v for k, v in asdict(config).items() if k != "path"}, sort_keys=True)
+    digest = hashlib.sha256(path.read_bytes() + options.encode() + source.encode()).hexdigest()[:16]
+    return cache / f"targets-{digest}.npy"
 
 
 def model_targets(model: Any, config: TeacherConfig, images: Images, file: Path) -> Targets:
@@ -128,12 +140,33 @@ def _targets(
     return ImageTargets(_all(embed_unit, images, file, name))
 
 
+def _known(file: Path, count: int, views: int) -> Float | None:
+    """The table in a file, if it lacks no row.
+
+    Raises:
+        ValueError: it is of another number of images.
+    """
+    if not file.is_file():
+        return None
+    table: Float = np.load(file, mmap_mode="r")
+    rows = max(views, 1) * count
+    if len(table) != rows:
+        raise ValueError(f"{file} holds {len(table)} embeddings, but there are {rows} to know; delete it")
+    return None if np.isnan(table[:, 0]).any() else table
+
+
+def _check_size(config: TeacherConfig, size: int, embedding_size: int) -> None:
+    if size != embedding_size:
+        raise ValueError(
+            f"teacher {Path(str(config.path)).name} gives embeddings of {size}, the model of {embedding_size}: "
+            f"set model.embedding_size={size} or take another teacher"
+        )
+
+
 def _all(embed: Embed, images: Images, file: Path, name: str, batch_size: int = 32) -> Float:
     """Runs `embed` over all images, unless `file` has the result already."""
-    if file.is_file():
-        known: Float = np.load(file)
-        if len(known) != len(images):
-            raise ValueError(f"{file} holds {len(known)} embeddings, but there are {len(images)} images; delete it")
+    known = _known(file, len(images), 0)
+    if known is not None:
         return known
     parts = []
     progress = Progress(len(images), f"embeddings of {name}", unit="images")

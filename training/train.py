@@ -24,6 +24,7 @@ MODEL = "model.keras"
 CENTRES = "centres.npz"
 HISTORY = "history.jsonl"
 DATA = "data.json"
+EVENTS = "tensorboard"
 
 
 def run(job: Job) -> None:
@@ -79,7 +80,7 @@ def learn(
         job.work,
         keras=keras,
         title=title,
-        events=job.out / "tensorboard",
+        events=job.out / EVENTS,
         held_out=data.held_out,
     )
     trained = learner.get_layer(COSINES).get_weights()[0] if loss.classifies else None

@@ -1,13 +1,17 @@
 from __future__ import annotations
 
+from itertools import pairwise
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import keras
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from compression.budget import PruningPlan, plan
+from compression.budget import PruningPlan, keep_best, plan, widths
 from compression.graph import ChannelGraph, trace
 from compression.recipe import BudgetConfig
 
@@ -138,3 +142,55 @@ def test_impossible_channels_are_refused(graph: ChannelGraph, channels: tuple[in
 def test_channels_that_must_stay_are_refused(graph: ChannelGraph) -> None:
     with pytest.raises(ValueError, match=r"'out' cannot be pruned \(model output\)"):
         PruningPlan({"out": (0,)}, {"out": 2}).validate(graph)
+
+
+def test_widths_fall_by_the_same_share_to_exactly_those_of_the_target(
+    graph: ChannelGraph, scores: dict[str, Any]
+) -> None:
+    target = plan(graph, scores, BudgetConfig(0.7, round_to=8))
+
+    assert widths(target, 3, 8) == [
+        {"conv0": 40, "conv1": 16, "conv2": 6},
+        {"conv0": 24, "conv1": 8, "conv2": 6},
+        {"conv0": 16, "conv1": 8, "conv2": 6},
+    ]
+    assert widths(target, 1, 8) == [{"conv0": 16, "conv1": 8, "conv2": 6}]
+
+
+@given(
+    sizes=st.lists(st.integers(1, 300), min_size=1, max_size=5),
+    ratio=st.floats(0.0, 0.99),
+    round_to=st.sampled_from([1, 4, 8, 16]),
+    minimum=st.integers(1, 20),
+    steps=st.integers(1, 6),
+)
+def test_widths_never_grow_and_end_at_the_target(
+    sizes: list[int], ratio: float, round_to: int, minimum: int, steps: int
+) -> None:
+    names = [str(index) for index in range(len(sizes))]
+    config = BudgetConfig(ratio, round_to=round_to, minimum=minimum)
+    groups = [SimpleNamespace(name=name, size=size) for name, size in zip(names, sizes, strict=True)]
+    target = plan(SimpleNamespace(prunable=groups), {group.name: np.ones(group.size) for group in groups}, config)
+
+    found = [dict(target.sizes), *widths(target, steps, round_to)]
+
+    assert found[-1] == {name: len(kept) for name, kept in target.kept.items()}
+    for before, after in pairwise(found):
+        assert all(1 <= after[name] <= before[name] for name in names)
+        assert all(after[name] % round_to == 0 for name in names if found[-1][name] < after[name] < before[name])
+
+
+def test_two_plans_after_each_other_are_one(graph: ChannelGraph, scores: dict[str, Any]) -> None:
+    first = keep_best(scores, {"conv0": 40, "conv1": 20, "conv2": 4})
+    left = {name: scores[name][list(kept)] for name, kept in first.kept.items()}
+    counts = {"conv0": 16, "conv1": 8, "conv2": 4}
+
+    assert first.then(keep_best(left, counts)) == keep_best(scores, counts)
+    first.then(keep_best(left, counts)).validate(graph)
+
+
+def test_a_plan_for_another_width_does_not_follow(scores: dict[str, Any]) -> None:
+    first = keep_best(scores, {"conv0": 40, "conv1": 20, "conv2": 4})
+
+    with pytest.raises(ValueError, match="not for the model that the first one leaves"):
+        first.then(first)

@@ -1,12 +1,208 @@
-"""What the prune stage adds to plan and surgery."""
+"""What the prune stage adds to plan and surgery: statistics, steps, and the control of random weights."""
 
 from __future__ import annotations
 
+import json
+from dataclasses import dataclass, replace
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
 import keras
 import numpy as np
+import pytest
 
+from compression import prune
+from compression.budget import PruningPlan
 from compression.prune import reestimate_batch_norm
-from training.data.batches import normalize
+from compression.recipe import PruneConfig
+from compression.recovery import load_keras
+from compression.surgery import cut
+from training.data.batches import Batches, normalize
+from training.data.synthetic import SyntheticConfig
+from training.job import Job
+from training.recipe import FitConfig, LossConfig, TrainConfig
+
+L = keras.layers
+
+
+def dense() -> Any:
+    """A residual recognizer of 16-pixel images with trained-looking weights."""
+    keras.utils.set_random_seed(5)
+    inputs = keras.Input((16, 16, 3))
+    x = stem = L.ReLU()(L.BatchNormalization()(L.Conv2D(32, 3, strides=2, use_bias=False, name="stem")(inputs)))
+    x = L.ReLU()(L.BatchNormalization()(L.Conv2D(24, 1, use_bias=False, name="inner")(x)))
+    x = L.ReLU()(L.Add()([stem, L.BatchNormalization()(L.Conv2D(32, 3, padding="same", name="outer")(x))]))
+    x = L.Conv2D(8, 1, name="embedding_conv")(L.GlobalAveragePooling2D(keepdims=True)(x))
+    model = keras.Model(inputs, L.Flatten(name="embedding")(x), name="tiny")
+    for layer in model.layers:
+        for weight in layer.weights:
+            if weight.name in ("gamma", "beta"):
+                weight.assign(np.random.default_rng(len(weight.path)).uniform(0.5, 1.5, weight.shape))
+    return model
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A prune stage whose dense model is trained."""
+
+    folder: Path
+    cache: Path
+
+    def run(self, name: str = "run", *, attempt: int = 1, **options: Any) -> Path:
+        """Runs it in a place of its own; further attempts keep the work and lose the results, as the store does."""
+        fit = {"epochs": 3.0, "batch_size": 8, "learning_rate": 0.05, "log_seconds": 0.0, "checkpoint_seconds": 0.0}
+        fit |= options.pop("fit", {})
+        pruning = {"ratio": 0.7, "bn_images": 16, "round_to": 4, **options}
+        config = SimpleNamespace(
+            data=SyntheticConfig(
+                identities=4,
+                images_per_identity=4,
+                test_identities=2,
+                test_images_per_identity=3,
+                test_pairs=4,
+                workers=1,
+            ),
+            train=TrainConfig(workers=1),
+            prune=PruneConfig(fit=FitConfig(**fit), **pruning),
+        )
+        out = self.folder / f"{name}-{attempt}"
+        prune.run(Job(config, {"train": self.folder / "train"}, out, self.folder / f"{name}-work", self.cache))
+        return out
+
+
+@pytest.fixture(scope="session")
+def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("cache")
+
+
+@pytest.fixture
+def stage(tmp_path: Path, cache: Path) -> Stage:
+    folder = tmp_path / "train"
+    folder.mkdir()
+    dense().save(folder / "model.keras")
+    np.savez(folder / "centres.npz", kernel=np.eye(8, 4, dtype=np.float32))
+    return Stage(tmp_path, cache)
+
+
+def shapes(model: Any) -> list[tuple[int, ...]]:
+    return [weight.shape for weight in model.get_weights()]
+
+
+# Too small a rate to move anything: what remains are the cuts alone.
+STILL = {"learning_rate": 1e-20, "weight_decay": 0.0}
+
+
+def test_several_cuts_end_in_the_shape_of_one(stage: Stage) -> None:
+    one, three = stage.run("one"), stage.run("three", steps=3, step_epochs=0.5)
+    assert shapes(load_keras(three / "model.keras")) == shapes(load_keras(one / "model.keras"))
+    assert (three / "cost.json").read_text() == (one / "cost.json").read_text()
+    counts = [
+        {name: len(kept) for name, kept in PruningPlan.load(out / "plan.json").kept.items()} for out in (one, three)
+    ]
+    assert counts[0] == counts[1]
+    assert min(counts[0].values()) < 16
+
+
+def test_the_plan_of_several_cuts_tells_which_channels_of_the_dense_model_are_left(stage: Stage) -> None:
+    out = stage.run(steps=3, step_epochs=0.5, fit=STILL)
+    expected = cut(load_keras(stage.folder / "train/model.keras"), PruningPlan.load(out / "plan.json"))
+    found = load_keras(out / "model.keras")
+    for name in ("stem", "inner", "outer", "embedding_conv"):
+        np.testing.assert_array_equal(found.get_layer(name).get_weights()[0], expected.get_layer(name).get_weights()[0])
+
+
+def test_channels_are_judged_anew_at_each_cut(stage: Stage) -> None:
+    moved = {"learning_rate": 1.0, "clip_norm": 0.0}
+    plans = [
+        PruningPlan.load(stage.run(name, steps=2, step_epochs=2.0, fit=fit) / "plan.json").kept
+        for name, fit in (("still", STILL), ("moved", moved))
+    ]
+    assert plans[0] != plans[1]
+
+
+def test_the_history_of_several_recoveries_counts_on_to_the_epochs_of_the_fit(stage: Stage) -> None:
+    out = stage.run(steps=3, step_epochs=0.5)
+    history = [json.loads(line) for line in (out / "history.jsonl").read_text().splitlines()]
+    assert [entry["step"] for entry in history] == [1, 2, 3, 4, 5, 6]
+    assert [entry["epoch"] for entry in history] == [0.5, 1.0, 1.5, 2.0, 2.5, 3.0]
+    events = sorted(path.parent.relative_to(out).as_posix() for path in out.rglob("events.*"))
+    assert events == ["tensorboard", "tensorboard/cut-1-of-3", "tensorboard/cut-2-of-3"]
+
+
+def test_a_killed_stage_goes_on_in_its_step_and_ends_as_if_it_had_not_been_killed(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    options: dict[str, Any] = {"steps": 2, "step_epochs": 1.0, "loss": LossConfig("cosface", distillation_weight=1.0)}
+    whole = stage.run("whole", **options)
+
+    class KilledError(Exception):
+        pass
+
+    served: list[int] = []
+    original = Batches.batch
+
+    def count(self: Batches, step: int, size: int) -> Any:
+        served.append(step)
+        if len(served) > limit:
+            raise KilledError
+        return original(self, step, size)
+
+    monkeypatch.setattr(Batches, "batch", count)
+    limit = 5  # two steps of the first recovery, and the first three of the four of the second are prepared
+    with pytest.raises(KilledError):
+        stage.run("killed", **options)
+    done = (stage.folder / "killed-work/cut-1-of-2/out/model.keras").stat()
+    served.clear()
+    limit = 100
+    again = stage.run("killed", attempt=2, **options)
+    assert min(served) > 0
+    assert (stage.folder / "killed-work/cut-1-of-2/out/model.keras").stat() == done
+    assert (again / "plan.json").read_text() == (whole / "plan.json").read_text()
+    ours, theirs = (load_keras(out / "model.keras").get_weights() for out in (again, whole))
+    for a, b in zip(ours, theirs, strict=True):
+        np.testing.assert_allclose(a, b, atol=1e-5)
+    np.testing.assert_allclose(*(np.load(out / "centres.npz")["kernel"] for out in (again, whole)), atol=1e-5)
+    steps = [[json.loads(line)["step"] for line in (out / "history.jsonl").open()] for out in (again, whole)]
+    assert steps[0] == steps[1]
+
+
+def test_random_weights_take_nothing_over_but_the_shape(stage: Stage) -> None:
+    loss = LossConfig("cosface", distillation_weight=1.0)
+    kept = stage.run("kept", fit=STILL, loss=loss)
+    drawn = [stage.run(name, fit=STILL, loss=loss, weights="random") for name in ("first", "second")]
+    models = [load_keras(out / "model.keras") for out in (kept, *drawn)]
+    assert shapes(models[0]) == shapes(models[1])
+    for name in ("stem", "inner", "outer", "embedding_conv"):
+        taken, first, second = (model.get_layer(name).get_weights()[0] for model in models)
+        np.testing.assert_array_equal(first, second)
+        # Nothing in common with the channels that were kept, nor with any other of the dense model.
+        assert not np.isin(first, dense().get_layer(name).get_weights()[0]).any()
+        assert abs(np.corrcoef(first.ravel(), taken.ravel())[0, 1]) < 0.5
+    centres = [np.load(out / "centres.npz")["kernel"] for out in (kept, drawn[0])]
+    np.testing.assert_allclose(centres[0], np.eye(8, 4), atol=1e-6)
+    assert np.abs(centres[1] - np.eye(8, 4)).max() > 0.1
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"weights": "none"}, r"weights is one of kept, random; got 'none'"),
+        ({"weights": "random", "steps": 2}, "takes nothing over from one cut to the next: set steps=1"),
+        ({"steps": 0}, "steps must be 1 or more, step_epochs above 0; got 0"),
+        ({"step_epochs": 0.0}, "steps must be 1 or more, step_epochs above 0; got 1 and 0"),
+        ({"steps": 4, "fit": FitConfig(epochs=3.0)}, r"leave nothing of fit\.epochs=3 for the last one"),
+    ],
+)
+def test_steps_and_weights_that_make_no_sense_are_refused(options: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        PruneConfig(**options)
+
+
+def test_the_epochs_of_all_recoveries_are_those_of_the_fit() -> None:
+    config = PruneConfig(steps=3, step_epochs=1.5, fit=FitConfig(epochs=10.0, batch_size=7))
+    assert [fit.epochs for fit in config.recoveries] == [1.5, 1.5, 7.0]
+    assert {replace(fit, epochs=10.0) == config.fit for fit in config.recoveries} == {True}
 
 
 def test_batch_norm_statistics_become_those_of_the_images():

@@ -170,6 +170,17 @@ def test_a_shorter_run_of_another_configuration_takes_the_old_report_and_bundle_
     assert sorted(path.name for path in (tmp_path / "runs/demo").iterdir()) == ["config.yaml", "stages.json"]
 
 
+def test_a_pack_lies_with_the_run_that_asked_for_it_until_another_configuration_takes_its_place(
+    slimcam: Slimcam, tmp_path: Path
+) -> None:
+    finish("experiment=demo", stages=("pack",))
+    finish("experiment=demo", "train.seed=1", stages=("train",))
+    assert slimcam("experiment=demo", "stages=[pack]").code == 0
+    assert (tmp_path / "runs/demo/pack/stage.json").is_file()
+    assert slimcam("experiment=demo", "train.seed=1", "stages=[train]").code == 0
+    assert not (tmp_path / "runs/demo/pack").exists()
+
+
 def test_a_failed_gate_fails_the_run_every_time(slimcam: Slimcam) -> None:
     gates = (
         {"name": "size", "figure": 3.2, "bound": 2.0, "passed": False, "text": "size FAILED: 3.2, wanted at most 2 MB"},

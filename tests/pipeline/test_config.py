@@ -13,13 +13,20 @@ from omegaconf import OmegaConf
 import conf
 from deploy.benchmark import cli as benchmark_cli
 from pipeline.config import Config, register, validate
+from training.data.packed import PackedConfig
 
 CONF = Path(str(conf.__file__)).parent
 ALL = sorted(path.relative_to(CONF).with_suffix("").as_posix() for path in CONF.rglob("*.yaml"))
 # The applications of a device have a root of their own.
 DEVICE = [name.removeprefix("device/") for name in ALL if name.startswith("device/")]
 FILES = [name for name in ALL if not name.startswith("device/")]
-REQUIRED = {"data/folders": ["data.root=x"], "data/lfw": ["data.root=x"], "experiment/lfw": ["data.root=x"]}
+REQUIRED = {
+    "data/folders": ["data.root=x"],
+    "data/lfw": ["data.root=x"],
+    "data/lfw_pins": ["data.root=x"],
+    "data/packed": ["data.path=x"],
+    "experiment/lfw": ["data.root=x"],
+}
 
 
 @pytest.fixture
@@ -67,6 +74,14 @@ def test_debug_comes_after_the_experiment_and_shrinks_it() -> None:
     assert config.name == "fast"
     assert config.data.identities < 100
     assert config.prune.fit.batch_size == 32
+
+
+@pytest.mark.usefixtures("_pipeline")
+def test_an_experiment_takes_packed_faces_in_place_of_its_own() -> None:
+    packed = ["data=packed", "data.path=faces.npz", "train.teacher.path=teacher.onnx"]
+    config = validate(compose("slimcam", overrides=["experiment=lfw", *packed]))
+    assert config.data == PackedConfig(path="faces.npz")
+    assert config.train.teacher.views == 4
 
 
 @pytest.mark.usefixtures("_pipeline")

@@ -7,8 +7,9 @@ import signal
 import subprocess
 import sys
 import time
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import psutil
@@ -17,6 +18,9 @@ import pytest
 from pipeline import store
 from pipeline.run import StageError, run
 from pipeline.stages import Stage, steps
+from training.data.load import fingerprint, load
+from training.data.packed import PackedConfig, write
+from training.data.synthetic import SyntheticConfig
 
 TABLE = (
     Stage("first", "toy_stages:write", ("one",)),
@@ -156,11 +160,24 @@ def test_a_stage_runs_on_its_backend(toy: Any) -> None:
     assert (run(replace(toy, stages=["only"]), (stage,))["only"] / "result.txt").read_text() == "tensorflow"
 
 
-def test_the_backend_belongs_to_the_key_of_a_keras_stage(toy: Any) -> None:
+def test_a_result_of_one_backend_serves_another_and_its_receipt_names_its_own(toy: Any) -> None:
     table = (replace(TABLE[0], backend="keras"), replace(TABLE[1], backend="tensorflow", inputs=()))
-    before, after = steps(toy, table), steps(replace(toy, backend="torch"), table)
-    assert before["first"].key != after["first"].key
-    assert before["second"].key == after["second"].key
+    before, after = steps(toy, table), steps(replace(toy, backend="jax"), table)
+    assert [step.key for step in before.values()] == [step.key for step in after.values()]
+    assert (before["first"].facts["backend"], after["first"].facts["backend"]) == ("tensorflow", "jax")
+
+
+def test_packed_faces_have_the_keys_of_those_that_were_packed(tmp_path: Path) -> None:
+    stages = (Stage("only", "toy_stages:write", ("data",)),)
+    source = SyntheticConfig(2, 2, 2, 2, 4)
+    packed = PackedConfig(path=str(tmp_path / "faces.npz"))
+    write(Path(packed.path), load(source, tmp_path), asdict(source), fingerprint(source))
+
+    def step(data: Any) -> Any:
+        return steps(SimpleNamespace(data=data), stages)["only"]
+
+    assert step(packed) == step(source)
+    assert step(replace(source, seed=1)).key != step(packed).key
 
 
 def test_an_error_is_one_line_and_leaves_no_result(toy: Any, tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from training.data import folders, lfw
-from training.data.augment import AugmentConfig, augment
+from training.data.augment import AugmentConfig, augment, blend
 from training.data.batches import Batches, normalize
 from training.data.faces import FaceSet
 from training.data.folders import FoldersConfig
@@ -121,6 +121,23 @@ def test_lfw_leaves_out_suspects_and_excluded_people(small_lfw):
     assert np.sum(data.train.labels == data.train.identities.index("Eve E")) == 2
 
 
+def test_people_held_out_are_not_trained_on_and_have_pairs_of_their_own(small_lfw):
+    for person in ("Eve E", "Flo F", "Gil G"):
+        for number in range(4):
+            write_image(small_lfw / "pins112" / "images" / person / f"{number}.jpg")
+    options = {"root": str(small_lfw), "extra": ["pins112/images"]}
+    data = lfw.load(LfwConfig(held_out=2, held_out_pairs=8, **options))
+    held = data.held_out
+    assert held is not None
+    assert set(held.faces.identities) | set(data.train.identities) == {"Ann_A", "Bob_B", "Eve E", "Flo F", "Gil G"}
+    assert not set(held.faces.identities) & set(data.train.identities)
+    same = held.faces.labels[held.pairs.left] == held.faces.labels[held.pairs.right]
+    np.testing.assert_array_equal(same, held.pairs.same)
+    assert lfw.load(LfwConfig(**options)).held_out is None
+    with pytest.raises(ValueError, match=r"data\.held_out is 3, but data\.extra has 3 people"):
+        lfw.load(LfwConfig(held_out=3, **options))
+
+
 def test_lfw_refuses_to_train_on_tested_people_whatever_the_spelling(small_lfw):
     write_image(small_lfw / "pins112" / "images" / "Cy C" / "1.jpg")
     with pytest.raises(ValueError, match=r"also trained on, for example Cy_C; leave them out with data\.exclude"):
@@ -176,8 +193,8 @@ def test_a_certain_flip_mirrors_the_face():
 
 def test_batches_are_the_same_for_any_number_of_workers_and_from_any_start():
     def first(workers, start, count):
-        batches = Batches(faces(), 112, 6, AugmentConfig(), seed=3, workers=workers)
-        stream = batches.stream(start)
+        batches = Batches(faces(), 6, AugmentConfig(mix=0.3), seed=3, workers=workers)
+        stream = batches.stream([112] * 10, start)
         found = [next(stream) for _ in range(count)]
         stream.close()
         return found
@@ -190,11 +207,44 @@ def test_batches_are_the_same_for_any_number_of_workers_and_from_any_start():
 
 
 def test_an_epoch_shows_every_image_once_even_across_a_batch_border():
-    batches = Batches(faces(20), 56, 6, None, seed=0)
-    seen = np.concatenate([batches.batch(step).indices for step in range(10)])
+    batches = Batches(faces(20), 6, None, seed=0)
+    seen = np.concatenate([batches.batch(step, 56).indices for step in range(10)])
     for epoch in range(3):
         assert sorted(seen[20 * epoch : 20 * (epoch + 1)]) == list(range(20))
-    assert batches.batch(0).images.shape == (6, 56, 56, 3)
+    assert batches.batch(0, 56).images.shape == (6, 56, 56, 3)
+
+
+def test_a_stream_ends_after_its_last_step_and_gives_each_step_its_size():
+    sizes = [batch.images.shape[1] for batch in Batches(faces(), 6, None, seed=0).stream([32, 32, 48, 112])]
+    assert sizes == [32, 32, 48, 112]
+
+
+def test_views_of_a_face_come_again_after_their_number_and_not_before():
+    class Counted:
+        views = 2
+
+        def __call__(self, indices, variants, images):
+            seen.extend(zip(indices.tolist(), variants.tolist(), [image.tobytes() for image in images], strict=True))
+            return np.zeros((len(indices), 4), np.float32)
+
+    seen = []
+    batches = Batches(faces(20), 5, AugmentConfig(mix=0.5), seed=0, targets=Counted())
+    for step in range(16):
+        batches.batch(step, 112)
+    views = {}
+    for index, variant, image in seen:
+        views.setdefault((index, variant), set()).add(image)
+    assert len(views) == 40
+    assert all(len(images) == 1 for images in views.values())
+    assert len({image for images in views.values() for image in images}) == 40
+
+
+def test_a_blend_shows_both_faces():
+    black, white = np.zeros((112, 112, 3), np.uint8), np.full((112, 112, 3), 200, np.uint8)
+    shares = [blend(black, white, np.random.default_rng(seed)).mean() / 200 for seed in range(50)]
+    assert min(shares) >= 0.29
+    assert max(shares) <= 0.71
+    assert max(shares) - min(shares) > 0.3
 
 
 def test_pixels_are_normalised_so_that_int8_is_exact():

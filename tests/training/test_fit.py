@@ -9,14 +9,17 @@ import numpy as np
 import pytest
 import tf_keras
 
-from training.data.augment import AugmentConfig
-from training.data.batches import Batches
-from training.data.faces import FaceSet
+from training.data.batches import Batches, normalize, resize
+from training.data.faces import FaceSet, Verification
+from training.data.pairs import sample_pairs
 from training.fit import fit, learning_rate
 from training.models import with_classifier
 from training.recipe import FitConfig, LossConfig
+from training.teacher import ImageTargets
+from training.verification import Accuracy, pair_scores
 
 CLASSES, EMBEDDING = 4, 8
+DISTIL = LossConfig(classification="none", distillation_weight=1.0)
 
 
 def faces(count: int = 48) -> FaceSet:
@@ -36,17 +39,31 @@ def embedder(module):
     return module.Model(inputs, module.layers.Activation("linear", name="embedding")(x))
 
 
-def batches(augment: AugmentConfig | None = None) -> Batches:
-    return Batches(faces(), size=16, batch_size=12, augment=augment, seed=1)
+def batches(targets=None) -> Batches:
+    table = None if targets is None else ImageTargets(targets)
+    return Batches(faces(), batch_size=12, augment=None, seed=1, targets=table)
 
 
-def run(module, loss: LossConfig, work, *, epochs: float = 10.0, targets=None, **options):
+def pooled():
+    """An embedder that takes images of any size."""
+    inputs = keras.Input((16, 16, 3))
+    x = keras.layers.Conv2D(8, 3, use_bias=False)(inputs)
+    x = keras.layers.ReLU()(keras.layers.BatchNormalization()(x))
+    x = keras.layers.GlobalAveragePooling2D(keepdims=True)(x)
+    return keras.Model(inputs, keras.layers.Flatten(name="embedding")(keras.layers.Conv2D(EMBEDDING, 1)(x)))
+
+
+def targets() -> np.ndarray:
+    return np.random.default_rng(1).normal(size=(CLASSES, EMBEDDING)).astype(np.float32)[faces().labels]
+
+
+def run(module, loss: LossConfig, work, *, epochs: float = 10.0, targets=None, held_out=None, **options):
     module.utils.set_random_seed(0)
     model = embedder(module)
     if loss.classifies:
         model = with_classifier(model, CLASSES, keras=module)
     config = FitConfig(epochs=epochs, batch_size=12, learning_rate=0.02, log_seconds=0.0, **options)
-    return model, fit(model, batches(), config, loss, work, keras=module, targets=targets)
+    return model, fit(model, batches(targets), config, loss, work, keras=module, held_out=held_out)
 
 
 @pytest.mark.parametrize("module", [keras, tf_keras], ids=["keras3", "tf_keras"])
@@ -58,33 +75,31 @@ def test_a_classification_loss_falls(module, classification, tmp_path):
 
 @pytest.mark.parametrize("module", [keras, tf_keras], ids=["keras3", "tf_keras"])
 def test_distillation_alone_and_mixed_brings_embeddings_to_the_targets(module, tmp_path):
-    targets = np.random.default_rng(1).normal(size=(CLASSES, EMBEDDING)).astype(np.float32)[faces().labels]
-    alone = LossConfig(classification="none", distillation_weight=1.0)
     mixed = LossConfig(classification="cosface", scale=8.0, distillation_weight=1.0)
-    for name, loss in (("alone", alone), ("mixed", mixed)):
-        model, history = run(module, loss, tmp_path / name, epochs=25, targets=targets, optimizer="adamw")
+    for name, loss in (("alone", DISTIL), ("mixed", mixed)):
+        model, history = run(module, loss, tmp_path / name, epochs=25, targets=targets(), optimizer="adamw")
         assert history[-1]["loss"] < 0.6 * history[0]["loss"]
-        batch = batches().batch(0)
+        batch = batches().batch(0, 16)
         output = model.predict(batch.images, verbose=0)
         output = output["embedding"] if loss.classifies else output
-        truth = targets[batch.indices]
+        truth = targets()[batch.indices]
         cosine = np.sum(output * truth, 1) / np.linalg.norm(output, axis=1) / np.linalg.norm(truth, axis=1)
         assert cosine.mean() > 0.8
 
 
 @pytest.mark.parametrize("module", [keras, tf_keras], ids=["keras3", "tf_keras"])
-@pytest.mark.parametrize("optimizer", ["sgd", "adamw"])
-def test_a_stopped_fit_resumes_to_the_same_weights(module, optimizer, tmp_path, monkeypatch):
+@pytest.mark.parametrize("options", [{"optimizer": "sgd"}, {"optimizer": "adamw"}, {"ema": 0.9}], ids=str)
+def test_a_stopped_fit_resumes_to_the_same_weights(module, options, tmp_path, monkeypatch):
     loss = LossConfig(scale=8.0)
-    whole, history = run(module, loss, tmp_path / "whole", epochs=2, optimizer=optimizer)
+    whole, history = run(module, loss, tmp_path / "whole", epochs=2, **options)
 
     class StoppedError(Exception):
         pass
 
     original, served = Batches.stream, []
 
-    def stop_after_five(self, start=0):
-        for batch in original(self, start):
+    def stop_after_five(self, sizes, start=0):
+        for batch in original(self, sizes, start):
             if len(served) == 5:
                 raise StoppedError
             served.append(batch)
@@ -92,12 +107,90 @@ def test_a_stopped_fit_resumes_to_the_same_weights(module, optimizer, tmp_path, 
 
     monkeypatch.setattr(Batches, "stream", stop_after_five)
     with pytest.raises(StoppedError):
-        run(module, loss, tmp_path / "parts", epochs=2, optimizer=optimizer, checkpoint_seconds=0.0)
+        run(module, loss, tmp_path / "parts", epochs=2, checkpoint_seconds=0.0, **options)
     monkeypatch.undo()
-    resumed, again = run(module, loss, tmp_path / "parts", epochs=2, optimizer=optimizer)
+    resumed, again = run(module, loss, tmp_path / "parts", epochs=2, **options)
     assert [entry["step"] for entry in again] == [entry["step"] for entry in history]
     for a, b in zip(whole.get_weights(), resumed.get_weights(), strict=True):
         np.testing.assert_allclose(a, b, atol=1e-5)
+
+
+def test_small_images_first_train_the_model_of_the_full_size(tmp_path, monkeypatch):
+    seen = []
+    original = Batches.batch
+
+    def watched(self, step, size):
+        seen.append((step, size))
+        return original(self, step, size)
+
+    monkeypatch.setattr(Batches, "batch", watched)
+    keras.utils.set_random_seed(0)
+    model = pooled()
+    config = FitConfig(epochs=5, batch_size=12, learning_rate=0.02, log_seconds=0.0, sizes=[8, 16])
+    before = model.get_weights()
+    history = fit(model, batches(targets()), config, DISTIL, tmp_path, keras=keras)
+    assert [size for _, size in sorted(seen)] == [8] * 10 + [16] * 10
+    assert history[-1]["loss"] < history[0]["loss"]
+    assert model.input_shape == (None, 16, 16, 3)
+    assert any(np.any(a != b) for a, b in zip(before, model.get_weights(), strict=True))
+
+
+def test_a_model_of_one_size_refuses_others(tmp_path):
+    with pytest.raises(ValueError, match=r"fit\.sizes: functional.* does not take images of any size"):
+        run(keras, DISTIL, tmp_path, targets=targets(), sizes=[8, 16])
+
+
+def test_bfloat16_feature_maps_learn_as_float32_ones_do(tmp_path):
+    losses, kinds = [], []
+    for precision in ("float32", "bfloat16"):
+        keras.utils.set_random_seed(0)
+        model = pooled()
+        config = FitConfig(epochs=5, batch_size=12, learning_rate=0.02, log_seconds=0.0, precision=precision)
+        history = fit(model, batches(targets()), config, DISTIL, tmp_path / precision, keras=keras)
+        losses.append(history[-1]["loss"])
+        kinds.append({str(weight.dtype) for weight in model.get_weights()})
+    assert losses[0] == pytest.approx(losses[1], abs=0.03)
+    assert kinds == [{"float32"}, {"float32"}]
+
+
+@pytest.mark.parametrize("options", [{"precision": "bfloat16"}, {"sizes": [8, 16]}], ids=str)
+def test_quantisation_aware_training_is_float32_and_of_one_size(options, tmp_path):
+    with pytest.raises(ValueError, match="are for Keras 3, not for quantisation-aware training"):
+        run(tf_keras, DISTIL, tmp_path, targets=targets(), **options)
+
+
+@pytest.mark.parametrize("module", [keras, tf_keras], ids=["keras3", "tf_keras"])
+def test_the_average_of_the_weights_is_the_result(module, tmp_path):
+    """With a decay of nearly one the average stays near the first step; the weights themselves do not."""
+    module.utils.set_random_seed(0)
+    start = embedder(module).trainable_variables
+    moved = []
+    for ema in (0.0, 0.9999):
+        model, _ = run(module, DISTIL, tmp_path / str(ema), epochs=5, targets=targets(), ema=ema)
+        pairs = zip(model.trainable_variables, start, strict=True)
+        moved.append(max(float(np.max(np.abs(np.asarray(a) - np.asarray(b)))) for a, b in pairs))
+    assert moved[1] < 0.2 * moved[0]
+
+
+def test_the_best_validated_weights_are_the_result(tmp_path, monkeypatch):
+    accuracies = iter([0.6, 0.9, 0.7])
+    seen = []
+
+    def fold(scores, pairs):
+        seen.append(scores)
+        return Accuracy(next(accuracies), 0.0, np.zeros(len(pairs), bool))
+
+    monkeypatch.setattr("training.fit.fold_accuracy", fold)
+    held_out = Verification(faces(), sample_pairs(faces().labels, 40))
+    model, history = run(keras, DISTIL, tmp_path, epochs=3, targets=targets(), validations=3, held_out=held_out)
+    assert [entry["accuracy"] for entry in history if "accuracy" in entry] == [0.6, 0.9, 0.7]
+    pixels = normalize(np.stack([resize(image, 16) for image in held_out.faces.images]))
+    np.testing.assert_allclose(pair_scores(model.predict(pixels, verbose=0), held_out.pairs), seen[1], atol=1e-4)
+
+
+def test_validation_needs_people_held_out(tmp_path):
+    with pytest.raises(ValueError, match=r"set fit\.validations=0"):
+        run(keras, DISTIL, tmp_path, targets=targets(), validations=1)
 
 
 def test_class_centres_stay_at_unit_length(tmp_path):
@@ -107,10 +200,8 @@ def test_class_centres_stay_at_unit_length(tmp_path):
 
 
 def test_a_loss_that_is_not_finite_stops_the_fit(tmp_path):
-    targets = np.full((48, EMBEDDING), np.nan, np.float32)
-    loss = LossConfig(classification="none", distillation_weight=1.0)
     with pytest.raises(FloatingPointError, match="lower learning_rate"):
-        run(keras, loss, tmp_path, targets=targets)
+        run(keras, DISTIL, tmp_path, targets=np.full((48, EMBEDDING), np.nan, np.float32))
 
 
 def test_no_space_left_keeps_the_last_checkpoint_and_no_half_written_one(tmp_path, monkeypatch):

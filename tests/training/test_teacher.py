@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+import training.teacher
 from training.recipe import TeacherConfig
 from training.teacher import open_teacher, teacher_targets
 
@@ -29,6 +30,11 @@ def config(path, **options):
 FACES = np.random.default_rng(0).integers(0, 255, size=(3, 112, 112, 3), dtype=np.uint8)
 
 
+def table(targets):
+    everything = np.arange(len(FACES))
+    return targets(everything, np.zeros_like(everything), FACES)
+
+
 def test_a_teacher_sees_its_own_crop_normalisation_and_colours(teacher):
     expected = ((FACES[:, :, 8:104].astype(np.float32) - 100) / 50).mean(axis=(1, 2))
     rgb, bgr = (open_teacher(config(teacher, color=color))(FACES) for color in ("rgb", "bgr"))
@@ -38,10 +44,10 @@ def test_a_teacher_sees_its_own_crop_normalisation_and_colours(teacher):
 
 
 def test_targets_are_unit_length_and_computed_once(teacher, tmp_path):
-    first = teacher_targets(config(teacher), FACES, "data", tmp_path, 4)
+    first = table(teacher_targets(config(teacher), FACES, "data", tmp_path, 4))
     np.testing.assert_allclose(np.linalg.norm(first, axis=1), 1.0, atol=1e-5)
     stamp = [path.stat().st_mtime_ns for path in tmp_path.iterdir()]
-    np.testing.assert_array_equal(teacher_targets(config(teacher), FACES, "data", tmp_path, 4), first)
+    np.testing.assert_array_equal(table(teacher_targets(config(teacher), FACES, "data", tmp_path, 4)), first)
     assert [path.stat().st_mtime_ns for path in tmp_path.iterdir()] == stamp
     teacher_targets(config(teacher), FACES, "other data", tmp_path, 4)
     assert len(list(tmp_path.iterdir())) == 2
@@ -51,7 +57,55 @@ def test_flipping_gives_a_target_that_the_mirror_image_shares(teacher, tmp_path)
     flipping = TeacherConfig(path=str(teacher), crop=[0, 8, 112, 96])
     a = teacher_targets(flipping, FACES, "faces", tmp_path, 4)
     b = teacher_targets(flipping, FACES[:, :, ::-1], "mirrored", tmp_path, 4)
-    np.testing.assert_allclose(a, b, atol=1e-5)
+    np.testing.assert_allclose(table(a), table(b), atol=1e-5)
+
+
+def test_a_teacher_that_sees_the_views_is_asked_once_for_each(teacher, tmp_path, monkeypatch):
+    asked = []
+    original = training.teacher.open_teacher
+
+    def counting(options):
+        embed = original(options)
+
+        def counted(images):
+            asked.append(len(images))
+            return embed(images)
+
+        return counted
+
+    monkeypatch.setattr("training.teacher.open_teacher", counting)
+    views = config(teacher, views=2)
+    targets = teacher_targets(views, FACES, "views", tmp_path, 4)
+    asked.clear()
+    indices, variants = np.array([0, 2]), np.array([0, 1])
+    first = targets(indices, variants, FACES[indices])
+    assert asked == [2]
+    np.testing.assert_allclose(np.linalg.norm(first, axis=1), 1.0, atol=1e-5)
+    again = teacher_targets(views, FACES, "views", tmp_path, 4)
+    asked.clear()
+    np.testing.assert_array_equal(again(indices, variants, FACES[indices]), first)
+    assert asked == []
+    again(np.array([0, 1]), np.array([0, 0]), FACES[:2])
+    assert asked == [1]
+
+
+def test_a_whole_table_needs_no_teacher_and_a_partial_one_does(teacher, tmp_path, monkeypatch):
+    opened = []
+    original = training.teacher.open_teacher
+    monkeypatch.setattr("training.teacher.open_teacher", lambda options: opened.append(1) or original(options))
+    views = config(teacher, views=2)
+    everything = np.arange(3)
+    targets = teacher_targets(views, FACES, "views", tmp_path, 4)
+    first = targets(everything, np.zeros_like(everything), FACES)
+    second = teacher_targets(views, FACES, "views", tmp_path, 4)(everything, np.ones_like(everything), FACES[::-1])
+    assert len(opened) == 2
+    whole = teacher_targets(views, FACES, "views", tmp_path, 4)
+    assert len(opened) == 2
+    assert whole.views == 2
+    np.testing.assert_array_equal(whole(everything, np.zeros_like(everything), FACES), first)
+    np.testing.assert_array_equal(whole(everything, np.ones_like(everything), FACES), second)
+    with pytest.raises(ValueError, match=r"gives embeddings of 4, the model of 128"):
+        teacher_targets(views, FACES, "views", tmp_path, 128)
 
 
 def test_a_teacher_of_another_embedding_size_is_one_clear_line(teacher, tmp_path):

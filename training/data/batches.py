@@ -43,7 +43,14 @@ class Targets(Protocol):
 
 @dataclass(frozen=True)
 class Batch:
-    """Images `(B, size, size, 3)` float32 normalised, labels `(B,)` int32, places in the set `(B,)`, and targets `(B, E)`."""
+    """What one step learns from.
+
+    Attributes:
+        images: `(B, size, size, 3)` float32, normalised.
+        labels: `(B,)` int32.
+        indices: `(B,)`, places in the set.
+        targets: `(B, E)` if there is a teacher.
+    """
 
     images: Float
     labels: NDArray[np.int32]

@@ -12,6 +12,7 @@ from typing import Any
 
 import cv2
 import numpy as np
+from numpy.typing import NDArray
 
 from training.data.faces import IMAGE_SIZE, FaceData, FaceSet, Image
 from training.data.pairs import sample_pairs
@@ -154,14 +155,22 @@ def digest_files(folders: Sequence[Path]) -> bytes:
 
 
 def read_image(path: Path) -> Image:
-    """Decodes one image as `(112, 112, 3)` uint8 RGB.
+    """Decodes one image file as `(112, 112, 3)` uint8 RGB.
 
     Raises:
         ValueError: not a readable image.
     """
-    image = _decode(path)
+    image = decode_image(_contents(path))
     if image is None:
         raise ValueError(f"{path}: not a readable image")
+    return image
+
+
+def decode_image(encoded: NDArray[np.uint8]) -> Image | None:
+    """Decodes the bytes of an image file as `(112, 112, 3)` uint8 RGB; `None` where they are not readable."""
+    image = _decode(encoded)
+    if image is None:
+        return None
     if image.shape[:2] != (IMAGE_SIZE, IMAGE_SIZE):
         image = cv2.resize(image, (IMAGE_SIZE, IMAGE_SIZE), interpolation=cv2.INTER_AREA)
     rgb: Image = cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
@@ -169,15 +178,19 @@ def read_image(path: Path) -> Image:
 
 
 def _readable(path: Path) -> bool:
-    return _decode(path) is not None
+    return _decode(_contents(path)) is not None
 
 
-def _decode(path: Path) -> Image | None:
-    # imdecode, not imread: it takes any file name, and an unreadable file costs no line of OpenCV's on the terminal.
+def _contents(path: Path) -> NDArray[np.uint8]:
+    """The bytes of a file, none if it cannot be read."""
     try:
-        encoded = np.fromfile(path, dtype=np.uint8)
+        return np.fromfile(path, dtype=np.uint8)
     except OSError:
-        return None
+        return np.empty(0, dtype=np.uint8)
+
+
+def _decode(encoded: NDArray[np.uint8]) -> Image | None:
+    # imdecode, not imread: it takes any file name, and an unreadable file costs no line of OpenCV's on the terminal.
     if encoded.size == 0:
         return None
     try:

@@ -1,16 +1,19 @@
-"""The data sources by name, and the two questions that each answers."""
+"""The data sources by name, and the questions that each answers."""
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
-from training.data import folders, lfw, synthetic
+from training.data import folders, lfw, packed, synthetic
 from training.data.faces import FaceData
 from training.data.folders import FoldersConfig
 from training.data.lfw import LfwConfig
+from training.data.packed import PackedConfig
 from training.data.synthetic import SyntheticConfig
 
-DataConfig = SyntheticConfig | FoldersConfig | LfwConfig
+DataConfig = SyntheticConfig | FoldersConfig | LfwConfig | PackedConfig
 
 
 def load(config: DataConfig, cache: Path) -> FaceData:
@@ -19,13 +22,22 @@ def load(config: DataConfig, cache: Path) -> FaceData:
         return synthetic.load(config, cache)
     if isinstance(config, LfwConfig):
         return lfw.load(config)
+    if isinstance(config, PackedConfig):
+        return packed.load(config)
     return folders.load(config)
 
 
 def fingerprint(config: DataConfig) -> str:
-    """A digest that changes when the faces do."""
+    """A digest that changes when the faces do; packed faces have that of the source that they were packed from."""
     if isinstance(config, SyntheticConfig):
         return synthetic.fingerprint(config)
     if isinstance(config, LfwConfig):
         return lfw.fingerprint(config)
+    if isinstance(config, PackedConfig):
+        return packed.fingerprint(config)
     return folders.fingerprint(config)
+
+
+def source(config: DataConfig) -> dict[str, Any]:
+    """The options that the faces were chosen by; of packed faces those of the source that they were packed from."""
+    return packed.source(config) if isinstance(config, PackedConfig) else asdict(config)

@@ -1,0 +1,197 @@
+"""The evaluate stage on real files of a tiny model: the pairs that gates judge by, and people held out beside them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+
+from compression import evaluate
+from compression.recipe import VARIANTS, EvaluateConfig, GatesConfig
+from deploy.benchmark.measure import Condition, Execution, Latency, Machine, Model, Record, Start, write_records
+from deploy.bundle import Bundle, InputSpec, load_bundle
+from deploy.runtime import Embedder
+from training import verification
+from training.data import lfw
+from training.data.lfw import LfwConfig
+from training.data.synthetic import draw_face
+from training.job import Job
+
+PROVENANCE = {
+    "backbone": "tiny",
+    "initial_weights": "random",
+    "teacher": None,
+    "taught_stages": [],
+    "validated_stages": [],
+    "data": "lfw",
+    "training_images": 20,
+    "training_identities": 6,
+    "pruned_share": 0.7,
+    "pruned_channels": 100,
+    "pruned_scope": "all",
+    "pruned_steps": 1,
+    "pruned_weights": "kept",
+    "epochs": {"dense": 1.0},
+}
+
+
+@dataclass(frozen=True)
+class Evaluated:
+    """What the stage wrote."""
+
+    result: dict[str, Any]
+    bundle: Bundle
+
+    @property
+    def card(self) -> str:
+        return self.bundle.card.read_text()
+
+
+Evaluate = Callable[..., Evaluated]
+
+
+@pytest.fixture
+def faces(tmp_path: Path) -> Path:
+    """LFW's layout with drawn faces: three people to train on, three of the test, four of another folder."""
+    names = ["Ann_A", "Bob_B", "Cy_C", "Dee_D", "Eli_E", "Fay_F"]
+    for person, name in enumerate(names):
+        _draw(tmp_path / f"lfw112/images/{name}", f"{name}_{{:04d}}.png", person)
+    for person, name in enumerate(["Gus G", "Hal H", "Ida I", "Jo J"], 6):
+        _draw(tmp_path / f"pins112/images/{name}", "{}.png", person)
+    (tmp_path / "lfw112/peopleDevTrain.txt").write_text("3\nAnn_A\t4\nBob_B\t4\nCy_C\t4\n")
+    genuine = [f"{name}\t{a}\t{b}" for name in names[3:] for a, b in ((1, 2), (1, 3), (2, 4), (3, 4))]
+    impostor = [f"{names[3 + i]}\t{k}\t{names[3 + (i + 1) % 3]}\t{k}" for i in range(3) for k in (1, 2, 3, 4)]
+    (tmp_path / "lfw112/pairsDevTest.txt").write_text("\n".join(["12", *genuine, *impostor]) + "\n")
+    return tmp_path
+
+
+@pytest.fixture
+def run(tmp_path: Path, faces: Path, make_bundle: Callable[..., Bundle]) -> Evaluate:
+    def go(held_out: int = 3, **provenance: Any) -> Evaluated:
+        inputs = {name: tmp_path / name for name in ("convert", "benchmark")}
+        for name in VARIANTS:
+            make_bundle(inputs["convert"] / name, provenance=PROVENANCE | provenance, name=name)
+        (inputs["convert"] / "fidelity.json").write_text('{"images": 4, "mean": 0.999, "min": 0.99}')
+        write_records([_record(name) for name in VARIANTS], inputs["benchmark"] / "benchmark.json")
+        config = SimpleNamespace(data=_data(faces, held_out), evaluate=EvaluateConfig([0.2], 1, GatesConfig()))
+        out = tmp_path / "out"
+        evaluate.run(Job(config, inputs, out, tmp_path / "work", tmp_path / "cache"))
+        return Evaluated(json.loads((out / "evaluation.json").read_text()), load_bundle(out / "bundle"))
+
+    return go
+
+
+def test_people_held_out_are_judged_beside_the_test_and_by_their_own_pairs(run: Evaluate, faces: Path) -> None:
+    result = run().result
+    data = lfw.load(_data(faces, 3))
+    assert data.held_out is not None
+    second = result["held_out"]
+    assert (result["pairs"], result["images"], result["people"]) == (24, 12, 3)
+    assert (second["pairs"], second["images"], second["people"]) == (
+        len(data.held_out.pairs),
+        len(data.held_out.faces),
+        3,
+    )
+    embeddings = evaluate.embed(faces / "convert/pruned", data.held_out.faces.images, 1)
+    expected = verification.fold_accuracy(
+        verification.pair_scores(embeddings, data.held_out.pairs), data.held_out.pairs
+    )
+    for name in VARIANTS:
+        assert second["variants"][name]["accuracy"] == pytest.approx(expected.mean)
+        assert second["variants"][name]["deviation"] == pytest.approx(expected.deviation)
+        # 12 images of three people: 48 impostor pairs support a rate of 0.2 with fewer than ten.
+        assert second["variants"][name]["impostor_pairs"] == 48
+        assert second["variants"][name]["tar"] == {}
+    assert set(second["changes"]) == {"pruned", "quantized"}
+    assert second["changes"]["pruned"]["difference"] == 0
+
+
+def test_a_change_on_people_held_out_is_against_the_dense_model_on_the_same_pairs(
+    run: Evaluate, faces: Path, make_bundle: Callable[..., Bundle], float_model: bytes
+) -> None:
+    run()
+    data = lfw.load(_data(faces, 3))
+    assert data.held_out is not None
+    folders = {"dense": faces / "convert/dense", "other": faces / "convert/other"}
+    # The same network on other pixels errs on other pairs.
+    spec, images = InputSpec(32, 32, mean=250.0, scale=20.0), np.zeros((1, 32, 32, 3), np.uint8)
+    golden = {"golden_input": images, "golden_output": Embedder(float_model, spec, 8).embed(images)}
+    make_bundle(folders["other"], model=float_model, input=spec, **golden)
+    found = evaluate.judge(folders, data.held_out, EvaluateConfig([0.5], 1))
+    accuracy = {name: found["variants"][name]["accuracy"] for name in folders}
+    change = found["changes"]["other"]
+    assert change["difference"] != 0
+    assert change["difference"] == pytest.approx(accuracy["other"] - accuracy["dense"])
+    assert change["low"] <= change["difference"] <= change["high"]
+    assert set(found["variants"]["dense"]["tar"]) == {"0.5"}
+
+
+def test_gates_judge_by_the_test_alone(run: Evaluate) -> None:
+    result = run().result
+    gate = next(gate for gate in result["gates"] if gate["name"] == "accuracy_loss")
+    assert gate["figure"] == pytest.approx(-100 * result["changes"]["quantized"]["difference"])
+
+
+def test_the_card_has_a_line_of_the_people_held_out_that_says_what_they_were_used_for(run: Evaluate) -> None:
+    lines = [line for line in run().card.splitlines() if "held out" in line]
+    assert len(lines) == 1
+    assert "pairs of 3 people held out of the folders trained on (dense float model" in lines[0]
+    chosen = run(validated_stages=["train"]).card
+    assert "held out of the folders trained on, by whom weights were chosen in training (dense" in chosen
+
+
+def test_data_that_hold_nobody_out_are_judged_as_ever(run: Evaluate) -> None:
+    found = run(held_out=0)
+    assert found.result["held_out"] is None
+    assert "held out" not in found.card
+
+
+@pytest.mark.parametrize(
+    ("facts", "way"),
+    [
+        ({}, "(scope all)"),
+        ({"pruned_steps": 3}, "(scope all, in 3 steps)"),
+        ({"pruned_weights": "random"}, "(scope all; only the shape was taken over, all weights drawn anew)"),
+    ],
+)
+def test_the_card_says_how_was_pruned(run: Evaluate, facts: dict[str, Any], way: str) -> None:
+    assert f"70.0% of 100 channels pruned {way}" in run(0, **facts).card
+
+
+def _data(root: Path, held_out: int) -> LfwConfig:
+    return LfwConfig(root=str(root), extra=["pins112/images"], held_out=held_out, held_out_pairs=24)
+
+
+def _draw(folder: Path, name: str, person: int) -> None:
+    folder.mkdir(parents=True)
+    for shot in range(1, 5):
+        cv2.imwrite(str(folder / name.format(shot)), draw_face(person, shot)[:, :, ::-1])
+
+
+def _record(name: str) -> Record:
+    return Record(
+        target="host",
+        predicted=False,
+        model=Model(name, "0" * 64, 1_000_000),
+        execution=Execution("ai-edge-litert", "2.3.0", "XNNPACK", 7, 7, [], 1),
+        machine=Machine("a machine", "Linux 6.1.0 x86_64", 2, [0, 1]),
+        before=Condition(None, None, None, 1.2),
+        after=Condition(None, None, None, 1.4),
+        warmup=1,
+        samples=10,
+        seconds=1.0,
+        interleaved=list(VARIANTS),
+        latency_ms=Latency(1.0, 0.9, 1.0, 1.1, 1.2, 1.3),
+        start=Start(1.0, 2.0, 60_000_000, 61_000_000),
+        validity=[],
+        version="0.1.0",
+        commit=None,
+        time_utc="2026-01-01T00:00:00+00:00",
+    )
