@@ -178,7 +178,6 @@ def _draw(folder: Path, name: str, person: int) -> None:
 def _record(name: str) -> Record:
     return Record(
         target="host",
-        predicted=False,
         model=Model(name, "0" * 64, 1_000_000),
         execution=Execution("ai-edge-litert", "2.3.0", "XNNPACK", 7, 7, [], 1),
         machine=Machine("a machine", "Linux 6.1.0 x86_64", 2, [0, 1]),
