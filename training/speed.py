@@ -7,6 +7,7 @@ Feature maps in bfloat16 halve what memory has to carry and double the multiplic
 
 from __future__ import annotations
 
+from functools import cache
 from typing import Any
 
 import keras
@@ -51,13 +52,9 @@ def _gives_maps(layer: Any) -> bool:
     return all(len(output.shape) == 4 and tuple(output.shape[1:3]) != (1, 1) for output in outputs)
 
 
-_FUSED: dict[str, Any] = {}
-
-
+@cache
 def _fused_type() -> Any:
     """BatchNormalization by TensorFlow's fused kernel while it trains, made when TensorFlow is there to make it of."""
-    if "type" in _FUSED:
-        return _FUSED["type"]
     import tensorflow as tf
 
     class FusedBatchNormalization(keras.layers.BatchNormalization):  # type: ignore[misc]
@@ -81,5 +78,4 @@ def _fused_type() -> Any:
                 moving.assign(moving * self.momentum + value * (1.0 - self.momentum))
             return result
 
-    _FUSED["type"] = FusedBatchNormalization
     return FusedBatchNormalization

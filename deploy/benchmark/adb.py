@@ -21,9 +21,9 @@ from typing import Any
 
 from deploy.a53.sysroot import cache_folder
 from deploy.benchmark.benchmark_tool import Output, parse
-from deploy.benchmark.host import model_file, now_utc, own_version, say, thread_counts
+from deploy.benchmark.host import check_sampling, identify, model_files, now_utc, own_version, say, thread_counts
 from deploy.benchmark.machine import read_clusters, read_condition
-from deploy.benchmark.measure import Cluster, Condition, Execution, Latency, Machine, Model, Record, Start, doubts
+from deploy.benchmark.measure import Cluster, Condition, Execution, Latency, Machine, Record, Start, doubts
 from deploy.bundle import file_sha256
 from deploy.runtime import Interpreter
 
@@ -83,11 +83,7 @@ class AdbConfig:
     timeout: float = 600.0
 
     def __post_init__(self) -> None:
-        if min(thread_counts(self.threads)) < 1 or self.samples < 1 or self.warmup < 0 or self.seconds < 0:
-            raise ValueError(
-                "a benchmark needs 1 or more threads and samples, and no negative warmup or seconds; "
-                f"got threads={self.threads}, samples={self.samples}, warmup={self.warmup}, seconds={self.seconds}"
-            )
+        check_sampling(self.threads, self.samples, self.warmup, self.seconds)
         if self.cluster not in CLUSTERS:
             raise ValueError(f"cluster is one of {', '.join(CLUSTERS)}; got {self.cluster!r}")
 
@@ -108,14 +104,15 @@ def measure(models: Mapping[str, Path], config: AdbConfig) -> list[Record]:
         OSError: there is no phone, or not the one that is meant, or the connection to it was lost.
         RuntimeError: the phone has no room, or the tool failed there.
     """
-    if not models:
-        raise ValueError("there are no models to measure; name one or more")
-    files = {name: model_file(path) for name, path in models.items()}
+    files = model_files(models)
     operators = {name: Interpreter(file).delegation().total for name, file in files.items()}
     tool = _tool(config)
     phone = _Phone(_choose(config.serial), config.timeout)
     machine = _machine(phone)
     processors = _processors(machine.clusters, config.cluster)
+    version, commit = own_version()
+    tool_version = file_sha256(tool)[:12]
+    identities = {name: identify(name, file) for name, file in files.items()}
     remote_tool = phone.push(tool)
     phone.shell(f"chmod 755 {remote_tool}")
     remote = {}
@@ -124,7 +121,7 @@ def measure(models: Mapping[str, Path], config: AdbConfig) -> list[Record]:
         for name, file in files.items():
             remote[name] = phone.push(file)
         for threads in thread_counts(config.threads):
-            for name, file in files.items():
+            for name in files:
                 say(f"{phone.serial}: {name}, {threads} {'thread' if threads == 1 else 'threads'}")
                 command = _command(remote_tool, remote[name], threads, processors, config)
                 before = phone.condition(processors)
@@ -136,7 +133,7 @@ def measure(models: Mapping[str, Path], config: AdbConfig) -> list[Record]:
                     profile = phone.benchmark(f"{command} --enable_op_profiling=true", operators[name]).profile
                 execution = Execution(
                     runtime="benchmark_model",
-                    runtime_version=file_sha256(tool)[:12],
+                    runtime_version=tool_version,
                     delegate=output.delegate,
                     delegated_operators=output.delegated,
                     operators=operators[name],
@@ -144,12 +141,11 @@ def measure(models: Mapping[str, Path], config: AdbConfig) -> list[Record]:
                     threads=threads,
                     affinity=processors,
                 )
-                version, commit = own_version()
                 latency_ms = _latency(output)
                 records.append(
                     Record(
                         target=f"adb {phone.serial}",
-                        model=Model(name, file_sha256(file), file.stat().st_size),
+                        model=identities[name],
                         execution=execution,
                         machine=machine,
                         before=before,

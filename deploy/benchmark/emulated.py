@@ -23,14 +23,13 @@ from deploy.a53.latency import (
 )
 from deploy.a53.profile import Profile
 from deploy.a53.sysroot import Sysroot, prepare
-from deploy.benchmark.host import model_file, now_utc, own_version, say, thread_counts
+from deploy.benchmark.host import identify, model_files, now_utc, own_version, say, thread_counts
 from deploy.benchmark.measure import (
     Cluster,
     Condition,
     Estimate,
     Execution,
     Machine,
-    Model,
     PredictedOperator,
     Prediction,
     Record,
@@ -98,11 +97,9 @@ def measure(models: Mapping[str, Path], config: EmulatedConfig) -> list[Record]:
         OSError: the emulated device cannot be made on this system.
         RuntimeError: the runtime refuses a model.
     """
-    if not models:
-        raise ValueError("there are no models to measure; name one or more")
+    files = model_files(models)
     if config.cost_table and len(models) > 1:
         raise ValueError("a cost table is of one model; name one")
-    files = {name: model_file(path) for name, path in models.items()}
     constants, device = read_constants(), config.chip()
     sysroot = prepare(Path(config.cache) if config.cache else None)
     records = []
@@ -200,7 +197,7 @@ def _record(
         )
     return Record(
         target=f"emulated {config.device}",
-        model=Model(name, file_sha256(file), file.stat().st_size),
+        model=identify(name, file),
         execution=Execution(
             runtime=profile.runtime,
             runtime_version=profile.runtime_version,

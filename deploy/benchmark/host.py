@@ -52,12 +52,8 @@ class HostConfig:
     seconds: float = 10.0
 
     def __post_init__(self) -> None:
+        check_sampling(self.threads, self.samples, self.warmup, self.seconds)
         counts = thread_counts(self.threads)
-        if min(counts) < 1 or self.samples < 1 or self.warmup < 0 or self.seconds < 0:
-            raise ValueError(
-                "a benchmark needs 1 or more threads and samples, and no negative warmup or seconds; "
-                f"got threads={self.threads}, samples={self.samples}, warmup={self.warmup}, seconds={self.seconds}"
-            )
         if self.processors is not None and max(counts) > len(set(self.processors)):
             raise ValueError(
                 f"processors={list(self.processors)} are fewer than the {max(counts)} threads; name as many or more"
@@ -74,6 +70,17 @@ def thread_counts(threads: Any) -> list[int]:
     if not counts or len(set(counts)) < len(counts) or any(type(count) is not int for count in counts):
         raise ValueError(f"threads is a number or a list of different ones, as in [1,2,4]; got {threads!r}")
     return counts
+
+
+def check_sampling(threads: Any, samples: int, warmup: int, seconds: float) -> None:
+    """Raises:
+    ValueError: `threads` is as `thread_counts` refuses it, or one of the amounts is too small.
+    """
+    if min(thread_counts(threads)) < 1 or samples < 1 or warmup < 0 or seconds < 0:
+        raise ValueError(
+            "a benchmark needs 1 or more threads and samples, and no negative warmup or seconds; "
+            f"got threads={threads}, samples={samples}, warmup={warmup}, seconds={seconds}"
+        )
 
 
 @dataclass
@@ -115,7 +122,7 @@ def measure(models: Mapping[str, Path], config: HostConfig) -> list[Record]:
         records.append(
             Record(
                 target="host",
-                model=Model(run.name, file_sha256(run.file), run.file.stat().st_size),
+                model=identify(run.name, run.file),
                 execution=execution,
                 machine=machine,
                 before=before,
@@ -141,9 +148,7 @@ def prepare(models: Mapping[str, Path], config: HostConfig) -> list[Run]:
     Raises:
         FileNotFoundError, ValueError, RuntimeError: as `measure` does.
     """
-    if not models:
-        raise ValueError("there are no models to measure; name one or more")
-    files = {name: model_file(path) for name, path in models.items()}
+    files = model_files(models)
     order = _processors(config.processors, read_machine().affinity)
     runs = []
     for threads in thread_counts(config.threads):
@@ -154,6 +159,18 @@ def prepare(models: Mapping[str, Path], config: HostConfig) -> list[Run]:
             with confined(chosen):
                 runs.append(Run(name, file, threads, chosen, measure_start(file, threads), Interpreter(file, threads)))
     return runs
+
+
+def model_files(models: Mapping[str, Path]) -> dict[str, Path]:
+    """The .tflite file of each model, by name.
+
+    Raises:
+        FileNotFoundError: there is no such file or bundle.
+        ValueError: there are no models, or a bundle is damaged.
+    """
+    if not models:
+        raise ValueError("there are no models to measure; name one or more")
+    return {name: model_file(path) for name, path in models.items()}
 
 
 def model_file(path: Path) -> Path:
@@ -213,6 +230,11 @@ def confined(processors: Sequence[int] | None) -> Iterator[None]:
         yield
     finally:
         os.sched_setaffinity(0, allowed)
+
+
+def identify(name: str, file: Path) -> Model:
+    """What a record says of a model."""
+    return Model(name, file_sha256(file), file.stat().st_size)
 
 
 def own_version() -> tuple[str, str | None]:

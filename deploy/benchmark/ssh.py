@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import IO, TypeVar
 
 from deploy.benchmark import board
-from deploy.benchmark.host import HostConfig, model_file, own_version, say, thread_counts
+from deploy.benchmark.host import HostConfig, model_files, own_version, say, thread_counts
 from deploy.benchmark.measure import Record, parse_records
 from deploy.benchmark.wheel import NAME, device_wheel, requirements_of
 from deploy.bundle import CARD, GOLDEN, MANIFEST, MODEL, file_sha256, is_bundle
@@ -83,10 +83,7 @@ def measure(models: Mapping[str, Path], config: SshConfig) -> list[Record]:
         RuntimeError: the set-up or the measurement failed on the board.
     """
     _check(config)
-    if not models:
-        raise ValueError("there are no models to measure; name one or more")
-    for path in models.values():
-        model_file(path)
+    model_files(models)
     link = _Link(config)
     with tempfile.TemporaryDirectory() as scratch:
         wheel = device_wheel(Path(scratch))
