@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from training.data.batches import Batch, Batches, normalize, plain_batches
 from training.data.faces import Verification
 from training.files import save_arrays
-from training.models import COSINES, EMBEDDING
+from training.models import COSINES, EMBEDDING, FEATURES
 from training.progress import Progress
 from training.recipe import FitConfig, LossConfig
 from training.verification import fold_accuracy, pair_scores
@@ -42,7 +42,8 @@ def fit(
     """Trains a model in place, going on from the checkpoint in `work` if there is one.
 
     Args:
-        model: image -> embedding, or with the outputs of `training.models.with_classifier` if `loss` classifies.
+        model: image -> embedding, or with the outputs of `training.models.with_classifier` if `loss` classifies
+            and of `with_features` if it has a weight for those.
         batches: with targets if `loss` distils.
         work: folder for the checkpoint.
         keras: the module that the model belongs to, `keras` or `tf_keras`.
@@ -61,6 +62,8 @@ def fit(
     """
     if loss.distillation_weight > 0 and batches.targets is None:
         raise ValueError("distillation needs the targets of a teacher")
+    if loss.features_weight and keras.__name__ == "tf_keras":
+        raise ValueError("loss.features_weight is for Keras 3, not for quantisation-aware training")
     if config.validations and held_out is None:
         raise ValueError("fit.validations: the data holds nobody out to judge the model on; set fit.validations=0")
     learner = model if keras.__name__ == "tf_keras" else _accelerated(model, config)
@@ -142,11 +145,15 @@ def _compile(model: Any, config: FitConfig, loss: LossConfig, keras: Any) -> Non
         optimizer.exclude_from_weight_decay(var_names=["gamma", "beta", "bias"])
     # XLA compiles the step on JAX whatever is said here; on TensorFlow and a CPU it makes it slower.
     options = {"jit_compile": False} if keras.backend.backend() == "tensorflow" else {}
+    parts: dict[str, Any] = {}
+    weights: dict[str, float] = {}
     if loss.classifies:
-        parts = {COSINES: losses.classification(loss)}
-        weights = {COSINES: loss.classification_weight}
-        if loss.distillation_weight > 0:
-            parts[EMBEDDING], weights[EMBEDDING] = losses.distillation, loss.distillation_weight
+        parts[COSINES], weights[COSINES] = losses.classification(loss), loss.classification_weight
+    if loss.distillation_weight > 0:
+        parts[EMBEDDING], weights[EMBEDDING] = losses.distillation, loss.distillation_weight
+    if loss.features_weight > 0:
+        parts[FEATURES], weights[FEATURES] = losses.features, loss.features_weight
+    if isinstance(model.output, dict):
         model.compile(optimizer=optimizer, loss=parts, loss_weights=weights, **options)
     else:
         model.compile(optimizer=optimizer, loss=losses.distillation, **options)
@@ -204,9 +211,15 @@ def _adopt(learner: Any, model: Any, config: FitConfig, best: Path) -> None:
 
 
 def _truth(batch: Batch, loss: LossConfig) -> Any:
-    if loss.distillation_weight > 0:
-        return {COSINES: batch.labels, EMBEDDING: batch.targets} if loss.classifies else batch.targets
-    return {COSINES: batch.labels}
+    """What the outputs of the learner should be."""
+    truth: dict[str, Any] = {}
+    if loss.classifies:
+        truth[COSINES] = batch.labels
+    if batch.lesson is not None and loss.distillation_weight > 0:
+        truth[EMBEDDING] = batch.lesson.embeddings
+        if loss.features_weight > 0:
+            truth[FEATURES] = batch.lesson.features
+    return truth if loss.classifies or loss.features_weight > 0 else truth[EMBEDDING]
 
 
 def _options(keras: Any) -> dict[str, Any]:

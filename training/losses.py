@@ -44,6 +44,31 @@ def distillation(y_true: Any, y_pred: Any) -> Any:
     return 1.0 - ops.sum(_unit(ops.cast(y_true, y_pred.dtype)) * _unit(y_pred), axis=-1)
 
 
+def features(y_true: Any, y_pred: Any) -> Any:
+    """The mean squared error of a feature map against the teacher's, `(N, h, w, C)`.
+
+    The teacher's is brought to the other's height and width, and each of its channels to mean 0 and deviation 1 over
+    the batch, so that none counts for more than another.
+    """
+    y_pred = ops.cast(y_pred, "float32")
+    height, width = ops.shape(y_pred)[1:3]
+    truth = ops.cast(y_true, "float32")
+    truth = ops.einsum("ih,nhwc->niwc", _resampling(ops.shape(truth)[1], height), truth)
+    truth = ops.einsum("jw,niwc->nijc", _resampling(ops.shape(truth)[2], width), truth)
+    mean, variance = ops.moments(truth, axes=(0, 1, 2), keepdims=True)
+    truth = (truth - mean) * ops.rsqrt(variance + 1e-2)
+    return ops.mean(ops.square(truth - y_pred), axis=(1, 2, 3))
+
+
+def _resampling(size: Any, count: Any) -> Any:
+    """The `(count, size)` matrix that resamples linearly, without aliasing; sizes that a graph leaves open will do."""
+    step = ops.cast(size, "float32") / ops.cast(count, "float32")
+    centres = (ops.arange(0, count, dtype="float32") + 0.5) * step - 0.5
+    places = ops.arange(0, size, dtype="float32")
+    weights = ops.relu(1.0 - ops.abs(centres[:, None] - places[None, :]) / ops.maximum(step, 1.0))
+    return weights / ops.sum(weights, axis=1, keepdims=True)
+
+
 def _arcface(cosine: Any, margin: float) -> Any:
     # The clip keeps the gradient of the square root finite where the angle is 0 or pi.
     sine = ops.sqrt(ops.clip(1.0 - ops.square(cosine), 1e-6, 1.0))

@@ -25,6 +25,7 @@ PIXEL_SCALE = 128.0
 
 EMBEDDING = "embedding"
 COSINES = "cosines"
+FEATURES = "features"
 
 
 @dataclass
@@ -108,6 +109,34 @@ def with_classifier(model: Any, classes: int, kernel: NDArray[np.float32] | None
         kernel = rng.normal(size=(int(embedding.shape[-1]), classes)).astype(np.float32)
     dense.set_weights([kernel / np.linalg.norm(kernel, axis=0, keepdims=True)])
     return keras.Model(model.inputs, outputs, name=f"{model.name}_classifier")
+
+
+def with_features(model: Any, layer: str, channels: int, *, keras: Any) -> Any:
+    """Adds a 1x1 convolution of a layer's feature map as a further output.
+
+    Args:
+        model: image -> embedding, or what `with_classifier` gives.
+        layer: its name.
+        channels: of the map that it is to imitate.
+        keras: the module that `model` belongs to.
+
+    Returns:
+        A model with the outputs `{"embedding": (N, E), "features": (N, h, w, channels)}` and those that it had.
+
+    Raises:
+        ValueError: no such layer, or it gives no feature map.
+    """
+    outputs = dict(model.output) if isinstance(model.output, dict) else {EMBEDDING: model.outputs[0]}
+    names = [known.name for known in model.layers]
+    if layer not in names:
+        close = difflib.get_close_matches(layer, names, 1, 0.3)
+        hint = f"; did you mean {close[0]}?" if close else ""
+        raise ValueError(f"loss.features_layer: {model.name} has no layer {layer!r}{hint}")
+    features = model.get_layer(layer).output
+    if len(features.shape) != 4:
+        raise ValueError(f"loss.features_layer: {layer} gives {features.shape}, not a map (N, height, width, channels)")
+    outputs[FEATURES] = keras.layers.Conv2D(channels, 1, name=FEATURES)(features)
+    return keras.Model(model.inputs, outputs, name=f"{model.name}_features")
 
 
 def _backbone(config: ModelConfig) -> Any:

@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import math
 import shutil
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+from numpy.typing import NDArray
 
 from training.data import packed
-from training.data.batches import Batches, Targets
-from training.data.faces import IMAGE_SIZE, FaceData
+from training.data.batches import Targets
+from training.data.faces import FaceData
 from training.data.load import fingerprint, load, source
 from training.job import Job
 from training.progress import Progress
-from training.teacher import targets_file
-from training.train import announce, external_targets, views_source
+from training.teacher import targets_files
+from training.train import announce, external_targets, training_batches, views_source
 
 FACES = "faces.npz"
 
@@ -20,7 +24,7 @@ _BATCH = 64
 
 
 def run(job: Job) -> None:
-    """Writes `faces.npz` and, where a teacher is configured, the whole table of its embeddings under its cache name.
+    """Writes `faces.npz` and, where a teacher is configured, all that it says under the names of the cache.
 
     As `paths.cache` the folder then serves a training without the teacher's runtime.
     """
@@ -33,16 +37,23 @@ def run(job: Job) -> None:
     targets = external_targets(job, data)
     if targets is not None:
         _see_every_view(job, data, targets)
-        kept = targets_file(config.train.teacher, views_source(job), job.cache)
-        shutil.copyfile(kept, job.out / kept.name)
+        for kept in targets_files(config.train.teacher, views_source(job), job.cache):
+            shutil.copyfile(kept, job.out / kept.name)
 
 
 def _see_every_view(job: Job, data: FaceData, targets: Targets) -> None:
-    """Shows the teacher all the views that a training will ask for: those of its first epochs, one for each view."""
-    train = job.config.train
-    count = targets.views * len(data.train)
-    batches = Batches(data.train, _BATCH, train.augment, train.seed, targets, train.workers)
-    progress = Progress(count, "views for the teacher", unit="images")
-    for _ in batches.stream([IMAGE_SIZE] * math.ceil(count / _BATCH)):
-        progress.advance(_BATCH)
+    """Shows the teacher all the views that a training may ask for."""
+    batches = training_batches(job, data, job.config.train.fit, targets)
+    count = len(data.train)
+    progress = Progress(targets.views * count, "views for the teacher", unit="images")
+
+    def show(places: NDArray[np.int64]) -> int:
+        variants, indices = np.divmod(places, count)
+        targets(indices, variants, batches.views(indices, variants))
+        return len(places)
+
+    parts = np.array_split(np.arange(targets.views * count), math.ceil(targets.views * count / _BATCH) or 1)
+    with ThreadPoolExecutor() as pool:
+        for done in pool.map(show, parts):
+            progress.advance(done)
     progress.close()

@@ -78,6 +78,9 @@ class LossConfig:
         scale: cosines are multiplied by this before the softmax.
         classification_weight: of the classification loss in the sum.
         distillation_weight: of the embedding distillation in the sum; 0 needs no teacher.
+        features_weight: of the imitation of the teacher's feature map (`train.teacher.features`) in the sum.
+        features_layer: the student's layer that a 1x1 convolution, which is then thrown away, makes that map from
+            (Romero et al. 2015, "FitNets"); best one whose map has the same size. Keras 3 only.
     """
 
     classification: str = "cosface"
@@ -85,6 +88,8 @@ class LossConfig:
     scale: float = 32.0
     classification_weight: float = 1.0
     distillation_weight: float = 0.0
+    features_weight: float = 0.0
+    features_layer: str = "conv4_block6_out"
 
     def __post_init__(self) -> None:
         _check(
@@ -92,8 +97,13 @@ class LossConfig:
             f"classification is one of {', '.join(CLASSIFICATIONS)}; got {self.classification!r}",
         )
         _check(
-            min(self.classification_weight, self.distillation_weight) >= 0,
-            f"weights of losses must not be below 0; got {self.classification_weight} and {self.distillation_weight}",
+            min(self.classification_weight, self.distillation_weight, self.features_weight) >= 0,
+            f"weights of losses must not be below 0; got {self.classification_weight}, {self.distillation_weight} and "
+            f"{self.features_weight}",
+        )
+        _check(
+            self.features_weight == 0 or self.distillation_weight > 0,
+            "loss.features_weight goes with the distillation of the embedding: give loss.distillation_weight",
         )
         _check(
             self.classifies or self.distillation_weight > 0,
@@ -127,6 +137,7 @@ class TeacherConfig:
     color: str = "rgb"
     flip: bool = True
     views: int = 0
+    features: str | None = None
 
     def __post_init__(self) -> None:
         _check(len(self.crop) == 4, f"teacher crop is [top, left, height, width]; got {list(self.crop)}")
@@ -135,6 +146,10 @@ class TeacherConfig:
         _check(inside, f"teacher crop {list(self.crop)} does not lie inside the 112x112 face")
         _check(self.scale != 0, "teacher scale must not be 0: pixels are divided by it")
         _check(self.views >= 0, f"teacher views must not be below 0; got {self.views}")
+        _check(
+            self.features is None or (self.views > 0 and not self.flip),
+            "teacher.features belong to the very view: give teacher.views, and teacher.flip=false",
+        )
         _check(self.color in ("rgb", "bgr"), f"teacher color is rgb or bgr; got {self.color!r}")
 
 
@@ -145,6 +160,9 @@ class TrainConfig:
     Attributes:
         seed: of initial weights, order and augmentation.
         workers: threads that read and augment images; 0 takes one for each processor.
+        balance: how much people with many images are held back, 0 to 1: images are drawn with the probability
+            `n ** -balance`, where `n` is how many their person has. 0 takes each image once an epoch, 1 draws each
+            person as often (0.5: Mahajan et al. 2018, section 2.2).
     """
 
     fit: FitConfig = field(default_factory=FitConfig)
@@ -153,8 +171,10 @@ class TrainConfig:
     augment: AugmentConfig = field(default_factory=AugmentConfig)
     seed: int = 0
     workers: int = 0
+    balance: float = 0.0
 
     def __post_init__(self) -> None:
+        _check(0 <= self.balance <= 1, f"balance is 0 to 1; got {self.balance}")
         _check(
             min(self.seed, self.workers) >= 0, f"seed and workers must not be below 0; got {self.seed}, {self.workers}"
         )
@@ -163,6 +183,10 @@ class TrainConfig:
             "loss.distillation_weight is above 0, but there is no teacher to imitate: give train.teacher.path",
         )
         _check(
-            self.augment.mix == 0 or self.teacher.views > 0,
-            "augment.mix makes faces of two people, whose embedding only a teacher knows: give train.teacher.views",
+            self.augment.mix == self.augment.bend == 0 or self.teacher.views > 0,
+            "augment.mix and bend make faces of nobody, whose embedding only a teacher knows: give train.teacher.views",
+        )
+        _check(
+            self.loss.features_weight == 0 or self.teacher.features is not None,
+            "loss.features_weight is above 0, but no feature map is named: give train.teacher.features",
         )

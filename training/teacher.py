@@ -1,21 +1,22 @@
-"""Embeddings of a teacher for training images or for views of them, computed once and kept."""
+"""What a teacher says of training images or of views of them, computed once and kept."""
 
 from __future__ import annotations
 
+import difflib
 import hashlib
 import json
 import os
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from training.data.batches import Targets, normalize, plain_batches, resize
+from training.data.batches import Lesson, Targets, normalize, plain_batches, resize
 from training.data.faces import IMAGE_SIZE, Images
 from training.files import atomic
 from training.progress import Progress
@@ -23,71 +24,96 @@ from training.recipe import TeacherConfig
 from training.verification import unit_length
 
 Float = NDArray[np.float32]
-Embed = Callable[[NDArray[np.uint8]], Float]
+Teach = Callable[[NDArray[np.uint8]], Lesson]
 
 
 @dataclass(frozen=True)
 class ImageTargets:
-    """Targets that are all known, rows of `table`: `(N, E)`, or `(views * N, E)`, one block for each view."""
+    """Targets that are all known, in rows: one for each image, or a block of such rows for each of its `views`."""
 
-    table: Float
+    table: Lesson
     views: int = 0
 
-    def __call__(self, indices: NDArray[np.int64], variants: NDArray[np.int64], images: NDArray[np.uint8]) -> Float:
+    @property
+    def channels(self) -> int:
+        return self.table.channels
+
+    def __call__(self, indices: NDArray[np.int64], variants: NDArray[np.int64], images: NDArray[np.uint8]) -> Lesson:
         del images
-        block = len(self.table) // self.views if self.views else 0
-        rows: Float = self.table[variants * block + indices]
-        return rows
+        block = len(self.table.embeddings) // self.views if self.views else 0
+        return self.table[variants * block + indices]
 
 
 class ViewTargets:
-    """A target for each of `views` views of each image, computed when first asked for and kept in a file.
+    """Targets for each of `views` views of each image, computed when first asked for and kept in files.
 
     Rows that are not known yet are NaN. Several threads may ask at once.
     """
 
-    def __init__(self, embed: Embed, file: Path, count: int, views: int, embedding_size: int) -> None:
-        if not file.is_file():
-            with atomic(file) as partial:
-                shape = (views * count, embedding_size)
-                empty = np.lib.format.open_memmap(partial, mode="w+", dtype=np.float32, shape=shape)
-                empty[:] = np.nan
-                empty.flush()
+    def __init__(self, teach: Teach, files: Files, count: int, views: int) -> None:
+        if not files.embeddings.is_file():
+            example = teach(np.zeros((1, IMAGE_SIZE, IMAGE_SIZE, 3), np.uint8))
+            if files.features is not None and example.features is not None:
+                _create(files.features, (views * count, *example.features.shape[1:]), np.dtype(np.float16))
+            # Written last: where it is, the others are.
+            _create(files.embeddings, (views * count, example.embeddings.shape[1]), np.dtype(np.float32), np.nan)
         self.views = views
-        self._embed, self._count = embed, count
-        self._table: Float = np.load(file, mmap_mode="r+")
+        self._teach, self._count = teach, count
+        self._table = files.open("r+")
+        self.channels = self._table.channels
 
-    def __call__(self, indices: NDArray[np.int64], variants: NDArray[np.int64], images: NDArray[np.uint8]) -> Float:
+    def __call__(self, indices: NDArray[np.int64], variants: NDArray[np.int64], images: NDArray[np.uint8]) -> Lesson:
         rows = variants * self._count + indices
-        found: Float = self._table[rows]
-        absent = np.isnan(found[:, 0])
+        absent = np.isnan(self._table.embeddings[rows, 0])
         if absent.any():
-            found[absent] = self._embed(images[absent])
-            self._table[rows[absent]] = found[absent]
-        return found
+            self._table.put(rows[absent], self._teach(images[absent]))
+        return self._table[rows]
+
+
+@dataclass(frozen=True)
+class Files:
+    """Where a teacher's embeddings are kept, and its feature maps, float16, if those are asked for as well."""
+
+    embeddings: Path
+    features: Path | None = None
+
+    def open(self, mode: Literal["r", "r+"]) -> Lesson:
+        features = None if self.features is None else np.load(self.features, mmap_mode=mode)
+        return Lesson(np.load(self.embeddings, mmap_mode=mode), features)
+
+    def __iter__(self) -> Iterator[Path]:
+        return (file for file in (self.embeddings, self.features) if file is not None)
+
+
+def _create(file: Path, shape: tuple[int, ...], dtype: np.dtype[Any], value: float | None = None) -> None:
+    with atomic(file) as partial:
+        table = np.lib.format.open_memmap(partial, mode="w+", dtype=dtype, shape=shape)
+        if value is not None:
+            table[:] = value
+        table.flush()
 
 
 def teacher_targets(config: TeacherConfig, images: Images, source: str, cache: Path, embedding_size: int) -> Targets:
-    """The embeddings of a teacher for training images, unit length.
+    """What a teacher says of training images: embeddings of unit length and, if `config.features`, a feature map.
 
-    The teacher is run only where the kept file lacks some: a machine that is given a whole one needs no runtime for it.
+    The teacher is run only where the kept files lack something: a machine that is given whole ones needs no runtime.
 
     Args:
-        source: what the images, and the views of them, were made of; with the teacher's digest it names the kept file.
+        source: what the images, and the views of them, were made of; with the teacher's digest it names the kept files.
         embedding_size: what the student gives.
 
     Raises:
         FileNotFoundError: no such file.
         ValueError: not a model that can be run, or its embeddings have another size.
     """
-    file = targets_file(config, source, cache)
-    known = _known(file, len(images), config.views)
+    files = targets_files(config, source, cache)
+    known = _known(files, len(images), config.views)
     if known is not None:
-        _check_size(config, known.shape[1], embedding_size)
+        _check_size(config, known.embeddings.shape[1], embedding_size)
         return ImageTargets(known, config.views)
-    embed = open_teacher(config)
+    teach = open_teacher(config)
     try:
-        size = embed(np.zeros((1, 112, 112, 3), np.uint8)).shape[-1]
+        size = teach(np.zeros((1, IMAGE_SIZE, IMAGE_SIZE, 3), np.uint8)).embeddings.shape[-1]
     except Exception as error:  # the runtimes raise what they like on an input of another shape
         height, width = config.crop[2:]
         raise ValueError(
@@ -95,11 +121,11 @@ def teacher_targets(config: TeacherConfig, images: Images, source: str, cache: P
             f"teacher.crop=[top,left,height,width] to what it was trained on ({str(error).strip().splitlines()[0]})"
         ) from error
     _check_size(config, size, embedding_size)
-    return _targets(embed, images, file, config, embedding_size, Path(str(config.path)).name)
+    return _targets(teach, images, files, config, Path(str(config.path)).name)
 
 
-def targets_file(config: TeacherConfig, source: str, cache: Path) -> Path:
-    """Where the embeddings of a teacher are kept; `source` is as for `teacher_targets`.
+def targets_files(config: TeacherConfig, source: str, cache: Path) -> Files:
+    """Where what a teacher says is kept; `source` is as for `teacher_targets`.
 
     Raises:
         FileNotFoundError: the teacher's file is not there.
@@ -109,50 +135,52 @@ def targets_file(config: TeacherConfig, source: str, cache: Path) -> Path:
         raise FileNotFoundError(f"teacher.path: no file {path}")
     options = json.dumps({k: v for k, v in asdict(config).items() if k != "path"}, sort_keys=True)
     digest = hashlib.sha256(path.read_bytes() + options.encode() + source.encode()).hexdigest()[:16]
-    return cache / f"targets-{digest}.npy"
+    features = cache / f"features-{digest}.npy" if config.features else None
+    return Files(cache / f"targets-{digest}.npy", features)
 
 
 def model_targets(model: Any, config: TeacherConfig, images: Images, file: Path) -> Targets:
-    """The same for a Keras 3 model of ours, kept in `file`."""
+    """The embeddings of a Keras 3 model of ours, kept in `file`."""
     size = int(model.inputs[0].shape[1])
     lock = threading.Lock()
 
-    def embed(batch: NDArray[np.uint8]) -> Float:
+    def teach(batch: NDArray[np.uint8]) -> Lesson:
         resized = normalize(np.stack([resize(image, size) for image in batch]))
         with lock:
-            return np.asarray(model.predict_on_batch(resized), dtype=np.float32)
+            return Lesson(np.asarray(model.predict_on_batch(resized), dtype=np.float32))
 
-    return _targets(embed, images, file, config, int(model.output_shape[-1]), "the dense model")
+    return _targets(teach, images, Files(file), config, "the dense model")
 
 
-def _targets(
-    embed: Embed, images: Images, file: Path, config: TeacherConfig, embedding_size: int, name: str
-) -> Targets:
-    def embed_unit(batch: NDArray[np.uint8]) -> Float:
-        embedding = unit_length(embed(batch))
+def _targets(teach: Teach, images: Images, files: Files, config: TeacherConfig, name: str) -> Targets:
+    def teach_unit(batch: NDArray[np.uint8]) -> Lesson:
+        said = teach(batch)
+        embedding = unit_length(said.embeddings)
         if config.flip:
             mirrored = np.ascontiguousarray(batch[:, :, ::-1])
-            embedding = unit_length(embedding + unit_length(embed(mirrored)))
-        return embedding
+            embedding = unit_length(embedding + unit_length(teach(mirrored).embeddings))
+        return replace(said, embeddings=embedding)
 
     if config.views:
-        return ViewTargets(embed_unit, file, len(images), config.views, embedding_size)
-    return ImageTargets(_all(embed_unit, images, file, name))
+        return ViewTargets(teach_unit, files, len(images), config.views)
+    return ImageTargets(_all(teach_unit, images, files, name))
 
 
-def _known(file: Path, count: int, views: int) -> Float | None:
-    """The table in a file, if it lacks no row.
+def _known(files: Files, count: int, views: int) -> Lesson | None:
+    """What is in the files, if they lack nothing.
 
     Raises:
         ValueError: it is of another number of images.
     """
-    if not file.is_file():
+    if not all(file.is_file() for file in files):
         return None
-    table: Float = np.load(file, mmap_mode="r")
+    table = files.open("r")
     rows = max(views, 1) * count
-    if len(table) != rows:
-        raise ValueError(f"{file} holds {len(table)} embeddings, but there are {rows} to know; delete it")
-    return None if np.isnan(table[:, 0]).any() else table
+    if len(table.embeddings) != rows:
+        raise ValueError(
+            f"{files.embeddings} holds {len(table.embeddings)} embeddings, but there are {rows} to know; delete it"
+        )
+    return None if np.isnan(table.embeddings[:, 0]).any() else table
 
 
 def _check_size(config: TeacherConfig, size: int, embedding_size: int) -> None:
@@ -163,50 +191,51 @@ def _check_size(config: TeacherConfig, size: int, embedding_size: int) -> None:
         )
 
 
-def _all(embed: Embed, images: Images, file: Path, name: str, batch_size: int = 32) -> Float:
-    """Runs `embed` over all images, unless `file` has the result already."""
-    known = _known(file, len(images), 0)
+def _all(teach: Teach, images: Images, files: Files, name: str, batch_size: int = 32) -> Lesson:
+    """Runs `teach` over all images, unless the file has the result already; without views there is no map."""
+    known = _known(files, len(images), 0)
     if known is not None:
         return known
     parts = []
     progress = Progress(len(images), f"embeddings of {name}", unit="images")
     with ThreadPoolExecutor() as pool:
-        for part in pool.map(embed, plain_batches(images, IMAGE_SIZE, batch_size)):
-            parts.append(part)
-            progress.advance(len(part))
+        for part in pool.map(teach, plain_batches(images, IMAGE_SIZE, batch_size)):
+            parts.append(part.embeddings)
+            progress.advance(len(part.embeddings))
     progress.close()
     targets = np.concatenate(parts)
-    with atomic(file) as partial:
+    with atomic(files.embeddings) as partial:
         np.save(partial, targets)
-    return targets
+    return Lesson(targets)
 
 
-def open_teacher(config: TeacherConfig) -> Embed:
-    """A function from `(N, 112, 112, 3)` uint8 RGB faces to the teacher's `(N, E)` embeddings.
+def open_teacher(config: TeacherConfig) -> Teach:
+    """A function from `(N, 112, 112, 3)` uint8 RGB faces to the teacher's `(N, E)` embeddings and the map asked for.
 
     Raises:
-        ValueError: the file's kind is unknown, or it cannot be run.
+        ValueError: the file's kind is unknown, it cannot be run, or it has no such feature map.
     """
     path = Path(str(config.path))
-    openers = {".tflite": _open_tflite, ".onnx": _open_onnx}
-    if path.suffix not in openers:
-        raise ValueError(f"teacher.path {path.name}: expected a {' or '.join(openers)} file")
+    if path.suffix not in (".tflite", ".onnx"):
+        raise ValueError(f"teacher.path {path.name}: expected a .tflite or .onnx file")
+    if config.features and path.suffix != ".onnx":
+        raise ValueError(f"teacher.features: feature maps are read from .onnx files, not from {path.name}")
     try:
-        run = openers[path.suffix](path)
+        run = _open_tflite(path) if path.suffix == ".tflite" else _open_onnx(path, config.features)
     except Exception as error:  # the runtimes raise what they like on a file that is not a model
         raise ValueError(f"teacher.path {path.name} cannot be opened: {str(error).splitlines()[0]}") from error
     top, left, height, width = config.crop
 
-    def embed(images: NDArray[np.uint8]) -> Float:
+    def teach(images: NDArray[np.uint8]) -> Lesson:
         pixels = images[:, top : top + height, left : left + width]
         if config.color == "bgr":
             pixels = pixels[..., ::-1]
         return run((pixels.astype(np.float32) - np.float32(config.mean)) / np.float32(config.scale))
 
-    return embed
+    return teach
 
 
-def _open_tflite(path: Path) -> Callable[[Float], Float]:
+def _open_tflite(path: Path) -> Callable[[Float], Lesson]:
     from ai_edge_litert.interpreter import Interpreter
 
     interpreter = Interpreter(model_path=str(path), num_threads=os.cpu_count())
@@ -220,29 +249,50 @@ def _open_tflite(path: Path) -> Callable[[Float], Float]:
             interpreter.invoke()
             return _dequantized(interpreter.get_tensor(result["index"]), result).reshape(1, -1)
 
-    return lambda images: np.concatenate([one(image[None]) for image in images])
+    return lambda images: Lesson(np.concatenate([one(image[None]) for image in images]))
 
 
-def _open_onnx(path: Path) -> Callable[[Float], Float]:
+def _open_onnx(path: Path, features: str | None) -> Callable[[Float], Lesson]:
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3
     # Threads of the caller are many already, and its own would wait spinning while the student trains.
     options.intra_op_num_threads = 1
-    session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    model = _with_output(path, features) if features else path.read_bytes()
+    session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
     source = session.get_inputs()[0]
     channels_first = source.shape[1] == 3
     one_by_one = source.shape[0] == 1
+    names = [session.get_outputs()[0].name] + ([features] if features else [])
 
-    def run(images: Float) -> Float:
+    def run(images: Float) -> Lesson:
         if channels_first:
             images = np.ascontiguousarray(images.transpose(0, 3, 1, 2))
         parts = np.split(images, len(images)) if one_by_one else [images]
-        outputs = [session.run(None, {source.name: part})[0] for part in parts]
-        return np.concatenate(outputs).reshape(len(images), -1).astype(np.float32)
+        told = [session.run(names, {source.name: part}) for part in parts]
+        outputs = [np.concatenate(found) for found in zip(*told, strict=True)]
+        embeddings = outputs[0].reshape(len(images), -1).astype(np.float32)
+        if not features:
+            return Lesson(embeddings)
+        return Lesson(embeddings, outputs[1].transpose(0, 2, 3, 1) if channels_first else outputs[1])
 
     return run
+
+
+def _with_output(path: Path, name: str) -> bytes:
+    """The model with one of its inner values, a feature map, as a further output."""
+    import onnx
+
+    model = onnx.load(path)
+    inner = [output for node in model.graph.node for output in node.output]
+    if name not in inner:
+        close = difflib.get_close_matches(name, inner, 1, 0.3)
+        hint = f"; did you mean {close[0]}?" if close else ""
+        raise ValueError(f"it has no value {name!r}{hint}")
+    model.graph.output.append(onnx.helper.make_empty_tensor_value_info(name))
+    content: bytes = model.SerializeToString()
+    return content
 
 
 def _quantized(values: Float, details: dict[str, Any]) -> NDArray[Any]:

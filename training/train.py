@@ -16,7 +16,7 @@ from training.data.load import fingerprint, load
 from training.files import save_arrays, save_keras, write_text
 from training.fit import History, fit
 from training.job import Job
-from training.models import COSINES, build, with_classifier
+from training.models import COSINES, build, with_classifier, with_features
 from training.recipe import FitConfig, LossConfig
 from training.teacher import teacher_targets
 
@@ -66,15 +66,17 @@ def learn(
     Returns:
         The centres after training (`None` without a classifier) and the history.
     """
-    train = job.config.train
     if loss.classifies:
         learner = with_classifier(model, len(data.train.identities), centres, keras=keras)
     else:
         # The same layers in a model of its own: a compiled model would be saved with its optimizer.
         learner = keras.Model(model.inputs, model.outputs[0], name=f"{model.name}_learner")
+    if loss.features_weight:
+        assert targets is not None  # the configuration sees to it
+        learner = with_features(learner, loss.features_layer, targets.channels, keras=keras)
     history = fit(
         learner,
-        Batches(data.train, fit_config.batch_size, train.augment, train.seed, targets, train.workers),
+        training_batches(job, data, fit_config, targets),
         fit_config,
         loss,
         job.work,
@@ -85,6 +87,14 @@ def learn(
     )
     trained = learner.get_layer(COSINES).get_weights()[0] if loss.classifies else None
     return trained, history
+
+
+def training_batches(job: Job, data: FaceData, fit_config: FitConfig, targets: Targets | None) -> Batches:
+    """The batches of a fit, augmented as the train section says."""
+    train = job.config.train
+    return Batches(
+        data.train, fit_config.batch_size, train.augment, train.seed, targets, train.workers, balance=train.balance
+    )
 
 
 def external_targets(job: Job, data: FaceData) -> Targets | None:
@@ -99,7 +109,9 @@ def external_targets(job: Job, data: FaceData) -> Targets | None:
 def views_source(job: Job) -> str:
     """What the images that a teacher sees are made of: the data, and for augmented views how they are drawn."""
     train = job.config.train
-    drawn = json.dumps([asdict(train.augment), train.seed], sort_keys=True) if train.teacher.views else ""
+    drawn = (
+        json.dumps([asdict(train.augment), train.seed, train.balance], sort_keys=True) if train.teacher.views else ""
+    )
     return fingerprint(job.config.data) + drawn
 
 

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import itertools
+from dataclasses import replace
 
 import keras
 import numpy as np
 import pytest
 import tf_keras
 
-from training.data.batches import Batches, normalize, resize
+from training.data.batches import Batches, Lesson, normalize, resize
 from training.data.faces import FaceSet, Verification
 from training.data.pairs import sample_pairs
 from training.fit import fit, learning_rate
-from training.models import with_classifier
+from training.models import with_classifier, with_features
 from training.recipe import FitConfig, LossConfig
 from training.teacher import ImageTargets
 from training.verification import Accuracy, pair_scores
@@ -40,7 +41,7 @@ def embedder(module):
 
 
 def batches(targets=None) -> Batches:
-    table = None if targets is None else ImageTargets(targets)
+    table = None if targets is None else ImageTargets(Lesson(targets))
     return Batches(faces(), batch_size=12, augment=None, seed=1, targets=table)
 
 
@@ -133,6 +134,40 @@ def test_small_images_first_train_the_model_of_the_full_size(tmp_path, monkeypat
     assert history[-1]["loss"] < history[0]["loss"]
     assert model.input_shape == (None, 16, 16, 3)
     assert any(np.any(a != b) for a, b in zip(before, model.get_weights(), strict=True))
+
+
+@pytest.mark.parametrize("classification", ["none", "cosface"])
+def test_a_feature_map_is_learnt_beside_the_embedding_in_every_size(classification, tmp_path):
+    keras.utils.set_random_seed(0)
+    model = pooled()
+    layer = next(layer.name for layer in model.layers if "conv" in layer.name)
+    loss = LossConfig(classification, scale=8.0, distillation_weight=1.0, features_weight=1.0, features_layer=layer)
+    learner = with_classifier(model, CLASSES, keras=keras) if loss.classifies else model
+    # A map of another size than the student's, of its colours.
+    maps = np.stack([resize(image, 7) for image in faces().images]).astype(np.float16)
+    taught = replace(batches(), targets=ImageTargets(Lesson(targets(), maps)))
+    learner = with_features(learner, layer, taught.targets.channels, keras=keras)
+    config = FitConfig(epochs=20, batch_size=12, optimizer="adamw", learning_rate=0.02, log_seconds=0.0, sizes=[8, 16])
+    history = fit(learner, taught, config, loss, tmp_path, keras=keras)
+    parts = [name for name in history[0] if name.endswith("_loss")]
+    assert len(parts) == (3 if loss.classifies else 2)
+    assert history[-1]["features_loss"] < 0.9 * history[0]["features_loss"]
+    assert history[-1]["embedding_loss"] < 0.7 * history[0]["embedding_loss"]
+
+
+def test_a_layer_that_is_not_there_is_named_with_the_nearest():
+    model = pooled()
+    layer = next(layer.name for layer in model.layers if "conv" in layer.name)
+    with pytest.raises(ValueError, match=f"has no layer '{layer}x'; did you mean {layer}"):
+        with_features(model, f"{layer}x", 3, keras=keras)
+    with pytest.raises(ValueError, match="not a map"):
+        with_features(model, "embedding", 3, keras=keras)
+
+
+def test_quantisation_aware_training_imitates_no_feature_maps(tmp_path):
+    loss = LossConfig(classification="none", distillation_weight=1.0, features_weight=1.0)
+    with pytest.raises(ValueError, match="is for Keras 3"):
+        run(tf_keras, loss, tmp_path, targets=targets())
 
 
 def test_a_model_of_one_size_refuses_others(tmp_path):

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from training import losses
+from training.data.augment import AugmentConfig
 from training.recipe import LossConfig, TeacherConfig, TrainConfig
 
 RNG = np.random.default_rng(0)
@@ -81,3 +82,32 @@ def test_distillation_without_a_teacher_is_refused():
     with pytest.raises(ValueError, match=r"give train\.teacher\.path"):
         TrainConfig(loss=distilling)
     assert TrainConfig(loss=distilling, teacher=TeacherConfig(path="teacher.onnx")).loss is distilling
+
+
+def test_features_are_compared_channel_by_channel_in_the_size_of_the_student():
+    truth = RNG.normal(size=(2, 8, 8, 3)).astype(np.float16) * np.array([1.0, 10.0, 0.0]) + np.array([5.0, 0.0, 2.0])
+    halves = truth.reshape(2, 4, 2, 4, 2, 3).mean(axis=(2, 4))
+    deviation = np.sqrt(halves.var(axis=(0, 1, 2)) + 1e-2)
+    standard = (halves - halves.mean(axis=(0, 1, 2))) / deviation
+    same = keras.ops.convert_to_numpy(losses.features(truth, truth))
+    assert np.all(same > 0)
+    whole = (truth - truth.mean(axis=(0, 1, 2))) / np.sqrt(truth.var(axis=(0, 1, 2)) + 1e-2)
+    np.testing.assert_allclose(keras.ops.convert_to_numpy(losses.features(truth, whole)), 0.0, atol=1e-4)
+    # Antialiased halving is wider than a mean of four; a standardised map is near nought on the whole.
+    near = keras.ops.convert_to_numpy(losses.features(truth, standard.astype(np.float32)))
+    assert near.shape == (2,)
+    assert np.all(near < 0.5)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"loss": LossConfig("none", distillation_weight=1.0, features_weight=1.0)}, r"give train\.teacher\.features"),
+        ({"augment": AugmentConfig(bend=0.5)}, r"give train\.teacher\.views"),
+        ({"balance": 2.0}, "balance is 0 to 1"),
+    ],
+)
+def test_options_that_do_not_go_together_are_refused(options, message):
+    teacher = TeacherConfig(path="teacher.onnx")
+    with pytest.raises(ValueError, match=message):
+        TrainConfig(teacher=teacher, **options)

@@ -12,7 +12,7 @@ import pytest
 from training import pack
 from training.data import packed
 from training.data.augment import AugmentConfig
-from training.data.batches import Batches
+from training.data.batches import Batches, Lesson
 from training.data.faces import FaceData, FaceSet, Pairs, Selection, Verification
 from training.data.folders import FileImages, FoldersConfig
 from training.data.load import fingerprint, load, source
@@ -20,7 +20,7 @@ from training.data.packed import PackedConfig
 from training.data.synthetic import SyntheticConfig
 from training.job import Job
 from training.recipe import LossConfig, TeacherConfig, TrainConfig
-from training.teacher import ViewTargets
+from training.teacher import Files, ViewTargets
 from training.train import external_targets
 
 
@@ -131,7 +131,7 @@ class BrightnessTeacher:
 
     def __call__(self, images):
         self.seen += len(images)
-        return images.mean(axis=(1, 2)).astype(np.float32)
+        return Lesson(images.mean(axis=(1, 2)).astype(np.float32))
 
 
 def test_the_pack_stage_makes_a_table_that_a_training_needs_no_teacher_for(root, tmp_path, monkeypatch):
@@ -158,7 +158,7 @@ def test_the_pack_stage_makes_a_table_that_a_training_needs_no_teacher_for(root,
 
     # What a training here would be told, view by view, against what the pack tells one elsewhere.
     here = load(folders, tmp_path)
-    table = ViewTargets(runtime, tmp_path / "live.npy", len(here.train), 2, 3)
+    table = ViewTargets(runtime, Files(tmp_path / "live.npy"), len(here.train), 2)
     monkeypatch.setattr("training.teacher.open_teacher", no_runtime)
     elsewhere = job(PackedConfig(path=str(tmp_path / "out" / "faces.npz")), tmp_path / "out")
     there = load(elsewhere.config.data, elsewhere.cache)
@@ -169,5 +169,6 @@ def test_the_pack_stage_makes_a_table_that_a_training_needs_no_teacher_for(root,
     ]
     for a, b in zip(*streams, strict=True):
         np.testing.assert_array_equal(a.images, b.images)
-        unit = a.targets / np.linalg.norm(a.targets, axis=1, keepdims=True)
-        np.testing.assert_allclose(b.targets, unit, atol=1e-6)
+        said = a.lesson.embeddings
+        unit = said / np.linalg.norm(said, axis=1, keepdims=True)
+        np.testing.assert_allclose(b.lesson.embeddings, unit, atol=1e-6)

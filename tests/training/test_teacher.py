@@ -32,12 +32,12 @@ FACES = np.random.default_rng(0).integers(0, 255, size=(3, 112, 112, 3), dtype=n
 
 def table(targets):
     everything = np.arange(len(FACES))
-    return targets(everything, np.zeros_like(everything), FACES)
+    return targets(everything, np.zeros_like(everything), FACES).embeddings
 
 
 def test_a_teacher_sees_its_own_crop_normalisation_and_colours(teacher):
     expected = ((FACES[:, :, 8:104].astype(np.float32) - 100) / 50).mean(axis=(1, 2))
-    rgb, bgr = (open_teacher(config(teacher, color=color))(FACES) for color in ("rgb", "bgr"))
+    rgb, bgr = (open_teacher(config(teacher, color=color))(FACES).embeddings for color in ("rgb", "bgr"))
     np.testing.assert_allclose(rgb[:, :3], expected, atol=1e-4)
     np.testing.assert_allclose(rgb[:, 3], 2 * expected[:, 0], atol=1e-4)
     np.testing.assert_allclose(bgr[:, :3], expected[:, ::-1], atol=1e-4)
@@ -78,12 +78,12 @@ def test_a_teacher_that_sees_the_views_is_asked_once_for_each(teacher, tmp_path,
     targets = teacher_targets(views, FACES, "views", tmp_path, 4)
     asked.clear()
     indices, variants = np.array([0, 2]), np.array([0, 1])
-    first = targets(indices, variants, FACES[indices])
+    first = targets(indices, variants, FACES[indices]).embeddings
     assert asked == [2]
     np.testing.assert_allclose(np.linalg.norm(first, axis=1), 1.0, atol=1e-5)
     again = teacher_targets(views, FACES, "views", tmp_path, 4)
     asked.clear()
-    np.testing.assert_array_equal(again(indices, variants, FACES[indices]), first)
+    np.testing.assert_array_equal(again(indices, variants, FACES[indices]).embeddings, first)
     assert asked == []
     again(np.array([0, 1]), np.array([0, 0]), FACES[:2])
     assert asked == [1]
@@ -96,16 +96,61 @@ def test_a_whole_table_needs_no_teacher_and_a_partial_one_does(teacher, tmp_path
     views = config(teacher, views=2)
     everything = np.arange(3)
     targets = teacher_targets(views, FACES, "views", tmp_path, 4)
-    first = targets(everything, np.zeros_like(everything), FACES)
-    second = teacher_targets(views, FACES, "views", tmp_path, 4)(everything, np.ones_like(everything), FACES[::-1])
+    first = targets(everything, np.zeros_like(everything), FACES).embeddings
+    again = teacher_targets(views, FACES, "views", tmp_path, 4)
+    second = again(everything, np.ones_like(everything), FACES[::-1]).embeddings
     assert len(opened) == 2
     whole = teacher_targets(views, FACES, "views", tmp_path, 4)
     assert len(opened) == 2
     assert whole.views == 2
-    np.testing.assert_array_equal(whole(everything, np.zeros_like(everything), FACES), first)
-    np.testing.assert_array_equal(whole(everything, np.ones_like(everything), FACES), second)
+    np.testing.assert_array_equal(whole(everything, np.zeros_like(everything), FACES).embeddings, first)
+    np.testing.assert_array_equal(whole(everything, np.ones_like(everything), FACES).embeddings, second)
     with pytest.raises(ValueError, match=r"gives embeddings of 4, the model of 128"):
         teacher_targets(views, FACES, "views", tmp_path, 128)
+
+
+@pytest.fixture(scope="module")
+def onnx_teacher(tmp_path_factory):
+    """A network that halves a face twice, by means of 2x2 pixels, and gives the mean of each colour."""
+    from onnx import TensorProto, helper, save
+
+    halve = {"kernel_shape": [2, 2], "strides": [2, 2]}
+    nodes = [
+        helper.make_node("AveragePool", ["face"], ["half"], **halve),
+        helper.make_node("AveragePool", ["half"], ["quarter"], **halve),
+        helper.make_node("ReduceMean", ["quarter"], ["embedding"], axes=[2, 3], keepdims=0),
+    ]
+    face = helper.make_tensor_value_info("face", TensorProto.FLOAT, [1, 3, 112, 112])
+    embedding = helper.make_tensor_value_info("embedding", TensorProto.FLOAT, [1, 3])
+    graph = helper.make_graph(nodes, "teacher", [face], [embedding])
+    path = tmp_path_factory.mktemp("onnx") / "mean.onnx"
+    save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 13)], ir_version=8), str(path))
+    return path
+
+
+def test_a_feature_map_is_told_with_the_embedding_and_kept(onnx_teacher, tmp_path, monkeypatch):
+    options = TeacherConfig(path=str(onnx_teacher), flip=False, views=1, features="quarter", mean=0.0, scale=255.0)
+    everything, first_view = np.arange(3), np.zeros(3, np.int64)
+    targets = teacher_targets(options, FACES, "faces", tmp_path, 3)
+    assert targets.channels == 3
+    first = targets(everything, first_view, FACES)
+    expected = FACES.reshape(3, 28, 4, 28, 4, 3).mean(axis=(2, 4)) / 255
+    np.testing.assert_allclose(first.features, expected, atol=1e-3)
+    monkeypatch.delattr("training.teacher.open_teacher")
+    kept = teacher_targets(options, FACES, "faces", tmp_path, 3)
+    assert kept.channels == 3
+    again = kept(everything, first_view, FACES)
+    np.testing.assert_array_equal(again.features, first.features)
+    np.testing.assert_array_equal(again.embeddings, first.embeddings)
+
+
+def test_a_feature_map_that_is_not_there_is_named_with_what_is(onnx_teacher, teacher):
+    with pytest.raises(ValueError, match="has no value 'quarters'; did you mean quarter"):
+        open_teacher(TeacherConfig(path=str(onnx_teacher), flip=False, views=1, features="quarters"))
+    with pytest.raises(ValueError, match=r"read from \.onnx files"):
+        open_teacher(config(teacher, views=1, features="quarter"))
+    with pytest.raises(ValueError, match=r"give teacher\.views"):
+        TeacherConfig(features="quarter")
 
 
 def test_a_teacher_of_another_embedding_size_is_one_clear_line(teacher, tmp_path):

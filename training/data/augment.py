@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import cv2
 import numpy as np
+from numpy.typing import NDArray
 
 from training.data.faces import Image
 
@@ -20,8 +21,11 @@ class AugmentConfig:
         brightness, contrast, saturation: relative.
         blur: probability of a Gaussian blur of up to 1.5 pixels.
         occlusion: probability of a grey rectangle over up to a quarter of the face.
-        mix: probability of a blend with another face (Zhang et al. 2018, "mixup"). It is nobody's face: for
-            distillation from a teacher that sees it too.
+        mix: probability of a blend with another face, all over (Zhang et al. 2018, "mixup") or here more of the one
+            and there more of the other (after Yun et al. 2019, "CutMix").
+        bend: probability of a smooth, random displacement by up to a few pixels.
+
+    What is mixed or bent is another person's face, or nobody's: for distillation from a teacher that sees it too.
     """
 
     flip: float = 0.5
@@ -34,10 +38,11 @@ class AugmentConfig:
     blur: float = 0.1
     occlusion: float = 0.1
     mix: float = 0.0
+    bend: float = 0.0
 
     def __post_init__(self) -> None:
-        if not all(0 <= chance <= 1 for chance in (self.flip, self.blur, self.occlusion, self.mix)):
-            raise ValueError(f"flip, blur, occlusion and mix are probabilities, 0 to 1; got {self}")
+        if not all(0 <= chance <= 1 for chance in (self.flip, self.blur, self.occlusion, self.mix, self.bend)):
+            raise ValueError(f"flip, blur, occlusion, mix and bend are probabilities, 0 to 1; got {self}")
         if min(self.shift, self.scale, self.rotate, self.brightness, self.contrast, self.saturation) < 0:
             raise ValueError(f"the largest amounts of augmentation must not be below 0; got {self}")
 
@@ -53,10 +58,37 @@ def augment(image: Image, config: AugmentConfig, rng: np.random.Generator) -> Im
 
 
 def blend(first: Image, second: Image, rng: np.random.Generator) -> Image:
-    """A face between two: `(H, W, 3)` uint8, with three tenths of either at the least."""
-    share = float(rng.uniform(0.3, 0.7))
-    blended: Image = cv2.addWeighted(first, share, second, 1 - share, 0)
+    """A face between two: `(H, W, 3)` uint8.
+
+    In one half of the cases a weighted mean with three tenths of either at the least; in the other the weights differ
+    from place to place, as if it had the eyes of the one and the mouth of the other.
+    """
+    blended: Image
+    if rng.random() < 0.5:
+        share = float(rng.uniform(0.3, 0.7))
+        blended = cv2.addWeighted(first, share, second, 1 - share, 0)
+        return blended
+    shares = 1 / (1 + np.exp(-float(rng.uniform(1, 6)) * _smooth(first, 4, 1, rng)))[..., None]
+    blended = (shares * first + (1 - shares) * second).astype(np.uint8)
     return blended
+
+
+def bend(image: Image, rng: np.random.Generator) -> Image:
+    """Moves what is in an image, `(H, W, 3)` uint8, smoothly about: another face shape."""
+    amount = float(rng.uniform(0, 4)) * image.shape[0] / 112
+    moves = amount * _smooth(image, 5, 2, rng)
+    rows, columns = np.indices(image.shape[:2], dtype=np.float32)
+    bent: Image = cv2.remap(
+        image, columns + moves[..., 0], rows + moves[..., 1], cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT_101
+    )
+    return bent
+
+
+def _smooth(image: Image, knots: int, channels: int, rng: np.random.Generator) -> NDArray[np.float32]:
+    """Standard normal values on a coarse grid, smoothly enlarged to an image's height and width."""
+    grid = rng.normal(size=(knots, knots, channels)).astype(np.float32)
+    field: NDArray[np.float32] = cv2.resize(grid, image.shape[1::-1], interpolation=cv2.INTER_CUBIC)
+    return field
 
 
 def _jitter(image: Image, config: AugmentConfig, rng: np.random.Generator) -> Image:

@@ -11,13 +11,14 @@ from collections import deque
 from collections.abc import Generator, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Protocol
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from training.data.augment import AugmentConfig, augment, blend
+from training.data.augment import AugmentConfig, augment, bend, blend
 from training.data.faces import FaceSet, Image, Images, Selection
 from training.models import PIXEL_MEAN, PIXEL_SCALE
 
@@ -26,18 +27,49 @@ Float = NDArray[np.float32]
 AHEAD = 4
 
 
+@dataclass(frozen=True)
+class Lesson:
+    """What a teacher says of some images.
+
+    Attributes:
+        embeddings: `(N, E)` float32.
+        features: `(N, h, w, C)`, one of its feature maps, if that is imitated too.
+    """
+
+    embeddings: Float
+    features: NDArray[np.floating] | None = None
+
+    @property
+    def channels(self) -> int:
+        return 0 if self.features is None else int(self.features.shape[-1])
+
+    def __getitem__(self, rows: NDArray[np.int64]) -> Lesson:
+        return Lesson(self.embeddings[rows], None if self.features is None else self.features[rows])
+
+    def put(self, rows: NDArray[np.int64], said: Lesson) -> None:
+        """Overwrites rows; the embeddings last."""
+        if self.features is not None:
+            assert said.features is not None
+            self.features[rows] = said.features
+        self.embeddings[rows] = said.embeddings
+
+
 class Targets(Protocol):
-    """The embeddings that images should have.
+    """What a teacher says of images.
 
     Attributes:
         views: how many augmented views of each image are told apart; 0 where every view has its image's target.
+        channels: of the feature maps; 0 where there are none.
     """
 
     @property
     def views(self) -> int: ...
 
-    def __call__(self, indices: NDArray[np.int64], variants: NDArray[np.int64], images: NDArray[np.uint8]) -> Float:
-        """`(B, E)` for the images at `indices`, of which the student sees these variants, `(B, 112, 112, 3)`."""
+    @property
+    def channels(self) -> int: ...
+
+    def __call__(self, indices: NDArray[np.int64], variants: NDArray[np.int64], images: NDArray[np.uint8]) -> Lesson:
+        """Of the images at `indices`, of which the student sees these variants, `(B, 112, 112, 3)`."""
         ...
 
 
@@ -49,13 +81,13 @@ class Batch:
         images: `(B, size, size, 3)` float32, normalised.
         labels: `(B,)` int32.
         indices: `(B,)`, places in the set.
-        targets: `(B, E)` if there is a teacher.
+        lesson: if there is a teacher.
     """
 
     images: Float
     labels: NDArray[np.int32]
     indices: NDArray[np.int64]
-    targets: Float | None
+    lesson: Lesson | None
 
 
 @dataclass(frozen=True)
@@ -66,6 +98,8 @@ class Batches:
         augment: `None` leaves the images as they are.
         targets: what a teacher says of the images.
         workers: threads; 0 takes one for each processor.
+        balance: 0 takes each image once an epoch. Above 0, images are drawn with the probability `n ** -balance` of one
+            whose person has `n` images, also those that others are mixed with.
     """
 
     faces: FaceSet
@@ -74,6 +108,7 @@ class Batches:
     seed: int
     targets: Targets | None = None
     workers: int = 0
+    balance: float = 0.0
 
     @property
     def steps_per_epoch(self) -> float:
@@ -81,13 +116,15 @@ class Batches:
 
     def batch(self, step: int, size: int) -> Batch:
         """The batch of a step in images of `size` pixels, prepared by the calling thread."""
-        indices, epochs = self._places(step)
-        views = self.targets.views if self.targets is not None else 0
-        variants = epochs % views if views else epochs
-        images = np.stack([self._view(int(i), int(variant)) for i, variant in zip(indices, variants, strict=True)])
-        targets = self.targets(indices, variants, images) if self.targets is not None else None
+        indices, variants = self._places(step)
+        images = self.views(indices, variants)
+        lesson = self.targets(indices, variants, images) if self.targets is not None else None
         resized = np.stack([resize(image, size) for image in images])
-        return Batch(normalize(resized), self.faces.labels[indices], indices, targets)
+        return Batch(normalize(resized), self.faces.labels[indices], indices, lesson)
+
+    def views(self, indices: NDArray[np.int64], variants: NDArray[np.int64]) -> NDArray[np.uint8]:
+        """Variants of the images at `indices` as they are augmented, `(B, 112, 112, 3)`."""
+        return np.stack([self._view(int(i), int(variant)) for i, variant in zip(indices, variants, strict=True)])
 
     def stream(self, sizes: list[int], start: int = 0) -> Generator[Batch, None, None]:
         """Batches from step `start` on, prepared ahead by threads; `sizes[step]` are the pixels of each step."""
@@ -107,15 +144,21 @@ class Batches:
                     future.cancel()
 
     def _places(self, step: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        # Each epoch is a permutation of its own; a batch may reach over the end of one into the next.
+        """Which images a step takes, and which variant of each."""
+        # Each epoch is an order of its own; a batch may reach over the end of one into the next.
         count = len(self.faces)
         places = np.arange(step * self.batch_size, (step + 1) * self.batch_size)
-        epochs = places // count
-        orders = {
-            int(epoch): np.random.default_rng((self.seed, int(epoch))).permutation(count) for epoch in set(epochs)
-        }
-        chosen = [orders[int(epoch)][place % count] for epoch, place in zip(epochs, places, strict=True)]
-        return np.array(chosen, dtype=np.int64), epochs
+        orders = {int(epoch): self._order(int(epoch)) for epoch in set(places // count)}
+        chosen = [orders[int(place // count)][:, place % count] for place in places]
+        return np.array(chosen, dtype=np.int64)[:, 0], np.array(chosen, dtype=np.int64)[:, 1]
+
+    def _order(self, epoch: int) -> NDArray[np.int64]:
+        """An epoch's images and the variant of each, `(2, N)`."""
+        count, rng = len(self.faces), np.random.default_rng((self.seed, epoch))
+        views = self.targets.views if self.targets is not None else 0
+        if self.balance:
+            return np.stack([self._draw(count, rng), rng.integers(views or 2**31, size=count)])
+        return np.stack([rng.permutation(count), np.full(count, epoch % views if views else epoch)])
 
     def _view(self, index: int, variant: int) -> Image:
         image = self.faces.images[index]
@@ -124,9 +167,23 @@ class Batches:
         rng = np.random.default_rng((self.seed, variant, index))
         view = augment(image, self.augment, rng)
         if rng.random() < self.augment.mix:
-            other = self.faces.images[int(rng.integers(len(self.faces)))]
+            other = self.faces.images[int(self._draw(1, rng)[0])]
             view = blend(view, augment(other, self.augment, rng), rng)
+        if rng.random() < self.augment.bend:
+            view = bend(view, rng)
         return view
+
+    def _draw(self, count: int, rng: np.random.Generator) -> NDArray[np.int64]:
+        """Places of images at random, people with many images less often for each."""
+        if not self.balance:
+            return rng.integers(len(self.faces), size=count)
+        return np.searchsorted(self._cumulative, rng.random(count), side="right")
+
+    @cached_property
+    def _cumulative(self) -> NDArray[np.float64]:
+        weights = np.bincount(self.faces.labels)[self.faces.labels] ** -float(self.balance)
+        cumulative = np.cumsum(weights)
+        return cumulative / cumulative[-1]
 
 
 def resize(image: Image, size: int) -> Image:
