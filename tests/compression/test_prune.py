@@ -16,10 +16,10 @@ from compression import prune
 from compression.budget import PruningPlan
 from compression.prune import reestimate_batch_norm
 from compression.recipe import PruneConfig
-from compression.recovery import load_keras
 from compression.surgery import cut
 from training.data.batches import Batches, normalize
 from training.data.synthetic import SyntheticConfig
+from training.files import load_keras
 from training.job import Job
 from training.recipe import FitConfig, LossConfig, TrainConfig
 

@@ -81,7 +81,7 @@ def test_an_experiment_takes_packed_faces_in_place_of_its_own() -> None:
     packed = ["data=packed", "data.path=faces.npz", "train.teacher.path=teacher.onnx"]
     config = validate(compose("slimcam", overrides=["experiment=lfw", *packed]))
     assert config.data == PackedConfig(path="faces.npz")
-    assert config.train.teacher.views == 4
+    assert config.train.teacher.views == 12
 
 
 @pytest.mark.usefixtures("_pipeline")
