@@ -48,7 +48,7 @@ def align(image: NDArray[np.uint8], points: NDArray[np.floating], size: int = CR
     check_frame(image)
     if size < 1:
         raise ValueError(f"the size of an aligned face must be 1 or more; got {size}")
-    matrix = similarity(points)
+    matrix = alignment(points)
     scale = size / CROP_SIZE
     matrix *= scale
     matrix[:, 2] += 0.5 * scale - 0.5  # pixel centres lie at integers, so edges at halves
@@ -58,8 +58,8 @@ def align(image: NDArray[np.uint8], points: NDArray[np.floating], size: int = CR
     return crop
 
 
-def similarity(points: NDArray[np.floating]) -> NDArray[np.float64]:
-    """The similarity transform that brings points closest to the template (Umeyama 1991).
+def alignment(points: NDArray[np.floating]) -> NDArray[np.float64]:
+    """The similarity transform that brings the points of a face closest to the template.
 
     In the plane the least squares have a closed form. All five points count: none is left out as an outlier.
 
@@ -78,33 +78,55 @@ def similarity(points: NDArray[np.floating]) -> NDArray[np.float64]:
     spread = float(np.ptp(points, axis=0).max())
     if spread < 1e-3:
         raise ValueError(f"the points of a face coincide at {points[0].tolist()}: it cannot be aligned; leave it out")
-    turn, shift = _fit(_complex(points), _complex(TEMPLATE))
-    if not abs(turn) * spread > 1e-3:
+    matrix = similarity(points, TEMPLATE)
+    if not np.hypot(*matrix[:, 0]) * spread > 1e-3:
         raise ValueError(f"the points do not lie as those of a face do, it cannot be aligned: {points.tolist()}")
-    return np.array([[turn.real, -turn.imag, shift.real], [turn.imag, turn.real, shift.imag]])
+    return matrix
 
 
-def face_size(points: NDArray[np.floating]) -> NDArray[np.float32]:
-    """Widths of faces in pixels, `(N,)` for `(N, 5, 2)`: 72 pixels of the aligned crop; 0 where points coincide.
+def similarity(source: NDArray[np.floating], target: NDArray[np.floating]) -> NDArray[np.float64]:
+    """The similarity transforms, without reflection, that bring points closest to others (Umeyama 1991).
+
+    Args:
+        source, target: `(..., 5, 2)`, of one face or of many.
+
+    Returns:
+        `(..., 2, 3)`: `matrix @ (x, y, 1)` is the place of a point of the source.
+    """
+    turn, shift = _fit(_complex(source), _complex(target))
+    rows = [[turn.real, -turn.imag, shift.real], [turn.imag, turn.real, shift.imag]]
+    return np.stack([np.stack(np.broadcast_arrays(*row), axis=-1) for row in rows], axis=-2)
+
+
+def face_sizes(points: NDArray[np.floating]) -> NDArray[np.float32]:
+    """Widths of faces in pixels, `(N,)` for `(N, 5, 2)` or one `(5, 2)`: 72 pixels of the aligned crop.
+
+    It is 0 where points coincide.
 
     Measured on the template brought onto the points, not the other way round: the two differ for points that do not
     lie as the template's do, and this one is the smaller.
     """
-    turn, _ = _fit(_complex(TEMPLATE), _complex(points))
+    turn, _ = _fit(_complex(TEMPLATE), _complex(points).reshape(-1, 5))
     sizes: NDArray[np.float32] = (FACE_WIDTH * np.abs(turn)).astype(np.float32)
     return sizes
 
 
-def face_boxes(points: NDArray[np.floating]) -> NDArray[np.float32]:
-    """Upright rectangles about faces, `(N, 4)` x, y, width, height in pixels for points `(N, 5, 2)`.
+def face_corners(points: NDArray[np.floating]) -> NDArray[np.float32]:
+    """The turned rectangles that faces fill, `(N, 4, 2)` corners for points `(N, 5, 2)` or `(5, 2)`.
 
-    About x 20..92, y 18..110 of the aligned crop, brought onto the points with the template.
+    That is x 20..92, y 18..110 of the aligned crop, brought onto the points with the template.
     """
-    turn, shift = _fit(_complex(TEMPLATE), _complex(points))
+    turn, shift = _fit(_complex(TEMPLATE), _complex(points).reshape(-1, 5))
     corners = turn[:, np.newaxis] * _FACE_RECTANGLE + shift[:, np.newaxis]
-    left, top = corners.real.min(axis=1), corners.imag.min(axis=1)
-    width, height = corners.real.max(axis=1) - left, corners.imag.max(axis=1) - top
-    return np.stack([left, top, width, height], axis=1).astype(np.float32)
+    return np.stack([corners.real, corners.imag], axis=2).astype(np.float32)
+
+
+def face_boxes(points: NDArray[np.floating]) -> NDArray[np.float32]:
+    """Upright rectangles about what `face_corners` gives, `(N, 4)` x, y, width, height in pixels."""
+    corners = face_corners(points)
+    low, high = corners.min(axis=1), corners.max(axis=1)
+    boxes: NDArray[np.float32] = np.concatenate([low, high - low], axis=1)
+    return boxes
 
 
 def check_frame(frame: NDArray[np.uint8]) -> None:

@@ -25,7 +25,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from deploy.align import check_frame, face_boxes, face_size
+from deploy.align import check_frame, face_boxes, face_sizes
 from deploy.runtime import BundledModel, Model, resized
 
 Float = NDArray[np.float32]
@@ -73,8 +73,8 @@ class Faces:
 
     @property
     def sizes(self) -> Float:
-        """`(N,)` widths of the faces, pixels; see `align.face_size`."""
-        return face_size(self.points)
+        """`(N,)` widths of the faces, pixels; see `align.face_sizes`."""
+        return face_sizes(self.points)
 
 
 class Detector(Protocol):
@@ -152,11 +152,9 @@ class YuNet:
             raise FileNotFoundError(f"{model}: there is no such model file")
         self.input = input
         cv2.setNumThreads(threads)
-        height, width = input
-        # What it finds has this overlap at most; its own value.
         with _quiet():
             try:
-                self._detector = cv2.FaceDetectorYN.create(str(model), "", (width, height), threshold, 0.3)
+                self._detector = cv2.FaceDetectorYN.create(str(model), "", input[::-1], threshold)
             except cv2.error as error:
                 raise ValueError(f"{model}: OpenCV cannot read it as a YuNet model ({error.err})") from error
 

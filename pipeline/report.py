@@ -164,7 +164,11 @@ def _cell(value: Any, kind: str) -> str:
         return wording.UNKNOWN
     if kind == "interval":
         return wording.interval(**value)
-    show = {"percent": wording.percent, "milliseconds": wording.milliseconds, "number": lambda number: f"{number:,}"}
+    show: dict[str, Callable[[float], str]] = {
+        "percent": wording.percent,
+        "milliseconds": wording.milliseconds,
+        "number": lambda number: f"{number:,}",
+    }
     return show[kind](value)
 
 

@@ -14,67 +14,25 @@ from functools import lru_cache
 import numpy as np
 from numpy.typing import NDArray
 
-from training.data.drawing.canvas import ARCFACE
+from deploy.align import face_boxes, face_sizes
+from deploy.detect import CHANNELS, STRIDES
+from deploy.detect import cells as cell_centres
 
 Float = NDArray[np.float32]
 Bool = NDArray[np.bool_]
 Index = NDArray[np.int64]
 
-TEMPLATE: Float = np.column_stack([ARCFACE.real, ARCFACE.imag]).astype(np.float32)
-"""`(5, 2)`, the points of an aligned 112x112 crop."""
-_TEMPLATE_PLANE = ARCFACE[None]
-
-FACE_WIDTH = 72
-_FACE_RECTANGLE = np.array([20 + 18j, 92 + 18j, 92 + 110j, 20 + 110j])
-"""The corners of a face in the aligned crop: what boxes are drawn about."""
-
-STRIDES = (8, 16, 32)
 _BORDERS = (0.0, 40.0, 100.0, np.inf)
 """Sizes from `_BORDERS[i]` on, below the next, belong to the map of stride `STRIDES[i]`."""
 _BAND = 1.25
 _POSITIVE, _NEAR = 0.25, 0.45
 """Distance of a cell from a face's centre, in sizes of the face, up to which it is its own, or is not judged."""
 
-CHANNELS = 12
 _SURE = 8.0
 """The logit of a certain score; all channels fill about -8..8."""
 
 SIZES = {"16-32": (16.0, 32.0), "32-64": (32.0, 64.0), "64+": (64.0, np.inf), "24+": (24.0, np.inf)}
 """Ranges of face sizes, pixels, that recall is reported for."""
-
-
-def similarity(source: NDArray[np.floating], target: NDArray[np.floating]) -> NDArray[np.float64]:
-    """The least-squares similarity transforms of points onto others (Umeyama 1991), without reflection.
-
-    Args:
-        source, target: `(5, 2)` or `(N, 5, 2)`.
-
-    Returns:
-        `(N, 2, 3)`.
-    """
-    turn, shift = _similarity(_plane(source), _plane(target))
-    rows = [np.stack([turn.real, -turn.imag, shift.real], axis=1), np.stack([turn.imag, turn.real, shift.imag], axis=1)]
-    return np.stack(rows, axis=1)
-
-
-def face_sizes(points: NDArray[np.floating]) -> Float:
-    """Widths of faces in pixels, `(N,)` for `(N, 5, 2)`: 72 pixels of the aligned crop; 0 where points coincide."""
-    sizes: Float = (FACE_WIDTH * np.abs(_similarity(_TEMPLATE_PLANE, _plane(points))[0])).astype(np.float32)
-    return sizes
-
-
-def face_corners(points: NDArray[np.floating]) -> Float:
-    """The turned rectangles that faces fill, `(N, 4, 2)` corners: x 20..92, y 18..110 of the aligned crop."""
-    turn, shift = _similarity(_TEMPLATE_PLANE, _plane(points))
-    corners = turn[:, None] * _FACE_RECTANGLE + shift[:, None]
-    return np.stack([corners.real, corners.imag], axis=2).astype(np.float32)
-
-
-def face_boxes(points: NDArray[np.floating]) -> Float:
-    """Upright boxes about the rectangles that faces fill, `(N, 4)`: x, y, width, height."""
-    corners = face_corners(points)
-    low, high = corners.min(axis=1), corners.max(axis=1)
-    return np.concatenate([low, high - low], axis=1)
 
 
 def mirrored(points: NDArray[np.floating], width: int) -> Float:
@@ -83,31 +41,11 @@ def mirrored(points: NDArray[np.floating], width: int) -> Float:
     return np.stack([width - 1 - swapped[..., 0], swapped[..., 1]], axis=-1).astype(np.float32)
 
 
-def _plane(points: NDArray[np.floating]) -> NDArray[np.complex128]:
-    """`(N, 5)`, points as x + iy."""
-    each = np.asarray(points, dtype=np.float64).reshape(-1, 5, 2)
-    return np.asarray(each[..., 0] + 1j * each[..., 1])
-
-
-def _similarity(
-    source: NDArray[np.complex128], target: NDArray[np.complex128]
-) -> tuple[NDArray[np.complex128], NDArray[np.complex128]]:
-    """`turn * source + shift` is nearest to the target."""
-    middle, goal = source.mean(axis=1), target.mean(axis=1)
-    spread = source - middle[:, None]
-    turn = np.sum(spread.conj() * target, axis=1) / np.maximum(np.sum(np.abs(spread) ** 2, axis=1), 1e-12)
-    return turn, goal - turn * middle
-
-
 @lru_cache(maxsize=16)
 def cells(height: int, width: int) -> tuple[Float, NDArray[np.int32]]:
     """Centres `(R, 2)`, x and y in pixels, and strides `(R,)` of the cells of all maps, in the order of the output."""
-    centres, strides = [], []
-    for stride in STRIDES:
-        rows, columns = np.indices((-(-height // stride), -(-width // stride))).reshape(2, -1)
-        centres.append((np.column_stack([columns, rows]) + 0.5) * stride - 0.5)
-        strides.append(np.full(len(rows), stride, dtype=np.int32))
-    both = np.concatenate(centres).astype(np.float32), np.concatenate(strides)
+    counts = [-(-height // stride) * -(-width // stride) for stride in STRIDES]
+    both = cell_centres(height, width).astype(np.float32), np.repeat(np.array(STRIDES, dtype=np.int32), counts)
     for array in both:
         array.setflags(write=False)
     return both
@@ -139,7 +77,7 @@ def encode(points: NDArray[np.floating], height: int, width: int) -> Float:
     if not np.isfinite(faces).all():
         raise ValueError("the points of a face are not finite; leave it out")
     sizes = face_sizes(faces)
-    if sizes.min() <= 0:
+    if sizes.min() < 1e-3:
         raise ValueError("the points of a face coincide; leave it out")
     middles = faces.mean(axis=1)
     inside = (np.abs(middles + 0.5 - (width / 2, height / 2)) <= (width / 2, height / 2)).all(axis=1)
@@ -229,7 +167,8 @@ def box_overlaps(first: Float, second: Float) -> Float:
     high = np.minimum((first[:, :2] + first[:, 2:])[:, None], (second[:, :2] + second[:, 2:])[None])
     shared = np.prod(np.maximum(high - low, 0), axis=2)
     areas = np.prod(first[:, 2:], axis=1)[:, None] + np.prod(second[:, 2:], axis=1)[None] - shared
-    return np.divide(shared, areas, out=np.zeros_like(shared), where=areas > 0)
+    overlaps: Float = np.divide(shared, areas, out=np.zeros_like(shared), where=areas > 0)
+    return overlaps
 
 
 def average_precision(matches: Sequence[Match], sizes: tuple[float, float] = (0.0, np.inf)) -> float | None:

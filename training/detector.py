@@ -10,15 +10,13 @@ from typing import Any
 
 import numpy as np
 
-from deploy.detect import open_detector
+from deploy.detect import CHANNELS, STRIDES, open_detector
 from training import verification
 from training.data import scenes
 from training.data.batches import ahead, normalize
 from training.data.scenes import SceneData, Scenes
 from training.detection import (
-    CHANNELS,
     SIZES,
-    STRIDES,
     Match,
     Recall,
     average_precision,
@@ -294,7 +292,8 @@ def find(folder: Path, found: Scenes, threads: int) -> list[Match]:
     detector = open_detector(folder, threshold=0.02, threads=threads)
     progress = Progress(len(found), f"evaluating {folder.name}", unit="images")
     matches = []
-    for scene in found:
+    for index in range(len(found)):
+        scene = found[index]
         faces = detector.detect(scene.image)
         matches.append(match(faces.points, faces.scores, scene.points))
         progress.advance(1)

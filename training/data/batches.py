@@ -190,7 +190,8 @@ class Batches:
     def _cumulative(self) -> NDArray[np.float64]:
         weights = np.bincount(self.faces.labels)[self.faces.labels] ** -float(self.balance)
         cumulative = np.cumsum(weights)
-        return cumulative / cumulative[-1]
+        share: NDArray[np.float64] = cumulative / cumulative[-1]
+        return share
 
 
 def resize(image: Image, size: int) -> Image:

@@ -8,24 +8,26 @@ from __future__ import annotations
 
 import csv
 import hashlib
+import itertools
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Protocol
+from typing import ClassVar, Protocol
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from deploy.align import TEMPLATE, face_sizes, similarity
 from training.data import synthetic
-from training.data.compose import COMPOSE_VERSION, ComposeConfig, Picture, Scene, Sources, arrange, compose, decode
+from training.data.compose import COMPOSE_VERSION, ComposeConfig, arrange, compose
 from training.data.drawing.canvas import SCALE, View
-from training.data.drawing.traits import sample_person, sample_shot
+from training.data.drawing.traits import Person, Shot, sample_person, sample_shot
 from training.data.lfw import read_people
+from training.data.pictures import Picture, Scene, Sources, decode
 from training.data.synthetic import SyntheticConfig
-from training.detection import TEMPLATE, face_sizes, similarity
 
 __all__ = ["Composed", "Scene", "SceneData", "Scenes", "ScenesConfig", "Sources", "compose", "fingerprint", "load"]
 
@@ -55,6 +57,8 @@ class ScenesConfig(ComposeConfig):
         held_out: share of the drawn people who are only in scenes to be judged by; a root has lists of its own.
         seed: of all that is random.
     """
+
+    task: ClassVar[str] = "detection"
 
     kind: str = "scenes"
     root: str | None = None
@@ -186,9 +190,15 @@ def fit(scene: Scene, height: int, width: int) -> Scene:
     return Scene(frame, (scene.points + np.float32(0.5)) * factors - np.float32(0.5))
 
 
-def drawn_points(identity_seed: int, image_seed: int) -> Float:
-    """Where eyes, nose tip and mouth corners of `synthetic.draw_face(identity_seed, image_seed)` are, `(5, 2)`."""
-    person, shot = sample_person(identity_seed), sample_shot(identity_seed, image_seed)
+def drawn(height: int, width: int, count: int) -> NDArray[np.uint8]:
+    """Drawn faces that fill frames of one size, `(count, height, width, 3)`: the same on every machine."""
+    nobody = np.zeros((0, 5, 2), dtype=np.float32)
+    faces = [Scene(synthetic.draw_face(person, 0), nobody) for person in range(count)]
+    return np.stack([fit(face, height, width).image for face in faces])
+
+
+def drawn_points(person: Person, shot: Shot) -> Float:
+    """Where eyes, nose tip and mouth corners of a drawn face are, `(5, 2)`; see `training.data.drawing`."""
     eyes = [(side * person.eye_x, person.eye_y + 0.6 * side * person.eye_asymmetry) for side in (-1, 1)]
     reach = person.mouth_width * (1 + 0.16 * max(shot.smile, 0) - 0.10 * shot.mouth_open)
     corner = person.mouth_y - person.mouth_tilt - 2.2 * shot.smile + 2.25 * shot.mouth_open
@@ -230,11 +240,12 @@ def _drawn_config(config: ScenesConfig) -> SyntheticConfig:
 
 def _draw(config: ScenesConfig, cache: Path) -> SceneData:
     faces = synthetic.load(_drawn_config(config), cache).train
-    first = config.seed << 33
-    pictures = [
-        Picture(faces.images[i], drawn_points(first | i // _IMAGES_PER_PERSON, i % _IMAGES_PER_PERSON))
-        for i in range(len(faces))
-    ]
+    pictures = []
+    for number in range(len(faces)):
+        # Identities as `synthetic.load` counts them.
+        identity, shot = config.seed << 33 | number // _IMAGES_PER_PERSON, number % _IMAGES_PER_PERSON
+        points = drawn_points(sample_person(identity), sample_shot(identity, shot))
+        pictures.append(Picture(faces.images[number], points))
     kept = len(pictures) - _IMAGES_PER_PERSON * min(max(1, round(config.held_out * config.people)), config.people - 1)
     test = Sources(photos=(), crops=pictures[kept:])
     photos = [_portrait(test, (config.seed, 2, number)) for number in range(len(test.crops))]
@@ -244,10 +255,8 @@ def _draw(config: ScenesConfig, cache: Path) -> SceneData:
 def _portrait(sources: Sources, seed: tuple[int, ...]) -> Picture:
     """A picture of one face as large as in a photo of LFW."""
     config = ComposeConfig(250, 250, 60.0, 120.0, 1)
-    for attempt in range(100):
-        scene = arrange(sources, config, np.random.default_rng((*seed, attempt)))
-        if len(scene.points):
-            break
+    scenes = (arrange(sources, config, np.random.default_rng((*seed, attempt))) for attempt in itertools.count())
+    scene = next(scene for scene in scenes if len(scene.points))
     return Picture(scene.image, scene.points[0])
 
 
@@ -325,7 +334,7 @@ def _points(row: Mapping[str, str | None]) -> Float | None:
     size = float(face_sizes(points)[0])
     if size < 4:
         return None
-    off = np.linalg.norm(_on(similarity(TEMPLATE, points)[0], TEMPLATE) - points, axis=1).mean()
+    off = np.linalg.norm(_on(similarity(TEMPLATE, points), TEMPLATE) - points, axis=1).mean()
     return points if off < _ODD * size else None
 
 
@@ -366,7 +375,7 @@ def _crops(folder: Path, people: set[str], left: _Left) -> list[Picture]:
     if landmarks.is_file():
         for path, points in _labelled(landmarks, left):
             # The crop was made of these points, which so lie about the template and not on it.
-            rows.append((path, _on(similarity(points, TEMPLATE)[0], points).astype(np.float32)))
+            rows.append((path, _on(similarity(points, TEMPLATE), points).astype(np.float32)))
     else:
         found = (path for name in sorted(trained) for path in sorted((folder / "images" / name).glob("*.jpg")))
         rows = [(path.relative_to(folder / "images").as_posix(), TEMPLATE) for path in found]
