@@ -118,17 +118,6 @@ class Detection(Task):
         "people and in the light that it will meet.",
     )
 
-    def __init__(self, job: Job) -> None:
-        super().__init__(job)
-        data, model = job.config.data, job.config.model
-        if not isinstance(model, DetectorConfig):
-            raise ValueError("data of scenes are for a detector: set task=detection")
-        if (data.height, data.width) != (model.height, model.width):
-            raise ValueError(
-                f"the scenes are {data.height}x{data.width}, the model takes {model.height}x{model.width}: set "
-                "data.height and data.width to those of the model"
-            )
-
     @cached_property
     def data(self) -> SceneData:
         return scenes.load(self.job.config.data, self.job.cache)
@@ -158,7 +147,15 @@ class Detection(Task):
         return scenes.drawn(*size, 2)
 
     def build(self) -> Any:
-        return network(self.job.config.model)
+        data, model = self.job.config.data, self.job.config.model
+        if not isinstance(model, DetectorConfig):
+            raise ValueError("data of scenes are for a detector: set task=detection")
+        if (data.height, data.width) != (model.height, model.width):
+            raise ValueError(
+                f"the scenes are {data.height}x{data.width}, the model takes {model.height}x{model.width}: set "
+                "data.height and data.width to those of the model"
+            )
+        return network(model)
 
     def learn(self, model: Any, lessons: Lessons, place: Job) -> History:
         if lessons.fit.sizes:

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from deploy.bundle import load_bundle
 from deploy.runtime import Recognizer
 from training import verification
 from training.data.batches import Batch, Batches, Targets, normalize, plain_batches, resize, sample_batches
@@ -22,7 +23,16 @@ from training.data.synthetic import draw_face
 from training.files import EVENTS, MODEL, load_keras, save_arrays
 from training.fit import History, Objective, fit
 from training.job import Job
-from training.models import COSINES, EMBEDDING, FEATURES, build, initial_weights, with_classifier, with_features
+from training.models import (
+    COSINES,
+    EMBEDDING,
+    FEATURES,
+    ModelConfig,
+    build,
+    initial_weights,
+    with_classifier,
+    with_features,
+)
 from training.progress import Progress
 from training.recipe import FitConfig, LossConfig
 from training.task import Curves, Float, Judgement, Lessons, Listing, Pixels, Size, Task
@@ -69,7 +79,12 @@ class Recognition(Task):
         return np.stack([resize(draw_face(identity, 0), size[0]) for identity in range(2)])
 
     def build(self) -> Any:
-        return build(self.job.config.model)
+        config = self.job.config.model
+        if not isinstance(config, ModelConfig):
+            raise ValueError(
+                "the model is none of a recognizer, but the data are faces: set data=scenes, or task=detection"
+            )
+        return build(config)
 
     def learn(self, model: Any, lessons: Lessons, place: Job) -> History:
         """Writes the classifier's centres of the identities, `centres.npz`, where the loss classifies."""
@@ -135,8 +150,7 @@ class Recognition(Task):
             )
             for faces in sets
         ]
-        sections = {name: getattr(self.job.config, name) for name in ("train", "prune", "quantize")}
-        validated = [name for name, section in sections.items() if section.fit.validations]
+        validated = load_bundle(list(folders.values())[-1]).provenance["validated_stages"]
         return judgement(judged, validated)
 
     def _targets(self, loss: LossConfig, teacher: str) -> Targets | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
@@ -23,7 +23,6 @@ from training.data import lfw
 from training.data.lfw import LfwConfig
 from training.data.synthetic import draw_face
 from training.job import Job
-from training.recipe import FitConfig
 from training.recognition import Judged
 
 PROVENANCE = {
@@ -40,8 +39,6 @@ PROVENANCE = {
     "pruned_weights": "kept",
     "epochs": {"dense": 1.0},
 }
-
-STAGES = ("train", "prune", "quantize")
 
 
 @dataclass(frozen=True)
@@ -76,15 +73,14 @@ def faces(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def run(tmp_path: Path, faces: Path, make_bundle: Callable[..., Bundle]) -> Evaluate:
-    def go(held_out: int = 3, validated: Sequence[str] = (), **provenance: Any) -> Evaluated:
+    def go(held_out: int = 3, **provenance: Any) -> Evaluated:
         inputs = {name: tmp_path / name for name in ("convert", "benchmark")}
         for name in VARIANTS:
             make_bundle(inputs["convert"] / name, provenance=PROVENANCE | provenance, name=name)
         (inputs["convert"] / "fidelity.json").write_text('{"images": 4, "mean": 0.999, "min": 0.99}')
         write_records([_record(name) for name in VARIANTS], inputs["benchmark"] / "benchmark.json")
-        fits = {name: SimpleNamespace(fit=FitConfig(validations=int(name in validated))) for name in STAGES}
         data = _data(faces, held_out)
-        config = SimpleNamespace(data=data, evaluate=EvaluateConfig([0.2], 1, GatesConfig()), **fits)
+        config = SimpleNamespace(data=data, evaluate=EvaluateConfig([0.2], 1, GatesConfig()))
         out = tmp_path / "out"
         evaluate.run(Job(config, inputs, out, tmp_path / "work", tmp_path / "cache"))
         return Evaluated(json.loads((out / "evaluation.json").read_text()), load_bundle(out / "bundle"))
@@ -147,7 +143,7 @@ def test_the_card_has_a_line_of_the_people_held_out_that_says_what_they_were_use
     lines = [line for line in run().card.splitlines() if "held out" in line]
     assert len(lines) == 1
     assert "pairs of 3 people held out of the folders trained on (dense float model" in lines[0]
-    chosen = run(validated=["train"]).card
+    chosen = run(validated_stages=["train"]).card
     assert "held out of the folders trained on, by whom weights were chosen in training (dense" in chosen
 
 

@@ -154,9 +154,9 @@ def test_sections_of_another_task_are_refused(tmp_path):
         return Detection(Job(config, {}, tmp_path, tmp_path, tmp_path))
 
     with pytest.raises(ValueError, match="set task=detection"):
-        task(ScenesConfig(), SimpleNamespace())
+        task(ScenesConfig(), SimpleNamespace()).build()
     with pytest.raises(ValueError, match="the scenes are 240x320, the model takes 64x96"):
-        task(ScenesConfig(), SMALL)
+        task(ScenesConfig(), SMALL).build()
     assert SyntheticConfig.task == "recognition"
     with pytest.raises(ValueError, match="channels are 5 numbers"):
         DetectorConfig(channels=[8])
