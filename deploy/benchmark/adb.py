@@ -13,6 +13,7 @@ import shlex
 import shutil
 import subprocess
 import tempfile
+import time
 import urllib.request
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -44,6 +45,10 @@ STATE = (
     "/sys/class/thermal/thermal_zone*/temp",
 )
 MARK = "slimcam-file:"
+
+# States of a phone that adb is just greeting, and the seconds that a greeting may take.
+_PASSING = {"authorizing", "connecting"}
+_GREETING = 10.0
 
 SIGNALS = {
     4: "illegal instruction",
@@ -316,7 +321,7 @@ def _choose(serial: str | None) -> str:
     Raises:
         OSError: there is none, not the one that is meant, several, or it is not ready.
     """
-    states = _devices(_run_adb("devices", timeout=60).stdout)
+    states = _settled_states()
     if serial is None:
         if not states:
             raise OSError(
@@ -336,6 +341,16 @@ def _choose(serial: str | None) -> str:
     if state != "device":
         raise OSError(f"{serial}: the phone is {state}; {advice.get(state, 'see `adb devices`')}")
     return serial
+
+
+def _settled_states() -> dict[str, str]:
+    """State by serial, once adb has greeted the phones that it is just connecting to."""
+    end = time.monotonic() + _GREETING
+    while True:
+        states = _devices(_run_adb("devices", timeout=60).stdout)
+        if not _PASSING & set(states.values()) or time.monotonic() > end:
+            return states
+        time.sleep(0.2)
 
 
 def _devices(text: str) -> dict[str, str]:

@@ -53,7 +53,8 @@ class EmulatedConfig:
         prove: check first that the emulated ARM computes what this machine does, an int8 model bit for bit.
         fresh: profile the model again, although its profile is in the cache.
         operators: predict each operator too.
-        cost_table: JSON file for the predicted microseconds of each layer at other channel counts; none where null.
+        cost_table: JSON file for the predicted microseconds of each layer at other channel counts; none where null. Of
+            several models it is of the first, and the others, pruned from it, are put beside what it says of them.
         cache: folder for the emulated device and profiles; null is `$SLIMCAM_CACHE` or `~/.cache/slimcam`.
     """
 
@@ -93,13 +94,11 @@ def measure(models: Mapping[str, Path], config: EmulatedConfig) -> list[Record]:
 
     Raises:
         FileNotFoundError: there is no such model.
-        ValueError: there are no models, or one is damaged.
+        ValueError: there are no models, one is damaged, or a cost table is asked for that does not fit the others.
         OSError: the emulated device cannot be made on this system.
         RuntimeError: the runtime refuses a model.
     """
     files = model_files(models)
-    if config.cost_table and len(models) > 1:
-        raise ValueError("a cost table is of one model; name one")
     constants, device = read_constants(), config.chip()
     sysroot = prepare(Path(config.cache) if config.cache else None)
     records = []
@@ -111,8 +110,11 @@ def measure(models: Mapping[str, Path], config: EmulatedConfig) -> list[Record]:
             doubts = [doubt for doubt in [prove(sysroot, path)] if doubt]
         say(f"{name}: counting what one inference executes")
         found = profile(sysroot, file, fresh=config.fresh)
-        if config.cost_table:
-            write_cost_table(make_cost_table(found, file_sha256(file), device, constants), Path(config.cost_table))
+        if config.cost_table and not records:
+            table = make_cost_table(found, file_sha256(file), device, constants)
+            write_cost_table(table, Path(config.cost_table))
+        elif config.cost_table:
+            say(f"{name}: {table.estimate_ms(found):.1f} ms on one thread by the cost table of the first model")
         records.append(_record(name, file, list(models), found, config, constants, sysroot, doubts))
     return records
 

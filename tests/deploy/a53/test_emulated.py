@@ -66,6 +66,16 @@ def test_a_cost_table_is_written_on_request(cache: Path) -> None:
     assert 0 < table["fit_error"]["mean"] < 0.2
 
 
+def test_a_cost_table_of_the_first_model_tells_of_the_others(cache: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    models = {"dense": cache / "slim.tflite", "pruned": cache / "slim.tflite"}
+    config = EmulatedConfig(cache=str(cache), prove=False, threads=[1], cost_table=str(cache / "costs.json"))
+    whole = measure(models, config)[1].prediction
+    line = next(line for line in capfd.readouterr().err.splitlines() if "by the cost table" in line)
+    assert whole is not None
+    assert line.startswith("benchmark: pruned: ")
+    assert float(line.split()[2]) == pytest.approx(whole.ms.value, rel=0.1, abs=0.1)
+
+
 def test_impossible_requests_are_one_line(cache: Path) -> None:
     with pytest.raises(ValueError, match="has 8 cores; ask for 1 to 8 threads"):
         EmulatedConfig(threads=[1, 16])
@@ -75,6 +85,3 @@ def test_impossible_requests_are_one_line(cache: Path) -> None:
         measure({}, EmulatedConfig())
     with pytest.raises(FileNotFoundError, match=r"gone\.tflite"):
         measure({"gone": cache / "gone.tflite"}, EmulatedConfig())
-    models = {"a": cache / "slim.tflite", "b": cache / "slim.tflite"}
-    with pytest.raises(ValueError, match="a cost table is of one model"):
-        measure(models, EmulatedConfig(cost_table="costs.json"))
