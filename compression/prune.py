@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import keras
+import numpy as np
+from numpy.typing import NDArray
 
 from compression.budget import PruningPlan, keep_best, plan, widths
 from compression.cost import cost
@@ -23,6 +26,8 @@ from training.job import Job
 from training.recipe import FitConfig
 from training.task import Lessons, Task, input_size, task_of
 from training.train import HISTORY, write_history
+
+_BATCH = 64
 
 
 def run(job: Job) -> None:
@@ -69,11 +74,12 @@ def _take_step(job: Job, source: Path, counts: Mapping[str, int], fit: FitConfig
     fresh = config.weights == "random"
     if fresh:
         model = keras.models.clone_model(model)
-    reestimate_batch_norm(model, task, config.bn_images)
+    statistics = partial(task.samples, config.bn_images, input_size(model), _BATCH)
+    reestimate_batch_norm(model, statistics())
     title = "recovery" if config.steps == 1 else f"recovery {job.work.name}"
     lessons = Lessons(fit, config.loss, config.teacher, None if fresh else source, keras, title)
     history = task.learn(model, lessons, job)
-    reestimate_batch_norm(model, task, config.bn_images)
+    reestimate_batch_norm(model, statistics())
     if (source / PLAN).is_file():  # the source is pruned itself
         chosen = PruningPlan.load(source / PLAN).then(chosen)
         history = _continued([json.loads(line) for line in (source / HISTORY).read_text().splitlines()], history)
@@ -88,19 +94,19 @@ def _continued(earlier: History, history: History) -> History:
     return earlier + [entry | {name: entry[name] + done[name] for name in ("step", "epoch")} for entry in history]
 
 
-def reestimate_batch_norm(model: Any, task: Task, count: int, *, batch_size: int = 64) -> None:
+def reestimate_batch_norm(model: Any, batches: Iterable[NDArray[np.float32]]) -> None:
     """Takes the moving statistics of every BatchNormalization anew: their mean over batches of unchanged images.
 
     Li et al. 2020, "EagleEye", section 3.3: statistics of the unpruned model misjudge the pruned one.
 
     Args:
-        model: Keras 3 model on normalised images; changed in place.
-        count: training images taken, at random; 0 leaves the model as it is.
+        model: Keras 3 model; changed in place.
+        batches: of normalised training images; none leave the model as it is.
     """
     layers = [layer for layer in model.layers if isinstance(layer, keras.layers.BatchNormalization)]
     momenta = [layer.momentum for layer in layers]
     try:
-        for number, batch in enumerate(task.samples(count, input_size(model), batch_size)):
+        for number, batch in enumerate(batches):
             for layer in layers:
                 # moving = moving * n/(n+1) + batch * 1/(n+1) is the mean over the batches so far.
                 layer.momentum = number / (number + 1)

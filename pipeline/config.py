@@ -13,7 +13,6 @@ from typing import Any
 
 from hydra.core.config_store import ConfigStore
 from omegaconf import MISSING, DictConfig, OmegaConf
-from training.data.scenes import ScenesConfig
 
 from compression.recipe import ConvertConfig, EvaluateConfig, PruneConfig, QuantizeConfig
 from deploy.benchmark import targets
@@ -21,6 +20,7 @@ from deploy.messages import nearest
 from training.data.folders import FoldersConfig
 from training.data.lfw import LfwConfig
 from training.data.packed import PackedConfig
+from training.data.scenes import ScenesConfig
 from training.data.synthetic import SyntheticConfig
 from training.detector import DetectorConfig, DetectorLossConfig, DetectorTrainConfig
 from training.models import ModelConfig
@@ -128,6 +128,12 @@ def validate(composed: DictConfig) -> Config:
         raise ValueError(f"{path or 'the configuration'} has no key {key!r}{nearest(key, names)}")
     for path in sorted(OmegaConf.missing_keys(composed)):
         raise ValueError(f"{path} is required; give it on the command line as {path}=...")
+    for name in ("data", "model", "train", "prune", "quantize", "evaluate", "benchmark"):
+        if OmegaConf.get_type(composed[name]) is dict:
+            raise ValueError(
+                f"{name}: its file names no schema; begin it with defaults: [/schema/{name}@_here_, _self_], or another "
+                f"/schema/{name}/..."
+            )
     sections: dict[str, Any] = {}
     for section in composed:
         name, value = str(section), composed[section]

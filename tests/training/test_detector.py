@@ -35,7 +35,7 @@ def face(x: float, y: float, size: float) -> np.ndarray:
     return (align.TEMPLATE - align.TEMPLATE.mean(axis=0)) * (size / 72) + (x, y)
 
 
-FACES = np.stack([face(30, 30, 24), face(70, 40, 44)])
+FACES = np.stack([face(30, 30, 26), face(70, 40, 44)])
 
 
 class Drawn:

