@@ -5,9 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from training.task import Task
+
 
 def model_card(
     name: str,
+    task: Task,
     license: str,
     provenance: Mapping[str, Any],
     figures: Sequence[str] = (),
@@ -24,15 +27,13 @@ def model_card(
     lines = [
         f"# {name}",
         "",
-        "A face recognizer: an aligned 112x112 RGB face in, an embedding out; two faces are compared by the cosine of "
-        "their embeddings. Made by slimcam.",
+        f"{task.purpose} Made by slimcam.",
         "",
         f"**Licence:** {license}",
         "",
         "## Made of",
         f"- backbone {provenance['backbone']}, initial weights {provenance['initial_weights']}",
-        f"- {provenance['training_images']:,} training images of {provenance['training_identities']:,} identities "
-        f"(data: {provenance['data']})",
+        f"- trained on {provenance['data']}",
         f"- teacher: {provenance['teacher']}, in {', '.join(provenance['taught_stages'])}"
         if provenance["teacher"]
         else "- no teacher but the dense model itself",
@@ -47,10 +48,7 @@ def model_card(
         *([f"- {gate['text']}" for gate in gates] or ["Not yet."]),
         "",
         "## Limits",
-        "- Faces must be aligned as in training: five landmarks onto the ArcFace template.",
-        "- A face recognizer errs, and errs unevenly over groups of people when its training data do; measure it on "
-        "the people it will meet, choose the threshold for the harm of a false match, and ask those people first.",
-        "- Whoever can print a photograph can fool it: there is no liveness test.",
+        *(f"- {limit}" for limit in task.limits),
         "",
     ]
     return "\n".join(lines)

@@ -4,28 +4,30 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import keras
+import numpy as np
+from numpy.typing import NDArray
 
 from compression.budget import PruningPlan, keep_best, plan, widths
 from compression.cost import cost
 from compression.graph import trace
 from compression.importance import importance
 from compression.recipe import COST, PLAN
-from compression.recovery import load_keras, recover
 from compression.surgery import cut
-from training.data.batches import sample_batches
-from training.data.faces import FaceData, Images
-from training.data.load import load
-from training.files import save_arrays, save_keras, write_text
+from training.files import EVENTS, MODEL, load_keras, save_keras, write_text
 from training.fit import History
 from training.job import Job
 from training.recipe import FitConfig
-from training.train import CENTRES, EVENTS, HISTORY, MODEL, write_history
+from training.task import Lessons, Task, input_size, task_of
+from training.train import HISTORY, write_history
+
+_BATCH = 64
 
 
 def run(job: Job) -> None:
@@ -35,7 +37,7 @@ def run(job: Job) -> None:
     on. Its plan and its history, too, are told from the dense model on.
     """
     config = job.config.prune
-    data = load(job.config.data, job.cache)
+    task = task_of(job)
     dense = load_keras(job.inputs["train"] / MODEL)
     graph = trace(dense)
     target = plan(graph, importance(dense, graph, config.criterion), config)
@@ -47,7 +49,7 @@ def run(job: Job) -> None:
     source = job.inputs["train"]
     for step, counts, fit in zip(steps, widths(target, config.steps, config.round_to), config.recoveries, strict=True):
         if not (step.out / MODEL).is_file():
-            _take_step(step, source, counts, fit, data)
+            _take_step(step, source, counts, fit, task)
         source = step.out
     for step in steps[:-1]:
         if (step.out / EVENTS).is_dir():
@@ -60,7 +62,7 @@ def _steps(job: Job, count: int) -> list[Job]:
     return [replace(job, work=place, out=job.out if place is places[-1] else place / "out") for place in places]
 
 
-def _take_step(job: Job, source: Path, counts: Mapping[str, int], fit: FitConfig, data: FaceData) -> None:
+def _take_step(job: Job, source: Path, counts: Mapping[str, int], fit: FitConfig, task: Task) -> None:
     """Cuts the model of a result folder down to so many channels of each group; lets it recover; writes it last."""
     config = job.config.prune
     # What a killed process told of this step is told again.
@@ -72,17 +74,16 @@ def _take_step(job: Job, source: Path, counts: Mapping[str, int], fit: FitConfig
     fresh = config.weights == "random"
     if fresh:
         model = keras.models.clone_model(model)
-    reestimate_batch_norm(model, data.train.images, config.bn_images)
-    once = replace(config, steps=1, fit=fit)
+    statistics = partial(task.samples, config.bn_images, input_size(model), _BATCH)
+    reestimate_batch_norm(model, statistics())
     title = "recovery" if config.steps == 1 else f"recovery {job.work.name}"
-    centres, history = recover(job, model, data, once, None if fresh else source, keras=keras, title=title)
-    reestimate_batch_norm(model, data.train.images, config.bn_images)
+    lessons = Lessons(fit, config.loss, config.teacher, None if fresh else source, keras, title)
+    history = task.learn(model, lessons, job)
+    reestimate_batch_norm(model, statistics())
     if (source / PLAN).is_file():  # the source is pruned itself
         chosen = PruningPlan.load(source / PLAN).then(chosen)
         history = _continued([json.loads(line) for line in (source / HISTORY).read_text().splitlines()], history)
     chosen.save(job.out / PLAN)
-    if centres is not None:
-        save_arrays(job.out / CENTRES, kernel=centres)
     write_history(job.out, history)
     save_keras(model, job.out / MODEL)
 
@@ -93,20 +94,19 @@ def _continued(earlier: History, history: History) -> History:
     return earlier + [entry | {name: entry[name] + done[name] for name in ("step", "epoch")} for entry in history]
 
 
-def reestimate_batch_norm(model: Any, images: Images, count: int, *, batch_size: int = 64, seed: int = 0) -> None:
+def reestimate_batch_norm(model: Any, batches: Iterable[NDArray[np.float32]]) -> None:
     """Takes the moving statistics of every BatchNormalization anew: their mean over batches of unchanged images.
 
     Li et al. 2020, "EagleEye", section 3.3: statistics of the unpruned model misjudge the pruned one.
 
     Args:
-        model: Keras 3 model on normalised images; changed in place.
-        count: images taken, at random; 0 leaves the model as it is.
+        model: Keras 3 model; changed in place.
+        batches: of normalised training images; none leave the model as it is.
     """
     layers = [layer for layer in model.layers if isinstance(layer, keras.layers.BatchNormalization)]
-    size = int(model.inputs[0].shape[1])
     momenta = [layer.momentum for layer in layers]
     try:
-        for number, batch in enumerate(sample_batches(images, count, size, batch_size, seed)):
+        for number, batch in enumerate(batches):
             for layer in layers:
                 # moving = moving * n/(n+1) + batch * 1/(n+1) is the mean over the batches so far.
                 layer.momentum = number / (number + 1)

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from compression.recovery import load_keras, recover
-from training.data.batches import sample_batches
-from training.data.load import load
+from training.files import MODEL, load_keras
 from training.job import Job
-from training.train import MODEL, write_history
+from training.task import Lessons, input_size, task_of
+from training.train import write_history
 
 QUANTIZED = "model.h5"
 
@@ -21,19 +20,18 @@ def run(job: Job) -> None:
 
     config = job.config.quantize
     keras.utils.set_random_seed(job.config.train.seed)
-    data = load(job.config.data, job.cache)
-    pruned = load_keras(job.inputs["prune"] / MODEL)
+    task = task_of(job)
+    source = job.inputs["prune"]
+    pruned = load_keras(source / MODEL)
     model = schemes.quantize_aware(to_tf_keras(pruned))
-    size = int(pruned.inputs[0].shape[1])
 
     def calibrate() -> None:
-        schemes.calibrate(model, sample_batches(data.train.images, config.calibration_images, size, 32))
+        schemes.calibrate(model, task.samples(config.calibration_images, input_size(pruned), 32))
 
     calibrate()
     schemes.freeze_batch_norm(model)
-    _, history = recover(
-        job, model, data, config, job.inputs["prune"], keras=tf_keras, title="quantisation-aware training"
-    )
+    lessons = Lessons(config.fit, config.loss, config.teacher, source, tf_keras, "quantisation-aware training")
+    history = task.learn(model, lessons, job)
     # Training saw the extremes of augmented images; the ranges of plain ones are finer, and are those of the device.
     calibrate()
     schemes.save(model, job.out / QUANTIZED)

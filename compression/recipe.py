@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 from training.recipe import FitConfig, LossConfig
 
@@ -70,9 +71,9 @@ class PruneConfig(BudgetConfig):
         steps: cuts on the way to the budget, each with a recovery of its own, and the channels judged anew before
             each. The shape is that of a single cut.
         step_epochs: of the recovery after each cut before the last, which gets what they leave of `fit.epochs`.
-        teacher: whose embeddings the recovery imitates: `dense` or `external` (that of `train.teacher`).
+        teacher: whom the recovery imitates: `dense` or `external` (that of `train.teacher`).
         bn_images: training images from which the statistics of BatchNormalization are taken anew.
-        fit, loss: of the recovery; its epochs are those of all steps together.
+        fit, loss: of the recovery, the loss of the task's own kind; its epochs are those of all steps together.
     """
 
     criterion: str = "l2"
@@ -82,7 +83,7 @@ class PruneConfig(BudgetConfig):
     teacher: str = "dense"
     bn_images: int = 2048
     fit: FitConfig = field(default_factory=FitConfig)
-    loss: LossConfig = field(default_factory=_distilled)
+    loss: Any = field(default_factory=_distilled)
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -119,15 +120,16 @@ class QuantizeConfig:
     """The quantize stage: quantisation-aware training.
 
     Attributes:
-        teacher: whose embeddings are imitated: `dense` or `external` (that of `train.teacher`).
+        teacher: who is imitated: `dense` or `external` (that of `train.teacher`).
         calibration_images: training images from which the first ranges of activations are taken.
-        fit, loss: of the training; a learning rate near a hundredth of the dense model's does.
+        fit, loss: of the training, the loss of the task's own kind; a learning rate near a hundredth of the dense
+            model's does.
     """
 
     teacher: str = "dense"
     calibration_images: int = 512
     fit: FitConfig = field(default_factory=FitConfig)
-    loss: LossConfig = field(default_factory=_distilled)
+    loss: Any = field(default_factory=_distilled)
 
     def __post_init__(self) -> None:
         _check_teacher(self.teacher)
@@ -157,12 +159,12 @@ class GatesConfig:
     """What the compressed model must reach; `null` leaves a gate out.
 
     Attributes:
-        accuracy_loss: percentage points of accuracy that may be lost against the dense model.
+        accuracy_loss: percentage points of accuracy (of a detector: recall) that may be lost against the dense model.
         size_mb: of the `.tflite` file, in units of a million bytes.
         latency_ratio: the dense float model's p50 over the compressed model's, at the least.
         memory_mb: peak resident memory that the model adds to the process, in units of a million bytes.
         delegated: share of the operators that XNNPACK executes, at the least.
-        fidelity: mean cosine of the int8 file's embeddings with those of the model it was converted from.
+        fidelity: mean cosine of the int8 file's outputs with those of the model it was converted from.
     """
 
     accuracy_loss: float | None = 2.0
@@ -178,17 +180,17 @@ class EvaluateConfig:
     """The evaluate stage.
 
     Attributes:
-        fars: false-accept rates for which thresholds and true-accept rates are reported, where the impostor pairs
-            support them.
+        rates: of errors, for which thresholds and what is found with them are reported where the data support it:
+            false-accept rates of a recognizer, false faces an image of a detector.
         threads: of the interpreter.
     """
 
-    fars: list[float] = field(default_factory=lambda: [0.1, 0.01, 0.001, 0.0001])
+    rates: list[float] = field(default_factory=lambda: [0.1, 0.01, 0.001, 0.0001])
     threads: int = 2
     gates: GatesConfig = field(default_factory=GatesConfig)
 
     def __post_init__(self) -> None:
         if self.threads < 1:
             raise ValueError(f"threads must be 1 or more; got {self.threads}")
-        if not all(0 < far < 1 for far in self.fars):
-            raise ValueError(f"fars lie between 0 and 1; got {list(self.fars)}")
+        if not all(rate > 0 for rate in self.rates):
+            raise ValueError(f"rates of errors are above 0; got {list(self.rates)}")

@@ -1,7 +1,7 @@
 """The model bundle: a folder with all that a device needs to run a model as it was tested.
 
 model.tflite    batch 1
-golden.npz      images and the embeddings that the model gave for them when the bundle was made
+golden.npz      images, and what the model gave for them when the bundle was made
 MODEL_CARD.md   for people
 bundle.json     everything else, with the SHA-256 of the three files and of itself
 """
@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 
 MODEL = "model.tflite"
 GOLDEN = "golden.npz"
@@ -49,13 +49,14 @@ class Bundle:
     Attributes:
         path: the folder.
         name: of the model.
+        task: what it is for: `recognition` or `detection`.
         input: size and preprocessing of its input.
-        embedding_size: length of its output.
-        thresholds: false accept rate as text, for example `"0.001"`, to the cosine at or above which two faces match.
+        thresholds: scores at or above which the answer is yes, by the rate of errors that each allows as text: for a
+            recognizer `"0.001"` of the impostors, for a detector `"0.1"` false faces an image.
         gates: what the model had to pass, each with figure and bound.
         figures: what was measured of it, for example accuracies.
         golden_input: `(K, height, width, 3)` uint8.
-        golden_output: `(K, embedding_size)` float32, the model's embeddings of them.
+        golden_output: `(K, ...)` float32, what the model gives for them.
         provenance: what made the model (configuration, data, versions).
         license: licence of the model and the data behind it.
         sha256: of the model file.
@@ -63,8 +64,8 @@ class Bundle:
 
     path: Path
     name: str
+    task: str
     input: InputSpec
-    embedding_size: int
     thresholds: dict[str, float]
     gates: list[dict[str, Any]]
     figures: dict[str, Any]
@@ -107,8 +108,8 @@ def load_bundle(folder: Path | str) -> Bundle:
     return Bundle(
         path=folder,
         name=manifest["name"],
+        task=manifest["task"],
         input=InputSpec(**manifest["input"]),
-        embedding_size=manifest["embedding_size"],
         thresholds=manifest["thresholds"],
         gates=manifest["gates"],
         figures=manifest["figures"],
@@ -124,9 +125,9 @@ def write_bundle(
     folder: Path | str,
     *,
     name: str,
+    task: str,
     model: bytes,
     input: InputSpec,
-    embedding_size: int,
     golden_input: NDArray[np.uint8],
     golden_output: NDArray[np.float32],
     provenance: Mapping[str, Any],
@@ -141,18 +142,17 @@ def write_bundle(
     Args: see `Bundle`. `card` is the text of the model card.
 
     Raises:
-        ValueError: the model is not a TFLite file, or the golden arrays do not fit the input and embedding size.
+        ValueError: the model is not a TFLite file, or the golden arrays do not fit the input.
         FileExistsError: the folder holds something else than a bundle.
     """
     folder = Path(folder)
     if model[4:8] != b"TFL3":
         raise ValueError(f"bundle {folder}: the model is not a TFLite file (no TFL3 mark in its first 8 bytes)")
-    count = len(golden_input)
-    shapes = ((count, input.height, input.width, 3), (count, embedding_size))
-    if golden_input.dtype != np.uint8 or count == 0 or (golden_input.shape, golden_output.shape) != shapes:
+    count, shape = len(golden_input), (len(golden_input), input.height, input.width, 3)
+    if golden_input.dtype != np.uint8 or count == 0 or golden_input.shape != shape or len(golden_output) != count:
         raise ValueError(
-            f"bundle {folder}: golden images must be one or more uint8 images and their embeddings, {shapes[0]} and "
-            f"{shapes[1]}; got {golden_input.dtype} {golden_input.shape} and {golden_output.shape}"
+            f"bundle {folder}: golden images must be one or more uint8 images {shape} and what the model gives for "
+            f"each; got {golden_input.dtype} {golden_input.shape} and {golden_output.shape}"
         )
     golden = io.BytesIO()
     np.savez_compressed(golden, input=golden_input, output=golden_output.astype(np.float32))
@@ -160,8 +160,8 @@ def write_bundle(
     manifest = {
         "schema_version": SCHEMA_VERSION,
         "name": name,
+        "task": task,
         "input": asdict(input),
-        "embedding_size": embedding_size,
         "thresholds": dict(thresholds or {}),
         "gates": [dict(gate) for gate in gates],
         "figures": dict(figures or {}),
@@ -190,9 +190,9 @@ def seal(
     return write_bundle(
         out,
         name=bundle.name,
+        task=bundle.task,
         model=bundle.model.read_bytes(),
         input=bundle.input,
-        embedding_size=bundle.embedding_size,
         golden_input=bundle.golden_input,
         golden_output=bundle.golden_output,
         provenance=bundle.provenance,

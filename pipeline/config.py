@@ -20,7 +20,9 @@ from deploy.messages import nearest
 from training.data.folders import FoldersConfig
 from training.data.lfw import LfwConfig
 from training.data.packed import PackedConfig
+from training.data.scenes import ScenesConfig
 from training.data.synthetic import SyntheticConfig
+from training.detector import DetectorConfig, DetectorLossConfig, DetectorTrainConfig
 from training.models import ModelConfig
 from training.recipe import TrainConfig
 
@@ -49,6 +51,7 @@ class Config:
     Attributes:
         name: of the run, for the folder and the title of its report.
         stages: which stages to bring up to date.
+        data: of which kind it is says what the task is; model, train, prune and quantize belong to the same task.
         backend: of Keras, for training and pruning; a run started on one goes on with another. Quantisation needs
             TensorFlow and brings it along.
         benchmark: the target to measure on, as in `slimcam-benchmark target=`.
@@ -58,13 +61,13 @@ class Config:
     stages: list[str] = MISSING
     backend: str = "tensorflow"
     data: Any = MISSING
+    model: Any = MISSING
+    train: Any = MISSING
+    prune: Any = MISSING
+    quantize: Any = MISSING
+    evaluate: Any = MISSING
     benchmark: Any = MISSING
-    model: ModelConfig = field(default_factory=ModelConfig)
-    train: TrainConfig = field(default_factory=TrainConfig)
-    prune: PruneConfig = field(default_factory=PruneConfig)
-    quantize: QuantizeConfig = field(default_factory=QuantizeConfig)
     convert: ConvertConfig = field(default_factory=ConvertConfig)
-    evaluate: EvaluateConfig = field(default_factory=EvaluateConfig)
     paths: PathsConfig = field(default_factory=PathsConfig)
 
     def __post_init__(self) -> None:
@@ -74,16 +77,31 @@ class Config:
             raise ValueError(f"name becomes a folder, so it has no slash and no leading dot; got {self.name!r}")
 
 
+@dataclass
+class DetectorPruneConfig(PruneConfig):
+    loss: Any = field(default_factory=DetectorLossConfig)
+
+
+@dataclass
+class DetectorQuantizeConfig(QuantizeConfig):
+    loss: Any = field(default_factory=DetectorLossConfig)
+
+
 SCHEMAS: dict[str, type] = {
     "slimcam": Config,
     "data/synthetic": SyntheticConfig,
     "data/folders": FoldersConfig,
     "data/lfw": LfwConfig,
     "data/packed": PackedConfig,
+    "data/scenes": ScenesConfig,
     "model": ModelConfig,
+    "model/detector": DetectorConfig,
     "train": TrainConfig,
+    "train/detection": DetectorTrainConfig,
     "prune": PruneConfig,
+    "prune/detection": DetectorPruneConfig,
     "quantize": QuantizeConfig,
+    "quantize/detection": DetectorQuantizeConfig,
     "convert": ConvertConfig,
     "evaluate": EvaluateConfig,
     "paths": PathsConfig,
@@ -110,6 +128,12 @@ def validate(composed: DictConfig) -> Config:
         raise ValueError(f"{path or 'the configuration'} has no key {key!r}{nearest(key, names)}")
     for path in sorted(OmegaConf.missing_keys(composed)):
         raise ValueError(f"{path} is required; give it on the command line as {path}=...")
+    for name in ("data", "model", "train", "prune", "quantize", "evaluate", "benchmark"):
+        if OmegaConf.get_type(composed[name]) is dict:
+            raise ValueError(
+                f"{name}: its file names no schema; begin it with defaults: [/schema/{name}@_here_, _self_], or "
+                f"another /schema/{name}/..."
+            )
     sections: dict[str, Any] = {}
     for section in composed:
         name, value = str(section), composed[section]

@@ -41,18 +41,14 @@ class Effort:
 
 @dataclass(frozen=True)
 class Data:
-    """The faces of a run.
+    """The data of a run.
 
     Attributes:
         notes: what the source left out, one line each.
     """
 
     kind: str
-    train_images: int
-    train_people: int
-    test_images: int
-    test_people: int
-    pairs: int
+    summary: str
     notes: list[str]
 
 
@@ -62,7 +58,6 @@ class Findings:
 
     Attributes:
         evaluation: `evaluation.json` of the evaluate stage.
-        validated: titles of the trainings whose weights were chosen by the people held out.
         records: of the benchmark, by model, the dense one first.
         plan: `kept` channel indices and `sizes` of each channel group.
         origin: the provenance in the bundle of the compressed model.
@@ -73,7 +68,6 @@ class Findings:
 
     table: table.Table
     evaluation: dict[str, Any]
-    validated: tuple[str, ...]
     records: dict[str, Record]
     plan: dict[str, Any]
     fits: tuple[Fit, ...]
@@ -106,7 +100,6 @@ def gather(job: Job) -> Findings:
     return Findings(
         table=table.build(job.config.name, _read(folders["prune"] / COST), evaluation, list(records.values())),
         evaluation=evaluation,
-        validated=tuple(title for stage, title in TITLES.items() if config[stage]["fit"]["validations"]),
         records=records,
         # Not through compression.budget: that imports Keras.
         plan=_read(folders["prune"] / PLAN),

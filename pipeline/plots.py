@@ -16,11 +16,11 @@ from matplotlib.transforms import Bbox
 
 from pipeline import wording
 from pipeline.table import Row
-from training.verification import SUPPORT
 
 WIDTH = 4.8  # inches; with 10 pt type, what a phone shows without zooming
 
 _PERCENT = FuncFormatter(lambda share, _: f"{100 * share:.6g} %")
+_PLAIN = FuncFormatter(lambda value, _: f"{value:.6g}")
 
 
 @dataclass(frozen=True)
@@ -59,30 +59,30 @@ class Fit:
     history: Sequence[Mapping[str, float]]
 
 
-def roc(variants: Mapping[str, Any], theme: Theme) -> Figure:
-    """True against false accept rates, down to the rate that the impostor pairs support.
+def errors(curves: Mapping[str, Any], theme: Theme) -> Figure:
+    """What is found against the errors made on the way, down to the rate that the data support.
 
     Args:
-        variants: by name, as in `evaluation.json`.
+        curves: `training.task.Curves` as in `evaluation.json`.
     """
     figure, axes = _figure(theme, 3.6)
-    lowest = SUPPORT / min(variant["impostor_pairs"] for variant in variants.values())
-    for name, variant in variants.items():
-        false, true = np.array(variant["roc"]["far"]), np.array(variant["roc"]["tar"])
-        shown = false >= lowest
-        axes.plot(false[shown], true[shown], color=theme.models[name], linewidth=1.8, label=_roc_label(name, variant))
+    for name, line in curves["lines"].items():
+        x, y = np.array(line["x"]), np.array(line["y"])
+        shown = x >= curves["lowest"]
+        label = ": ".join(text for text in (name, line["label"]) if text)
+        axes.plot(x[shown], y[shown], color=theme.models[name], linewidth=1.8, label=label)
     axes.set_xscale("log")
-    axes.set_xlim(lowest, 1)
+    axes.set_xlim(left=curves["lowest"])
     axes.set_ylim(top=1.005)
-    axes.xaxis.set_major_formatter(_PERCENT)
+    axes.xaxis.set_major_formatter(_PERCENT if curves["x_is_share"] else _PLAIN)
     axes.yaxis.set_major_formatter(_PERCENT)
-    axes.set_xlabel("false accept rate")
-    axes.set_ylabel("true accept rate")
+    axes.set_xlabel(curves["x"])
+    axes.set_ylabel(curves["y"])
     axes.legend(loc="lower right", frameon=False, labelcolor="linecolor", handlelength=1.2, fontsize=9)
     return figure
 
 
-def tradeoff(rows: Sequence[Row], theme: Theme) -> Figure:
+def tradeoff(rows: Sequence[Row], measure: str, theme: Theme) -> Figure:
     """Accuracy against latency, the area of a disc being the size of the file; bars are intervals and p90."""
     figure, axes = _figure(theme, 3.8)
     largest = max(row.size_mb for row in rows)
@@ -101,7 +101,7 @@ def tradeoff(rows: Sequence[Row], theme: Theme) -> Figure:
     axes.yaxis.set_major_formatter(_PERCENT)
     axes.yaxis.set_major_locator(MaxNLocator(6, steps=[1, 2, 5, 10]))
     axes.set_xlabel("latency, ms (p50, bar to p90)")
-    axes.set_ylabel("accuracy")
+    axes.set_ylabel(measure)
     texts = [f"{row.name}\n{wording.milliseconds(row.p50_ms)} ms, {wording.megabytes(row.size_mb)} MB" for row in rows]
     _name_marks(figure, axes, marks, texts, [theme.models[row.name] for row in rows])
     return figure
@@ -182,14 +182,6 @@ def _style(axes: Any, theme: Theme) -> None:
     for side, spine in axes.spines.items():
         spine.set_visible(side in ("left", "bottom"))
         spine.set_color(theme.grid)
-
-
-def _roc_label(name: str, variant: Mapping[str, Any]) -> str:
-    rates = variant["tar"]
-    if not rates:
-        return name
-    far = "0.01" if "0.01" in rates else next(iter(rates))
-    return f"{name}: {wording.percent(rates[far], 1)} at {100 * float(far):g} %"
 
 
 @dataclass(frozen=True)

@@ -66,34 +66,28 @@ def experiment(findings: Findings) -> str:
 
 
 def _plots(findings: Findings) -> tuple[Plot, ...]:
-    table, variants = findings.table, findings.evaluation["variants"]
+    table, curves = findings.table, findings.evaluation["curves"]
     kept, sizes, prune = findings.plan["kept"], findings.plan["sizes"], findings.config["prune"]
     left, total = sum(len(group) for group in kept.values()), sum(sizes[name] for name in kept)
     best = "; ".join(
         f"{row.name} {wording.percent(row.accuracy)}, {wording.milliseconds(row.p50_ms)} ms, {row.size_mb:.2f} MB"
         for row in table.rows
     )
-    rates = "; ".join(
-        f"{name} " + ", ".join(f"{wording.percent(rate)} at {far}" for far, rate in variant["tar"].items())
-        for name, variant in variants.items()
-        if variant["tar"]
-    )
     return (
         Plot(
-            "roc",
-            "How well faces are told apart",
-            "Share of genuine pairs accepted, against the share of impostor pairs accepted by mistake. The curves end "
-            "at the left where fewer than ten impostor pairs are left to count.",
-            f"ROC curves. True accept rates at false accept rates: {rates or 'too few impostor pairs'}",
-            partial(plots.roc, variants),
+            "errors",
+            curves["title"],
+            curves["caption"],
+            curves["alt"],
+            partial(plots.errors, curves),
         ),
         Plot(
             "tradeoff",
-            "Accuracy, latency and size",
+            f"{table.measure}, latency and size",
             "Up and to the left is better; the area of a disc is the size of the file. Vertical bars are 95 % "
             "intervals of the change against the dense model.",
-            f"Accuracy against latency: {best}",
-            partial(plots.tradeoff, table.rows),
+            f"{table.measure} against latency: {best}",
+            partial(plots.tradeoff, table.rows, table.measure.lower()),
         ),
         Plot(
             "curves",
@@ -118,9 +112,6 @@ def _plots(findings: Findings) -> tuple[Plot, ...]:
 def _facts(findings: Findings, drawn: tuple[Plot, ...], again: str) -> dict[str, Any]:
     table = findings.table
     receipt = findings.receipts["evaluate"]
-    judged = {"Test": findings.evaluation, "People held out": findings.evaluation["held_out"]}
-    judged = {faces: found for faces, found in judged.items() if found}
-    variants = [variant for found in judged.values() for variant in found["variants"].values()]
     commits = {stage: found["commit"] for stage, found in findings.receipts.items()}
     return {
         "findings": findings,
@@ -128,8 +119,8 @@ def _facts(findings: Findings, drawn: tuple[Plot, ...], again: str) -> dict[str,
         "small": table.rows[-1],
         "published_machine": PUBLISHED_MACHINE,
         "first": next(iter(findings.records.values())),
-        "judged": judged,
-        "fars": sorted({far for variant in variants for far in variant["tar"]}, key=float, reverse=True),
+        "listings": findings.evaluation["tables"],
+        "cell": _cell,
         "plots": drawn,
         "again": again,
         "libraries": receipt["libraries"],
@@ -153,7 +144,6 @@ def _templates() -> jinja2.Environment:
         "change": change,
         "count": wording.count,
         "duration": duration,
-        "interval": lambda change: wording.interval(**change) if change else wording.UNKNOWN,
         "megabytes": wording.megabytes,
         "milliseconds": wording.milliseconds,
         "percent": wording.percent,
@@ -166,6 +156,20 @@ def _templates() -> jinja2.Environment:
         "picture": _picture,
     }
     return environment
+
+
+def _cell(value: Any, kind: str) -> str:
+    """A cell of a `training.task.Listing`."""
+    if value is None:
+        return wording.UNKNOWN
+    if kind == "interval":
+        return wording.interval(**value)
+    show: dict[str, Callable[[float], str]] = {
+        "percent": wording.percent,
+        "milliseconds": wording.milliseconds,
+        "number": lambda number: f"{number:,}",
+    }
+    return show[kind](value)
 
 
 def _plain(text: object) -> str:

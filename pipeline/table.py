@@ -21,7 +21,7 @@ class Row:
     """One model. A ratio is the dense model's figure over this model's; `None` is unknown.
 
     Attributes:
-        accuracy: share of the verification pairs decided right.
+        accuracy: what the task measures, as a share.
         change, low, high: of the accuracy against the dense model, and its 95 % interval, as shares.
         loss_below: the share that a publication says the accuracy fell by less than.
         size_mb: of the `.tflite` file, in millions of bytes.
@@ -61,6 +61,7 @@ class Table:
     Attributes:
         machine: what the latencies were measured on.
         predicted: the latencies come from a model of that machine.
+        measure: what the accuracy is, in a word or two.
         gates: of the evaluate stage, each as `compression.gates.Gate`.
     """
 
@@ -68,9 +69,10 @@ class Table:
     machine: str
     threads: int
     predicted: bool
+    measure: str
     rows: tuple[Row, ...]
     gates: tuple[dict[str, Any], ...]
-    published: tuple[Row, ...] = PUBLISHED
+    published: tuple[Row, ...]
 
     @property
     def failed(self) -> tuple[dict[str, Any], ...]:
@@ -101,8 +103,10 @@ def build(name: str, costs: Mapping[str, Any], evaluation: Mapping[str, Any], re
         machine=first.machine.device,
         threads=first.execution.threads,
         predicted=any(record.predicted for record in records),
+        measure=evaluation["measure"],
         rows=tuple(_row(record, first, costs, evaluation) for record in records),
         gates=tuple(evaluation["gates"]),
+        published=PUBLISHED if evaluation["task"] == "recognition" else (),
     )
 
 
@@ -131,7 +135,7 @@ def summary(results: Mapping[str, Path]) -> str:
     lines = {
         "model": f"{wording.count(dense.parameters)} -> {wording.count(small.parameters)} parameters, "
         f"{wording.count(dense.macs)} -> {wording.count(small.macs)} MACs",
-        "accuracy": f"{wording.percent(dense.accuracy)} -> {wording.percent(small.accuracy)}, "
+        table.measure.lower(): f"{wording.percent(dense.accuracy)} -> {wording.percent(small.accuracy)}, "
         f"change {change(small)} points",
         "size": f"{wording.megabytes(dense.size_mb)} -> {wording.megabytes(small.size_mb)} MB, "
         f"{wording.times(small.size_ratio)} smaller",
@@ -167,7 +171,7 @@ def _row(record: Record, first: Record, costs: Mapping[str, Any], evaluation: Ma
         macs=cost["macs"],
         parameters_ratio=dense["parameters"] / cost["parameters"],
         macs_ratio=dense["macs"] / cost["macs"],
-        accuracy=evaluation["variants"][name]["accuracy"],
+        accuracy=evaluation["accuracies"][name],
         change=interval.get("difference"),
         low=interval.get("low"),
         high=interval.get("high"),

@@ -54,7 +54,7 @@ def make_bundle(tmp_path: Path, int8_model: bytes) -> Callable[..., Bundle]:
             "name": "tiny",
             "model": int8_model,
             "input": InputSpec(SIZE, SIZE),
-            "embedding_size": EMBEDDING,
+            "task": "recognition",
             "golden_input": images,
             "golden_output": embeddings_of(int8_model, images),
             "provenance": {"stage": "test"},

@@ -10,6 +10,9 @@ from typing import Any
 
 import numpy as np
 
+# What a stage that trains calls the Keras 3 model that it writes, and the folder of its events for TensorBoard.
+MODEL, EVENTS = "model.keras", "tensorboard"
+
 
 @contextmanager
 def atomic(path: Path) -> Iterator[Path]:
@@ -46,6 +49,13 @@ def save_keras(model: Any, path: Path) -> None:
     """
     with hdf5(path) as partial:
         model.save(partial)
+
+
+def load_keras(path: Path) -> Any:
+    """Reads a Keras 3 model that an earlier stage wrote."""
+    import keras
+
+    return keras.saving.load_model(path, compile=False)
 
 
 @contextmanager

@@ -10,46 +10,75 @@ from __future__ import annotations
 import json
 import math
 import time
+from collections.abc import Callable, Generator
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from training.data.batches import Batch, Batches, normalize, plain_batches
-from training.data.faces import Verification
 from training.files import save_arrays
-from training.models import COSINES, EMBEDDING, FEATURES
 from training.progress import Progress
-from training.recipe import FitConfig, LossConfig
-from training.verification import fold_accuracy, pair_scores
+from training.recipe import FitConfig
 
 History = list[dict[str, float]]
+Loss = Callable[[Any, Any], Any]
+
+
+class Batches(Protocol):
+    """An endless stream of batches, a function of the step alone, so that a resumed fit sees what it would have seen.
+
+    A batch has `images`, normalised, and whatever `Objective.truth` makes the truth of.
+    """
+
+    @property
+    def batch_size(self) -> int: ...
+
+    @property
+    def steps_per_epoch(self) -> float: ...
+
+    def stream(self, sizes: list[int], start: int = 0) -> Generator[Any, None, None]:
+        """Batches from step `start` on; `sizes[step]` is the height in pixels of the images of each step."""
+        ...
+
+
+@dataclass(frozen=True)
+class Objective:
+    """What is minimised.
+
+    Attributes:
+        losses: functions `(y_true, y_pred) -> (N,)` by the name of the output that each is of; a model with a single,
+            unnamed output has one.
+        weights: of each in the sum.
+        truth: what the outputs of a batch should be, as the model's outputs are: one array, or a dictionary.
+    """
+
+    losses: dict[str, Loss]
+    weights: dict[str, float]
+    truth: Callable[[Any], Any]
 
 
 def fit(
     model: Any,
     batches: Batches,
     config: FitConfig,
-    loss: LossConfig,
+    objective: Objective,
     work: Path,
     *,
     keras: Any,
     title: str = "training",
     events: Path | None = None,
-    held_out: Verification | None = None,
+    judge: Callable[[Any], float] | None = None,
 ) -> History:
     """Trains a model in place, going on from the checkpoint in `work` if there is one.
 
     Args:
-        model: image -> embedding, or with the outputs of `training.models.with_classifier` if `loss` classifies
-            and of `with_features` if it has a weight for those.
-        batches: with targets if `loss` distils.
         work: folder for the checkpoint.
         keras: the module that the model belongs to, `keras` or `tf_keras`.
         title: of the progress lines.
         events: folder for TensorBoard.
-        held_out: other people's faces, to judge the model on if `config.validations` asks for it.
+        judge: the accuracy of a model on what is held out, for `config.validations`.
 
     Returns:
         One entry for each line of progress: `step`, `epoch`, `loss` and its parts, `learning_rate`,
@@ -57,22 +86,18 @@ def fit(
 
     Raises:
         FloatingPointError: the loss is not finite any more.
-        ValueError: `loss` distils, but there are no targets; validations are asked for, but nobody is held out; or
-            tf_keras is to train in bfloat16 or in several sizes.
+        ValueError: validations are asked for, but nothing is held out; or tf_keras is to train in bfloat16 or in
+            several sizes.
     """
-    if loss.distillation_weight > 0 and batches.targets is None:
-        raise ValueError("distillation needs the targets of a teacher")
-    if loss.features_weight and keras.__name__ == "tf_keras":
-        raise ValueError("loss.features_weight is for Keras 3, not for quantisation-aware training")
-    if config.validations and held_out is None:
-        raise ValueError("fit.validations: the data holds nobody out to judge the model on; set fit.validations=0")
+    if config.validations and judge is None:
+        raise ValueError("fit.validations: the data holds nothing out to judge the model on; set fit.validations=0")
     learner = model if keras.__name__ == "tf_keras" else _accelerated(model, config)
     if learner is model and (config.sizes or config.precision != "float32"):
         raise ValueError("fit.sizes and fit.precision=bfloat16 are for Keras 3, not for quantisation-aware training")
     steps = max(1, round(config.epochs * batches.steps_per_epoch))
     sizes = _sizes(config, steps, int(model.inputs[0].shape[1]))
     validations = {round((i + 1) * steps / config.validations) for i in range(config.validations)}
-    _compile(learner, config, loss, keras)
+    _compile(learner, config, objective, keras)
     checkpoint, best = work / "checkpoint.npz", work / "best.npz"
     start, history = _restore(learner, checkpoint)
     if start:
@@ -88,7 +113,7 @@ def fit(
     for step, batch in enumerate(stream, start):
         rate = learning_rate(config, step, steps)
         learner.optimizer.learning_rate = rate
-        logs = learner.train_on_batch(batch.images, _truth(batch, loss), **_options(keras))
+        logs = learner.train_on_batch(batch.images, objective.truth(batch), **_options(keras))
         now = time.monotonic()
         done = step + 1
         if now - logged >= config.log_seconds or done == steps or done in validations:
@@ -99,9 +124,9 @@ def fit(
             if not math.isfinite(entry["loss"]):
                 raise FloatingPointError(f"{title}: the loss is {entry['loss']} at step {done}; lower learning_rate")
             if done in validations:
-                assert held_out is not None
-                entry["accuracy"] = _validate(learner, model, config, held_out, history, best)
-                print(f"{title}: {100 * entry['accuracy']:.2f} % on people held out, step {done}", flush=True)
+                assert judge is not None
+                entry["accuracy"] = _validate(learner, model, config, judge, history, best)
+                print(f"{title}: {100 * entry['accuracy']:.2f} % on what is held out, step {done}", flush=True)
             history.append(entry)
             progress.done = done * count
             progress.show(f"step {done} of {steps}, loss {entry['loss']:.4f}")
@@ -130,10 +155,7 @@ def learning_rate(config: FitConfig, step: int, steps: int) -> float:
     return config.learning_rate * (low + (1 - low) * 0.5 * (1 + math.cos(math.pi * done)))
 
 
-def _compile(model: Any, config: FitConfig, loss: LossConfig, keras: Any) -> None:
-    # Imported late: `keras` must find its backend set, and a process that only plans never needs it.
-    from training import losses
-
+def _compile(model: Any, config: FitConfig, objective: Objective, keras: Any) -> None:
     clip = {"global_clipnorm": config.clip_norm} if config.clip_norm > 0 else {}
     average = {"use_ema": True, "ema_momentum": config.ema} if config.ema else {}
     common = {"learning_rate": config.learning_rate, "weight_decay": config.weight_decay or None, **clip, **average}
@@ -145,18 +167,11 @@ def _compile(model: Any, config: FitConfig, loss: LossConfig, keras: Any) -> Non
         optimizer.exclude_from_weight_decay(var_names=["gamma", "beta", "bias"])
     # XLA compiles the step on JAX whatever is said here; on TensorFlow and a CPU it makes it slower.
     options = {"jit_compile": False} if keras.backend.backend() == "tensorflow" else {}
-    parts: dict[str, Any] = {}
-    weights: dict[str, float] = {}
-    if loss.classifies:
-        parts[COSINES], weights[COSINES] = losses.classification(loss), loss.classification_weight
-    if loss.distillation_weight > 0:
-        parts[EMBEDDING], weights[EMBEDDING] = losses.distillation, loss.distillation_weight
-    if loss.features_weight > 0:
-        parts[FEATURES], weights[FEATURES] = losses.features, loss.features_weight
     if isinstance(model.output, dict):
-        model.compile(optimizer=optimizer, loss=parts, loss_weights=weights, **options)
+        model.compile(optimizer=optimizer, loss=objective.losses, loss_weights=objective.weights, **options)
     else:
-        model.compile(optimizer=optimizer, loss=losses.distillation, **options)
+        (only,) = objective.losses.values()
+        model.compile(optimizer=optimizer, loss=only, **options)
     optimizer.build(model.trainable_variables)
 
 
@@ -185,17 +200,12 @@ def _averaged(learner: Any, config: FitConfig) -> list[NDArray[np.float32]]:
 
 
 def _validate(
-    learner: Any, model: Any, config: FitConfig, held_out: Verification, history: History, best: Path
+    learner: Any, model: Any, config: FitConfig, judge: Callable[[Any], float], history: History, best: Path
 ) -> float:
-    """Accuracy on people held out; weights better than any before go to `best`."""
+    """Accuracy on what is held out; weights better than any before go to `best`."""
     weights = _averaged(learner, config)
     model.set_weights(weights)
-    size = int(model.inputs[0].shape[1])
-    parts = []
-    for batch in plain_batches(held_out.faces.images, size, 64):
-        output = model.predict_on_batch(normalize(batch))
-        parts.append(np.asarray(output[EMBEDDING] if isinstance(output, dict) else output, dtype=np.float32))
-    accuracy = fold_accuracy(pair_scores(np.concatenate(parts), held_out.pairs), held_out.pairs).mean
+    accuracy = judge(model)
     if accuracy >= max((entry.get("accuracy", 0.0) for entry in history), default=0.0):
         save_arrays(best, **{f"weight_{i}": value for i, value in enumerate(weights)})
     return accuracy
@@ -208,18 +218,6 @@ def _adopt(learner: Any, model: Any, config: FitConfig, best: Path) -> None:
             model.set_weights([saved[f"weight_{i}"] for i in range(len(saved.files))])
     else:
         model.set_weights(_averaged(learner, config))
-
-
-def _truth(batch: Batch, loss: LossConfig) -> Any:
-    """What the outputs of the learner should be."""
-    truth: dict[str, Any] = {}
-    if loss.classifies:
-        truth[COSINES] = batch.labels
-    if batch.lesson is not None and loss.distillation_weight > 0:
-        truth[EMBEDDING] = batch.lesson.embeddings
-        if loss.features_weight > 0:
-            truth[FEATURES] = batch.lesson.features
-    return truth if loss.classifies or loss.features_weight > 0 else truth[EMBEDDING]
 
 
 def _options(keras: Any) -> dict[str, Any]:

@@ -139,6 +139,13 @@ def with_features(model: Any, layer: str, channels: int, *, keras: Any) -> Any:
     return keras.Model(model.inputs, outputs, name=f"{model.name}_features")
 
 
+def initial_weights(config: ModelConfig) -> str:
+    """What the weights of a model were before its training, in a word or a file's name."""
+    if config.weights is not None:
+        return config.weights.replace("\\", "/").rsplit("/", 1)[-1]
+    return f"those of {Path(config.backbone).name}" if config.backbone.endswith((".keras", ".h5")) else "random"
+
+
 def _backbone(config: ModelConfig) -> Any:
     import keras
 

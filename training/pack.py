@@ -12,11 +12,12 @@ from numpy.typing import NDArray
 from training.data import packed
 from training.data.batches import Targets
 from training.data.faces import FaceData
-from training.data.load import fingerprint, load, source
+from training.data.load import fingerprint, source
 from training.job import Job
 from training.progress import Progress
+from training.recognition import Recognition, external_targets, training_batches, views_source
 from training.teacher import targets_files
-from training.train import announce, external_targets, training_batches, views_source
+from training.train import announce
 
 FACES = "faces.npz"
 
@@ -29,13 +30,14 @@ def run(job: Job) -> None:
     As `paths.cache` the folder then serves a training without the teacher's runtime.
     """
     config = job.config
-    data = load(config.data, job.cache)
-    announce(data)
+    task = Recognition(job)
+    announce(task)
+    data = task.data
     # Where the faces lie on this machine is nothing to the other.
     options = {name: value for name, value in source(config.data).items() if name != "root"}
     packed.write(job.out / FACES, data, options, fingerprint(config.data))
-    targets = external_targets(job, data)
-    if targets is not None:
+    if config.train.teacher.path is not None:
+        targets = external_targets(job, data)
         _see_every_view(job, data, targets)
         for kept in targets_files(config.train.teacher, views_source(job), job.cache):
             shutil.copyfile(kept, job.out / kept.name)

@@ -17,12 +17,13 @@ from compression import evaluate
 from compression.recipe import VARIANTS, EvaluateConfig, GatesConfig
 from deploy.benchmark.measure import Condition, Execution, Latency, Machine, Model, Record, Start, write_records
 from deploy.bundle import Bundle, InputSpec, load_bundle
-from deploy.runtime import Embedder
-from training import verification
+from deploy.runtime import Model as FloatModel
+from training import recognition, verification
 from training.data import lfw
 from training.data.lfw import LfwConfig
 from training.data.synthetic import draw_face
 from training.job import Job
+from training.recognition import Judged
 
 PROVENANCE = {
     "backbone": "tiny",
@@ -30,9 +31,7 @@ PROVENANCE = {
     "teacher": None,
     "taught_stages": [],
     "validated_stages": [],
-    "data": "lfw",
-    "training_images": 20,
-    "training_identities": 6,
+    "data": "20 images of 6 people (data: lfw)",
     "pruned_share": 0.7,
     "pruned_channels": 100,
     "pruned_scope": "all",
@@ -80,7 +79,8 @@ def run(tmp_path: Path, faces: Path, make_bundle: Callable[..., Bundle]) -> Eval
             make_bundle(inputs["convert"] / name, provenance=PROVENANCE | provenance, name=name)
         (inputs["convert"] / "fidelity.json").write_text('{"images": 4, "mean": 0.999, "min": 0.99}')
         write_records([_record(name) for name in VARIANTS], inputs["benchmark"] / "benchmark.json")
-        config = SimpleNamespace(data=_data(faces, held_out), evaluate=EvaluateConfig([0.2], 1, GatesConfig()))
+        data = _data(faces, held_out)
+        config = SimpleNamespace(data=data, evaluate=EvaluateConfig([0.2], 1, GatesConfig()))
         out = tmp_path / "out"
         evaluate.run(Job(config, inputs, out, tmp_path / "work", tmp_path / "cache"))
         return Evaluated(json.loads((out / "evaluation.json").read_text()), load_bundle(out / "bundle"))
@@ -92,25 +92,23 @@ def test_people_held_out_are_judged_beside_the_test_and_by_their_own_pairs(run: 
     result = run().result
     data = lfw.load(_data(faces, 3))
     assert data.held_out is not None
-    second = result["held_out"]
-    assert (result["pairs"], result["images"], result["people"]) == (24, 12, 3)
-    assert (second["pairs"], second["images"], second["people"]) == (
-        len(data.held_out.pairs),
-        len(data.held_out.faces),
-        3,
-    )
-    embeddings = evaluate.embed(faces / "convert/pruned", data.held_out.faces.images, 1)
-    expected = verification.fold_accuracy(
-        verification.pair_scores(embeddings, data.held_out.pairs), data.held_out.pairs
-    )
+    first, second = result["tables"]
+    assert "24 verification pairs of 3 people" in first["notes"][0]
+    assert f"{len(data.held_out.pairs)} verification pairs of 3 people, and 48 impostor pairs" in second["notes"][0]
+    embeddings = recognition.embed(faces / "convert/pruned", data.held_out.faces.images, 1)
+    scores = verification.pair_scores(embeddings, data.held_out.pairs)
+    expected = verification.fold_accuracy(scores, data.held_out.pairs)
+    # 12 images of three people: 48 impostor pairs support a rate of 0.2 with fewer than ten, and so have no column.
+    assert [title for title, _ in second["columns"]] == [
+        "Accuracy",
+        "± over folds",
+        "Change, points (95 % interval)",
+    ]
     for name in VARIANTS:
-        assert second["variants"][name]["accuracy"] == pytest.approx(expected.mean)
-        assert second["variants"][name]["deviation"] == pytest.approx(expected.deviation)
-        # 12 images of three people: 48 impostor pairs support a rate of 0.2 with fewer than ten.
-        assert second["variants"][name]["impostor_pairs"] == 48
-        assert second["variants"][name]["tar"] == {}
-    assert set(second["changes"]) == {"pruned", "quantized"}
-    assert second["changes"]["pruned"]["difference"] == 0
+        accuracy, deviation, change = second["rows"][name]
+        assert (accuracy, deviation) == (pytest.approx(expected.mean), pytest.approx(expected.deviation))
+        assert (change is None) == (name == "dense")
+    assert second["rows"]["pruned"][2]["difference"] == 0
 
 
 def test_a_change_on_people_held_out_is_against_the_dense_model_on_the_same_pairs(
@@ -122,15 +120,17 @@ def test_a_change_on_people_held_out_is_against_the_dense_model_on_the_same_pair
     folders = {"dense": faces / "convert/dense", "other": faces / "convert/other"}
     # The same network on other pixels errs on other pairs.
     spec, images = InputSpec(32, 32, mean=250.0, scale=20.0), np.zeros((1, 32, 32, 3), np.uint8)
-    golden = {"golden_input": images, "golden_output": Embedder(float_model, spec, 8).embed(images)}
+    golden = {"golden_input": images, "golden_output": FloatModel(float_model, spec).outputs(images)}
     make_bundle(folders["other"], model=float_model, input=spec, **golden)
-    found = evaluate.judge(folders, data.held_out, EvaluateConfig([0.5], 1))
-    accuracy = {name: found["variants"][name]["accuracy"] for name in folders}
-    change = found["changes"]["other"]
+    images = data.held_out.faces.images
+    embeddings = {name: recognition.embed(folder, images, 1) for name, folder in folders.items()}
+    found = Judged(embeddings, data.held_out, [0.5])
+    accuracy = {name: found.accuracies[name].mean for name in folders}
+    change = found.changes["other"]
     assert change["difference"] != 0
     assert change["difference"] == pytest.approx(accuracy["other"] - accuracy["dense"])
     assert change["low"] <= change["difference"] <= change["high"]
-    assert set(found["variants"]["dense"]["tar"]) == {"0.5"}
+    assert set(found.rates["dense"]["tar"]) == {"0.5"}
 
 
 def test_gates_judge_by_the_test_alone(run: Evaluate) -> None:
@@ -149,7 +149,7 @@ def test_the_card_has_a_line_of_the_people_held_out_that_says_what_they_were_use
 
 def test_data_that_hold_nobody_out_are_judged_as_ever(run: Evaluate) -> None:
     found = run(held_out=0)
-    assert found.result["held_out"] is None
+    assert len(found.result["tables"]) == 1
     assert "held out" not in found.card
 
 

@@ -16,10 +16,10 @@ from compression import prune
 from compression.budget import PruningPlan
 from compression.prune import reestimate_batch_norm
 from compression.recipe import PruneConfig
-from compression.recovery import load_keras
 from compression.surgery import cut
-from training.data.batches import Batches, normalize
+from training.data.batches import Batches, normalize, sample_batches
 from training.data.synthetic import SyntheticConfig
+from training.files import load_keras
 from training.job import Job
 from training.recipe import FitConfig, LossConfig, TrainConfig
 
@@ -210,7 +210,7 @@ def test_batch_norm_statistics_become_those_of_the_images():
     inputs = keras.Input((16, 16, 3))
     model = keras.Model(inputs, keras.layers.BatchNormalization(name="norm", momentum=0.9)(inputs))
     before = model.get_layer("norm").moving_mean.numpy().copy()
-    reestimate_batch_norm(model, images, 64, batch_size=16)
+    reestimate_batch_norm(model, sample_batches(images, 64, 16, 16))
     pixels = normalize(images)
     norm = model.get_layer("norm")
     np.testing.assert_allclose(norm.moving_mean.numpy(), pixels.mean(axis=(0, 1, 2)), atol=1e-4)
@@ -222,5 +222,5 @@ def test_batch_norm_statistics_become_those_of_the_images():
 def test_no_images_leave_the_statistics_alone():
     inputs = keras.Input((16, 16, 3))
     model = keras.Model(inputs, keras.layers.BatchNormalization(name="norm")(inputs))
-    reestimate_batch_norm(model, np.zeros((8, 16, 16, 3), np.uint8), 0)
+    reestimate_batch_norm(model, sample_batches(np.zeros((8, 16, 16, 3), np.uint8), 0, 16, 16))
     np.testing.assert_array_equal(model.get_layer("norm").moving_mean.numpy(), 0.0)

@@ -79,18 +79,18 @@ def test_other_arrays_than_faces_are_refused(make_bundle: Make, images: np.ndarr
 
 def test_wrong_preprocessing_constants_fail_the_golden_check(make_bundle: Make) -> None:
     bundle = make_bundle(input=InputSpec(32, 32, mean=0.0, scale=255.0))
-    with pytest.raises(ValueError, match="gives another embedding on this device"):
+    with pytest.raises(ValueError, match="gives another output on this device"):
         Recognizer(bundle)
     Recognizer(bundle, check=False)
 
 
 def test_a_bundle_that_does_not_fit_its_model_is_refused(make_bundle: Make) -> None:
     images = np.zeros((1, 48, 48, 3), np.uint8)
-    with pytest.raises(ValueError, match=r"takes \(1, 32, 32, 3\).*expected are \(1, 48, 48, 3\)"):
+    with pytest.raises(ValueError, match=r"takes \(1, 32, 32, 3\).*expected is \(1, 48, 48, 3\)"):
         Recognizer(make_bundle(input=InputSpec(48, 48), golden_input=images, golden_output=np.ones((1, 8))))
     images = np.zeros((1, 32, 32, 3), np.uint8)
-    with pytest.raises(ValueError, match=r"gives \(1, 8\).*embedding of 9"):
-        Recognizer(make_bundle(embedding_size=9, golden_input=images, golden_output=np.ones((1, 9))))
+    with pytest.raises(ValueError, match=r"gives \(8,\), its golden outputs are \(9,\)"):
+        Recognizer(make_bundle(golden_input=images, golden_output=np.ones((1, 9))))
 
 
 def test_delegation_is_counted_on_the_original_graph(int8_model: bytes, split_model: bytes, float_model: bytes) -> None:
@@ -115,3 +115,8 @@ def test_a_truncated_model_is_refused_in_one_line(tmp_path: Path, int8_model: by
 def test_a_missing_model_is_named(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match=r"gone\.tflite"):
         Interpreter(tmp_path / "gone.tflite")
+
+
+def test_a_bundle_for_another_task_is_refused(make_bundle: Make) -> None:
+    with pytest.raises(ValueError, match="is for detection, not for recognition"):
+        Recognizer(make_bundle(task="detection"))

@@ -58,7 +58,7 @@ def finish(*overrides: str, gates: tuple[dict[str, object], ...] = (), stages: t
         store.prepare(place)
         if name == "report":
             (place.out / "report.html").write_text("report")
-            table.save(Table("toy", "toy", 1, False, (row, row), gates), place.out / table.TABLE)
+            table.save(Table("toy", "toy", 1, False, "Accuracy", (row, row), gates, ()), place.out / table.TABLE)
         if name == "evaluate":
             (place.out / "evaluation.json").write_text(json.dumps({"gates": gates}))
             (place.out / "bundle").mkdir()
@@ -70,7 +70,10 @@ def finish(*overrides: str, gates: tuple[dict[str, object], ...] = (), stages: t
 @pytest.mark.parametrize(
     ("arguments", "line"),
     [
-        (["train.lerning=1"], "override 'train.lerning=1': train has no key 'lerning'; known are augment, fit, loss"),
+        (
+            ["train.lerning=1"],
+            "override 'train.lerning=1': train has no key 'lerning'; known are augment, balance, fit, loss",
+        ),
         (
             ["train.fit.learning_rte=1"],
             "override 'train.fit.learning_rte=1': train.fit has no key 'learning_rte'; did you mean 'learning_rate'?",
@@ -80,7 +83,7 @@ def finish(*overrides: str, gates: tuple[dict[str, object], ...] = (), stages: t
         (["train.fit.batch_size=1.5"], "train.fit.batch_size is an integer; got '1.5'"),
         (["experiment=lwf"], "experiment=lwf: experiment has no 'lwf'; did you mean 'lfw'?"),
         (["modle=resnet50"], "override 'modle=resnet50': the configuration has no key 'modle'; did you mean 'model'?"),
-        (["model=vgg"], "model=vgg: model has no 'vgg'; known are mobilenet_v2, resnet50"),
+        (["model=vgg"], "model=vgg: model has no 'vgg'; known are detector, mobilenet_v2, resnet50"),
         (["data=lfw"], "data.root is required; give it on the command line as data.root=..."),
         (["model.options.alpha=0.5"], "model.options has no key 'alpha'; write +model.options.alpha=... to add it"),
         (["train.seed=[1"], "override 'train.seed=[1' is not understood"),
@@ -89,7 +92,7 @@ def finish(*overrides: str, gates: tuple[dict[str, object], ...] = (), stages: t
         (["stages=[trian]"], "stages: no stage 'trian'; did you mean 'train'?"),
         (["stages=[prune]"], "no result of train with this configuration yet; run it as well: stages=[train,prune]"),
         (["backend=theano"], "backend is one of tensorflow, jax, torch; got 'theano'"),
-        (["evaluate.fars=[2]"], "evaluate: fars lie between 0 and 1"),
+        (["evaluate.rates=[-2]"], "evaluate: rates of errors are above 0"),
         (["name=a/b"], "name becomes a folder"),
         (["data=folders", "data.root=nowhere"], "data: no folder nowhere"),
     ],
@@ -113,7 +116,7 @@ def test_a_mistake_on_the_command_line_is_one_line(slimcam: Slimcam, arguments: 
         (
             "train/mine.yaml",
             "seed: none\n",
-            "train/mine.yaml: train.seed is an integer; got 'none'",
+            "train: its file names no schema; begin it with defaults: [/schema/train@_here_, _self_]",
         ),
         (
             "experiment/mine.yaml",

@@ -73,7 +73,7 @@ def test_a_second_run_does_nothing_and_a_late_option_reruns_only_from_there(home
     again = slimcam(home)
     assert time.monotonic() - started < 15
     assert "nothing to do" in again.stdout
-    late = slimcam(home, "evaluate.fars=[0.2]")
+    late = slimcam(home, "evaluate.rates=[0.2]")
     assert late.returncode == 0, late.stderr
     lines = late.stdout.splitlines()
     done = {line.split()[0] for line in lines if "up to date" in line}

@@ -19,28 +19,21 @@ ROWS = (
 )
 
 
-def variant(impostor_pairs: int) -> dict[str, object]:
+def test_curves_of_errors_end_where_the_data_no_longer_support_them() -> None:
     rates = np.logspace(-5, 0, 50)
-    return {
-        "impostor_pairs": impostor_pairs,
-        "tar": {"0.1": 0.9, "0.01": 0.75},
-        "roc": {"far": rates.tolist(), "tar": (rates**0.1).tolist()},
-    }
-
-
-def test_a_roc_ends_where_impostor_pairs_no_longer_support_it() -> None:
-    axes = plots.roc({"dense": variant(10_000), "pruned": variant(10_000)}, LIGHT).axes[0]
-    assert axes.get_xlim() == (1e-3, 1)
-    for line in axes.get_lines():
-        assert np.min(line.get_xdata()) >= 1e-3
-    assert [text.get_text() for text in axes.get_legend().get_texts()] == [
-        "dense: 75.0 % at 1 %",
-        "pruned: 75.0 % at 1 %",
-    ]
+    line = {"x": rates.tolist(), "y": (rates**0.1).tolist()}
+    lines = {"dense": {**line, "label": "75.0 % at 1 %"}, "pruned": {**line, "label": ""}}
+    curves = {"x": "false accept rate", "y": "true accept rate", "x_is_share": True, "lowest": 1e-3, "lines": lines}
+    axes = plots.errors(curves, LIGHT).axes[0]
+    assert axes.get_xlim()[0] == 1e-3
+    for drawn in axes.get_lines():
+        assert np.min(drawn.get_xdata()) >= 1e-3
+    assert [text.get_text() for text in axes.get_legend().get_texts()] == ["dense: 75.0 % at 1 %", "pruned"]
+    assert axes.get_xlabel() == "false accept rate"
 
 
 def test_a_model_has_one_colour_in_all_plots() -> None:
-    tradeoff = plots.tradeoff(ROWS, LIGHT).axes[0]
+    tradeoff = plots.tradeoff(ROWS, "accuracy", LIGHT).axes[0]
     named = {text.get_text().split()[0]: text.get_color() for text in tradeoff.texts}
     curve = plots.curves([Fit("recovery", "pruned", [{"epoch": 1.0, "loss": 2.0}])], LIGHT).axes[0].get_lines()[0]
     assert named == dict(LIGHT.models)
@@ -48,15 +41,15 @@ def test_a_model_has_one_colour_in_all_plots() -> None:
 
 
 def test_latencies_far_apart_get_a_logarithmic_axis() -> None:
-    assert plots.tradeoff(ROWS, LIGHT).axes[0].get_xscale() == "log"
+    assert plots.tradeoff(ROWS, "accuracy", LIGHT).axes[0].get_xscale() == "log"
     near = [replace(row, p50_ms=20 + place) for place, row in enumerate(ROWS)]
-    assert plots.tradeoff(near, LIGHT).axes[0].get_xscale() == "linear"
+    assert plots.tradeoff(near, "accuracy", LIGHT).axes[0].get_xscale() == "linear"
 
 
 @pytest.mark.parametrize("latencies", [(24.0, 2.2, 2.9), (0.389, 0.138, 0.056), (24.0, 2.2, 2.2), (24.0, 23.0, 22.0)])
 def test_names_in_the_tradeoff_stand_apart_and_inside(latencies: tuple[float, ...]) -> None:
     rows = [replace(row, p50_ms=p50, p90_ms=1.1 * p50) for row, p50 in zip(ROWS, latencies, strict=True)]
-    figure = plots.tradeoff(rows, LIGHT)
+    figure = plots.tradeoff(rows, "accuracy", LIGHT)
     figure.draw_without_rendering()
     boxes = [text.get_window_extent() for text in figure.axes[0].texts]
     for place, box in enumerate(boxes):
@@ -74,10 +67,10 @@ def test_every_channel_group_has_its_row(groups: int) -> None:
 
 
 def test_a_plot_is_the_same_bytes_for_the_same_figures() -> None:
-    first, second = (plots.svg(plots.tradeoff(ROWS, DARK)) for _ in range(2))
+    first, second = (plots.svg(plots.tradeoff(ROWS, "accuracy", DARK)) for _ in range(2))
     assert first == second
     assert ElementTree.fromstring(first).tag.endswith("svg")
-    image = cv2.imdecode(np.frombuffer(plots.png(plots.tradeoff(ROWS, LIGHT)), np.uint8), cv2.IMREAD_COLOR)
+    image = cv2.imdecode(np.frombuffer(plots.png(plots.tradeoff(ROWS, "accuracy", LIGHT)), np.uint8), cv2.IMREAD_COLOR)
     assert image.shape[1] == round(plots.WIDTH * 200)
 
 

@@ -36,11 +36,12 @@ from pipeline.config import Config, register, validate
 from pipeline.provenance import provenance
 from pipeline.stages import STAGES, steps
 from training import verification
-from training.data.load import load
+from training.data.faces import FaceSet, Verification
 from training.data.pairs import sample_pairs
 from training.files import write_text
 from training.job import Job
-from training.train import DATA, describe
+from training.recognition import Judged, Recognition, judgement
+from training.train import DATA
 
 SIZES = {"dense": 98_050_000, "pruned": 10_010_000, "quantized": 2_670_000}
 P50 = {"dense": 24.21, "pruned": 2.23, "quantized": 2.91}
@@ -105,7 +106,7 @@ def test_markdown_tables_are_whole_and_their_pictures_are_there(told: Finished) 
         assert len({row.count("|") for row in block.splitlines()}) == 1, block
         assert len(block.splitlines()) > 3
     pictures = re.findall(r"!\[.+\]\((.+)\)", text)
-    assert pictures == [f"plots/{name}.png" for name in ("roc", "tradeoff", "curves", "channels")]
+    assert pictures == [f"plots/{name}.png" for name in ("errors", "tradeoff", "curves", "channels")]
     for picture in pictures:
         assert (told.job.out / picture).read_bytes().startswith(b"\x89PNG")
 
@@ -171,14 +172,14 @@ def test_the_configuration_can_be_run_again(finish: Finish) -> None:
 
 
 def test_few_impostors_and_short_trainings_are_still_plotted(finish: Finish) -> None:
-    finished = finish("evaluate.fars=[1e-6]", few=True)
+    finished = finish("evaluate.rates=[1e-6]", few=True)
     for stage in ("train", "prune", "quantize"):
         history = finished.job.inputs[stage] / "history.jsonl"
         history.write_text(history.read_text().splitlines()[-1] + "\n")
     report.run(finished.job)
     assert "TAR at FAR" not in _markdown(finished)
-    assert "True accept rate at a" not in (finished.job.out / "report.html").read_text()
-    assert (finished.job.out / "plots/roc.png").exists()
+    assert "TAR at FAR" not in (finished.job.out / "report.html").read_text()
+    assert (finished.job.out / "plots/errors.png").exists()
 
 
 def test_people_held_out_have_rows_of_their_own_beside_the_test(told: Finished, finish: Finish) -> None:
@@ -187,20 +188,24 @@ def test_people_held_out_have_rows_of_their_own_beside_the_test(told: Finished, 
     report.run(finished.job)
     evaluation = json.loads((finished.job.inputs["evaluate"] / "evaluation.json").read_text())
     text, page = _markdown(finished), _Page((finished.job.out / "report.html").read_text()).text
-    for faces, found in (("Test", evaluation), ("People held out", evaluation["held_out"])):
-        small, change = found["variants"]["quantized"], wording.interval(**found["changes"]["quantized"])
-        figures = [wording.percent(small["accuracy"]), wording.percent(small["deviation"]), change]
-        figures += [wording.percent(small["tar"][far]) for far in ("0.1", "0.01", "0.001")]
-        assert f"| {faces} | quantized | {' | '.join(figures)} |" in text
+    assert len(evaluation["tables"]) == 2
+    for found in evaluation["tables"]:
+        accuracy, deviation, change, *tar = found["rows"]["quantized"]
+        figures = [wording.percent(accuracy), wording.percent(deviation), wording.interval(**change)]
+        figures += map(wording.percent, tar)
+        assert len(tar) == 4
+        assert f"| quantized | {' | '.join(figures)} |" in text
         assert "".join(["quantized", *figures]) in page
-        assert f"{faces}: {found['pairs']:,} verification pairs of {found['people']} people" in text
-    assert evaluation["held_out"]["variants"]["dense"]["accuracy"] != evaluation["variants"]["dense"]["accuracy"]
+        assert f"## {found['title']}\n" in text
+        assert found["notes"][0] in text
+    first, second = (found["rows"]["dense"][0] for found in evaluation["tables"])
+    assert first != second
 
 
 def test_the_report_says_where_weights_were_chosen_by_people_held_out(finish: Finish) -> None:
-    finished = finish("train.fit.validations=2", "prune.fit.validations=1", held_out=True)
+    finished = finish(validated=("train", "prune"), held_out=True)
     report.run(finished.job)
-    line = "By them the best weights were chosen in training, recovery after pruning"
+    line = "By them the best weights were chosen in the stages train, prune"
     assert line in _markdown(finished)
     assert line in (finished.job.out / "report.html").read_text()
 
@@ -242,6 +247,7 @@ def _finish(
     notes: tuple[str, ...] = (),
     predicted: bool = False,
     held_out: bool = False,
+    validated: tuple[str, ...] = (),
 ) -> Finished:
     """Writes results of all stages before the report, through their own writers where these need no framework."""
     config = _config(*OVERRIDES, *overrides)
@@ -251,7 +257,9 @@ def _finish(
         "quantize": lambda out: _history(out, 0.12, 0.02, 61, 3_000),
         "convert": lambda out: _bundle(out / "quantized", config.convert.license),
         "benchmark": lambda out: write_records(_records(device, notes, predicted), out / "benchmark.json"),
-        "evaluate": lambda out: write_text(out / "evaluation.json", json.dumps(_evaluation(config, few, held_out))),
+        "evaluate": lambda out: write_text(
+            out / "evaluation.json", json.dumps(_evaluation(config, few, held_out, validated))
+        ),
     }
     folders = {}
     for name, write in writers.items():
@@ -290,7 +298,7 @@ def _history(out: Path, start: float, end: float, speed: float, images: int) -> 
 
 def _trained(out: Path, config: Config, cache: Path) -> None:
     _history(out, 12.0, 0.9, 94, 24_000)
-    write_text(out / DATA, json.dumps(describe(config.data.kind, load(config.data, cache))))
+    write_text(out / DATA, json.dumps(Recognition(Job(config, {}, out, out, cache)).describe()))
 
 
 def _pruned(out: Path) -> None:
@@ -318,7 +326,7 @@ def _bundle(folder: Path, license: str) -> None:
         name="resnet50-quantized",
         model=b"\0\0\0\0TFL3",
         input=InputSpec(),
-        embedding_size=8,
+        task="recognition",
         golden_input=np.zeros((1, 112, 112, 3), np.uint8),
         golden_output=np.ones((1, 8), np.float32),
         provenance=origin,
@@ -379,51 +387,34 @@ def _measured(device: str, notes: tuple[str, ...]) -> list[Record]:
     ]
 
 
-def _evaluation(config: Config, few: bool, held_out: bool) -> dict[str, Any]:
-    judged = _judged(config, few, seed=3)
-    change = verification.Interval(**judged["changes"]["quantized"])
+def _evaluation(config: Config, few: bool, held_out: bool, validated: tuple[str, ...]) -> dict[str, Any]:
+    sets = [_judged(config, few, seed) for seed in ((3, 4) if held_out else (3,))]
+    judged = judgement(sets, validated)
+    change = verification.Interval(**judged.changes["quantized"])
     figures = gates.Figures(change, SIZES["quantized"] / 1e6, P50["dense"] / P50["quantized"], None, 1, 1)
     return {
-        **judged,
-        "held_out": _judged(config, few, seed=4) if held_out else None,
+        "task": Recognition.name,
+        "measure": Recognition.measure,
+        "limits": Recognition.limits,
+        **asdict(judged),
         "fidelity": {"images": 64, "mean": 0.9983, "min": 0.9921},
         "gates": [asdict(gate) for gate in gates.check(figures, config.evaluate.gates)],
     }
 
 
-def _judged(config: Config, few: bool, seed: int) -> dict[str, Any]:
-    """Figures of embeddings that are the person's direction and noise, more of it in the smaller models."""
+def _judged(config: Config, few: bool, seed: int) -> Judged:
+    """Models whose embeddings are the person's direction and noise, more of it in the smaller ones."""
     rng = np.random.default_rng(seed)
     labels = np.repeat(np.arange(6 if few else 120, dtype=np.int32), 4)
     people, noise = rng.normal(size=(labels[-1] + 1, 64)), rng.normal(size=(len(labels), 64))
     pairs = sample_pairs(labels, 24 if few else 1000, seed=0)
-    variants, folds = {}, {}
+    embeddings = {}
     for name, share in NOISE.items():
-        embeddings = (people[labels] + 1.55 * share * noise).astype(np.float32)
-        embeddings += (rng.normal(size=embeddings.shape) * (share - 0.88)).astype(np.float32)
-        scores = verification.pair_scores(embeddings, pairs)
-        impostors = verification.impostor_scores(embeddings, labels)
-        folds[name] = verification.fold_accuracy(scores, pairs)
-        rates = {str(far): verification.tar_at_far(scores[pairs.same], impostors, far) for far in config.evaluate.fars}
-        false, true = verification.roc(scores[pairs.same], impostors)
-        variants[name] = {
-            "impostor_pairs": len(impostors),
-            "tar": {far: rate for far, rate in rates.items() if rate is not None},
-            "roc": {"far": false.tolist(), "tar": true.tolist()},
-            "accuracy": folds[name].mean,
-            "deviation": folds[name].deviation,
-        }
-    changes = {
-        name: verification.paired_bootstrap(folds[name].correct, folds["dense"].correct)
-        for name in ("pruned", "quantized")
-    }
-    return {
-        "pairs": len(pairs),
-        "images": len(labels),
-        "people": int(labels[-1]) + 1,
-        "variants": variants,
-        "changes": {name: asdict(change) for name, change in changes.items()},
-    }
+        found = (people[labels] + 1.55 * share * noise).astype(np.float32)
+        embeddings[name] = found + (rng.normal(size=found.shape) * (share - 0.88)).astype(np.float32)
+    images = np.zeros((len(labels), 1, 1, 3), np.uint8)
+    faces = FaceSet(images, labels, tuple(map(str, range(labels[-1] + 1))))
+    return Judged(embeddings, Verification(faces, pairs), config.evaluate.rates)
 
 
 class _Page(HTMLParser):

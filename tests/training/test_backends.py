@@ -27,6 +27,7 @@ from training.data.faces import FaceSet
 from training.fit import fit
 from training.models import with_classifier
 from training.recipe import FitConfig, LossConfig
+from training.recognition import objective
 
 rng = np.random.default_rng(0)
 labels = np.arange(48, dtype=np.int32) % 4
@@ -62,7 +63,7 @@ for task, options, folder in zip(*[iter(sys.argv[1:])] * 3):
     config = FitConfig(**settings, **json.loads(options))
     Batches.stream = stopping if task == "stop" else whole_stream
     try:
-        history = fit(model, batches, config, LossConfig(scale=8.0), Path(folder), keras=keras)
+        history = fit(model, batches, config, objective(LossConfig(scale=8.0)), Path(folder), keras=keras)
     except Stopped:
         continue
     np.savez(Path(folder) / "result.npz", *model.get_weights())

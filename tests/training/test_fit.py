@@ -16,6 +16,7 @@ from training.data.pairs import sample_pairs
 from training.fit import fit, learning_rate
 from training.models import with_classifier, with_features
 from training.recipe import FitConfig, LossConfig
+from training.recognition import held_out_accuracy, objective
 from training.teacher import ImageTargets
 from training.verification import Accuracy, pair_scores
 
@@ -64,7 +65,15 @@ def run(module, loss: LossConfig, work, *, epochs: float = 10.0, targets=None, h
     if loss.classifies:
         model = with_classifier(model, CLASSES, keras=module)
     config = FitConfig(epochs=epochs, batch_size=12, learning_rate=0.02, log_seconds=0.0, **options)
-    return model, fit(model, batches(targets), config, loss, work, keras=module, held_out=held_out)
+    return model, fit(
+        model,
+        batches(targets),
+        config,
+        objective(loss),
+        work,
+        keras=module,
+        judge=held_out and held_out_accuracy(held_out),
+    )
 
 
 @pytest.mark.parametrize("module", [keras, tf_keras], ids=["keras3", "tf_keras"])
@@ -129,7 +138,7 @@ def test_small_images_first_train_the_model_of_the_full_size(tmp_path, monkeypat
     model = pooled()
     config = FitConfig(epochs=5, batch_size=12, learning_rate=0.02, log_seconds=0.0, sizes=[8, 16])
     before = model.get_weights()
-    history = fit(model, batches(targets()), config, DISTIL, tmp_path, keras=keras)
+    history = fit(model, batches(targets()), config, objective(DISTIL), tmp_path, keras=keras)
     assert [size for _, size in sorted(seen)] == [8] * 10 + [16] * 10
     assert history[-1]["loss"] < history[0]["loss"]
     assert model.input_shape == (None, 16, 16, 3)
@@ -148,7 +157,7 @@ def test_a_feature_map_is_learnt_beside_the_embedding_in_every_size(classificati
     taught = replace(batches(), targets=ImageTargets(Lesson(targets(), maps)))
     learner = with_features(learner, layer, taught.targets.channels, keras=keras)
     config = FitConfig(epochs=30, batch_size=12, optimizer="adamw", learning_rate=0.02, log_seconds=0.0, sizes=[8, 16])
-    history = fit(learner, taught, config, loss, tmp_path, keras=keras)
+    history = fit(learner, taught, config, objective(loss), tmp_path, keras=keras)
     parts = [name for name in history[0] if name.endswith("_loss")]
     assert len(parts) == (3 if loss.classifies else 2)
     assert history[-1]["features_loss"] < 0.9 * history[0]["features_loss"]
@@ -164,12 +173,6 @@ def test_a_layer_that_is_not_there_is_named_with_the_nearest():
         with_features(model, "embedding", 3, keras=keras)
 
 
-def test_quantisation_aware_training_imitates_no_feature_maps(tmp_path):
-    loss = LossConfig(classification="none", distillation_weight=1.0, features_weight=1.0)
-    with pytest.raises(ValueError, match="is for Keras 3"):
-        run(tf_keras, loss, tmp_path, targets=targets())
-
-
 def test_a_model_of_one_size_refuses_others(tmp_path):
     with pytest.raises(ValueError, match=r"fit\.sizes: functional.* does not take images of any size"):
         run(keras, DISTIL, tmp_path, targets=targets(), sizes=[8, 16])
@@ -181,7 +184,7 @@ def test_bfloat16_feature_maps_learn_as_float32_ones_do(tmp_path):
         keras.utils.set_random_seed(0)
         model = pooled()
         config = FitConfig(epochs=5, batch_size=12, learning_rate=0.02, log_seconds=0.0, precision=precision)
-        history = fit(model, batches(targets()), config, DISTIL, tmp_path / precision, keras=keras)
+        history = fit(model, batches(targets()), config, objective(DISTIL), tmp_path / precision, keras=keras)
         losses.append(history[-1]["loss"])
         kinds.append({str(weight.dtype) for weight in model.get_weights()})
     assert losses[0] == pytest.approx(losses[1], abs=0.03)
@@ -215,7 +218,7 @@ def test_the_best_validated_weights_are_the_result(tmp_path, monkeypatch):
         seen.append(scores)
         return Accuracy(next(accuracies), 0.0, np.zeros(len(pairs), bool))
 
-    monkeypatch.setattr("training.fit.fold_accuracy", fold)
+    monkeypatch.setattr("training.verification.fold_accuracy", fold)
     held_out = Verification(faces(), sample_pairs(faces().labels, 40))
     model, history = run(keras, DISTIL, tmp_path, epochs=3, targets=targets(), validations=3, held_out=held_out)
     assert [entry["accuracy"] for entry in history if "accuracy" in entry] == [0.6, 0.9, 0.7]

@@ -20,8 +20,8 @@ from training.data.packed import PackedConfig
 from training.data.synthetic import SyntheticConfig
 from training.job import Job
 from training.recipe import LossConfig, TeacherConfig, TrainConfig
+from training.recognition import external_targets
 from training.teacher import Files, ViewTargets
-from training.train import external_targets
 
 
 @pytest.fixture

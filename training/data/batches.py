@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import os
 from collections import deque
-from collections.abc import Generator, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 import cv2
 import numpy as np
@@ -23,6 +23,8 @@ from training.data.faces import FaceSet, Image, Images, Selection
 from training.models import PIXEL_MEAN, PIXEL_SCALE
 
 Float = NDArray[np.float32]
+
+T = TypeVar("T")
 
 AHEAD = 4
 
@@ -52,6 +54,24 @@ class Lesson:
             assert said.features is not None
             self.features[rows] = said.features
         self.embeddings[rows] = said.embeddings
+
+
+def ahead(make: Callable[[int], T], steps: Iterable[int], workers: int) -> Generator[T, None, None]:
+    """What `make` makes of each step in turn, prepared ahead by threads; 0 takes one for each processor."""
+    workers = workers or os.cpu_count() or 1
+    with ThreadPoolExecutor(workers, thread_name_prefix="batches") as pool:
+        left = iter(steps)
+        pending: deque[Future[T]] = deque()
+        try:
+            while True:
+                while len(pending) < AHEAD + workers and (step := next(left, None)) is not None:
+                    pending.append(pool.submit(make, step))
+                if not pending:
+                    return
+                yield pending.popleft().result()
+        finally:
+            for future in pending:
+                future.cancel()
 
 
 class Targets(Protocol):
@@ -128,20 +148,7 @@ class Batches:
 
     def stream(self, sizes: list[int], start: int = 0) -> Generator[Batch, None, None]:
         """Batches from step `start` on, prepared ahead by threads; `sizes[step]` are the pixels of each step."""
-        workers = self.workers or os.cpu_count() or 1
-        with ThreadPoolExecutor(workers, thread_name_prefix="batches") as pool:
-            steps = iter(range(start, len(sizes)))
-            ahead: deque[Future[Batch]] = deque()
-            try:
-                while True:
-                    while len(ahead) < AHEAD + workers and (step := next(steps, None)) is not None:
-                        ahead.append(pool.submit(self.batch, step, sizes[step]))
-                    if not ahead:
-                        return
-                    yield ahead.popleft().result()
-            finally:
-                for future in ahead:
-                    future.cancel()
+        return ahead(lambda step: self.batch(step, sizes[step]), range(start, len(sizes)), self.workers)
 
     def _places(self, step: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """Which images a step takes, and which variant of each."""
@@ -183,7 +190,8 @@ class Batches:
     def _cumulative(self) -> NDArray[np.float64]:
         weights = np.bincount(self.faces.labels)[self.faces.labels] ** -float(self.balance)
         cumulative = np.cumsum(weights)
-        return cumulative / cumulative[-1]
+        share: NDArray[np.float64] = cumulative / cumulative[-1]
+        return share
 
 
 def resize(image: Image, size: int) -> Image:

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import cv2
 import numpy as np
@@ -39,6 +39,8 @@ class FoldersConfig:
         test_pairs: verification pairs drawn from them.
         seed: of the split and the pairs.
     """
+
+    task: ClassVar[str] = "recognition"
 
     kind: str = "folders"
     root: str = "???"

@@ -9,6 +9,7 @@ import csv
 import hashlib
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 
@@ -36,6 +37,8 @@ class LfwConfig:
         held_out: so many people of `extra`, drawn at random, are not trained on but kept as a second verification set.
         held_out_pairs: verification pairs drawn from them.
     """
+
+    task: ClassVar[str] = "recognition"
 
     kind: str = "lfw"
     root: str = "???"

@@ -6,11 +6,12 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from training.data import folders, lfw, packed, synthetic
+from training.data import folders, lfw, packed, scenes, synthetic
 from training.data.faces import FaceData
 from training.data.folders import FoldersConfig
 from training.data.lfw import LfwConfig
 from training.data.packed import PackedConfig
+from training.data.scenes import ScenesConfig
 from training.data.synthetic import SyntheticConfig
 
 DataConfig = SyntheticConfig | FoldersConfig | LfwConfig | PackedConfig
@@ -27,8 +28,10 @@ def load(config: DataConfig, cache: Path) -> FaceData:
     return folders.load(config)
 
 
-def fingerprint(config: DataConfig) -> str:
-    """A digest that changes when the faces do; packed faces have that of the source that they were packed from."""
+def fingerprint(config: DataConfig | ScenesConfig) -> str:
+    """A digest that changes when the data do; packed faces have that of the source that they were packed from."""
+    if isinstance(config, ScenesConfig):
+        return scenes.fingerprint(config)
     if isinstance(config, SyntheticConfig):
         return synthetic.fingerprint(config)
     if isinstance(config, LfwConfig):

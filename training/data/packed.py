@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import cv2
 import numpy as np
@@ -36,6 +36,8 @@ class PackedConfig:
     Attributes:
         path: the file.
     """
+
+    task: ClassVar[str] = "recognition"
 
     kind: str = "packed"
     path: str = "???"

@@ -19,6 +19,7 @@ from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import ClassVar
 
 import cv2
 import numpy as np
@@ -48,6 +49,8 @@ class SyntheticConfig:
         seed: other seeds give other people.
         workers: drawing processes; 0 for one per core. The faces do not depend on it.
     """
+
+    task: ClassVar[str] = "recognition"
 
     kind: str = "synthetic"
     identities: int = 1000

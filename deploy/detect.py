@@ -1,0 +1,290 @@
+"""Faces in frames: the project's own detector, and OpenCV's YuNet behind the same interface.
+
+A detector network takes an image `(1, H, W, 3)` and gives one output `(1, R, 12)`. Its rows are the cells of three maps
+of strides 8, 16 and 32, one map after the other, each row by row. A cell says with a logit whether it sees a face, how
+large the face is, and where its five points are:
+
+    channel 0       logit of the score
+    channel 1       2 * log2(size / 64)
+    channels 2..11  8 * (point - centre of the cell) / size, x and y of each point
+
+so that all channels fill about -8..8 and share one int8 scale.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Protocol
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from deploy.align import check_frame, face_boxes, face_sizes
+from deploy.runtime import BundledModel, Model, resized
+
+Float = NDArray[np.float32]
+
+STRIDES = (8, 16, 32)
+CHANNELS = 12
+
+OVERLAP = 0.45
+"""Detections whose boxes have this intersection over union with a better one are the same face."""
+
+CANDIDATES = 256
+"""So many of the best cells become faces: a face takes about ten, and the time of blending grows with the square."""
+
+_GREY = 128
+"""What the input is padded with."""
+
+
+@dataclass(frozen=True)
+class Faces:
+    """Faces of one frame, best first.
+
+    Attributes:
+        points: `(N, 5, 2)` float32, pixels of the frame, pixel centres at integers: left eye, right eye, nose, left and
+            right mouth corner as seen in the picture. They may lie outside.
+        scores: `(N,)` float32, 0..1.
+    """
+
+    points: Float
+    scores: Float
+
+    def __post_init__(self) -> None:
+        count = len(self.scores)
+        if self.points.shape != (count, 5, 2) or self.scores.shape != (count,):
+            raise ValueError(
+                f"faces need points (N, 5, 2) and scores (N,); got {self.points.shape}, {self.scores.shape}"
+            )
+
+    def __len__(self) -> int:
+        return len(self.scores)
+
+    @property
+    def boxes(self) -> Float:
+        """`(N, 4)` x, y, width, height; see `align.face_boxes`."""
+        return face_boxes(self.points)
+
+    @property
+    def sizes(self) -> Float:
+        """`(N,)` widths of the faces, pixels; see `align.face_sizes`."""
+        return face_sizes(self.points)
+
+
+class Detector(Protocol):
+    """Finds faces in frames."""
+
+    def detect(self, frame: NDArray[np.uint8]) -> Faces:
+        """The faces in an RGB frame `(h, w, 3)` uint8 of any size.
+
+        Raises:
+            ValueError: the frame is of another shape or type.
+        """
+        ...
+
+
+class FaceDetector:
+    """The project's own detector.
+
+    Args:
+        model: of a detector, see the module.
+        threshold: the least score of a face, between 0 and 1.
+
+    Raises:
+        ValueError: the model is none of a detector, or the threshold is out of range.
+    """
+
+    def __init__(self, model: Model, threshold: float = 0.5) -> None:
+        _check_threshold(threshold)
+        self.model, self.threshold = model, threshold
+        height, width = model.spec.height, model.spec.width
+        expected = (len(cells(height, width)), CHANNELS)
+        if model.shape != expected:
+            raise ValueError(f"the model gives {model.shape}; a face detector at {width}x{height} gives {expected}")
+
+    def detect(self, frame: NDArray[np.uint8]) -> Faces:
+        """See `Detector`."""
+        height, width = self.model.spec.height, self.model.spec.width
+        image, scale = fit(frame, height, width)
+        return _unfit(decode(self.model.output(image), height, width, self.threshold), scale)
+
+
+def open_detector(bundle: Path | str, threshold: float | None = None, threads: int = 1) -> FaceDetector:
+    """The detector of a bundle, with the bundle's threshold for one false face in ten images unless told otherwise.
+
+    Raises:
+        FileNotFoundError: there is no such bundle.
+        ValueError: it is damaged or none of a detector, or the threshold is out of range.
+    """
+    model = BundledModel(bundle, "detection", threads)
+    if threshold is None:
+        threshold = model.bundle.thresholds.get("0.1", 0.5)
+    return FaceDetector(model, threshold)
+
+
+class YuNet:
+    """OpenCV's face detector (Wu et al. 2023, "YuNet: A Tiny Millisecond-level Face Detector").
+
+    Args:
+        model: its .onnx file.
+        threshold: the least score of a face, between 0 and 1.
+        threads: of OpenCV, which has one number for the whole process: the last one set holds.
+        input: height and width that frames are fitted into, as `FaceDetector` does.
+
+    Raises:
+        FileNotFoundError: there is no such model file.
+        ValueError: OpenCV cannot read the file, or an option is out of range.
+    """
+
+    def __init__(
+        self, model: Path, threshold: float = 0.6, threads: int = 1, input: tuple[int, int] = (240, 320)
+    ) -> None:
+        _check_threshold(threshold)
+        if min(input) < 1 or threads < 1:
+            raise ValueError(f"YuNet needs an input of 1x1 or more and 1 thread or more; got {input} and {threads}")
+        if not model.is_file():
+            raise FileNotFoundError(f"{model}: there is no such model file")
+        self.input = input
+        cv2.setNumThreads(threads)
+        with _quiet():
+            try:
+                self._detector = cv2.FaceDetectorYN.create(str(model), "", input[::-1], threshold)
+            except cv2.error as error:
+                raise ValueError(f"{model}: OpenCV cannot read it as a YuNet model ({error.err})") from error
+
+    def detect(self, frame: NDArray[np.uint8]) -> Faces:
+        """See `Detector`."""
+        image, scale = fit(frame, *self.input)
+        _, found = self._detector.detect(cv2.cvtColor(image, cv2.COLOR_RGB2BGR))
+        # Rows: box, the points (the person's right eye first, which is the left one in the picture), score.
+        rows = np.empty((0, 15), np.float32) if found is None else found
+        rows = rows[np.argsort(-rows[:, 14], kind="stable")]
+        return _unfit(Faces(rows[:, 4:14].reshape(-1, 5, 2), rows[:, 14]), scale)
+
+
+def fit(frame: NDArray[np.uint8], height: int, width: int) -> tuple[NDArray[np.uint8], NDArray[np.float64]]:
+    """Resizes a frame as large as it fits into `height` x `width`, keeping its aspect, and pads right and bottom grey.
+
+    Returns:
+        `(height, width, 3)` uint8, and `(2,)`: how many of its pixels one of the frame has become, in x and y (a side
+        is a whole number of pixels, so the two differ a little).
+
+    Raises:
+        ValueError: the frame is not `(h, w, 3)` uint8.
+    """
+    check_frame(frame)
+    rows, columns = frame.shape[:2]
+    ratio = min(height / rows, width / columns)
+    inner = max(1, round(rows * ratio)), max(1, round(columns * ratio))
+    image = resized(frame, *inner)
+    if inner != (height, width):
+        padded = np.full((height, width, 3), _GREY, np.uint8)
+        padded[: inner[0], : inner[1]] = image
+        image = padded
+    return image, np.array([inner[1] / columns, inner[0] / rows])
+
+
+def decode(output: Float, height: int, width: int, threshold: float) -> Faces:
+    """Faces from the output of a detector network, in pixels of its input.
+
+    Args:
+        output: `(R, 12)`, see the module.
+        height, width: of the network's input.
+        threshold: the least score, between 0 and 1.
+
+    Raises:
+        ValueError: the output does not fit the input, or the threshold is out of range.
+    """
+    _check_threshold(threshold)
+    centres = cells(height, width)
+    if output.shape != (len(centres), CHANNELS):
+        raise ValueError(
+            f"an input of {width}x{height} has {len(centres)} cells of {CHANNELS} channels; got {output.shape}"
+        )
+    logits = output[:, 0]
+    seen = np.flatnonzero(logits >= math.log(threshold / (1 - threshold)))
+    if not len(seen):
+        return Faces(np.empty((0, 5, 2), np.float32), np.empty(0, np.float32))
+    seen = seen[np.argsort(-logits[seen], kind="stable")[:CANDIDATES]]
+    rows = output[seen].astype(np.float64)
+    sizes = 64 * np.exp2(np.clip(rows[:, 1] / 2, -8, 8))
+    points = centres[seen, np.newaxis] + rows[:, 2:].reshape(-1, 5, 2) * (sizes / 8)[:, np.newaxis, np.newaxis]
+    return blend(points, 1 / (1 + np.exp(-rows[:, 0])))
+
+
+def blend(points: NDArray[np.float64], scores: NDArray[np.float64]) -> Faces:
+    """Makes one face of the detections of each: non-maximum suppression that averages instead of dropping.
+
+    The best detection takes in all that overlap it, each point the mean of theirs weighted by score, and keeps its own
+    score; the same with what is left. Averaging steadies the points from frame to frame (Bazarevsky et al. 2019,
+    "BlazeFace", section 3.4).
+
+    Args:
+        points: `(K, 5, 2)`, best first. Time and memory grow with the square of K.
+        scores: `(K,)`, above 0.
+    """
+    finite = np.isfinite(points).all(axis=(1, 2))
+    if not finite.all():
+        points, scores = points[finite], scores[finite]
+    near = _overlaps(face_boxes(points)) >= OVERLAP
+    np.fill_diagonal(near, True)  # a box without area overlaps nothing, not even itself
+    left = np.ones(len(points), bool)
+    groups = []
+    for i in range(len(points)):
+        if left[i]:
+            groups.append(left & near[i])
+            left &= ~near[i]
+    best = [int(group.argmax()) for group in groups]
+    weights = np.array(groups, np.float64).reshape(-1, len(points)) * scores
+    blended = weights @ points.reshape(-1, 10) / weights.sum(axis=1, keepdims=True)
+    return Faces(blended.reshape(-1, 5, 2).astype(np.float32), scores[best].astype(np.float32))
+
+
+@lru_cache(maxsize=8)
+def cells(height: int, width: int) -> NDArray[np.float64]:
+    """Centres of all cells of an input, `(R, 2)` x, y in its pixels, in the order of the network's rows."""
+    parts = []
+    for stride in STRIDES:
+        y, x = np.mgrid[0 : math.ceil(height / stride), 0 : math.ceil(width / stride)]
+        parts.append(np.stack([x.ravel(), y.ravel()], axis=1) * stride + (stride - 1) / 2)
+    centres = np.concatenate(parts)
+    centres.flags.writeable = False
+    return centres
+
+
+def _overlaps(boxes: Float) -> Float:
+    """Intersection over union of each box with each, `(K, K)`; 0 where both have no area."""
+    start, end = boxes[:, :2], boxes[:, :2] + boxes[:, 2:]
+    sides = np.minimum(end[:, np.newaxis], end) - np.maximum(start[:, np.newaxis], start)
+    shared = np.maximum(sides[..., 0], 0) * np.maximum(sides[..., 1], 0)
+    areas = boxes[:, 2] * boxes[:, 3]
+    overlaps: Float = shared / np.maximum(areas[:, np.newaxis] + areas - shared, np.float32(1e-12))
+    return overlaps
+
+
+def _unfit(faces: Faces, scale: NDArray[np.float64]) -> Faces:
+    """Faces of a fitted image, in pixels of the frame that it was made of."""
+    # The edges of the first pixels coincide, and they lie half a pixel before the centres.
+    points = (faces.points + 0.5) / scale - 0.5
+    return Faces(points.astype(np.float32), faces.scores)
+
+
+def _check_threshold(threshold: float) -> None:
+    if not 0 < threshold < 1:
+        raise ValueError(f"the threshold of a face detector must be between 0 and 1; got {threshold}")
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Without OpenCV's own lines on stderr: a warning about targets at each start, and errors that are raised too."""
+    level = cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
+    try:
+        yield
+    finally:
+        cv2.utils.logging.setLogLevel(level)
