@@ -53,8 +53,8 @@ def test_a_threshold_edited_by_hand_is_noticed(make_bundle: Make) -> None:
 def test_a_bundle_of_another_version_is_refused(make_bundle: Make) -> None:
     folder = make_bundle().path
     manifest = json.loads((folder / "bundle.json").read_text())
-    (folder / "bundle.json").write_text(json.dumps({**manifest, "schema_version": 2}))
-    with pytest.raises(ValueError, match="schema version 2"):
+    (folder / "bundle.json").write_text(json.dumps({**manifest, "schema_version": 3}))
+    with pytest.raises(ValueError, match="schema version 3"):
         load_bundle(folder)
 
 
@@ -83,7 +83,7 @@ def test_a_second_bundle_replaces_the_first_and_leaves_nothing_else(tmp_path: Pa
 
 def test_golden_arrays_must_fit(make_bundle: Make) -> None:
     with pytest.raises(ValueError, match="golden images must be"):
-        make_bundle(golden_output=np.zeros((2, 9), np.float32))
+        make_bundle(golden_output=np.zeros((3, 8), np.float32))
     with pytest.raises(ValueError, match="golden images must be"):
         make_bundle(golden_input=np.zeros((2, 32, 32, 3), np.float32))
 
