@@ -178,7 +178,7 @@ class BundledModel(Model):
 
     Args:
         bundle: a bundle, or the folder of one.
-        task: that the bundle must be for.
+        task: that the bundle must be for; any if `None`.
         threads: of the interpreter.
         check: run the golden images first and compare.
 
@@ -187,9 +187,11 @@ class BundledModel(Model):
             reproduced.
     """
 
-    def __init__(self, bundle: Bundle | Path | str, task: str, threads: int = 1, check: bool = True) -> None:
+    def __init__(
+        self, bundle: Bundle | Path | str, task: str | None = None, threads: int = 1, check: bool = True
+    ) -> None:
         self.bundle = bundle if isinstance(bundle, Bundle) else load_bundle(bundle)
-        if self.bundle.task != task:
+        if task is not None and self.bundle.task != task:
             raise ValueError(f"bundle {self.bundle.path} is for {self.bundle.task}, not for {task}; give another one")
         try:
             super().__init__(self.bundle.model, self.bundle.input, threads)

@@ -18,22 +18,22 @@ from typing import Any
 import numpy as np
 
 from deploy.benchmark.inputs import random_input
-from deploy.runtime import Interpreter, Recognizer, import_runtime
+from deploy.runtime import BundledModel, Interpreter, import_runtime
 
 GETPGID, MARK = 155, 0x0A530000
 LIBRARY = "libpywrap_litert_common.so"
 
 
 def prove(path: Path) -> list[dict[str, str]]:
-    """What a model gives for random pixels and, if it is a bundle, the embeddings of its golden images.
+    """What a model gives for random pixels and, if it is a bundle, for its golden images.
 
     The same call on two machines tells whether they compute the same. Arrays are in base64, to the last bit.
     """
     arrays = []
     if path.is_dir():
-        recognizer = Recognizer(path, check=False)
-        interpreter = recognizer.interpreter
-        arrays.append(recognizer.embed(recognizer.bundle.golden_input))
+        model = BundledModel(path, check=False)
+        interpreter = model.interpreter
+        arrays.append(model.outputs(model.bundle.golden_input))
     else:
         interpreter = Interpreter(path)
     arrays.append(interpreter.run(random_input(interpreter.input)))

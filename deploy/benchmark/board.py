@@ -112,7 +112,7 @@ def measure(job: Path) -> dict[str, Any]:
     # Here, because only the virtual environment has what they need.
     from deploy.benchmark import host
     from deploy.bundle import is_bundle
-    from deploy.runtime import Recognizer
+    from deploy.runtime import BundledModel
 
     request = json.loads((job / "request.json").read_text())
     models = {name: Path(path) for name, path in request["models"].items()}
@@ -120,7 +120,7 @@ def measure(job: Path) -> dict[str, Any]:
         for path in models.values():
             if is_bundle(path):
                 # A bundle proves that this device computes what was tested.
-                Recognizer(path)
+                BundledModel(path)
         records = host.measure(models, host.HostConfig(**request["config"]))
     except (OSError, ValueError, ImportError, RuntimeError) as error:
         return {"error": " ".join(str(error).split())}

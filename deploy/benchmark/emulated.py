@@ -101,7 +101,7 @@ def measure(models: Mapping[str, Path], config: EmulatedConfig) -> list[Record]:
     files = model_files(models)
     constants, device = read_constants(), config.chip()
     sysroot = prepare(Path(config.cache) if config.cache else None)
-    records = []
+    records: list[Record] = []
     for name, path in models.items():
         file = files[name]
         doubts = []

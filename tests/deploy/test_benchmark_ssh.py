@@ -308,7 +308,7 @@ def test_a_bundle_that_computes_something_else_on_the_board_is_refused(
     board: Board, make_bundle: Callable[..., Bundle]
 ) -> None:
     bundle = make_bundle(golden_output=np.random.default_rng(0).normal(size=(2, 8)).astype(np.float32))
-    with pytest.raises(RuntimeError, match="gives another embedding on this device"):
+    with pytest.raises(RuntimeError, match="gives another output on this device"):
         measure({"tiny": bundle.path}, board.config)
 
 
