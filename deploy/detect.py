@@ -232,7 +232,8 @@ def blend(points: NDArray[np.float64], scores: NDArray[np.float64]) -> Faces:
     finite = np.isfinite(points).all(axis=(1, 2))
     if not finite.all():
         points, scores = points[finite], scores[finite]
-    near = _overlaps(face_boxes(points)) >= OVERLAP
+    boxes = face_boxes(points)
+    near = box_overlaps(boxes, boxes) >= OVERLAP
     np.fill_diagonal(near, True)  # a box without area overlaps nothing, not even itself
     left = np.ones(len(points), bool)
     groups = []
@@ -258,13 +259,13 @@ def cells(height: int, width: int) -> NDArray[np.float64]:
     return centres
 
 
-def _overlaps(boxes: Float) -> Float:
-    """Intersection over union of each box with each, `(K, K)`; 0 where both have no area."""
-    start, end = boxes[:, :2], boxes[:, :2] + boxes[:, 2:]
-    sides = np.minimum(end[:, np.newaxis], end) - np.maximum(start[:, np.newaxis], start)
+def box_overlaps(first: Float, second: Float) -> Float:
+    """Intersection over union of boxes x, y, width, height: `(A, B)` for `(A, 4)` and `(B, 4)`; 0 without any area."""
+    start = np.maximum(first[:, np.newaxis, :2], second[:, :2])
+    sides = np.minimum((first[:, :2] + first[:, 2:])[:, np.newaxis], second[:, :2] + second[:, 2:]) - start
     shared = np.maximum(sides[..., 0], 0) * np.maximum(sides[..., 1], 0)
-    areas = boxes[:, 2] * boxes[:, 3]
-    overlaps: Float = shared / np.maximum(areas[:, np.newaxis] + areas - shared, np.float32(1e-12))
+    areas = (first[:, 2] * first[:, 3])[:, np.newaxis] + second[:, 2] * second[:, 3]
+    overlaps: Float = shared / np.maximum(areas - shared, np.float32(1e-12))
     return overlaps
 
 

@@ -13,6 +13,7 @@ from markupsafe import Markup
 from matplotlib.figure import Figure
 from omegaconf import OmegaConf
 
+from deploy.benchmark.table import threads
 from pipeline import plots, wording
 from pipeline.findings import Findings, gather
 from pipeline.plots import DARK, LIGHT, Theme
@@ -149,7 +150,7 @@ def _templates() -> jinja2.Environment:
         "percent": wording.percent,
         "points": wording.points,
         "times": wording.times,
-        "threads": wording.threads,
+        "threads": threads,
         "outcome": lambda gate: gate["text"].partition(": ")[2],
         "sentence": lambda text: text[0].upper() + text[1:] + ".",
         "plain": _plain,

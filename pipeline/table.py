@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from deploy.benchmark.measure import Record
+from deploy.benchmark.table import threads
 from pipeline import wording
 from training.files import write_text
 
@@ -140,7 +141,7 @@ def summary(results: Mapping[str, Path]) -> str:
         "size": f"{wording.megabytes(dense.size_mb)} -> {wording.megabytes(small.size_mb)} MB, "
         f"{wording.times(small.size_ratio)} smaller",
         "latency": f"{wording.milliseconds(dense.p50_ms)} -> {wording.milliseconds(small.p50_ms)} ms, "
-        f"{wording.times(small.latency_ratio)} as fast ({kind}: {table.machine}, {wording.threads(table.threads)})",
+        f"{wording.times(small.latency_ratio)} as fast ({kind}: {table.machine}, {threads(table.threads)})",
         "gates": table.verdict,
     }
     return "\n".join(f"{title:<9} {line}" for title, line in lines.items())

@@ -49,10 +49,6 @@ def times(ratio: float | None) -> str:
     return f"{ratio:.1f}x" if ratio >= 10 else f"{ratio:.2f}x"
 
 
-def threads(number: int) -> str:
-    return f"{number} thread" if number == 1 else f"{number} threads"
-
-
 def _three(value: float) -> str:
     """A value above 0 with three digits that count, all digits before the point kept."""
     return (

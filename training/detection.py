@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from deploy.align import face_boxes, face_sizes
-from deploy.detect import CHANNELS, STRIDES
+from deploy.detect import CHANNELS, STRIDES, box_overlaps
 from deploy.detect import cells as cell_centres
 
 Float = NDArray[np.float32]
@@ -159,16 +159,6 @@ def match(
     off = np.linalg.norm(found[hit] - there[assigned[hit]], axis=2).mean(axis=1)
     errors[hit] = 100 * off / np.maximum(eyes[assigned[hit]], 1e-6)
     return Match(ranked, face_sizes(found), assigned, face_sizes(there), errors)
-
-
-def box_overlaps(first: Float, second: Float) -> Float:
-    """Intersection over union of boxes x, y, width, height: `(A, B)` for `(A, 4)` and `(B, 4)`; 0 for empty boxes."""
-    low = np.maximum(first[:, None, :2], second[None, :, :2])
-    high = np.minimum((first[:, :2] + first[:, 2:])[:, None], (second[:, :2] + second[:, 2:])[None])
-    shared = np.prod(np.maximum(high - low, 0), axis=2)
-    areas = np.prod(first[:, 2:], axis=1)[:, None] + np.prod(second[:, 2:], axis=1)[None] - shared
-    overlaps: Float = np.divide(shared, areas, out=np.zeros_like(shared), where=areas > 0)
-    return overlaps
 
 
 def average_precision(matches: Sequence[Match], sizes: tuple[float, float] = (0.0, np.inf)) -> float | None:

@@ -146,7 +146,7 @@ def _profile(record: Record) -> str:
     """The slowest operators of a record."""
     operators: list[Operator] = sorted(record.profile or [], key=lambda operator: -operator.ms)
     total = sum(operator.ms for operator in operators)
-    head = (f"{record.model.name}, {_threads(record)}: operator", "kind", "ms", "share")
+    head = (f"{record.model.name}, {threads(record.execution.threads)}: operator", "kind", "ms", "share")
     rows = [
         (operator.name, operator.kind, _ms(operator.ms), f"{100 * operator.ms / total:.1f} %" if total else UNKNOWN)
         for operator in operators[:PROFILE_ROWS]
@@ -162,11 +162,11 @@ def _name(record: Record, records: Sequence[Record]) -> str:
     """The model's name, with the number of threads where the records differ in it."""
     if len({other.execution.threads for other in records}) == 1:
         return record.model.name
-    return f"{record.model.name}, {_threads(record)}"
+    return f"{record.model.name}, {threads(record.execution.threads)}"
 
 
-def _threads(record: Record) -> str:
-    count = record.execution.threads
+def threads(count: int) -> str:
+    """`1 thread`, `4 threads`."""
     return f"{count} thread" if count == 1 else f"{count} threads"
 
 

@@ -57,6 +57,6 @@ def test_a_teacher_recognises_people_with_its_own_crop_and_normalisation(data, t
     place = np.searchsorted(shown, np.arange(len(data.test)))
     images = [data.test.images[int(index)] for index in shown]
     embed = open_teacher(teacher)
-    embeddings = np.concatenate([embed(batch) for batch in plain_batches(images, 112, 16)])
+    embeddings = np.concatenate([embed(batch).embeddings for batch in plain_batches(images, 112, 16)])
     moved = Pairs(place[pairs.left], place[pairs.right], pairs.same, pairs.fold)
     assert verification.fold_accuracy(verification.pair_scores(embeddings, moved), moved).mean >= least

@@ -14,10 +14,10 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Protocol, TypeVar
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from deploy.runtime import resized
 from training.data.augment import AugmentConfig, augment, bend, blend
 from training.data.faces import FaceSet, Image, Images, Selection
 from training.models import PIXEL_MEAN, PIXEL_SCALE
@@ -156,8 +156,8 @@ class Batches:
         count = len(self.faces)
         places = np.arange(step * self.batch_size, (step + 1) * self.batch_size)
         orders = {int(epoch): self._order(int(epoch)) for epoch in set(places // count)}
-        chosen = [orders[int(place // count)][:, place % count] for place in places]
-        return np.array(chosen, dtype=np.int64)[:, 0], np.array(chosen, dtype=np.int64)[:, 1]
+        chosen = np.array([orders[int(place // count)][:, place % count] for place in places], dtype=np.int64)
+        return chosen[:, 0], chosen[:, 1]
 
     def _order(self, epoch: int) -> NDArray[np.int64]:
         """An epoch's images and the variant of each, `(2, N)`."""
@@ -196,11 +196,7 @@ class Batches:
 
 def resize(image: Image, size: int) -> Image:
     """Resizes a square image to `(size, size, 3)` as the device does: by pixel area, or linearly to a larger size."""
-    if image.shape[:2] == (size, size):
-        return image
-    interpolation = cv2.INTER_AREA if size < image.shape[0] else cv2.INTER_LINEAR
-    resized: Image = cv2.resize(image, (size, size), interpolation=interpolation)
-    return resized
+    return resized(image, size, size)
 
 
 def normalize(images: NDArray[np.uint8]) -> Float:

@@ -162,7 +162,7 @@ def read_image(path: Path) -> Image:
     Raises:
         ValueError: not a readable image.
     """
-    image = decode_image(_contents(path))
+    image = decode_image(read_bytes(path))
     if image is None:
         raise ValueError(f"{path}: not a readable image")
     return image
@@ -170,28 +170,37 @@ def read_image(path: Path) -> Image:
 
 def decode_image(encoded: NDArray[np.uint8]) -> Image | None:
     """Decodes the bytes of an image file as `(112, 112, 3)` uint8 RGB; `None` where they are not readable."""
-    image = _decode(encoded)
-    if image is None:
-        return None
-    if image.shape[:2] != (IMAGE_SIZE, IMAGE_SIZE):
+    image = decode(encoded)
+    if image is not None and image.shape[:2] != (IMAGE_SIZE, IMAGE_SIZE):
         image = cv2.resize(image, (IMAGE_SIZE, IMAGE_SIZE), interpolation=cv2.INTER_AREA)
-    rgb: Image = cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
-    return rgb
+    return image
 
 
 def _readable(path: Path) -> bool:
-    return _decode(_contents(path)) is not None
+    return decode(read_bytes(path)) is not None
 
 
-def _contents(path: Path) -> NDArray[np.uint8]:
+def read_bytes(path: Path) -> NDArray[np.uint8]:
     """The bytes of a file, none if it cannot be read."""
     try:
         return np.fromfile(path, dtype=np.uint8)
-    except OSError:
+    except (OSError, ValueError):  # ValueError: a name that no file can have
         return np.empty(0, dtype=np.uint8)
 
 
-def _decode(encoded: NDArray[np.uint8]) -> Image | None:
+def existing(path: Path) -> Path:
+    """The path of a file that must be there.
+
+    Raises:
+        FileNotFoundError: it is not.
+    """
+    if not path.is_file():
+        raise FileNotFoundError(f"data: no file {path}")
+    return path
+
+
+def decode(encoded: NDArray[np.uint8]) -> Image | None:
+    """Decodes the bytes of an image file as `(H, W, 3)` uint8 RGB; `None` where they are not readable."""
     # imdecode, not imread: it takes any file name, and an unreadable file costs no line of OpenCV's on the terminal.
     if encoded.size == 0:
         return None
@@ -199,7 +208,7 @@ def _decode(encoded: NDArray[np.uint8]) -> Image | None:
         image: Image | None = cv2.imdecode(encoded, cv2.IMREAD_COLOR)
     except cv2.error:
         return None
-    return image
+    return None if image is None else cv2.cvtColor(image, cv2.COLOR_BGR2RGB, dst=image)
 
 
 def _digest_file(path: Path) -> bytes:

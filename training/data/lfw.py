@@ -14,7 +14,7 @@ from typing import ClassVar
 import numpy as np
 
 from training.data.faces import FaceData, FaceSet, Pairs, Selection, Verification
-from training.data.folders import Listing, choices, digest_files, face_set, scan
+from training.data.folders import Listing, choices, digest_files, existing, face_set, scan
 from training.data.pairs import sample_pairs
 
 Row = tuple[tuple[str, int], tuple[str, int], bool, int]
@@ -90,13 +90,13 @@ def fingerprint(config: LfwConfig) -> str:
     total.update(digest_files([root / config.images, *(root / folder for folder in config.extra)]))
     lists = [f"{config.lists}/{name}" for name in (config.train_people, config.test_pairs)]
     for path in (*lists, *config.suspects):
-        total.update(_existing(root / path).read_bytes())
+        total.update(existing(root / path).read_bytes())
     return total.hexdigest()
 
 
 def read_people(path: Path) -> set[str]:
     """The names of a View 1 list: a count, then `name <tab> images` lines."""
-    lines = _existing(path).read_text().splitlines()
+    lines = existing(path).read_text().splitlines()
     return {line.split("\t")[0] for line in lines[1:] if line.strip()}
 
 
@@ -112,7 +112,7 @@ def read_pairs(path: Path) -> list[Row]:
         FileNotFoundError: no such list.
         ValueError: not such a list.
     """
-    lines = [line.split("\t") for line in _existing(path).read_text().splitlines() if line.strip()]
+    lines = [line.split("\t") for line in existing(path).read_text().splitlines() if line.strip()]
     rows: list[Row] = []
     try:
         header = [int(field) for field in lines.pop(0)] if lines and len(lines[0]) < 3 else []
@@ -179,13 +179,7 @@ def _join(first: Listing, second: Listing) -> Listing:
 def _without_suspects(listing: Listing, files: list[Path]) -> Listing:
     suspects = set()
     for file in files:
-        with _existing(file).open(newline="") as lines:
+        with existing(file).open(newline="") as lines:
             suspects |= {file.parent / "images" / row[0] for row in list(csv.reader(lines))[1:] if row}
     kept = [(path, name) for path, name in zip(listing.files, listing.names, strict=True) if path not in suspects]
     return Listing(tuple(path for path, _ in kept), tuple(name for _, name in kept), listing.notes)
-
-
-def _existing(path: Path) -> Path:
-    if not path.is_file():
-        raise FileNotFoundError(f"data: no file {path}")
-    return path

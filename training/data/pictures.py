@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from training.data.faces import Image
+from training.data.folders import decode
 
 Float = NDArray[np.float32]
 
@@ -64,14 +64,3 @@ class Sources:
     def __post_init__(self) -> None:
         if not len(self.photos) and not len(self.crops):
             raise ValueError("scenes need a face to compose at the least")
-
-
-def decode(encoded: NDArray[np.uint8]) -> Image | None:
-    """Decodes the bytes of an image file as `(H, W, 3)` uint8 RGB; `None` where they are not readable."""
-    if encoded.size == 0:
-        return None
-    try:
-        image: Image | None = cv2.imdecode(encoded, cv2.IMREAD_COLOR)
-    except cv2.error:
-        return None
-    return None if image is None else cv2.cvtColor(image, cv2.COLOR_BGR2RGB, dst=image)

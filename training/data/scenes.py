@@ -16,17 +16,18 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import ClassVar, Protocol
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from deploy.align import TEMPLATE, face_sizes, similarity
+from deploy.detect import fit as fit_frame
 from training.data import synthetic
 from training.data.compose import COMPOSE_VERSION, ComposeConfig, arrange, compose
 from training.data.drawing.canvas import SCALE, View
 from training.data.drawing.traits import Person, Shot, sample_person, sample_shot
+from training.data.folders import decode, existing, read_bytes
 from training.data.lfw import read_people
-from training.data.pictures import Picture, Scene, Sources, decode
+from training.data.pictures import Picture, Scene, Sources
 from training.data.synthetic import SyntheticConfig
 
 __all__ = ["Composed", "Scene", "SceneData", "Scenes", "ScenesConfig", "Sources", "compose", "fingerprint", "load"]
@@ -42,7 +43,6 @@ _COLUMNS = ("path", "faces_found", *_POINTS)
 _ODD = 0.35
 
 _IMAGES_PER_PERSON = 4
-_GREY = 128
 
 
 @dataclass
@@ -169,7 +169,7 @@ def fingerprint(config: ScenesConfig) -> str:
         return total.hexdigest()
     root = Path(config.root)
     for name in _LIST:
-        total.update(_existing(root / "detect" / name).read_bytes())
+        total.update(existing(root / "detect" / name).read_bytes())
     for optional in (root / "lfw112" / "peopleDevTrain.txt", root / "lfw112" / "images_landmarks.csv"):
         total.update(optional.read_bytes() if optional.is_file() else b"none")
     for folder in (root / "detect" / "train", root / "detect" / "test", root / "lfw112" / "images"):
@@ -179,15 +179,9 @@ def fingerprint(config: ScenesConfig) -> str:
 
 
 def fit(scene: Scene, height: int, width: int) -> Scene:
-    """A scene in a frame of another size: its aspect is kept, right or below is mid-grey."""
-    h, w = scene.image.shape[:2]
-    scale = min(height / h, width / w)
-    new_h, new_w = min(height, max(1, round(h * scale))), min(width, max(1, round(w * scale)))
-    frame = np.full((height, width, 3), _GREY, dtype=np.uint8)
-    interpolation = cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR
-    frame[:new_h, :new_w] = cv2.resize(scene.image, (new_w, new_h), interpolation=interpolation)
-    factors = np.array([new_w / w, new_h / h], dtype=np.float32)
-    return Scene(frame, (scene.points + np.float32(0.5)) * factors - np.float32(0.5))
+    """A scene in a frame of another size, as the device fits frames into its detector."""
+    image, scale = fit_frame(scene.image, height, width)
+    return Scene(image, ((scene.points + 0.5) * scale - 0.5).astype(np.float32))
 
 
 def drawn(height: int, width: int, count: int) -> NDArray[np.uint8]:
@@ -311,7 +305,7 @@ def _labelled(path: Path, left: _Left) -> list[tuple[str, Float]]:
 def _rows(path: Path) -> Iterator[tuple[int, dict[str, str | None]]]:
     """The rows of a list by the number of their line."""
     try:
-        with _existing(path).open(newline="", encoding="utf-8", errors="replace") as lines:
+        with existing(path).open(newline="", encoding="utf-8", errors="replace") as lines:
             reader = csv.DictReader(lines, restval=None)
             absent = [name for name in _COLUMNS if name not in (reader.fieldnames or ())]
             if absent:
@@ -355,10 +349,7 @@ def _pictures(rows: Sequence[tuple[str, Float]], folder: Path, left: _Left) -> l
 
 def _contents(path: Path) -> tuple[NDArray[np.uint8], tuple[int, int] | None]:
     """The bytes of an image file, and height and width of the image; `None` where it cannot be read."""
-    try:
-        pixels = np.fromfile(path, dtype=np.uint8)
-    except (OSError, ValueError):
-        return np.empty(0, dtype=np.uint8), None
+    pixels = read_bytes(path)
     image = decode(pixels)
     return pixels, None if image is None else image.shape[:2]
 
@@ -398,9 +389,3 @@ def _new(path: str, people: set[str], left: _Left) -> bool:
 def _person(path: str) -> str:
     """Who is in `Name_Surname_0001.jpg`."""
     return Path(path).stem.rpartition("_")[0] or Path(path).stem
-
-
-def _existing(path: Path) -> Path:
-    if not path.is_file():
-        raise FileNotFoundError(f"data: no file {path}")
-    return path
