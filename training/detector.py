@@ -71,7 +71,7 @@ class DetectorLossConfig:
         distillation_weight: of the imitation of the dense model's answer to the very scene; for the stages after it.
     """
 
-    points_weight: float = 1.0
+    points_weight: float = 2.0
     distillation_weight: float = 0.0
 
     def __post_init__(self) -> None:

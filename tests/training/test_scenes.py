@@ -279,6 +279,14 @@ def test_photos_are_read_and_their_people_kept_apart(root, tmp_path):
     assert data.scenes[10**6].image.shape == (240, 320, 3)
 
 
+def test_drawn_faces_join_those_of_a_folder(root, tmp_path):
+    joined = load(config_of(root, people=2), tmp_path)
+    assert len(joined.train.photos) == 2
+    np.testing.assert_array_equal(joined.train.crops[5].image(), draw_face(1, 1))
+    assert not load(config_of(root), tmp_path).train.crops
+    assert fingerprint(config_of(root, people=2)) != fingerprint(config_of(root))
+
+
 def test_rows_with_faults_are_left_out_and_listed_once_for_each_kind(root, tmp_path):
     swapped = ON_PHOTO[[1, 0, 2, 4, 3]]
     rows = [

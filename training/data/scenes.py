@@ -20,12 +20,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from deploy.align import TEMPLATE, face_sizes, similarity
+from deploy.bundle import file_sha256
 from deploy.detect import fit as fit_frame
 from training.data import synthetic
 from training.data.compose import COMPOSE_VERSION, ComposeConfig, arrange, compose
 from training.data.drawing.canvas import SCALE, View
 from training.data.drawing.traits import Person, Shot, sample_person, sample_shot
+from training.data.faces import IMAGE_SIZE
 from training.data.folders import decode, existing, read_bytes
+from training.data.labels import LABELS_VERSION, averaged
 from training.data.lfw import read_people
 from training.data.pictures import Picture, Scene, Sources
 from training.data.synthetic import SyntheticConfig
@@ -53,7 +56,9 @@ class ScenesConfig(ComposeConfig):
         root: a folder with `detect/{train,test}`, `detect/{train,test}.csv` and, for more faces, `lfw112`; `None` for
             drawn faces.
         test_scenes: composed scenes to be judged by.
-        people: drawn people, where there is no root.
+        labeller: YuNet's .onnx file, whose answers are averaged for the points of the pictures; see
+            `training.data.labels`. `None` takes the points in the lists.
+        people: drawn people: 500 where there is no root, and with one, so many more to train on; `None` says so.
         held_out: share of the drawn people who are only in scenes to be judged by; a root has lists of its own.
         seed: of all that is random.
     """
@@ -62,20 +67,31 @@ class ScenesConfig(ComposeConfig):
 
     kind: str = "scenes"
     root: str | None = None
+    labeller: str | None = None
     test_scenes: int = 500
-    people: int = 500
+    people: int | None = None
     held_out: float = 0.2
     seed: int = 0
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if min(self.test_scenes, self.seed + 1) < 1 or self.people < 2:
+        least = 2 if self.root is None else 0
+        if min(self.test_scenes, self.seed + 1) < 1 or self.drawn < least:
             raise ValueError(
-                f"scenes need 1 test scene, 2 people and a seed from 0 on at the least; "
-                f"got {self.test_scenes}, {self.people} and {self.seed}"
+                f"scenes need 1 test scene, {least} people and a seed from 0 on at the least; "
+                f"got {self.test_scenes}, {self.drawn} and {self.seed}"
             )
+        if self.labeller is not None and self.root is None:
+            raise ValueError("data.labeller is for photos: the points of drawn faces are known; set data.root")
         if not 0 < self.held_out < 1:
             raise ValueError(f"data.held_out must lie between 0 and 1; got {self.held_out}")
+
+    @property
+    def drawn(self) -> int:
+        """How many people are drawn."""
+        if self.people is not None:
+            return self.people
+        return 500 if self.root is None else 0
 
 
 class Scenes(Protocol):
@@ -157,17 +173,20 @@ def load(config: ScenesConfig, cache: Path) -> SceneData:
         ValueError: a list is not one, or no face is left to train on or to be judged by.
         OSError: a list cannot be read, or the cache not be written.
     """
-    return _draw(config, cache) if config.root is None else _read(config, Path(config.root))
+    return _draw(config, cache) if config.root is None else _read(config, Path(config.root), cache)
 
 
 def fingerprint(config: ScenesConfig) -> str:
     """A digest of the options and of the lists and the names and sizes of all pictures: the same in another place."""
-    total = hashlib.sha256(json.dumps({**asdict(config), "root": None}, sort_keys=True).encode())
+    total = hashlib.sha256(json.dumps({**asdict(config), "root": None, "labeller": None}, sort_keys=True).encode())
     total.update(f"compose {COMPOSE_VERSION}".encode())
-    if config.root is None:
+    if config.drawn:
         total.update(synthetic.fingerprint(_drawn_config(config)).encode())
+    if config.root is None:
         return total.hexdigest()
     root = Path(config.root)
+    if config.labeller is not None:
+        total.update(f"labels {LABELS_VERSION} {file_sha256(existing(Path(config.labeller)))}".encode())
     for name in _LIST:
         total.update(existing(root / "detect" / name).read_bytes())
     for optional in (root / "lfw112" / "peopleDevTrain.txt", root / "lfw112" / "images_landmarks.csv"):
@@ -185,10 +204,13 @@ def fit(scene: Scene, height: int, width: int) -> Scene:
 
 
 def drawn(height: int, width: int, count: int) -> NDArray[np.uint8]:
-    """Drawn faces that fill frames of one size, `(count, height, width, 3)`: the same on every machine."""
-    nobody = np.zeros((0, 5, 2), dtype=np.float32)
-    faces = [Scene(synthetic.draw_face(person, 0), nobody) for person in range(count)]
-    return np.stack([fit(face, height, width).image for face in faces])
+    """Drawn faces in the middle of grey frames, `(count, height, width, 3)`: the same on every machine."""
+    frames = np.full((count, height, width, 3), 128, dtype=np.uint8)
+    for person, frame in enumerate(frames):
+        face = fit_frame(synthetic.draw_face(person, 0), *(min(side, IMAGE_SIZE) for side in (height, width)))[0]
+        top, left = (height - face.shape[0]) // 2, (width - face.shape[1]) // 2
+        frame[top : top + face.shape[0], left : left + face.shape[1]] = face
+    return frames
 
 
 def drawn_points(person: Person, shot: Shot) -> Float:
@@ -223,7 +245,7 @@ def _data(
 def _drawn_config(config: ScenesConfig) -> SyntheticConfig:
     """All people of the scenes; the test set of the recognizers, which is not used here, as small as can be."""
     return SyntheticConfig(
-        identities=config.people,
+        identities=config.drawn,
         images_per_identity=_IMAGES_PER_PERSON,
         test_identities=2,
         test_images_per_identity=2,
@@ -233,6 +255,15 @@ def _drawn_config(config: ScenesConfig) -> SyntheticConfig:
 
 
 def _draw(config: ScenesConfig, cache: Path) -> SceneData:
+    pictures = _drawn(config, cache)
+    kept = len(pictures) - _IMAGES_PER_PERSON * min(max(1, round(config.held_out * config.drawn)), config.drawn - 1)
+    test = Sources(photos=(), crops=pictures[kept:])
+    photos = [_portrait(test, (config.seed, 2, number)) for number in range(len(test.crops))]
+    return _data(config, Sources(photos=(), crops=pictures[:kept]), photos, test, ())
+
+
+def _drawn(config: ScenesConfig, cache: Path) -> list[Picture]:
+    """The pictures of drawn people, person by person."""
     faces = synthetic.load(_drawn_config(config), cache).train
     pictures = []
     for number in range(len(faces)):
@@ -240,10 +271,7 @@ def _draw(config: ScenesConfig, cache: Path) -> SceneData:
         identity, shot = config.seed << 33 | number // _IMAGES_PER_PERSON, number % _IMAGES_PER_PERSON
         points = drawn_points(sample_person(identity), sample_shot(identity, shot))
         pictures.append(Picture(faces.images[number], points))
-    kept = len(pictures) - _IMAGES_PER_PERSON * min(max(1, round(config.held_out * config.people)), config.people - 1)
-    test = Sources(photos=(), crops=pictures[kept:])
-    photos = [_portrait(test, (config.seed, 2, number)) for number in range(len(test.crops))]
-    return _data(config, Sources(photos=(), crops=pictures[:kept]), photos, test, ())
+    return pictures
 
 
 def _portrait(sources: Sources, seed: tuple[int, ...]) -> Picture:
@@ -273,7 +301,7 @@ class _Left:
         return [f"left out {self._count[why]} {why}, the first of them {first}" for why, first in self._first.items()]
 
 
-def _read(config: ScenesConfig, root: Path) -> SceneData:
+def _read(config: ScenesConfig, root: Path, cache: Path) -> SceneData:
     left = _Left()
     detect = root / "detect"
     tested = _labelled(detect / "test.csv", left)
@@ -285,7 +313,21 @@ def _read(config: ScenesConfig, root: Path) -> SceneData:
         if not pictures:
             raise ValueError(f"data: no picture of {detect / name} is usable; {'; '.join(left.notes) or 'it is empty'}")
     crops = _crops(root / "lfw112", people, left)
-    return _data(config, Sources(train, crops), test, Sources(test, ()), left.notes)
+    notes = left.notes
+    if config.labeller is not None:
+        (train, test, crops), note = _labelled_anew((train, test, crops), Path(config.labeller), cache)
+        notes.append(note)
+    if config.drawn:
+        crops += _drawn(config, cache)
+    return _data(config, Sources(train, crops), test, Sources(test, ()), notes)
+
+
+def _labelled_anew(sets: Sequence[list[Picture]], labeller: Path, cache: Path) -> tuple[list[list[Picture]], str]:
+    """Lists of pictures with points that are means of a detector's answers, and what to say of it."""
+    found = [averaged(pictures, labeller, cache) for pictures in sets]
+    kept = sum(count for _, count in found)
+    note = f"points are means of what {labeller.name} says of 12 views; {kept:,} pictures keep those of their list"
+    return [pictures for pictures, _ in found], note
 
 
 def _labelled(path: Path, left: _Left) -> list[tuple[str, Float]]:
