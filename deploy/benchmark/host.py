@@ -118,12 +118,12 @@ def measure(models: Mapping[str, Path], config: HostConfig) -> list[Record]:
     records = []
     for run in runs:
         latency_ms = latency(run.samples)
-        execution = _execution(run)
+        executed = execution(run.interpreter, run.threads, run.processors)
         records.append(
             Record(
                 target="host",
                 model=identify(run.name, run.file),
-                execution=execution,
+                execution=executed,
                 machine=machine,
                 before=before,
                 after=after,
@@ -133,7 +133,7 @@ def measure(models: Mapping[str, Path], config: HostConfig) -> list[Record]:
                 interleaved=list(models),
                 latency_ms=latency_ms,
                 start=run.start,
-                validity=doubts(len(run.samples), latency_ms, execution, machine, before, after, slowdown(run.samples)),
+                validity=doubts(len(run.samples), latency_ms, executed, machine, before, after, slowdown(run.samples)),
                 version=version,
                 commit=commit,
                 time_utc=now_utc(),
@@ -267,15 +267,16 @@ def _processors(wanted: Sequence[int] | None, usable: Sequence[int] | None) -> l
     return list(dict.fromkeys(wanted))
 
 
-def _execution(run: Run) -> Execution:
-    delegation = run.interpreter.delegation()
+def execution(interpreter: Interpreter, threads: int, processors: list[int] | None) -> Execution:
+    """What a record says of what executes a model."""
+    delegation = interpreter.delegation()
     return Execution(
-        runtime=run.interpreter.runtime.name,
-        runtime_version=run.interpreter.runtime.version,
+        runtime=interpreter.runtime.name,
+        runtime_version=interpreter.runtime.version,
         delegate=delegation.delegate,
         delegated_operators=delegation.delegated,
         operators=delegation.total,
         left_out=list(delegation.left_out),
-        threads=run.threads,
-        affinity=run.processors,
+        threads=threads,
+        affinity=processors,
     )

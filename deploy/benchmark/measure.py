@@ -17,7 +17,7 @@ import numpy as np
 
 from deploy.benchmark import schema
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 
 # A p90 this far above the p50 says that something else was using the machine.
 NOISY_RATIO = 1.5
@@ -103,7 +103,7 @@ class Condition:
 
 @dataclass(frozen=True)
 class Latency:
-    """Milliseconds of one inference, input and output copies not included.
+    """Milliseconds: of one inference, input and output copies not included, or of what a camera does.
 
     Percentiles are null where the target's tool does not tell them (`benchmark_model` has the median alone, and its
     older builds not even that).
@@ -224,6 +224,31 @@ class Prediction:
 
 
 @dataclass(frozen=True)
+class CameraRun:
+    """What a camera did; the record's latency is then from a frame's capture to its answer.
+
+    Attributes:
+        source: without credentials.
+        detector: the model that found the faces; the record's model recognised them.
+        frames: answered.
+        lost: frames of the source that were overtaken by newer ones, or too old.
+        fps: frames answered a second.
+        faces: in a mean frame.
+        stages: of `deploy.live.STAGES`, over the frames in which they had something to do.
+        peak_rss_bytes: of the camera's process; null where it cannot be read.
+    """
+
+    source: str
+    detector: Model
+    frames: int
+    lost: int
+    fps: float
+    faces: float
+    stages: dict[str, Latency]
+    peak_rss_bytes: int | None
+
+
+@dataclass(frozen=True)
 class Record:
     """One model measured, or predicted, on one target with one number of threads.
 
@@ -237,6 +262,7 @@ class Record:
         start: measured; null where the target only predicts.
         profile: measured per operator; null where it was not asked for.
         prediction: null where the target measures.
+        camera: null where a model was measured, and not a camera at work.
         validity: one line for each reason to doubt the figures; empty for a sound measurement.
         version: of slimcam.
         commit: of slimcam's git checkout, null where it is not one.
@@ -264,6 +290,7 @@ class Record:
     time_utc: str
     profile: list[Operator] | None = None
     prediction: Prediction | None = None
+    camera: CameraRun | None = None
     schema_version: int = SCHEMA_VERSION
 
     def __post_init__(self) -> None:

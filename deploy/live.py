@@ -1,0 +1,120 @@
+"""What the parts of the camera application hand on: frames, the faces in them, who they are, and what happened."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+EventKind = Literal["appeared", "recognised", "unknown", "left"]
+
+
+@dataclass(frozen=True)
+class Frame:
+    """A picture of a source.
+
+    Attributes:
+        image: `(h, w, 3)` uint8 RGB.
+        number: of the frame in its source, from 0.
+        seconds: since the source's first frame; in a file, of the clip.
+        captured: `time.monotonic()` when the frame was whole.
+        lost: frames of the source that were dropped since the frame handed out before.
+    """
+
+    image: NDArray[np.uint8]
+    number: int
+    seconds: float
+    captured: float
+    lost: int = 0
+
+
+@dataclass(frozen=True)
+class Identity:
+    """Who a face is taken for.
+
+    Attributes:
+        person: the gallery's id of a person; `None` where the face is nobody's in it.
+        name: the person's name; data of a user, never markup or a path.
+        score: cosine with the best template of the gallery, of this person or, for unknown ones, of anybody; -1 where
+            the gallery is empty.
+        margin: how much better that is than the best template of another person.
+    """
+
+    person: str | None
+    name: str | None
+    score: float
+    margin: float
+
+    @property
+    def known(self) -> bool:
+        return self.person is not None
+
+
+@dataclass(frozen=True)
+class Sighting:
+    """A face in a frame.
+
+    Attributes:
+        track: the number of a face over time, from 1; never given twice in a run.
+        points: `(5, 2)` float32, see `deploy.align`.
+        score: of the detector, 0..1.
+        flaws: why this view of the face is not fit to be recognised by, for example `small` or `blurred`; none if fit.
+        identity: what the track's views so far say; `None` as long as none was looked at.
+    """
+
+    track: int
+    points: NDArray[np.float32]
+    score: float
+    flaws: tuple[str, ...]
+    identity: Identity | None
+
+
+@dataclass(frozen=True)
+class Event:
+    """Something worth telling.
+
+    Attributes:
+        kind: a track `appeared`, was `recognised`, is found to be `unknown`, or has `left`. A track that changes its
+            mind is recognised, or unknown, anew.
+        identity: `None` for tracks that nothing is known about.
+        seconds: of the frame.
+        at: Unix time, seconds.
+    """
+
+    kind: EventKind
+    track: int
+    identity: Identity | None
+    seconds: float
+    at: float
+
+
+@dataclass(frozen=True)
+class View:
+    """A frame and all that was made of it.
+
+    Attributes:
+        milliseconds: what each stage took, by its name in `STAGES`.
+    """
+
+    frame: Frame
+    sightings: tuple[Sighting, ...]
+    events: tuple[Event, ...]
+    milliseconds: Mapping[str, float]
+
+
+STAGES = ("detect", "track", "align", "embed", "match", "result")
+"""Of a frame, in their order; `result` is from the capture of the frame to the answer, waiting included."""
+
+
+class Output(Protocol):
+    """Something that views are shown to, from one thread.
+
+    A lost connection is neither an error nor worth waiting for: frames that cannot be shown are dropped.
+    """
+
+    def show(self, view: View) -> None: ...
+
+    def close(self) -> None: ...
