@@ -39,6 +39,8 @@ OVERLAP = 0.45
 CANDIDATES = 256
 """So many of the best cells become faces: a face takes about ten, and the time of blending grows with the square."""
 
+YUNET_THRESHOLD = 0.6
+
 _GREY = 128
 """What the input is padded with."""
 
@@ -115,17 +117,21 @@ class FaceDetector:
         return _unfit(decode(self.model.output(image), height, width, self.threshold), scale)
 
 
-def open_detector(bundle: Path | str, threshold: float | None = None, threads: int = 1) -> FaceDetector:
-    """The detector of a bundle, with the bundle's threshold for one false face in ten images unless told otherwise.
+def open_detector(path: Path | str, threshold: float | None = None, threads: int = 1) -> Detector:
+    """The detector of a bundle, or YuNet from its .onnx file.
+
+    Args:
+        path: of the bundle's folder, or the file.
+        threshold: the least score of a face; `None` is the bundle's for one false face in ten images, or YuNet's usual.
 
     Raises:
-        FileNotFoundError: there is no such bundle.
+        FileNotFoundError: there is no such bundle or file.
         ValueError: it is damaged or none of a detector, or the threshold is out of range.
     """
-    model = BundledModel(bundle, "detection", threads)
-    if threshold is None:
-        threshold = model.bundle.thresholds.get("0.1", 0.5)
-    return FaceDetector(model, threshold)
+    if Path(path).suffix == ".onnx":
+        return YuNet(Path(path), YUNET_THRESHOLD if threshold is None else threshold, threads)
+    model = BundledModel(path, "detection", threads)
+    return FaceDetector(model, model.bundle.thresholds.get("0.1", 0.5) if threshold is None else threshold)
 
 
 class YuNet:
@@ -143,7 +149,7 @@ class YuNet:
     """
 
     def __init__(
-        self, model: Path, threshold: float = 0.6, threads: int = 1, input: tuple[int, int] = (240, 320)
+        self, model: Path, threshold: float = YUNET_THRESHOLD, threads: int = 1, input: tuple[int, int] = (240, 320)
     ) -> None:
         _check_threshold(threshold)
         if min(input) < 1 or threads < 1:

@@ -20,7 +20,12 @@ MAY_IMPORT = {
 }
 FRAMEWORKS = ("tensorflow", "keras", "tf_keras", "tensorflow_model_optimization", "jax", "torch")
 # What the base installation brings.
-DEVICE_LIBRARIES = {"numpy", "cv2", "ai_edge_litert", "tflite_runtime", "hydra", "omegaconf", "yaml"}
+DEVICE_LIBRARIES = {
+    *("numpy", "cv2", "ai_edge_litert", "tflite_runtime", "hydra", "omegaconf", "yaml"),
+    *("aiohttp", "cryptography", "paho", "prometheus_client"),
+    # Of a Raspberry Pi's own system, where its camera is.
+    "picamera2",
+}
 
 
 def modules(package: str) -> list[Path]:

@@ -50,7 +50,7 @@ def device_wheel(folder: Path) -> Path:
     files[f"{info}/WHEEL"] = (
         f"Wheel-Version: 1.0\nGenerator: {NAME}\nRoot-Is-Purelib: true\nTag: py3-none-any\n".encode()
     )
-    files[f"{info}/entry_points.txt"] = b"[console_scripts]\nslimcam-benchmark = deploy.benchmark.cli:main\n"
+    files[f"{info}/entry_points.txt"] = "\n".join(["[console_scripts]", *_scripts(), ""]).encode()
     files[f"{info}/RECORD"] = _record(files, f"{info}/RECORD")
     path = folder / f"{NAME}-{local}-py3-none-any.whl"
     path.write_bytes(_zip(files))
@@ -60,6 +60,12 @@ def device_wheel(folder: Path) -> Path:
 def requirements_of(package: str) -> list[str]:
     """What the base installation of a package requires, those of its extras left out."""
     return [line for line in importlib.metadata.requires(package) or () if "extra ==" not in line]
+
+
+def _scripts() -> list[str]:
+    """The console scripts that are part of `deploy`."""
+    scripts = importlib.metadata.distribution(NAME).entry_points.select(group="console_scripts")
+    return sorted(f"{script.name} = {script.value}" for script in scripts if script.value.startswith("deploy."))
 
 
 def _sources() -> dict[str, bytes]:
