@@ -1,0 +1,87 @@
+"""OpenCV's video capture, quiet, with RGB frames of bearable size."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+
+import cv2
+import numpy as np
+
+from deploy.sources.source import Image, check_size
+
+# OpenCV and FFmpeg would write lines of their own, which may hold an address with its password. FFmpeg's are set off
+# when it is first used in a process, for whatever, so that this cannot wait.
+os.environ["OPENCV_FFMPEG_LOGLEVEL"] = "-8"
+os.environ.pop("OPENCV_FFMPEG_DEBUG", None)
+
+
+class Capture:
+    """An open camera, stream or file.
+
+    Args:
+        target: what `cv2.VideoCapture` takes.
+        title: how errors call it.
+        backend: one of OpenCV's `CAP_` numbers.
+        options: of `cv2.VideoCapture`, property and value in turn.
+
+    Raises:
+        OSError: it cannot be opened.
+        ValueError: its frames are too large.
+    """
+
+    def __init__(self, target: str | int, title: str, backend: int, options: Sequence[int] = ()) -> None:
+        cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
+        self.title = title
+        self._capture = cv2.VideoCapture(target, backend, list(options))
+        if not self._capture.isOpened():
+            raise OSError(f"{title}: OpenCV cannot open it")
+        try:
+            width, height = self._get(cv2.CAP_PROP_FRAME_WIDTH), self._get(cv2.CAP_PROP_FRAME_HEIGHT)
+            if width and height:  # some streams tell with their first frame only
+                check_size(width, height, title)
+        except ValueError:
+            self.close()
+            raise
+
+    @property
+    def fps(self) -> float:
+        """Frames a second, 0 where it does not tell or what it tells is senseless."""
+        rate = self._get(cv2.CAP_PROP_FPS)
+        return rate if 0 < rate <= 1000 else 0.0
+
+    @property
+    def frames(self) -> float:
+        """How many there are, as the header of a file has it; 0 or less where it does not tell."""
+        return self._get(cv2.CAP_PROP_FRAME_COUNT)
+
+    @property
+    def position(self) -> float:
+        """Of the frame that was read last in a file, seconds."""
+        return self._get(cv2.CAP_PROP_POS_MSEC) / 1000
+
+    def set(self, option: int, value: float) -> None:
+        """Asks a camera for something, which it may not do."""
+        self._capture.set(option, value)
+
+    def read(self) -> Image | None:
+        """The next frame, `(h, w, 3)` uint8 RGB; `None` where there is no more.
+
+        Raises:
+            ValueError: it is too large.
+        """
+        try:
+            there, image = self._capture.read()
+        except cv2.error:
+            return None
+        if not there or image is None or not image.size:
+            return None
+        check_size(image.shape[1], image.shape[0], self.title)
+        return np.asarray(cv2.cvtColor(image, cv2.COLOR_BGR2RGB, dst=image))
+
+    def close(self) -> None:
+        self._capture.release()
+
+    def _get(self, option: int) -> float:
+        value = float(self._capture.get(option))
+        return value if np.isfinite(value) else 0.0

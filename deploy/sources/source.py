@@ -1,0 +1,142 @@
+"""What every source of frames is, and its options."""
+
+from __future__ import annotations
+
+import sys
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from deploy.align import LARGEST_SIDE
+from deploy.live import Frame
+
+Image = NDArray[np.uint8]
+
+State = Literal["connecting", "running", "reconnecting", "ended"]
+
+LARGEST_PICTURE = 100_000_000
+"""Pixels: what is larger is an attack or a mistake, and takes 300 MB at the least."""
+
+_TURNS = {90: cv2.ROTATE_90_CLOCKWISE, 180: cv2.ROTATE_180, 270: cv2.ROTATE_90_COUNTERCLOCKWISE}
+
+
+@dataclass
+class SourceConfig:
+    """How frames are taken.
+
+    Attributes:
+        width, height, fps: that a webcam or a Raspberry Pi camera is asked for, 0 for its own; it may give others. The
+            pictures of a folder follow each other at `fps`, at 1 where it is 0.
+        rotate: degrees clockwise that frames are turned by: 0, 90, 180 or 270.
+        loop: files begin anew at their end.
+        realtime: files are played as a camera would deliver them: who is too slow for them loses frames.
+        max_age: seconds; an older frame of a live source is not handed out.
+        reconnect_seconds: the longest pause between two attempts to reach a camera that was lost.
+        timeout: seconds without an answer after which a network stream counts as lost; FFmpeg may lose patience after
+            half of them.
+    """
+
+    width: int = 0
+    height: int = 0
+    fps: float = 0.0
+    rotate: int = 0
+    loop: bool = False
+    realtime: bool = False
+    max_age: float = 1.0
+    reconnect_seconds: float = 1.0
+    timeout: float = 5.0
+
+    def __post_init__(self) -> None:
+        if not (0 <= self.width <= LARGEST_SIDE and 0 <= self.height <= LARGEST_SIDE and 0 <= self.fps <= 1000):
+            raise ValueError(
+                f"width and height of a source go from 0, its own, to {LARGEST_SIDE} and fps to 1000; "
+                f"got {self.width}x{self.height} and {self.fps}"
+            )
+        if (self.width == 0) != (self.height == 0):
+            raise ValueError(f"a source needs both width and height, or neither; got {self.width}x{self.height}")
+        if self.rotate not in (0, *_TURNS):
+            raise ValueError(f"a source is rotated by 0, 90, 180 or 270 degrees; got {self.rotate}")
+        for name in ("max_age", "reconnect_seconds", "timeout"):
+            if not 0 < getattr(self, name) <= 3600:
+                raise ValueError(f"{name} of a source is between 0 and 3600 seconds; got {getattr(self, name)}")
+
+
+class Source(ABC):
+    """Frames, one after the other, until the source ends or is closed.
+
+    Attributes:
+        name: what it is, fit to be shown: without credentials.
+        live: whether frames come whether they are taken or not, so that some are lost.
+        notes: what was left out, or why it ended early; a line each.
+    """
+
+    live: bool
+
+    def __init__(self, name: str, config: SourceConfig) -> None:
+        self.name, self.config = name, config
+        self.notes: list[str] = []
+
+    @property
+    @abstractmethod
+    def fps(self) -> float:
+        """Frames a second, 0 where it is not known."""
+
+    @property
+    @abstractmethod
+    def state(self) -> State: ...
+
+    @abstractmethod
+    def __iter__(self) -> Iterator[Frame]:
+        """Waits for each frame; of a live source, the newest that was not handed out before.
+
+        Raises:
+            ValueError: a file holds no frame at all, or one of a senseless size.
+            OSError: a file can no longer be read.
+        """
+
+    @abstractmethod
+    def close(self) -> None:
+        """Ends all iterations; may be called from any thread, and again."""
+
+    def note(self, line: str) -> None:
+        """Keeps a line and says it on stderr, once."""
+        if line not in self.notes:
+            self.notes.append(line)
+            say(line)
+
+    def __enter__(self) -> Source:
+        return self
+
+    def __exit__(self, *_: Any) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self.name}, {self.state}>"
+
+
+def check_size(width: float, height: float, title: str) -> None:
+    """Refuses pictures that no camera takes, before they are decoded where their size is known by then.
+
+    Raises:
+        ValueError: a side is not 1..32766 pixels, or there are more than 100 megapixels.
+    """
+    if not (min(width, height) >= 1 and max(width, height) <= LARGEST_SIDE and width * height <= LARGEST_PICTURE):
+        raise ValueError(
+            f"{title}: a picture of {width:.0f}x{height:.0f} pixels; sides may have up to {LARGEST_SIDE} and "
+            f"the whole {LARGEST_PICTURE // 10**6} megapixels: shrink it"
+        )
+
+
+def rotated(image: Image, degrees: int) -> Image:
+    """An image turned clockwise by 0, 90, 180 or 270 degrees."""
+    return np.asarray(cv2.rotate(image, _TURNS[degrees])) if degrees else image
+
+
+def say(line: str) -> None:
+    """Tells the user on stderr, on one line and without what could steer a terminal, whatever a file is called."""
+    print(f"source {''.join(c if c.isprintable() else '?' for c in line)}", file=sys.stderr, flush=True)
