@@ -4,15 +4,24 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
+GALLERY := gallery=runs/camera/gallery/gallery.db key=runs/camera/key/gallery.key
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint validate-a53
+.PHONY: help demo camera test lint validate-a53
 
 help: ## this list
 	@sed -n 's/^\([a-z0-9-]*\):.*## /  make \1   /p' $(MAKEFILE_LIST)
 
 demo: $(READY) ## sets up and runs the whole pipeline on built-in synthetic faces
 	$(BIN)/slimcam experiment=demo
+
+camera: $(READY) ## sets up and plays a scene of drawn people to the camera, some of them enrolled; opens its page
+	$(BIN)/python -m training.data.clip runs/camera/scene
+	rm -rf runs/camera/gallery runs/camera/key
+	for person in runs/camera/scene/people/*; do \
+		$(BIN)/slimcam-faces enrol "$$(basename "$$person")" "$$person" consent="drawn" $(GALLERY) || exit; done
+	$(BIN)/slimcam-camera source=runs/camera/scene/clip.mp4 capture.realtime=true web.open=true \
+		report=runs/camera/report.json $(GALLERY)
 
 test: $(READY) ## sets up and runs the tests
 	$(BIN)/pytest

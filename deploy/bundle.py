@@ -22,6 +22,9 @@ from numpy.typing import NDArray
 
 SCHEMA_VERSION = 2
 
+RECOGNIZER, DETECTOR = (Path(__file__).parent / "models" / name for name in ("recognizer", "detector"))
+"""The bundles that come with slimcam."""
+
 MODEL = "model.tflite"
 GOLDEN = "golden.npz"
 CARD = "MODEL_CARD.md"

@@ -1,0 +1,189 @@
+"""`slimcam-camera source=0`: finds, follows and recognises people live, and knows how fast it does."""
+
+from __future__ import annotations
+
+import signal
+import time
+import webbrowser
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from hydra.core.config_store import ConfigStore
+from omegaconf import MISSING, DictConfig, OmegaConf
+
+from deploy import console
+from deploy.benchmark.host import model_file
+from deploy.benchmark.measure import write_records
+from deploy.bundle import DETECTOR, RECOGNIZER
+from deploy.camera_record import Tally, camera_record, camera_table
+from deploy.detect import open_detector
+from deploy.known import Known
+from deploy.live import Event, Output
+from deploy.outputs import OutputsConfig, Stop, close_all, open_outputs, tell
+from deploy.quality import QualityConfig
+from deploy.recognize import Recognition, RecognizeConfig
+from deploy.runtime import Recognizer
+from deploy.sources import SourceConfig, open_source
+from deploy.track import TrackConfig
+from deploy.web.config import WebConfig
+
+UNKNOWN_FPS = 10.0
+"""Of a video file that is made of a stream which does not tell its own."""
+
+WARMUP = 3
+"""Frames that do not count: in the first ones memory is touched and code is loaded."""
+
+
+@dataclass
+class CameraConfig:
+    """The camera application.
+
+    Attributes:
+        source: number of a webcam, a video file, a folder of pictures, rtsp:// or http:// address, or picamera.
+        capture: how the source is read.
+        detector: bundle of a detector, or YuNet's .onnx file; null is slimcam's own.
+        recognizer: bundle of a recognizer; null is slimcam's own.
+        gallery: file of the people who are known; null is the user's own. It is made when the first one is enrolled.
+        key: file of the gallery's key; null is the user's own.
+        far: share of strangers' pairs that may be taken for one person; one of the rates that the bundle knows.
+        margin: how much better than the next person somebody must fit, in cosines.
+        threads: of each model.
+        quality: which views of a face are fit to be recognised.
+        track: how faces are followed.
+        recognize: how often they are looked at.
+        outputs: where the answers go.
+        web: the page; none where its port is null.
+        report: JSON file for the latency of each stage, a record as `slimcam-benchmark` writes them; null for none.
+        frames: to answer before the camera ends; null is all of them.
+        seconds: to run; null is for ever.
+    """
+
+    source: Any = MISSING
+    capture: SourceConfig = field(default_factory=SourceConfig)
+    detector: str | None = None
+    recognizer: str | None = None
+    gallery: str | None = None
+    key: str | None = None
+    far: float = 0.001
+    margin: float = 0.05
+    threads: int = 1
+    quality: QualityConfig = field(default_factory=QualityConfig)
+    track: TrackConfig = field(default_factory=TrackConfig)
+    recognize: RecognizeConfig = field(default_factory=RecognizeConfig)
+    outputs: OutputsConfig = field(default_factory=OutputsConfig)
+    web: WebConfig = field(default_factory=WebConfig)
+    report: str | None = None
+    frames: int | None = None
+    seconds: float | None = None
+
+    def __post_init__(self) -> None:
+        if self.threads < 1:
+            raise ValueError(f"threads is 1 or more; got {self.threads}")
+        if not 0 <= self.margin <= 2:
+            raise ValueError(f"margin is a difference of cosines, 0 to 2; got {self.margin}")
+        if (self.frames is not None and self.frames < 1) or (self.seconds is not None and not self.seconds > 0):
+            raise ValueError(f"frames and seconds are above 0, or null; got {self.frames} and {self.seconds}")
+
+
+ConfigStore.instance().store(group="schema", name="slimcam_camera", node=CameraConfig)
+
+
+def main() -> None:
+    """The console script."""
+    console.run(_camera, program="slimcam-camera", config_name="slimcam_camera")
+
+
+def _camera(composed: DictConfig) -> None:
+    if OmegaConf.is_missing(composed, "source"):
+        raise ValueError("which camera? give source=0 for a webcam, source=FILE, source=FOLDER or source=rtsp://...")
+    config: Any = OmegaConf.to_object(composed)
+    run(config)
+
+
+def run(config: CameraConfig) -> None:
+    """Runs the camera until its source ends or it is told to; says what happens and, at the end, how fast it was.
+
+    SIGTERM and Ctrl-C end it as the end of the source does, with its files whole.
+
+    Raises:
+        OSError, ValueError, ImportError, RuntimeError: something cannot be opened; the message says what to do.
+    """
+    detector_path = Path(config.detector or DETECTOR)
+    detector = open_detector(detector_path, threads=config.threads)
+    recognizer = Recognizer(config.recognizer or RECOGNIZER, config.threads)
+    tally = Tally()
+    with ExitStack() as open_things:
+        known = Known(recognizer, config.gallery, config.key, config.far, config.margin)
+        open_things.callback(known.close)
+        recognition = Recognition(
+            detector, recognizer, known.matcher(), config.recognize, quality=config.quality, track=config.track
+        )
+        source = open_things.enter_context(open_source(config.source, config.capture))
+        outputs = open_outputs(config.outputs, source.fps or UNKNOWN_FPS)
+        open_things.callback(close_all, outputs)
+        if config.web.port is not None:
+            outputs.append(_page(config, known, lambda: source.state))
+        stopping = open_things.enter_context(_signals(source.close))
+        begin = time.monotonic()
+        try:
+            for number, frame in enumerate(source, 1):
+                if (matcher := known.changed()) is not None:
+                    recognition.use(matcher)
+                view = recognition.see(frame)
+                for output in outputs:
+                    output.show(view)
+                for event in view.events:
+                    tell(describe(event))
+                if number == WARMUP and number != config.frames:
+                    tally = Tally()
+                else:
+                    tally.add(view)
+                enough = config.seconds is not None and time.monotonic() - begin >= config.seconds
+                if stopping() or enough or number == config.frames:
+                    break
+        except Stop:
+            pass
+        name = source.name
+    if not tally.frames:
+        raise ValueError(f"{name}: no frame came")
+    record = camera_record(tally, name, model_file(detector_path), recognizer, config.threads)
+    print(camera_table(record))
+    if config.report:
+        write_records([record], Path(config.report))
+
+
+def describe(event: Event) -> str:
+    """An event in a line."""
+    name = f" {event.identity.name}" if event.identity and event.identity.known else ""
+    likeness = f" ({event.identity.score:.2f})" if event.identity and event.kind != "left" else ""
+    return f"{event.seconds:8.2f} s  face {event.track} {event.kind}{name}{likeness}"
+
+
+def _page(config: CameraConfig, known: Known, state: Callable[[], str]) -> Output:
+    from deploy.web.server import Web
+
+    page = Web(config.web, known.open, known.enrol, state)
+    tell(f"the page is at {page.url}")
+    if config.web.open:
+        webbrowser.open(page.url)
+    return page
+
+
+@contextmanager
+def _signals(close: Callable[[], None]) -> Iterator[Callable[[], bool]]:
+    """Whether SIGTERM or SIGINT came; `close` ends a wait for the next frame."""
+    came: list[int] = []
+
+    def note(number: int, _: Any) -> None:
+        came.append(number)
+        close()
+
+    before = {number: signal.signal(number, note) for number in (signal.SIGTERM, signal.SIGINT)}
+    try:
+        yield lambda: bool(came)
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
