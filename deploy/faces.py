@@ -1,0 +1,260 @@
+"""`slimcam-faces enrol NAME photo.jpg`: who is known to the camera."""
+
+from __future__ import annotations
+
+import getpass
+import math
+import os
+import re
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import date, datetime
+from pathlib import Path
+from typing import Any
+
+from hydra.core.config_store import ConfigStore
+from omegaconf import DictConfig, OmegaConf
+
+from deploy import console, enrol
+from deploy.bundle import DETECTOR, RECOGNIZER, load_bundle
+from deploy.detect import open_detector
+from deploy.gallery import Gallery
+from deploy.match import threshold
+from deploy.people import NO_CONSENT, Person, clean_name, name_list
+from deploy.quality import QualityConfig
+from deploy.review import review
+from deploy.runtime import Recognizer
+from deploy.sources import SourceConfig, open_source
+from deploy.vault import default_gallery, default_key
+from deploy.words import overrides
+
+PASSPHRASE = "SLIMCAM_PASSPHRASE"
+"""The environment variable that an archive's passphrase is taken from; it is asked for where there is none."""
+
+
+@dataclass
+class FacesConfig:
+    """The application that keeps the gallery.
+
+    Attributes:
+        command: see `deploy.words.ARGUMENTS`; the first word of the command line.
+        name: whom to enrol or forget, by name or id; the second word.
+        file: to export to or import from; the second word.
+        pictures: files and folders with pictures of the person; the other words.
+        source: a camera or video to enrol from instead, see `deploy.sources`.
+        capture: how the source is read.
+        person: id of one who is there already, to add templates to; `new` for another one of a name that is there.
+        consent: a note on who agreed, when, to what.
+        expires: the day from which on the person is not recognised any more, 2027-01-01.
+        keep_crops: the aligned faces too, so that `re-enrol` can serve another recognizer.
+        gallery, key: files; null for the user's own.
+        recognizer: folder of a bundle; null for the one that slimcam comes with.
+        detector: folder of a bundle, or YuNet's .onnx file; null for the one that slimcam comes with.
+        far: share of strangers' pairs that may be taken for one person, for warnings; one that the bundle knows.
+        quality: what a view of a face must be.
+    """
+
+    command: str | None = None
+    name: str | None = None
+    file: str | None = None
+    pictures: list[str] = field(default_factory=list)
+    source: str | None = None
+    capture: SourceConfig = field(default_factory=SourceConfig)
+    person: str | None = None
+    consent: str | None = None
+    expires: str | None = None
+    keep_crops: bool = False
+    gallery: str | None = None
+    key: str | None = None
+    recognizer: str | None = None
+    detector: str | None = None
+    far: float = 0.001
+    quality: QualityConfig = field(default_factory=QualityConfig)
+
+
+ConfigStore.instance().store(group="schema", name="slimcam_faces", node=FacesConfig)
+
+
+def main() -> None:
+    """The console script."""
+    program = "slimcam-faces"
+    try:
+        sys.argv[1:] = overrides(sys.argv[1:])
+    except ValueError as error:
+        sys.exit(f"{program}: {error}")
+    console.run(_faces, program=program, config_name="slimcam_faces")
+
+
+def _faces(composed: DictConfig) -> None:
+    config: Any = OmegaConf.to_object(composed)
+    if config.command is None:
+        raise ValueError(f"what is to be done? slimcam-faces {', '.join(COMMANDS)}; slimcam-faces --help shows more")
+    COMMANDS[config.command](config)
+
+
+def _enrol(config: FacesConfig) -> None:
+    name, expires = clean_name(config.name or ""), config.expires and _moment(config.expires)
+    if bool(config.pictures) == (config.source is not None):
+        raise ValueError("give pictures or folders to enrol from, or source=0 for a camera")
+    recognizer = Recognizer(config.recognizer or RECOGNIZER)
+    alike = threshold(recognizer.bundle, config.far)
+    with _open(config, recognizer.bundle.sha256, recognizer.embedding_size) as gallery:
+        present = _target(gallery.people(), name, config.person)
+        notes: list[str] = []
+        detector = open_detector(config.detector or DETECTOR)
+        if config.source is not None:
+            with open_source(config.source, config.capture) as source:
+                print(f"looking for {enrol.VIEWS_SECONDS:.0f} s", flush=True)
+                templates, left_out = enrol.watch(
+                    source, enrol.printable(source.name), detector, recognizer, config.quality, alike, config.keep_crops
+                )
+        else:
+            images = enrol.pictures([Path(picture) for picture in config.pictures], notes)
+            try:
+                templates, left_out = enrol.templates(images, detector, recognizer, config.quality, config.keep_crops)
+            except ValueError as error:
+                raise ValueError("; ".join([str(error), *notes])) from error
+        notes = [f"left out: {note}" for note in notes + left_out]
+        notes += enrol.resembling(templates, gallery.snapshot(), alike, present.id if present else None)
+        person = gallery.enrol(
+            name,
+            templates,
+            consent=config.consent or (present.consent if present else NO_CONSENT),
+            expires=expires or (present.expires if present else None),
+            person=present.id if present else None,
+        )
+    for note in notes:
+        print(note)
+    print(f"enrolled {name_list([person])}: {len(templates)} templates more, {person.templates} in all")
+
+
+def _list(config: FacesConfig) -> None:
+    with _open(config) as gallery:
+        people = gallery.people()
+    rows = [("id", "name", "templates", "enrolled", "expires", "consent")]
+    rows += [
+        (one.id, one.name, str(one.templates), _day(one.created), _day(one.expires), one.consent) for one in people
+    ]
+    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
+    for row in rows:
+        print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+
+
+def _forget(config: FacesConfig) -> None:
+    name = config.name or ""
+    with _open(config) as gallery:
+        # By its id a person can be forgotten though a row is damaged.
+        if not re.fullmatch("[0-9a-f]{32}", name):
+            named = [one for one in gallery.people() if one.name == clean_name(name)]
+            if len(named) != 1:
+                raise ValueError(
+                    f"there are several of this name, give an id: {name_list(named)}"
+                    if named
+                    else f"nobody in the gallery has the name {name!r}; slimcam-faces list shows who is there"
+                )
+            name = named[0].id
+        gallery.forget(name)
+    print(f"forgot {name}")
+
+
+def _export(config: FacesConfig) -> None:
+    with _open(config) as gallery:
+        people = gallery.export(Path(config.file or ""), _passphrase(twice=True))
+    print(f"exported {len(people)} people to {config.file}")
+
+
+def _import(config: FacesConfig) -> None:
+    passphrase = _passphrase(twice=False)
+    with _open(config) as gallery:
+        people = gallery.import_(Path(config.file or ""), passphrase)
+    print(f"imported {len(people)} people: {name_list(people)}")
+
+
+def _check(config: FacesConfig) -> None:
+    bundle = load_bundle(config.recognizer or RECOGNIZER)
+    with _open(config, bundle.sha256, math.prod(bundle.golden_output.shape[1:])) as gallery:
+        alike = threshold(bundle, config.far)
+        findings = review(gallery, alike, min(bundle.thresholds.values()), config.quality)
+    for finding in findings:
+        print(finding)
+    if findings:
+        raise ValueError(f"{len(findings)} finding{'s' * (len(findings) > 1)}")
+    print("nothing found")
+
+
+def _re_enrol(config: FacesConfig) -> None:
+    recognizer = Recognizer(config.recognizer or RECOGNIZER)
+    with _open(config) as gallery:
+        dropped = gallery.re_enrol(recognizer.embed, recognizer.bundle.sha256)
+        people = gallery.people()
+    lost = f"; {dropped} templates without a crop were dropped" if dropped else ""
+    print(f"re-enrolled {len(people)} people, {sum(one.templates for one in people)} templates{lost}")
+
+
+def _audit(config: FacesConfig) -> None:
+    with _open(config) as gallery:
+        for one in gallery.audit():
+            at = datetime.fromtimestamp(one.at).astimezone().isoformat(" ", "seconds")
+            print(f"{at}  {one.actor}  {one.action}  {one.person}  {one.note}".rstrip())
+
+
+COMMANDS: dict[str, Callable[[FacesConfig], None]] = {
+    "enrol": _enrol,
+    "list": _list,
+    "forget": _forget,
+    "export": _export,
+    "import": _import,
+    "check": _check,
+    "re-enrol": _re_enrol,
+    "audit": _audit,
+}
+
+
+def _open(config: FacesConfig, model: str | None = None, size: int | None = None) -> Gallery:
+    path = Path(config.gallery or default_gallery())
+    if config.command not in ("enrol", "import") and not path.exists():
+        raise FileNotFoundError(f"{path}: there is no gallery; slimcam-faces enrol NAME PICTURE makes one")
+    return Gallery(path, model, size, Path(config.key or default_key()))
+
+
+def _target(people: list[Person], name: str, person: str | None) -> Person | None:
+    """Who gets the templates: one who is there, or `None` for a new person."""
+    named = [one for one in people if one.name == name]
+    if person == "new" or (person is None and not named):
+        return None
+    if person is None:
+        raise ValueError(
+            f"there is {name_list(named)} already: person=ID adds pictures, person=new enrols another one of this name"
+        )
+    for one in people:
+        if one.id == person:
+            return one
+    raise ValueError(f"nobody in the gallery has the id {person!r}; slimcam-faces list shows who is there")
+
+
+def _moment(day: str) -> float:
+    try:
+        return datetime.combine(date.fromisoformat(day), datetime.min.time()).timestamp()
+    except (ValueError, OverflowError) as error:
+        raise ValueError(f"expires is a day such as 2027-01-01; got {day!r}") from error
+
+
+def _day(moment: float | None) -> str:
+    return "never" if moment is None else datetime.fromtimestamp(moment).date().isoformat()
+
+
+def _passphrase(twice: bool) -> str:
+    found = os.environ.get(PASSPHRASE)
+    if found is not None:
+        return found
+    if not sys.stdin.isatty():
+        raise ValueError(f"which passphrase? put it into the environment variable {PASSPHRASE}")
+    found = getpass.getpass("passphrase of the archive: ")
+    if twice and getpass.getpass("once more: ") != found:
+        raise ValueError("the two passphrases differ; nothing was exported")
+    return found
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,345 @@
+"""The gallery: who is known to a camera, in one SQLite file, encrypted with a key that lies elsewhere.
+
+Names, consent notes, embeddings, crops and their sources are sealed, each for its row and column (`deploy.vault`). Ids,
+times, numbers of templates, the recognizer's digest and the audit log are not.
+"""
+
+from __future__ import annotations
+
+import getpass
+import os
+import secrets
+import sqlite3
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from deploy import archive
+from deploy.crops import decode_crops
+from deploy.database import Database
+from deploy.people import (
+    LAST_MOMENT,
+    NOTE_LENGTH,
+    Entry,
+    Float,
+    Person,
+    Snapshot,
+    Template,
+    check_embedding,
+    check_person,
+    clean_name,
+    clean_text,
+    name_list,
+)
+from deploy.rows import Rows, log, model_of, stored_version, unknown, version
+from deploy.vault import Vault, check_outside, default_key, make_key, private_file, read_key
+
+__all__ = ["Entry", "Gallery", "Person", "Snapshot", "Template"]
+
+_LOCK = "slimcam gallery"
+
+
+class Gallery:
+    """A gallery, made where there is none. Several processes may have it open, and several threads may share it.
+
+    What a method has changed when it returns is on the disk; a process or machine that dies leaves each change whole
+    or undone.
+
+    Args:
+        path: the SQLite file.
+        model: SHA-256 of the recognizer's model file, which all embeddings must be from; `None` to keep the gallery
+            (list, forget, export ...) whichever model it is from.
+        embedding_size: of the model.
+        key: the key's file, made where both are missing; `deploy.vault.default_key()` if `None`.
+        actor: whom the audit log names; the user of the machine if `None`.
+
+    Raises:
+        ValueError: the file is no gallery, of another model or a newer slimcam, damaged, or the key is another one or
+            lies in the gallery's folder.
+        OSError: gallery or key cannot be read, or the key is missing.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        model: str | None = None,
+        embedding_size: int | None = None,
+        key: Path | None = None,
+        actor: str | None = None,
+    ) -> None:
+        self.path, self.model, self.embedding_size = path, model, embedding_size
+        self._actor = _user() if actor is None else actor
+        key = default_key() if key is None else key
+        check_outside(key, path)
+        new = not path.exists() or not path.stat().st_size
+        vault = Vault(make_key(key) if new else read_key(key))
+        self._rows = Rows(vault, str(path))
+        self._database = Database(path)
+        try:
+            if self._database.empty:
+                self._database.create(vault.seal(b"", _LOCK))
+            with self._database.reading() as database:
+                lock, dirty = database.execute("SELECT lock, dirty FROM gallery").fetchone()
+                try:
+                    vault.open(lock, _LOCK)
+                except ValueError as error:
+                    raise ValueError(
+                        f"{key} is not the key of the gallery {path}; give the right one (key=FILE)"
+                    ) from error
+                self._check_model(database)
+            if dirty:
+                self._clean()
+        except BaseException:
+            self._database.close()
+            raise
+
+    def __enter__(self) -> Gallery:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        self._database.close()
+
+    def version(self) -> int:
+        """A number that is another one after any process changed the gallery, or when somebody has expired."""
+        with self._database.reading() as database:
+            return version(database, time.time())
+
+    def people(self) -> list[Person]:
+        """Everybody, in the order of enrolment, expired ones too."""
+        with self._database.reading() as database:
+            return self._rows.people(database)
+
+    def snapshot(self) -> Snapshot:
+        """All that is needed to recognise people.
+
+        Raises:
+            ValueError: the gallery has become another model's, or a row is damaged or not in its place.
+        """
+        with self._database.reading() as database:
+            self._check_model(database)
+            return self._rows.snapshot(database, self.embedding_size or 0, time.time())
+
+    def enrol(
+        self,
+        name: str,
+        templates: Sequence[Template],
+        *,
+        consent: str,
+        expires: float | None = None,
+        person: str | None = None,
+    ) -> Person:
+        """Adds a person, or templates to one who is there.
+
+        Args:
+            name: up to 100 characters without control characters. Several people may have one name.
+            consent: who agreed, when, to what; up to 500 characters.
+            expires: Unix time from which on the person is not recognised any more.
+            person: the id of one who is there, with this name; note and expiry now given replace the former ones.
+
+        Raises:
+            ValueError: something of it is not as it has to be, or nobody of that id and name is there.
+        """
+        if self.model is None:
+            raise ValueError("the gallery was opened without a model; open it with the recognizer's to enrol")
+        name, consent = clean_name(name), clean_text(consent, "a consent note", NOTE_LENGTH)
+        expires = None if expires is None else float(expires)
+        if expires is not None and not time.time() < expires < LAST_MOMENT:
+            raise ValueError(f"the time of expiry must lie in the future, before 2096; got {expires:.0f}")
+        self._check_templates(templates)
+        with self._writing() as database:
+            created = time.time()
+            if person is not None:
+                present = self._rows.one(database, person)
+                if present.name != name:
+                    raise ValueError(f"{person} is {present.name}, not {name}; give the right id")
+                created = present.created
+            enrolled = Person(person or secrets.token_hex(16), name, 0, created, expires, consent)
+            self._rows.put(database, enrolled, templates, self.model)
+            log(database, self._actor, "enrol", enrolled.id, f"{len(templates)} templates")
+            return self._rows.one(database, enrolled.id)
+
+    def forget(self, person: str) -> None:
+        """Deletes a person and all that was kept of them; no byte of it is left in the file.
+
+        Copies made before (backups, exports) are not reached, nor are freed blocks of the disk, which held ciphertext.
+
+        Raises:
+            ValueError: there is nobody with this id.
+        """
+        with self._writing() as database:
+            if not database.execute("DELETE FROM people WHERE id = ?", (person,)).rowcount:
+                raise unknown(person)
+            log(database, self._actor, "forget", person, "")
+            database.execute("UPDATE gallery SET dirty = version + 1")
+        self._clean()
+
+    def templates(self, person: str) -> list[Template]:
+        """The templates of a person, in the order of enrolment.
+
+        Raises:
+            ValueError: there is nobody with this id, or a row is damaged or not in its place.
+        """
+        with self._database.reading() as database:
+            self._rows.one(database, person)
+            return self._rows.templates(database, person)
+
+    def crops(self, person: str) -> NDArray[np.uint8]:
+        """The aligned faces that were kept of a person, `(N, 112, 112, 3)` uint8 RGB.
+
+        Raises: as `templates`.
+        """
+        return decode_crops(self.templates(person))
+
+    def re_enrol(self, embed: Callable[[NDArray[np.uint8]], Float], model: str) -> int:
+        """Makes the templates anew from kept crops, for another recognizer; all of them or none.
+
+        Templates without a crop are dropped, where their person has others.
+
+        Args:
+            embed: gives `(N, E)` float32, L2-normalised, for `(N, 112, 112, 3)` uint8 RGB.
+            model: SHA-256 of the recognizer's model file.
+
+        Returns:
+            How many templates were dropped.
+
+        Raises:
+            ValueError: no crop was kept of somebody; the message says of whom. Nothing is changed.
+            RuntimeError: another process changed the gallery meanwhile. Nothing is changed.
+        """
+        with self._database.reading() as database:
+            before = stored_version(database)
+            holdings = self._holdings(database)
+        kept = [(person, [one for one in templates if one.crop is not None]) for person, templates in holdings]
+        if lacking := [person for person, templates in kept if not templates]:
+            raise ValueError(
+                f"no crops were kept of {name_list(lacking)}: forget them, then enrol them anew afterwards; "
+                "nothing was changed"
+            )
+        anew = []
+        for person, templates in kept:
+            embeddings = embed(decode_crops(templates))
+            anew.append((person, [Template(e, t.crop, t.source) for e, t in zip(embeddings, templates, strict=True)]))
+            for template in anew[-1][1]:
+                check_embedding(template.embedding, None)
+        with self._database.writing() as database:
+            if stored_version(database) != before:
+                raise RuntimeError("the gallery was changed meanwhile; nothing was re-enrolled, run it again")
+            database.execute("DELETE FROM templates")
+            for person, templates in anew:
+                self._rows.put(database, person, templates, model)
+                log(database, self._actor, "re-enrol", person.id, f"{len(templates)} templates")
+            database.execute("UPDATE gallery SET version = version + 1, dirty = version + 1")
+        self.model = model
+        self.embedding_size = len(anew[0][1][0].embedding) if anew else None
+        self._clean()
+        return sum(len(templates) for _, templates in holdings) - sum(len(templates) for _, templates in anew)
+
+    def export(self, path: Path, passphrase: str) -> list[Person]:
+        """Writes everybody into an archive, see `deploy.archive`.
+
+        Raises:
+            ValueError: the passphrase is too short, or the archive would be too large.
+            OSError: the file exists, or cannot be written.
+        """
+        if path.exists():
+            raise FileExistsError(f"{path} exists; choose another file")
+        with self._database.reading() as database:
+            holdings, model = self._holdings(database), self._check_model(database)
+        content = archive.pack(holdings, model, passphrase)
+        people = [person for person, _ in holdings]
+        # Logged before it is in place, so that there is no archive that the log does not know of.
+        with private_file(path) as partial:
+            partial.write_bytes(content)
+            with self._database.writing() as database:
+                for person in people:
+                    log(database, self._actor, "export", person.id, f"{person.templates} templates")
+        return people
+
+    def import_(self, path: Path, passphrase: str) -> list[Person]:
+        """Adds everybody of an archive, or nobody.
+
+        Raises:
+            ValueError: it is no archive, damaged, of another model, or has somebody who is there already, or the
+                passphrase is another one.
+            OSError: the file cannot be read.
+        """
+        try:
+            if path.stat().st_size > 2 * archive.LARGEST:
+                raise ValueError("too large for an archive")
+            model, holdings = archive.unpack(path.read_bytes(), passphrase)
+            if len({person.id for person, _ in holdings}) < len(holdings):
+                raise ValueError("it has somebody twice")
+            for person, templates in holdings:
+                check_person(person)
+                self._check_templates(templates)
+        except ValueError as error:
+            raise ValueError(f"{path}: {error}; nothing was imported") from error
+        with self._writing() as database:
+            present = {id for (id,) in database.execute("SELECT id FROM people")}
+            if double := [person for person, _ in holdings if person.id in present]:
+                raise ValueError(f"{path}: {name_list(double)} are in the gallery already; nothing was imported")
+            if model != (self.model or model_of(database) or model):
+                raise ValueError(
+                    f"{path}: exported with the recognizer {model[:12]}..., which is not the gallery's; import it into "
+                    "a gallery of its own (gallery=FILE) and run slimcam-faces re-enrol there; nothing was imported"
+                )
+            for person, templates in holdings:
+                self._rows.put(database, person, templates, model)
+                log(database, self._actor, "import", person.id, f"{len(templates)} templates")
+        return [person for person, _ in holdings]
+
+    def audit(self) -> list[Entry]:
+        """What was done, oldest first."""
+        with self._database.reading() as database:
+            rows = database.execute("SELECT at, actor, action, person, note FROM audit ORDER BY number").fetchall()
+        return [Entry(*row) for row in rows]
+
+    @contextmanager
+    def _writing(self) -> Iterator[sqlite3.Connection]:
+        with self._database.writing() as database:
+            self._check_model(database)
+            yield database
+            database.execute("UPDATE gallery SET version = version + 1")
+
+    def _clean(self) -> None:
+        """Takes the traces of the deleted out of the file; a process killed before leaves it to the next."""
+        with self._database.reading() as database:
+            dirty = database.execute("SELECT dirty FROM gallery").fetchone()[0]
+        self._database.rewrite()
+        with self._database.writing() as database:
+            database.execute("UPDATE gallery SET dirty = 0 WHERE dirty = ?", (dirty,))
+
+    def _check_model(self, database: sqlite3.Connection) -> str:
+        """The model that the templates are from, or would be."""
+        found = model_of(database)
+        if found is not None and self.model is not None and found != self.model:
+            raise ValueError(
+                f"the gallery {self.path} was made with the recognizer {found[:12]}..., this one is "
+                f"{self.model[:12]}...: slimcam-faces re-enrol rebuilds it from the crops that were kept"
+            )
+        return found or self.model or ""
+
+    def _check_templates(self, templates: Sequence[Template]) -> None:
+        if not templates:
+            raise ValueError("a person needs one template or more")
+        for template in templates:
+            check_embedding(template.embedding, self.embedding_size)
+            clean_text(template.source, "the source of a template", NOTE_LENGTH)
+        decode_crops(templates)
+
+    def _holdings(self, database: sqlite3.Connection) -> list[archive.Holding]:
+        return [(person, self._rows.templates(database, person.id)) for person in self._rows.people(database)]
+
+
+def _user() -> str:
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):  # a user without a name, as in some containers
+        return str(os.getuid())

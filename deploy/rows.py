@@ -1,0 +1,178 @@
+"""People and templates as rows of the gallery's file, sealed so that none can be read, altered or put elsewhere.
+
+What is sealed is bound to its table and column, to the person, the template and the recognizer's digest, and a
+person's row to its times. That rows are taken away, or the whole file is put back to an earlier state, is not noticed.
+"""
+
+from __future__ import annotations
+
+import secrets
+import sqlite3
+import time
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from deploy.people import Float, Person, Snapshot, Template
+from deploy.vault import Vault
+
+_PEOPLE = "SELECT id, name, consent, created, expires FROM people"
+
+
+def stored_version(database: sqlite3.Connection) -> int:
+    """The number of changes so far."""
+    return int(database.execute("SELECT version FROM gallery").fetchone()[0])
+
+
+def version(database: sqlite3.Connection, now: float) -> int:
+    """A number that changes with the gallery, and with time when somebody expires."""
+    expired = database.execute("SELECT count(*) FROM people WHERE expires <= ?", (now,)).fetchone()[0]
+    return stored_version(database) << 20 | int(expired)
+
+
+def model_of(database: sqlite3.Connection) -> str | None:
+    """The recognizer's digest that the templates bear; `None` if there are none."""
+    row = database.execute("SELECT model FROM templates LIMIT 1").fetchone()
+    return None if row is None else str(row[0])
+
+
+def log(database: sqlite3.Connection, actor: str, action: str, person: str, note: str) -> None:
+    """Adds a line to the audit log."""
+    database.execute(
+        "INSERT INTO audit (at, actor, action, person, note) VALUES (?, ?, ?, ?, ?)",
+        (time.time(), actor, action, person, note),
+    )
+
+
+class Rows:
+    """Reads and writes the rows with a gallery's key; to be used within a transaction.
+
+    Args:
+        vault: of the key.
+        title: what errors call the gallery.
+    """
+
+    def __init__(self, vault: Vault, title: str) -> None:
+        self._vault, self._title = vault, title
+
+    def people(self, database: sqlite3.Connection) -> list[Person]:
+        """Everybody, in the order of enrolment.
+
+        Raises:
+            ValueError: a row is damaged or not in its place.
+        """
+        # All rows at once: a statement that an error leaves half read is in the way of later ones.
+        rows = database.execute(f"{_PEOPLE} ORDER BY number").fetchall()
+        counts = dict(database.execute("SELECT person, count(*) FROM templates GROUP BY person").fetchall())
+        return [self._person(row, counts.get(row[0], 0)) for row in rows]
+
+    def one(self, database: sqlite3.Connection, id: str) -> Person:
+        """The person of an id.
+
+        Raises:
+            ValueError: there is none, or the row is damaged or not in its place.
+        """
+        row = database.execute(f"{_PEOPLE} WHERE id = ?", (id,)).fetchone()
+        if row is None:
+            raise unknown(id)
+        return self._person(
+            row, database.execute("SELECT count(*) FROM templates WHERE person = ?", (id,)).fetchone()[0]
+        )
+
+    def templates(self, database: sqlite3.Connection, person: str) -> list[Template]:
+        """The templates of a person, in the order of enrolment.
+
+        Raises: as `people`.
+        """
+        rows = database.execute(
+            "SELECT id, model, embedding, source, image FROM templates LEFT JOIN crops ON template = id "
+            "WHERE person = ? ORDER BY number",
+            (person,),
+        ).fetchall()
+        return [
+            Template(
+                embedding=self._embedding(person, id, model, embedding),
+                crop=None if crop is None else self._open(person, crop, "crops.image", id),
+                source=self._open(person, source, "templates.source", id, model).decode(),
+            )
+            for id, model, embedding, source, crop in rows
+        ]
+
+    def put(self, database: sqlite3.Connection, person: Person, templates: Sequence[Template], model: str) -> None:
+        """Writes a person, in place of the row that is there, and adds templates."""
+        name, consent = (
+            self._vault.seal(text.encode(), column, person.id, person.created, person.expires)
+            for column, text in (("people.name", person.name), ("people.consent", person.consent))
+        )
+        database.execute(
+            "INSERT INTO people (id, name, consent, created, expires) VALUES (?, ?, ?, ?, ?) "
+            "ON CONFLICT (id) DO UPDATE SET name = excluded.name, consent = excluded.consent, "
+            "expires = excluded.expires",
+            (person.id, name, consent, person.created, person.expires),
+        )
+        for template in templates:
+            id = secrets.token_hex(16)
+            embedding = template.embedding.astype("<f4").tobytes()
+            place = (person.id, id, model)
+            database.execute(
+                "INSERT INTO templates (id, person, model, embedding, source) VALUES (?, ?, ?, ?, ?)",
+                (
+                    id,
+                    person.id,
+                    model,
+                    self._vault.seal(embedding, "templates.embedding", *place),
+                    self._vault.seal(template.source.encode(), "templates.source", *place),
+                ),
+            )
+            if template.crop is not None:
+                sealed = self._vault.seal(template.crop, "crops.image", person.id, id)
+                database.execute("INSERT INTO crops (template, image) VALUES (?, ?)", (id, sealed))
+
+    def snapshot(self, database: sqlite3.Connection, size: int, now: float) -> Snapshot:
+        """All that is needed to recognise people who have not expired.
+
+        Args:
+            size: of an embedding, where there is none to tell it.
+
+        Raises: as `people`.
+        """
+        people = [one for one in self.people(database) if one.expires is None or one.expires > now]
+        places = {person.id: i for i, person in enumerate(people)}
+        rows = database.execute("SELECT person, id, model, embedding FROM templates ORDER BY number").fetchall()
+        rows = sorted((row for row in rows if row[0] in places), key=lambda row: places[row[0]])
+        found = [self._embedding(*row) for row in rows]
+        return Snapshot(
+            version=version(database, now),
+            people=tuple(people),
+            embeddings=np.stack(found) if found else np.empty((0, size), np.float32),
+            owners=np.array([places[row[0]] for row in rows], np.int64),
+        )
+
+    def _person(self, row: tuple[Any, ...], templates: int) -> Person:
+        id, name, consent, created, expires = row
+        return Person(
+            id=id,
+            name=self._open(id, name, "people.name", created, expires).decode(),
+            templates=templates,
+            created=created,
+            expires=expires,
+            consent=self._open(id, consent, "people.consent", created, expires).decode(),
+        )
+
+    def _embedding(self, person: str, id: str, model: str, sealed: bytes) -> Float:
+        return np.frombuffer(self._open(person, sealed, "templates.embedding", id, model), "<f4").astype(np.float32)
+
+    def _open(self, person: str, sealed: bytes, column: str, *place: object) -> bytes:
+        try:
+            return self._vault.open(sealed, column, person, *place)
+        except ValueError as error:
+            raise ValueError(
+                f"{self._title}: {column} of {person} is damaged or was put there from elsewhere; bring a backup back, "
+                f"or forget {person}"
+            ) from error
+
+
+def unknown(person: str) -> ValueError:
+    """The error for an id that nobody has."""
+    return ValueError(f"nobody in the gallery has the id {person!r}; slimcam-faces list shows who is there")

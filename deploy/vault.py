@@ -1,0 +1,159 @@
+"""The gallery's encryption: AES-256-GCM, and the key, which lives in a file outside of the gallery's folder."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import secrets
+import stat
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from cryptography.exceptions import InvalidTag
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+
+KEY_BYTES = 32
+NONCE_BYTES = 12
+
+
+class Vault:
+    """Seals what is stored and opens it again.
+
+    Nonces are random: NIST SP 800-38D, 8.3, allows 2^32 of them with one key.
+
+    Args:
+        key: 32 bytes.
+    """
+
+    def __init__(self, key: bytes) -> None:
+        self._cipher = AESGCM(key)
+
+    def seal(self, content: bytes, *place: object) -> bytes:
+        """Encrypts what belongs to a place: numbers and texts that say where, which have to be the same on opening."""
+        nonce = secrets.token_bytes(NONCE_BYTES)
+        return nonce + self._cipher.encrypt(nonce, content, _bytes(place))
+
+    def open(self, sealed: bytes, *place: object) -> bytes:
+        """What was sealed for this place.
+
+        Raises:
+            ValueError: it was sealed with another key or for another place, or was altered.
+        """
+        try:
+            return self._cipher.decrypt(sealed[:NONCE_BYTES], sealed[NONCE_BYTES:], _bytes(place))
+        except (InvalidTag, ValueError) as error:
+            raise ValueError("it was sealed with another key or for another place, or was altered") from error
+
+
+def default_key() -> Path:
+    """`~/.config/slimcam/gallery.key`, or below `XDG_CONFIG_HOME`."""
+    return _base("XDG_CONFIG_HOME", ".config") / "slimcam/gallery.key"
+
+
+def default_gallery() -> Path:
+    """`~/.local/share/slimcam/gallery.db`, or below `XDG_DATA_HOME`."""
+    return _base("XDG_DATA_HOME", ".local/share") / "slimcam/gallery.db"
+
+
+def check_outside(key: Path, gallery: Path) -> None:
+    """Refuses a key that whoever copies the gallery's folder would copy with it.
+
+    Raises:
+        ValueError: the key lies in the gallery's folder or below.
+    """
+    if key.resolve().is_relative_to(gallery.resolve().parent):
+        raise ValueError(
+            f"the key {key} lies in the folder of the gallery {gallery}, so that a copy of the folder could be read; "
+            "keep them in folders of their own (key=FILE, gallery=FILE)"
+        )
+
+
+def read_key(path: Path) -> bytes:
+    """The key in a file.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        PermissionError: other users may read it.
+        ValueError: it holds no key.
+    """
+    try:
+        mode = path.stat().st_mode
+        text = path.read_bytes()
+    except FileNotFoundError as error:
+        raise FileNotFoundError(
+            f"{path}: there is no key, and without its key a gallery cannot be read; bring the key back, "
+            "or remove the gallery and enrol anew"
+        ) from error
+    if stat.S_IMODE(mode) & 0o077:
+        raise PermissionError(f"{path}: other users may open the key; chmod 600 it")
+    try:
+        key = bytes.fromhex(text.decode("ascii"))
+    except ValueError:
+        key = b""
+    if len(key) != KEY_BYTES:
+        raise ValueError(f"{path}: not a gallery's key ({2 * KEY_BYTES} hexadecimal digits); bring the right file back")
+    return key
+
+
+def make_key(path: Path) -> bytes:
+    """The key in a file; a random one is written where there is none, readable by this user alone.
+
+    Raises:
+        OSError: the file cannot be written.
+        PermissionError, ValueError: as `read_key`.
+    """
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    # Two processes that begin at once must end up with one key.
+    with _locked(path.parent):
+        if not path.exists():
+            with private_file(path) as partial:
+                partial.write_text(secrets.token_hex(KEY_BYTES) + "\n")
+        return read_key(path)
+
+
+@contextmanager
+def private_file(path: Path) -> Iterator[Path]:
+    """Gives an empty file of mode 0600 to fill, which replaces `path` when the block succeeds, else it is removed.
+
+    Content and name are on the disk at the end: a power failure leaves the file whole, or none.
+    """
+    partial = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
+    os.close(os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))
+    try:
+        yield partial
+        _sync(partial)
+        partial.replace(path)
+        _sync(path.parent)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def _base(variable: str, default: str) -> Path:
+    # https://specifications.freedesktop.org/basedir-spec: relative paths are to be ignored.
+    folder = Path(os.environ.get(variable, ""))
+    return folder if folder.is_absolute() else Path.home() / default
+
+
+@contextmanager
+def _locked(folder: Path) -> Iterator[None]:
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def _sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _bytes(place: tuple[object, ...]) -> bytes:
+    # JSON keeps the borders: ("a", "bc") and ("ab", "c") are two places.
+    return json.dumps(place).encode()

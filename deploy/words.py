@@ -1,0 +1,72 @@
+"""The words of `slimcam-faces` as Hydra's overrides: `enrol "O'Hara, A." a.jpg consent=...`."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+
+from hydra.core.override_parser.types import Quote, QuotedString
+
+ARGUMENTS = {
+    "enrol": "name",
+    "list": None,
+    "forget": "name",
+    "export": "file",
+    "import": "file",
+    "check": None,
+    "re-enrol": None,
+    "audit": None,
+}
+"""The commands, and what the word after each is, which is taken as it is: any name may be given, `a=b` and `-x` too."""
+
+TEXTS = ("consent", "expires", "source", "person", "gallery", "key", "recognizer", "detector")
+"""Options whose values are taken as they are: who writes `consent="yes, to John"` must not know Hydra's grammar."""
+
+
+def overrides(words: Sequence[str]) -> list[str]:
+    """What Hydra is to read in place of the words of the command line.
+
+    After the command and its argument, `key=value` are options, words that begin with a dash are Hydra's, and all
+    others are pictures (`./a=b.jpg` for one with such a name).
+
+    Raises:
+        ValueError: there is no such command, or its argument is missing, or there are words too many, or one is `???`.
+    """
+    if not words or words[0].startswith("-"):
+        return list(words)
+    command, rest = words[0], list(words[1:])
+    if command not in ARGUMENTS:
+        raise ValueError(f"{command!r} is not a command; known are {', '.join(ARGUMENTS)}")
+    found = [f"command={command}"]
+    argument = ARGUMENTS[command]
+    if argument is not None:
+        if not rest:
+            raise ValueError(f"slimcam-faces {command} needs a {argument}: slimcam-faces {command} {argument.upper()}")
+        found.append(f"{argument}={quoted(rest.pop(0))}")
+    pictures = []
+    for word in rest:
+        option = re.match(r"[A-Za-z_][\w.]*(?==)", word)
+        if option and option[0] in TEXTS:
+            found.append(f"{option[0]}={quoted(word[option.end() + 1 :])}")
+        elif option or word.startswith("-"):
+            found.append(word)
+        else:
+            pictures.append(word)
+    if pictures and command != "enrol":
+        raise ValueError(f"slimcam-faces {command}: {pictures[0]!r} is one word too many; quote names that have spaces")
+    if pictures:
+        found.append(f"pictures=[{','.join(map(quoted, pictures))}]")
+    return found
+
+
+def quoted(text: str) -> str:
+    """A text that reaches the configuration as it is: quoted for Hydra, its `${` escaped for OmegaConf.
+
+    Raises:
+        ValueError: it is `???`, which OmegaConf takes for a value that is missing, however it is written.
+    """
+    if text == "???":
+        raise ValueError("'???' stands for what is missing and cannot be a value; give another one")
+    # Half of the backslashes before `${` are read as escapes of each other, so they are doubled.
+    escaped = re.sub(r"(\\*)\$\{", lambda found: 2 * found[1] + r"\${", text)
+    return QuotedString(escaped, Quote.single).with_quotes()
