@@ -1,0 +1,207 @@
+"""Faces over time: which of this frame's faces is which of the last one's.
+
+Faces are followed by where they are, not by who they are: a track that another person takes over is noticed by
+`deploy.recognize`, which looks at the faces themselves.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from deploy.align import face_sizes
+from deploy.detect import Faces
+
+Float = NDArray[np.float32]
+
+_STEADY = 0.15
+"""Seconds over which velocities are averaged: 5 frames of a camera."""
+
+_AHEAD = 0.5
+"""Seconds that a face which is not seen is thought to move; after that it is expected to stay where it is."""
+
+
+_HIDDEN = 0.2
+"""Sizes of a face by which one that was in the last frame may lie farther off than one that was not. Where two cross,
+both are expected in one place, and the one that is seen is the one in front."""
+
+
+@dataclass
+class TrackConfig:
+    """How faces are followed.
+
+    Attributes:
+        weak: score below which a face continues tracks but begins none. Detectors hesitate over faces that turn away
+            or are partly hidden, and about things that are none.
+        certain: score from which on a face is one at once; others must be seen in `hits` frames in a row.
+        patience: seconds that a track outlives its face.
+        reach: how far from where it is expected a face may be, in sizes of faces, and `speed`: how many sizes more for
+            each second, up to half a one, that has passed.
+    """
+
+    weak: float = 0.6
+    certain: float = 0.8
+    hits: int = 3
+    patience: float = 1.5
+    reach: float = 0.4
+    speed: float = 2.0
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.weak <= 1 or not 0 <= self.certain <= 1:
+            raise ValueError(f"track.weak and track.certain are scores, 0 to 1; got {self.weak} and {self.certain}")
+        if self.hits < 1:
+            raise ValueError(f"track.hits must be 1 frame or more; got {self.hits}")
+        if not 0 < self.patience < math.inf:
+            raise ValueError(f"track.patience must be above 0 seconds; got {self.patience}")
+        if not (0 < self.reach < math.inf and 0 <= self.speed < math.inf):
+            raise ValueError(f"track.reach must be above 0 and track.speed 0 or more; got {self.reach}, {self.speed}")
+
+
+@dataclass(frozen=True)
+class Track:
+    """A face over time, as of the last frame that it was in.
+
+    Attributes:
+        number: from 1, in the order of appearance; never given twice.
+        points: `(5, 2)` float32, as they were detected.
+        score: of the detector.
+        age: seconds since it was first seen.
+    """
+
+    number: int
+    points: Float
+    score: float
+    age: float
+
+
+@dataclass(frozen=True)
+class _Path:
+    """What is known of a face; `number` is 0 until it is certain to be one.
+
+    Attributes:
+        velocity: `(2,)` pixels a second.
+        first, last: seconds, when it was seen.
+    """
+
+    number: int
+    points: Float
+    score: float
+    velocity: Float
+    first: float
+    last: float
+    hits: int
+
+    def expected(self, seconds: float) -> Float:
+        """Its points at another time."""
+        return self.points + self.velocity * np.float32(min(seconds - self.last, _AHEAD))
+
+    @property
+    def track(self) -> Track:
+        return Track(self.number, self.points, self.score, self.last - self.first)
+
+
+class Tracker:
+    """Gives each face one number for as long as it is followed.
+
+    Faces are joined with tracks in two rounds, as in ByteTrack (Zhang et al. 2022, section 3): first those with a good
+    score, then the weak ones with the tracks that are left, and only the good ones that are left begin tracks. In each
+    round the nearest pair is joined first. How near a face is says the mean distance of its points from where those of
+    the track are expected at its velocity, in widths of the smaller face. Being of five points it is 0 for the same
+    place, size and turn only, so it says what an overlap of boxes does and, where they do not overlap, still how far
+    they are apart.
+    """
+
+    def __init__(self, config: TrackConfig) -> None:
+        self.config = config
+        self._paths: list[_Path] = []
+        self._seconds = -math.inf
+        self._given = 0
+
+    def update(self, faces: Faces, seconds: float, cut: bool = False) -> tuple[list[Track], list[Track]]:
+        """Takes in the faces of one more frame.
+
+        Args:
+            faces: in any order, which does not matter.
+            seconds: when the frame was; frames may be missing. Where time goes back, another clip begins and all
+                tracks end.
+            cut: whether the frame begins another scene, and all tracks end.
+
+        Returns:
+            The tracks in this frame, and those that have ended, each in the order of their numbers.
+        """
+        config = self.config
+        oldest = math.inf if cut or seconds < self._seconds else seconds - config.patience
+        kept = [path for path in self._paths if path.last >= oldest]
+        ended = [path for path in self._paths if path.last < oldest]
+
+        order = np.lexsort((*faces.points.reshape(-1, 10).T[::-1], -faces.scores))
+        points, scores = faces.points[order], faces.scores[order].tolist()
+        distances = _distances([path.expected(seconds) for path in kept], points)
+        reach = [config.reach + config.speed * min(seconds - path.last, _AHEAD) for path in kept]
+        near = distances <= np.array(reach, np.float32)[:, np.newaxis]
+        distances[[path.last < self._seconds for path in kept]] += _HIDDEN
+        self._seconds = seconds
+        strong = np.array([score >= config.weak for score in scores], bool)
+        joined: dict[int, int] = {}  # the index of a face by that of its path
+        for round_ in (strong, ~strong):
+            _join(distances, near & round_, joined)
+
+        seen = [self._moved(kept[path], points[face], scores[face], seconds) for path, face in joined.items()]
+        seen += [
+            self._begun(points[face], scores[face], seconds)
+            for face in np.flatnonzero(strong).tolist()
+            if face not in joined.values()
+        ]
+        missed = [path for index, path in enumerate(kept) if index not in joined]
+        # What was seen in a few frames only, and now is not, was none.
+        self._paths = seen + [path for path in missed if path.number]
+        return _tracks(seen), _tracks(ended)
+
+    def _moved(self, path: _Path, points: Float, score: float, seconds: float) -> _Path:
+        velocity, passed = path.velocity, seconds - path.last
+        if passed >= 1e-3:
+            new = (points - path.points).mean(axis=0) / passed
+            # Of a new track nothing else is known.
+            share = 1.0 if path.hits == 1 else 1 - math.exp(-passed / _STEADY)
+            velocity = velocity + np.float32(share) * (new - velocity)
+        hits = path.hits + 1
+        number = path.number or self._number(score, hits)
+        return _Path(number, points, score, velocity, path.first, seconds, hits)
+
+    def _begun(self, points: Float, score: float, seconds: float) -> _Path:
+        return _Path(self._number(score, 1), points, score, np.zeros(2, np.float32), seconds, seconds, 1)
+
+    def _number(self, score: float, hits: int) -> int:
+        if hits < self.config.hits and score < self.config.certain:
+            return 0
+        self._given += 1
+        return self._given
+
+
+def _tracks(paths: list[_Path]) -> list[Track]:
+    return sorted((path.track for path in paths if path.number), key=lambda track: track.number)
+
+
+def _distances(expected: list[Float], points: Float) -> Float:
+    """`(P, F)`: how far `P` faces are from `F` others, in widths of the smaller."""
+    if not expected or not len(points):
+        return np.empty((len(expected), len(points)), np.float32)
+    places = np.stack(expected)
+    apart = np.linalg.norm(places[:, np.newaxis] - points, axis=3).mean(axis=2)
+    smaller = np.minimum(face_sizes(places)[:, np.newaxis], face_sizes(points))
+    distances: Float = apart / np.maximum(smaller, np.float32(1e-3))
+    return distances
+
+
+def _join(distances: Float, allowed: NDArray[np.bool_], joined: dict[int, int]) -> None:
+    """Adds to the pairs, of those that are allowed and free, the nearest, then the nearest of what is left."""
+    paths, faces = np.nonzero(allowed)
+    taken = set(joined.values())
+    for i in np.argsort(distances[paths, faces], kind="stable").tolist():
+        path, face = int(paths[i]), int(faces[i])
+        if path not in joined and face not in taken:
+            joined[path] = face
+            taken.add(face)

@@ -1,0 +1,498 @@
+from __future__ import annotations
+
+import functools
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from deploy.align import CROP_SIZE, align
+from deploy.detect import Faces
+from deploy.live import STAGES, Event, Frame, Identity, View
+from deploy.match import threshold
+from deploy.quality import QualityConfig
+from deploy.recognize import Candidate, Look, Matcher, Recognition, RecognizeConfig, Votes, choose
+from deploy.runtime import Recognizer
+from deploy.track import TrackConfig
+from training.data.drawing.traits import sample_person, sample_shot
+from training.data.scenes import drawn_points
+from training.data.synthetic import draw_face
+
+BUNDLE = Path(__file__).parents[2] / "deploy/models/recognizer"
+CONFIG = RecognizeConfig()
+SIZE = 64
+RATE = 20
+
+
+# Choosing
+
+
+def test_who_was_never_looked_at_comes_first_then_better_views_then_the_longest_ago() -> None:
+    candidates = [
+        Candidate(1, 0.5, best=0.5, since=9, wait=1),
+        Candidate(2, 0.5, best=0.5, since=5, wait=1),
+        Candidate(3, 0.9, best=0.5, since=0.5, wait=8),
+        Candidate(4, 0.2),
+        Candidate(5, 0.4),
+        Candidate(6, 0.5, best=0.5, since=0.9, wait=1),
+    ]
+    assert choose(candidates, RecognizeConfig(budget=9)) == [5, 4, 3, 1, 2]
+    assert choose(candidates, RecognizeConfig(budget=2)) == [5, 4]
+
+
+def test_a_better_view_waits_for_a_moment_too() -> None:
+    assert choose([Candidate(1, 0.9, best=0.3, since=CONFIG.spacing / 2, wait=1)], CONFIG) == []
+
+
+candidates = st.builds(
+    Candidate,
+    track=st.integers(1, 50),
+    quality=st.floats(0.01, 1),
+    best=st.none() | st.floats(0.01, 1),
+    since=st.floats(0, 20),
+    wait=st.floats(0, 8),
+)
+
+
+@given(st.lists(candidates, max_size=30, unique_by=lambda one: one.track), st.integers(1, 5))
+@settings(deadline=None)
+def test_the_budget_holds_and_the_order_does_not_matter(found: list[Candidate], budget: int) -> None:
+    config = RecognizeConfig(budget=budget)
+    chosen = choose(found, config)
+    assert len(chosen) == len(set(chosen)) <= budget
+    assert choose(found[::-1], config) == chosen
+    never = {one.track for one in found if one.best is None}
+    assert len(never & set(chosen)) == min(budget, len(never))
+
+
+# Voting
+
+
+def unit(values: np.ndarray) -> np.ndarray:
+    return (values / np.linalg.norm(values)).astype(np.float32)
+
+
+def direction(seed: int) -> np.ndarray:
+    return unit(np.random.default_rng(seed).normal(size=SIZE))
+
+
+def noisy(person: np.ndarray, cosine: float, rng: np.random.Generator) -> np.ndarray:
+    """An embedding with this cosine with that of a person."""
+    other = rng.normal(size=len(person))
+    other = unit(other - other @ person * person)
+    return unit(cosine * person + np.sqrt(1 - cosine**2) * other)
+
+
+class Gallery:
+    """Knows people by one template each."""
+
+    def __init__(self, people: dict[str, np.ndarray], least: float = 0.6) -> None:
+        self.people, self.least, self.asked = people, least, 0
+
+    def match(self, embedding: np.ndarray) -> Identity:
+        self.asked += 1
+        assert np.linalg.norm(embedding) == pytest.approx(1, abs=1e-4)
+        score, name = max((float(embedding @ template), name) for name, template in self.people.items())
+        return Identity(name, name, score, 1.0) if score >= self.least else Identity(None, None, score, 1.0)
+
+
+ANNA, BERT = direction(1), direction(2)
+BOTH = Gallery({"Anna": ANNA, "Bert": BERT})
+
+
+def vote(votes: Votes, embedding: np.ndarray, matcher: Matcher, seconds: float = 0, quality: float = 0.8) -> str | None:
+    return votes.answer(matcher.match(votes.mean)) if votes.add(Look(embedding, quality), seconds) else None
+
+
+def test_the_mean_of_noisy_views_finds_who_the_majority_of_them_does_not() -> None:
+    """Views have a cosine of 0.5 with the template, of which 0.6 is asked."""
+    rng = np.random.default_rng(0)
+    found = alone = 0
+    for _ in range(100):
+        views = [noisy(ANNA, 0.5, rng) for _ in range(5)]
+        votes = Votes(CONFIG)
+        told = [vote(votes, view, BOTH) for view in views]
+        assert votes.identity is not None
+        found += votes.identity.person == "Anna"
+        alone += sum(BOTH.match(view).person == "Anna" for view in views) >= 3
+        assert "Bert" not in told
+    assert (found, alone) == (100, 0)
+
+
+def test_better_views_count_more_and_the_best_are_kept() -> None:
+    rng = np.random.default_rng(0)
+    votes = Votes(RecognizeConfig(votes=3, exchanged=-1))
+    for quality, cosine in ((0.1, 0.1), (0.9, 0.9), (0.2, 0.1), (0.8, 0.9), (0.7, 0.9)):
+        votes.add(Look(noisy(ANNA, cosine, rng), quality), 0)
+    assert [look.quality for look in votes.looks] == [0.9, 0.8, 0.7]
+    assert votes.mean @ ANNA > 0.9
+    heavy = Votes(RecognizeConfig(exchanged=-1))
+    heavy.add(Look(ANNA, 0.9), 0)
+    heavy.add(Look(BERT, 0.1), 0)
+    assert heavy.mean @ ANNA > 0.95
+
+
+def test_a_person_is_told_after_two_looks_and_a_stranger_after_all() -> None:
+    votes = Votes(CONFIG)
+    assert [vote(votes, ANNA, BOTH) for _ in range(4)] == [None, "recognised", None, None]
+    stranger = Votes(CONFIG)
+    told = [vote(stranger, direction(3), BOTH) for _ in range(7)]
+    assert told == [None] * 4 + ["unknown", None, None]
+    # What is shown meanwhile is what is known so far.
+    assert Votes(CONFIG).identity is None
+
+
+def test_a_settled_face_is_looked_at_ever_less_often() -> None:
+    votes, waits = Votes(CONFIG), []
+    for _ in range(8):
+        vote(votes, ANNA, BOTH)
+        waits.append(votes.wait)
+    assert waits == [CONFIG.spacing, 1, 2, 4, 8, 8, 8, 8]
+
+
+def test_an_answer_near_the_threshold_does_not_flicker() -> None:
+    """The score is now above and now below, and each answer comes once."""
+    votes = Votes(CONFIG)
+    assert [vote(votes, ANNA, BOTH) for _ in range(CONFIG.votes)].count("recognised") == 1
+    known, unknown = BOTH.match(ANNA), Identity(None, None, 0.59, 1.0)
+    for identity in [unknown, known] * 10:
+        assert votes.answer(identity) is None
+        assert votes.identity == known
+    assert [votes.answer(unknown) for _ in range(4)] == [None, "unknown", None, None]
+
+
+def test_a_stranger_who_takes_over_a_track_is_noticed() -> None:
+    votes = Votes(CONFIG)
+    for _ in range(5):
+        vote(votes, ANNA, BOTH)
+    assert votes.wait > CONFIG.spacing
+    assert vote(votes, BERT, BOTH) is None
+    assert (votes.identity.person, votes.wait) == ("Anna", CONFIG.spacing)  # type: ignore[union-attr]
+    assert vote(votes, BERT, BOTH) is None
+    assert votes.identity is not None
+    assert votes.identity.person == "Bert"
+    assert len(votes.looks) == 2
+    assert vote(votes, BERT, BOTH) == "recognised"
+
+
+def test_one_odd_view_changes_nothing() -> None:
+    votes = Votes(CONFIG)
+    for i in range(12):
+        vote(votes, direction(50 + i) if i % 3 == 2 else ANNA, BOTH)
+    assert votes.identity is not None
+    assert votes.identity.person == "Anna"
+    assert votes.mean @ ANNA > 0.999
+
+
+def test_a_bad_first_view_alone_makes_nobody() -> None:
+    """Bert's view, then Anna: that Bert's mean is asked for again is no second look at him."""
+    votes = Votes(CONFIG)
+    told = [vote(votes, view, BOTH) for view in (BERT, ANNA, ANNA, ANNA)]
+    assert told == [None, None, None, "recognised"]
+    assert votes.identity is not None
+    assert votes.identity.person == "Anna"
+
+
+def test_a_vote_that_begins_anew_and_ends_the_same_is_no_news() -> None:
+    votes = Votes(CONFIG)
+    told = [vote(votes, ANNA, BOTH) for _ in range(3)]
+    told += [vote(votes, view, BOTH) for view in (direction(7), direction(8), ANNA, ANNA, ANNA)]
+    assert told.count("recognised") == 1
+
+
+# Seeing
+
+
+class Shown:
+    """Finds the faces it is told of."""
+
+    def __init__(self) -> None:
+        self.faces: list[np.ndarray] = []
+
+    def detect(self, frame: np.ndarray) -> Faces:
+        del frame
+        return Faces(np.array(self.faces, np.float32).reshape(-1, 5, 2), np.full(len(self.faces), 0.95, np.float32))
+
+
+class Colours:
+    """Embeds a face by the shade of its first corner pixel, and counts."""
+
+    def __init__(self, people: dict[int, np.ndarray]) -> None:
+        self.people, self.calls = people, list[int]()
+
+    def embed(self, images: np.ndarray) -> np.ndarray:
+        assert images.shape[1:] == (CROP_SIZE, CROP_SIZE, 3)
+        self.calls.append(len(images))
+        shades = images[:, 56, 56].astype(int).sum(axis=1)
+        return np.stack([self.people[min(self.people, key=lambda one: abs(one - shade))] for shade in shades])
+
+
+def scene(*people: int, at: Callable[[int], tuple[int, int]]) -> tuple[np.ndarray, list[np.ndarray]]:
+    """A frame with drawn people, by their seeds, and their points."""
+    frame = np.full((360, 640, 3), 100, np.uint8)
+    points = []
+    for i, person in enumerate(people):
+        x, y = at(i)
+        face, places = drawn(person)
+        frame[y : y + CROP_SIZE, x : x + CROP_SIZE] = face
+        points.append(places + np.float32((x, y)))
+    return frame, points
+
+
+@functools.cache
+def drawn(person: int) -> tuple[np.ndarray, np.ndarray]:
+    return draw_face(person, 1), drawn_points(sample_person(person), sample_shot(person, 1))
+
+
+def in_a_row(i: int) -> tuple[int, int]:
+    return 10 + 125 * i, 100
+
+
+def shade(person: int) -> int:
+    frame, (points,) = scene(person, at=in_a_row)
+    return int(align(frame, points)[56, 56].astype(int).sum())
+
+
+class Stage:
+    """A camera before drawn people."""
+
+    def __init__(self, matcher: Matcher | None, embeddings: dict[int, np.ndarray], **config: float) -> None:
+        self.detector = Shown()
+        self.recognizer = Colours({shade(person): embedding for person, embedding in embeddings.items()})
+        self.recognition = Recognition(
+            self.detector, self.recognizer, matcher, RecognizeConfig(**config), QualityConfig(), TrackConfig()
+        )
+        self.number = 0
+        self.events: list[Event] = []
+
+    def see(self, *people: int, frames: int = 1) -> View:
+        for _ in range(frames):
+            image, self.detector.faces = scene(*people, at=in_a_row)
+            frame = Frame(image, self.number, self.number / RATE, time.monotonic())
+            view = self.recognition.see(frame)
+            self.number += 1
+            self.events += view.events
+        return view
+
+    @property
+    def told(self) -> list[tuple[str, int, str | None]]:
+        return [(one.kind, one.track, one.identity.name if one.identity else None) for one in self.events]
+
+
+def test_a_person_appears_is_recognised_and_leaves() -> None:
+    stage = Stage(BOTH, {0: ANNA})
+    view = stage.see(0)
+    assert set(view.milliseconds) == set(STAGES)
+    assert all(took >= 0 for took in view.milliseconds.values())
+    assert view.milliseconds["result"] >= view.milliseconds["detect"]
+    (sighting,) = view.sightings
+    assert (sighting.track, sighting.flaws) == (1, ())
+    assert sighting.identity == Identity("Anna", "Anna", pytest.approx(1, abs=1e-5), 1.0)
+    stage.see(0, frames=2 * RATE)
+    assert stage.see(frames=2 * RATE).sightings == ()
+    assert stage.told == [("appeared", 1, None), ("recognised", 1, "Anna"), ("left", 1, "Anna")]
+    assert stage.events[1].seconds == pytest.approx(CONFIG.spacing, abs=1 / RATE)
+    assert abs(stage.events[1].at - time.time()) < 60
+
+
+def test_a_stranger_is_unknown_within_a_second() -> None:
+    stage = Stage(BOTH, {0: direction(9)})
+    stage.see(0, frames=RATE)
+    assert stage.told == [("appeared", 1, None), ("unknown", 1, None)]
+    assert stage.events[1].identity is not None
+    assert not stage.events[1].identity.known
+
+
+def test_five_faces_take_one_embedding_a_frame_and_are_all_recognised() -> None:
+    people = {person: direction(20 + person) for person in (0, 1, 3, 4, 6)}
+    stage = Stage(Gallery({f"person {i}": embedding for i, embedding in people.items()}), people)
+    first = stage.see(*people)
+    assert all(not one.flaws for one in first.sightings)
+    stage.see(*people, frames=len(people) - 1)
+    assert stage.recognizer.calls == [1] * 5
+    seen = [one.identity.name for one in stage.see(*people).sightings if one.identity]
+    assert seen == [f"person {i}" for i in people]
+    stage.see(*people, frames=30 * RATE)
+    assert max(stage.recognizer.calls) == 1
+    assert sorted(one for one in stage.told if one[0] != "appeared") == [
+        ("recognised", number, f"person {person}") for number, person in enumerate(people, 1)
+    ]
+    # Settled faces cost next to nothing: five, each once in 8 seconds.
+    before = len(stage.recognizer.calls)
+    stage.see(*people, frames=8 * RATE)
+    assert len(stage.recognizer.calls) - before <= 6
+
+
+def test_a_larger_budget_looks_at_more_faces_at_once() -> None:
+    stage = Stage(BOTH, {0: ANNA, 1: BERT, 3: direction(9)}, budget=2)
+    stage.see(0, 1, 3)
+    assert stage.recognizer.calls == [2]
+
+
+def test_views_with_flaws_are_not_looked_at() -> None:
+    stage = Stage(BOTH, {0: ANNA})
+    stage.recognition.quality = QualityConfig(smallest=500)
+    view = stage.see(0, frames=RATE)
+    assert stage.recognizer.calls == []
+    assert (view.sightings[0].flaws, view.sightings[0].identity) == (("small",), None)
+    assert stage.told == [("appeared", 1, None)]
+
+
+def test_without_a_gallery_nothing_is_embedded() -> None:
+    stage = Stage(None, {0: ANNA})
+    assert stage.see(0, frames=RATE).sightings[0].identity is None
+    assert stage.recognizer.calls == []
+    stage.recognition.use(BOTH)
+    stage.see(0, frames=RATE)
+    assert stage.told[-1] == ("recognised", 1, "Anna")
+
+
+def test_another_gallery_is_used_at_once_and_without_embedding_anew() -> None:
+    stage = Stage(BOTH, {0: ANNA, 1: direction(9)}, rest=60.0, again=60.0)
+    stage.see(0, 1, frames=2 * RATE)
+    assert sorted(stage.told[2:]) == [("recognised", 1, "Anna"), ("unknown", 2, None)]
+    calls = len(stage.recognizer.calls)
+    stage.recognition.use(Gallery({"Bert": BERT, "Carl": direction(9)}))
+    view = stage.see(0, 1)
+    assert [one.identity.name for one in view.sightings if one.identity] == [None, "Carl"]
+    assert sorted(stage.told[4:]) == [("recognised", 2, "Carl"), ("unknown", 1, None)]
+    stage.recognition.use(None)
+    assert all(one.identity is None for one in stage.see(0, 1).sightings)
+    stage.recognition.use(BOTH)
+    stage.see(0, 1)
+    assert len(stage.recognizer.calls) == calls
+
+
+def test_the_same_gallery_given_again_is_asked_again() -> None:
+    gallery = Gallery({"Bert": BERT})
+    stage = Stage(gallery, {0: ANNA})
+    stage.see(0, frames=RATE)
+    gallery.people["Anna"] = ANNA
+    stage.recognition.use(gallery)
+    stage.see(0)
+    assert stage.told[-2:] == [("unknown", 1, None), ("recognised", 1, "Anna")]
+
+
+def test_galleries_may_be_swapped_from_another_thread() -> None:
+    stage = Stage(BOTH, {0: ANNA})
+    galleries = [Gallery({"Anna": ANNA}), Gallery({"Bert": BERT})]
+    done = threading.Event()
+
+    def swap() -> None:
+        while not done.is_set():
+            for one in galleries:
+                stage.recognition.use(one)
+
+    thread = threading.Thread(target=swap)
+    thread.start()
+    try:
+        stage.see(0, frames=2 * RATE)
+    finally:
+        done.set()
+        thread.join()
+    stage.recognition.use(galleries[0])
+    identity = stage.see(0).sightings[0].identity
+    assert identity is not None
+    assert identity.name == "Anna"
+
+
+def test_a_face_that_is_exchanged_in_place_is_told_anew() -> None:
+    stage = Stage(BOTH, {0: ANNA, 1: BERT})
+    stage.see(0, frames=2 * RATE)
+    stage.see(1, frames=10 * RATE)
+    assert stage.told == [("appeared", 1, None), ("recognised", 1, "Anna"), ("recognised", 1, "Bert")]
+
+
+def test_who_comes_back_as_somebody_else_is_noticed_soon() -> None:
+    stage = Stage(BOTH, {0: ANNA, 1: BERT})
+    stage.see(0, frames=20 * RATE)
+    stage.see(frames=RATE // 2)
+    stage.see(1, frames=RATE)
+    assert stage.told[1:] == [("recognised", 1, "Anna"), ("recognised", 1, "Bert")]
+
+
+def test_people_leave_with_their_scene() -> None:
+    stage = Stage(BOTH, {0: ANNA})
+    stage.see(0, frames=RATE)
+    image, points = scene(0, at=in_a_row)
+    image[:180] = 255 - image[:180]
+    image[::2, 300:] = 255
+    stage.detector.faces = points
+    view = stage.recognition.see(Frame(image, stage.number, stage.number / RATE, time.monotonic()))
+    assert [(one.kind, one.track) for one in view.events] == [("appeared", 2), ("left", 1)]
+
+
+def test_memory_does_not_grow_with_tracks_that_have_left() -> None:
+    stage = Stage(BOTH, {0: ANNA})
+    for _ in range(4):
+        stage.see(0, frames=3)
+        stage.see(frames=2 * RATE)
+    assert stage.told[-1][:2] == ("left", 4)
+    assert not stage.recognition._votes
+
+
+def test_frames_of_another_shape_are_refused_and_the_next_one_is_seen() -> None:
+    stage = Stage(BOTH, {0: ANNA})
+    stage.detector.faces = scene(0, at=in_a_row)[1]
+    with pytest.raises(ValueError, match="grey") as error:
+        stage.recognition.see(Frame(np.zeros((360, 640), np.uint8), 0, 0.0, time.monotonic()))
+    assert "\n" not in str(error.value)
+    assert len(stage.see(0).sightings) == 1
+
+
+def test_drawn_people_are_recognised_by_the_committed_model() -> None:
+    """Enrolled by other pictures of the same drawing: moved, with noise; the third person is not enrolled."""
+    recognizer = Recognizer(BUNDLE)
+    rng = np.random.default_rng(0)
+    people = (0, 1, 5)
+
+    def taken(i: int) -> tuple[np.ndarray, list[np.ndarray]]:
+        image, points = scene(*people, at=lambda k: (40 + 180 * k + 2 * i, 60 + i))
+        noise = rng.normal(0, 3, image.shape)
+        return np.clip(image + noise, 0, 255).astype(np.uint8), [one + rng.normal(0, 0.5, (5, 2)) for one in points]
+
+    image, points = taken(0)
+    templates = recognizer.embed(np.stack([align(image, one) for one in points]))
+    gallery = Gallery(
+        {f"person {person}": template for person, template in zip(people[:2], templates, strict=False)},
+        threshold(recognizer.bundle, 0.001),
+    )
+    detector = Shown()
+    recognition = Recognition(detector, recognizer, gallery, CONFIG, QualityConfig(), TrackConfig())
+    events: list[Event] = []
+    for i in range(1, 2 * RATE):
+        image, detector.faces = taken(i)
+        events += recognition.see(Frame(image, i, i / RATE, time.monotonic())).events
+    told = sorted((one.kind, one.track, one.identity.name if one.identity else None) for one in events)
+    assert [one for one in told if one[0] != "appeared"] == [
+        ("recognised", 1, "person 0"),
+        ("recognised", 2, "person 1"),
+        ("unknown", 3, None),
+    ]
+
+
+# Options
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("budget", 0),
+        ("votes", 0),
+        ("agree", 0),
+        ("spacing", -1),
+        ("again", 0.01),
+        ("rest", float("inf")),
+        ("better", 0.5),
+        ("exchanged", 1.5),
+    ],
+)
+def test_senseless_options_are_refused_by_name(field: str, value: float) -> None:
+    with pytest.raises(ValueError, match=rf"recognize\..*{field}") as error:
+        RecognizeConfig(**{field: value})
+    assert "\n" not in str(error.value)
