@@ -34,7 +34,17 @@ STRIDES = (8, 16, 32)
 CHANNELS = 12
 
 OVERLAP = 0.45
-"""Detections whose boxes have this intersection over union with a better one are the same face."""
+"""Detections whose boxes have this intersection over union with a better one are of the same face, and say where it is.
+"""
+
+INSIDE, TWICE = 0.6, 4.0
+"""Where boxes whose areas are to each other up to `TWICE` share this much of the smaller one, they are of the same face
+too, but one of them has its size wrong: nothing is learnt from it. A much smaller one inside may be a face behind, or
+on a shirt."""
+
+SURER = 8
+"""The power of a score that is its weight. The points of sure detections are the better ones: on photos trained on, the
+error of the mean is 5.0 % of the distance of the eyes with the scores themselves, 4.4 % with this power."""
 
 CANDIDATES = 256
 """So many of the best cells become faces: a face takes about ten, and the time of blending grows with the square."""
@@ -227,9 +237,9 @@ def decode(output: Float, height: int, width: int, threshold: float) -> Faces:
 def blend(points: NDArray[np.float64], scores: NDArray[np.float64]) -> Faces:
     """Makes one face of the detections of each: non-maximum suppression that averages instead of dropping.
 
-    The best detection takes in all that overlap it, each point the mean of theirs weighted by score, and keeps its own
-    score; the same with what is left. Averaging steadies the points from frame to frame (Bazarevsky et al. 2019,
-    "BlazeFace", section 3.4).
+    The best detection takes in all that overlap it, each point the mean of theirs weighted by how sure they are, and
+    keeps its own score; what lies inside of it, or around it, is dropped; the same with what is left. Averaging steadies
+    the points from frame to frame (Bazarevsky et al. 2019, "BlazeFace", section 3.4).
 
     Args:
         points: `(K, 5, 2)`, best first. Time and memory grow with the square of K.
@@ -241,14 +251,17 @@ def blend(points: NDArray[np.float64], scores: NDArray[np.float64]) -> Faces:
     boxes = face_boxes(points)
     near = box_overlaps(boxes, boxes) >= OVERLAP
     np.fill_diagonal(near, True)  # a box without area overlaps nothing, not even itself
+    areas = boxes[:, 2] * boxes[:, 3]
+    smaller, larger = np.minimum(areas[:, np.newaxis], areas), np.maximum(areas[:, np.newaxis], areas)
+    inside = (_shared(boxes, boxes) >= INSIDE * np.maximum(smaller, 1e-12)) & (larger <= TWICE * smaller)
     left = np.ones(len(points), bool)
     groups = []
     for i in range(len(points)):
         if left[i]:
             groups.append(left & near[i])
-            left &= ~near[i]
+            left &= ~(near[i] | inside[i])
     best = [int(group.argmax()) for group in groups]
-    weights = np.array(groups, np.float64).reshape(-1, len(points)) * scores
+    weights = np.array(groups, np.float64).reshape(-1, len(points)) * scores**SURER
     blended = weights @ points.reshape(-1, 10) / weights.sum(axis=1, keepdims=True)
     return Faces(blended.reshape(-1, 5, 2).astype(np.float32), scores[best].astype(np.float32))
 
@@ -267,12 +280,18 @@ def cells(height: int, width: int) -> NDArray[np.float64]:
 
 def box_overlaps(first: Float, second: Float) -> Float:
     """Intersection over union of boxes x, y, width, height: `(A, B)` for `(A, 4)` and `(B, 4)`; 0 without any area."""
-    start = np.maximum(first[:, np.newaxis, :2], second[:, :2])
-    sides = np.minimum((first[:, :2] + first[:, 2:])[:, np.newaxis], second[:, :2] + second[:, 2:]) - start
-    shared = np.maximum(sides[..., 0], 0) * np.maximum(sides[..., 1], 0)
+    shared = _shared(first, second)
     areas = (first[:, 2] * first[:, 3])[:, np.newaxis] + second[:, 2] * second[:, 3]
     overlaps: Float = shared / np.maximum(areas - shared, np.float32(1e-12))
     return overlaps
+
+
+def _shared(first: Float, second: Float) -> Float:
+    """The area that boxes have in common, `(A, B)`."""
+    start = np.maximum(first[:, np.newaxis, :2], second[:, :2])
+    sides = np.minimum((first[:, :2] + first[:, 2:])[:, np.newaxis], second[:, :2] + second[:, 2:]) - start
+    shared: Float = np.maximum(sides[..., 0], 0) * np.maximum(sides[..., 1], 0)
+    return shared
 
 
 def _unfit(faces: Faces, scale: NDArray[np.float64]) -> Faces:

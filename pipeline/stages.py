@@ -53,7 +53,7 @@ STAGES = (
         "tensorflow",
     ),
     Stage("benchmark", "pipeline.benchmark_stage:run", ("benchmark",), ("convert",)),
-    Stage("evaluate", "compression.evaluate:run", ("data", "evaluate"), ("convert", "benchmark")),
+    Stage("evaluate", "compression.evaluate:run", ("data", "evaluate"), ("convert", "benchmark"), version=2),
     Stage(
         "report",
         "pipeline.report:run",

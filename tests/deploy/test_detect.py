@@ -15,6 +15,7 @@ from deploy.bundle import InputSpec
 from deploy.detect import (
     CANDIDATES,
     CHANNELS,
+    SURER,
     Detector,
     FaceDetector,
     Faces,
@@ -167,10 +168,11 @@ def test_a_threshold_is_between_0_and_1(threshold: float, float_model: bytes, tm
 # Blending
 
 
-def test_detections_of_one_face_are_averaged_by_score() -> None:
+def test_detections_of_one_face_are_averaged_by_how_sure_they_are() -> None:
     points = np.stack([face(100, 100, 60), face(104, 98, 66)])
     faces = blend(points, np.array([0.9, 0.6]))
-    np.testing.assert_allclose(faces.points, [0.6 * points[0] + 0.4 * points[1]], rtol=1e-6)
+    share = 0.9**SURER / (0.9**SURER + 0.6**SURER)
+    np.testing.assert_allclose(faces.points, [share * points[0] + (1 - share) * points[1]], rtol=1e-6)
     np.testing.assert_allclose(faces.scores, [0.9], rtol=1e-6)
 
 
@@ -179,7 +181,8 @@ def test_faces_apart_stay_apart_and_best_first() -> None:
     faces = blend(points, np.array([0.9, 0.8, 0.7, 0.6, 0.5]))
     np.testing.assert_allclose(faces.scores, [0.9, 0.8, 0.6], rtol=1e-6)
     centres = faces.points.mean(axis=1)
-    np.testing.assert_allclose(centres[:, 0], [200 + 0.7 / 1.6, 60 + 0.5 / 1.3, 240], rtol=1e-6)
+    moved = [second**SURER / (first**SURER + second**SURER) for first, second in ((0.9, 0.7), (0.8, 0.5))]
+    np.testing.assert_allclose(centres[:, 0], [200 + moved[0], 60 + moved[1], 240], rtol=1e-6)
 
 
 def test_only_what_overlaps_the_best_one_is_its_own() -> None:
@@ -198,6 +201,12 @@ def test_a_face_inside_a_much_larger_one_is_another() -> None:
     assert len(blend(np.stack([face(100, 100, 200), face(100, 100, 80)]), np.array([0.9, 0.8]))) == 2
 
 
+def test_a_face_of_another_size_in_the_same_place_is_the_same() -> None:
+    faces = blend(np.stack([face(100, 100, 90), face(104, 96, 52)]), np.array([0.9, 0.8]))
+    np.testing.assert_allclose(faces.points, [face(100, 100, 90)], rtol=1e-5)
+    assert len(blend(np.stack([face(104, 96, 52), face(100, 100, 90)]), np.array([0.9, 0.8]))) == 1
+
+
 def test_detections_without_area_end_as_faces_of_their_own() -> None:
     faces = blend(np.full((3, 5, 2), 9.0), np.array([0.9, 0.8, 0.7]))
     assert len(faces) == 3
@@ -212,17 +221,20 @@ def test_blending_agrees_with_one_face_at_a_time() -> None:
         pending, expected = list(range(60)), []
         while pending:
             one = face_boxes(points[pending[:1]])[0]
-            same = [i for i in pending if overlap(one, face_boxes(points[i : i + 1])[0]) >= 0.45]
-            expected.append(np.average(points[same], axis=0, weights=scores[same]))
-            pending = [i for i in pending if i not in same]
+            found = {i: overlap(one, face_boxes(points[i : i + 1])[0]) for i in pending}
+            same = [i for i in pending if found[i][0] >= 0.45]
+            expected.append(np.average(points[same], axis=0, weights=scores[same] ** SURER))
+            pending = [i for i in pending if i not in same and not (found[i][1] >= 0.6 and found[i][2] <= 4)]
         np.testing.assert_allclose(blend(points, scores).points, expected, rtol=1e-5)
 
 
-def overlap(one: np.ndarray, other: np.ndarray) -> float:
+def overlap(one: np.ndarray, other: np.ndarray) -> tuple[float, float, float]:
+    """Intersection over union, the share of the smaller box, and how many times larger the other is."""
     width = min(one[0] + one[2], other[0] + other[2]) - max(one[0], other[0])
     height = min(one[1] + one[3], other[1] + other[3]) - max(one[1], other[1])
     shared = max(width, 0) * max(height, 0)
-    return float(shared / (one[2] * one[3] + other[2] * other[3] - shared))
+    small, large = sorted((one[2] * one[3], other[2] * other[3]))
+    return float(shared / (small + large - shared)), float(shared / small), float(large / small)
 
 
 def test_a_frame_that_is_all_faces_takes_bounded_work() -> None:

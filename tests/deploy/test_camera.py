@@ -1,0 +1,214 @@
+"""The camera as its user runs it: the two bundles that come with slimcam, a clip of drawn people, an encrypted gallery."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+import urllib.request
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from omegaconf import OmegaConf
+
+from deploy.benchmark.measure import read_records
+from deploy.camera import CameraConfig, describe
+from deploy.camera_record import Reservoir, Tally
+from deploy.known import Known
+from deploy.live import STAGES, Event, Frame, Identity, Sighting, View
+from deploy.runtime import Recognizer
+from training.data.clip import ClipConfig, write_clip
+
+ROOT = Path(__file__).resolve().parents[2]
+SEED = 4
+
+
+@pytest.fixture(scope="module")
+def scene(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("scene")
+    write_clip(folder, ClipConfig(seconds=6, people=2, strangers=1, seed=SEED))
+    return folder
+
+
+def environment(home: Path) -> dict[str, str]:
+    return {
+        **os.environ,
+        "PYTHONPATH": str(ROOT),
+        "XDG_DATA_HOME": str(home / "data"),
+        "XDG_CONFIG_HOME": str(home / "conf"),
+    }
+
+
+def call(module: str, home: Path, *words: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", module, *words],
+        cwd=home,
+        env=environment(home),
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+
+
+def camera(home: Path, *words: str) -> subprocess.CompletedProcess[str]:
+    return call("deploy.camera", home, *words)
+
+
+def one_line(done: subprocess.CompletedProcess[str]) -> str:
+    lines = [line for line in done.stderr.splitlines() if not line.startswith("INFO:")]
+    assert done.returncode == 1
+    assert len(lines) == 1, done.stderr
+    return lines[0]
+
+
+def test_people_who_are_enrolled_are_recognised_in_a_clip(scene: Path, tmp_path: Path) -> None:
+    people = sorted(path.name for path in (scene / "people").iterdir())
+    for name in people:
+        done = call("deploy.faces", tmp_path, "enrol", name, str(scene / "people" / name), "consent=drawn")
+        assert done.returncode == 0, done.stderr
+    done = camera(
+        tmp_path,
+        f"source={scene / 'clip.mp4'}",
+        "web.port=null",
+        "report=report.json",
+        "outputs.lines=frames.jsonl",
+        "outputs.lines_of=frames",
+        "outputs.video=seen.avi",
+    )
+    assert done.returncode == 0, done.stderr
+    frames = [json.loads(line) for line in (tmp_path / "frames.jsonl").read_text().splitlines()]
+    assert len(frames) == 60
+    named = {face["identity"]["name"] for frame in frames for face in frame["faces"] if face["identity"]}
+    assert named & set(people)
+    assert named <= {*people, None}
+    (record,) = read_records(tmp_path / "report.json")
+    assert record.camera is not None
+    assert record.latency_ms == record.camera.stages["result"]
+    assert record.camera.frames == record.samples == 57
+    assert set(record.camera.stages) <= set(STAGES)
+    assert record.camera.stages["detect"].p50 > 0
+    seen = cv2.VideoCapture(str(tmp_path / "seen.avi"))
+    assert seen.get(cv2.CAP_PROP_FRAME_COUNT) == 60
+    assert "frames a second" in done.stdout
+    assert [line for line in done.stderr.splitlines() if "recognised" in line]
+
+
+def test_without_a_gallery_faces_are_followed_and_nothing_is_written(scene: Path, tmp_path: Path) -> None:
+    done = camera(tmp_path, f"source={scene / 'clip.mp4'}", "web.port=null", "frames=30")
+    assert done.returncode == 0, done.stderr
+    assert "appeared" in done.stderr
+    assert "recognised" not in done.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_it_ends_when_told_to_with_its_files_whole(scene: Path, tmp_path: Path) -> None:
+    process = subprocess.Popen(
+        [sys.executable, "-m", "deploy.camera", f"source={scene / 'clip.mp4'}", "capture.loop=true"]
+        + ["capture.realtime=true", "web.port=0", "report=report.json", "outputs.video=seen.avi"],
+        cwd=tmp_path,
+        env=environment(tmp_path),
+        stderr=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stderr is not None
+    url = ""
+    for line in process.stderr:
+        if "the page is at" in line:
+            url = line.split()[-1]
+        if "appeared" in line:
+            break
+    with urllib.request.urlopen(url, timeout=10) as page:
+        assert b"slimcam" in page.read()
+    time.sleep(1)
+    process.send_signal(signal.SIGTERM)
+    _, errors = process.communicate(timeout=30)
+    assert process.returncode == 0, errors
+    assert read_records(tmp_path / "report.json")[0].camera is not None
+    assert cv2.VideoCapture(str(tmp_path / "seen.avi")).isOpened()
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        ((), "which camera? give source=0"),
+        (("source=nowhere.mp4",), "nowhere.mp4: there is no such file"),
+        (("source=text.mp4",), "text.mp4"),
+        (("source=text.mp4", "frames=0"), "frames and seconds are above 0"),
+        (("source=text.mp4", "far=0.2"), "0.2"),
+        (("source=text.mp4", "detector=nowhere"), "nowhere"),
+        (("source=text.mp4", "sauce=1"), "sauce"),
+        (("source=text.mp4", "web.host=0.0.0.0"), "SLIMCAM_WEB_TOKEN"),
+        (("source=text.mp4", "quality.smallest=0"), "quality.smallest"),
+    ],
+)
+def test_mistakes_are_one_line(words: tuple[str, ...], says: str, tmp_path: Path) -> None:
+    (tmp_path / "text.mp4").write_text("no video")
+    assert says in one_line(camera(tmp_path, *words))
+
+
+def test_the_configuration_composes_with_every_field() -> None:
+    assert OmegaConf.structured(CameraConfig).recognize.budget == 1
+
+
+def test_a_reservoir_is_a_fair_sample_of_bounded_size() -> None:
+    reservoir = Reservoir(size=500)
+    for value in range(50_000):
+        reservoir.add(value)
+    assert len(reservoir.values) == 500
+    assert reservoir.count == 50_000
+    assert np.mean(reservoir.values) == pytest.approx(25_000, rel=0.1)
+
+
+def view(number: int = 0, flaws: tuple[str, ...] = (), **milliseconds: float) -> View:
+    frame = Frame(np.zeros((240, 320, 3), np.uint8), number, number / 10, time.monotonic(), lost=2)
+    points = np.array([(120, 100), (160, 100), (140, 120), (125, 145), (155, 145)], np.float32)
+    return View(frame, (Sighting(1, points, 0.9, flaws, None),), (), milliseconds)
+
+
+def test_a_tally_counts_frames_faces_and_what_stages_took() -> None:
+    tally = Tally()
+    for number in range(4):
+        tally.add(view(number, detect=float(number), result=10.0))
+    assert (tally.frames, tally.lost, tally.faces) == (4, 8, 4)
+    assert tally.latencies()["detect"].p50 == 1.5
+    assert "embed" not in tally.latencies()
+
+
+def test_events_are_told_in_a_line() -> None:
+    ada = Identity("0" * 32, "Ada", 0.71, 0.2)
+    assert describe(Event("recognised", 3, ada, 1.5, 0.0)).split() == [
+        "1.50",
+        "s",
+        "face",
+        "3",
+        "recognised",
+        "Ada",
+        "(0.71)",
+    ]
+    assert describe(Event("appeared", 3, None, 1.5, 0.0)).split() == ["1.50", "s", "face", "3", "appeared"]
+
+
+def test_who_is_enrolled_from_a_view_is_known_within_a_second(tmp_path: Path) -> None:
+    recognizer = Recognizer(ROOT / "deploy/models/recognizer", check=False)
+    known = Known(recognizer, str(tmp_path / "g/gallery.db"), str(tmp_path / "k/key"), 0.001, 0.05)
+    assert known.matcher() is None
+    person = known.enrol(view(), 1, "Ada", "herself")
+    with pytest.raises(ValueError, match="not in the picture any more"):
+        known.enrol(view(), 2, "Ada", "herself")
+    with pytest.raises(ValueError, match="blurred"):
+        known.enrol(view(flaws=("blurred",)), 1, "Ada", "herself")
+    time.sleep(1.1)
+    matcher = known.changed()
+    assert matcher is not None
+    assert known.changed() is None
+    assert known.enrol(view(), 1, "Ada", "herself").id == person.id
+    with known.open() as gallery:
+        assert [(one.name, one.templates) for one in gallery.people()] == [("Ada", 2)]
+    known.close()
