@@ -238,8 +238,8 @@ def blend(points: NDArray[np.float64], scores: NDArray[np.float64]) -> Faces:
     """Makes one face of the detections of each: non-maximum suppression that averages instead of dropping.
 
     The best detection takes in all that overlap it, each point the mean of theirs weighted by how sure they are, and
-    keeps its own score; what lies inside of it, or around it, is dropped; the same with what is left. Averaging steadies
-    the points from frame to frame (Bazarevsky et al. 2019, "BlazeFace", section 3.4).
+    keeps its own score; what lies inside of it, or around it, is dropped; the same with what is left. Averaging
+    steadies the points from frame to frame (Bazarevsky et al. 2019, "BlazeFace", section 3.4).
 
     Args:
         points: `(K, 5, 2)`, best first. Time and memory grow with the square of K.
@@ -282,16 +282,14 @@ def box_overlaps(first: Float, second: Float) -> Float:
     """Intersection over union of boxes x, y, width, height: `(A, B)` for `(A, 4)` and `(B, 4)`; 0 without any area."""
     shared = _shared(first, second)
     areas = (first[:, 2] * first[:, 3])[:, np.newaxis] + second[:, 2] * second[:, 3]
-    overlaps: Float = shared / np.maximum(areas - shared, np.float32(1e-12))
-    return overlaps
+    return np.asarray(shared / np.maximum(areas - shared, np.float32(1e-12)), dtype=np.float32)
 
 
 def _shared(first: Float, second: Float) -> Float:
     """The area that boxes have in common, `(A, B)`."""
     start = np.maximum(first[:, np.newaxis, :2], second[:, :2])
     sides = np.minimum((first[:, :2] + first[:, 2:])[:, np.newaxis], second[:, :2] + second[:, 2:]) - start
-    shared: Float = np.maximum(sides[..., 0], 0) * np.maximum(sides[..., 1], 0)
-    return shared
+    return np.asarray(np.maximum(sides[..., 0], 0) * np.maximum(sides[..., 1], 0), dtype=np.float32)
 
 
 def _unfit(faces: Faces, scale: NDArray[np.float64]) -> Faces:

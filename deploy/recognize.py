@@ -138,6 +138,7 @@ class Votes:
         looks: the best ones, best first.
         odd: those that do not fit the others and may be of another person.
         looked: seconds of the last look; `wait`: until the next.
+        flaws: of the view that was measured last, and when that was: `measured`, seconds.
         told: the answer that was told last, `None` if none was, and whether it is `settled`, as long as the face is not
             thought to be another one.
         heard: the last answer, and how many `times` in a row it was the same.
@@ -148,6 +149,8 @@ class Votes:
     odd: list[Look] = field(default_factory=list)
     looked: float = -math.inf
     wait: float = 0.0
+    flaws: tuple[str, ...] = ()
+    measured: float = -math.inf
     told: Identity | None = None
     settled: bool = False
     heard: Identity | None = None
@@ -279,10 +282,9 @@ class Recognition:
                     self._votes[track.number].wait = self.config.spacing
             self._seen = {track.number for track in tracks}
         with self._timed(milliseconds, "align"):
-            views = {track.number: measure(frame.image, track.points) for track in tracks}
-            flaws = {number: view.flaws(self.quality) for number, view in views.items()}
-            fit = [] if matcher is None else [track for track in tracks if not flaws[track.number]]
-            looked = self._chosen(fit, views, frame.seconds)
+            views = self._measured(frame, tracks)
+            fit = [track for track in tracks if track.number in views and not self._votes[track.number].flaws]
+            looked = [] if matcher is None else self._chosen(fit, views, frame.seconds)
             crops = [align(frame.image, track.points) for track in looked]
         with self._timed(milliseconds, "embed"):
             embeddings = self.recognizer.embed(np.stack(crops)) if crops else ()
@@ -308,11 +310,26 @@ class Recognition:
             Event("left", track.number, self._votes.pop(track.number).identity, frame.seconds, at) for track in ended
         ]
         sightings = tuple(
-            Sighting(track.number, track.points, track.score, flaws[track.number], self._votes[track.number].identity)
+            Sighting(track.number, track.points, track.score, votes.flaws, votes.identity)
             for track in tracks
+            for votes in [self._votes[track.number]]
         )
         milliseconds["result"] = 1000 * (time.monotonic() - frame.captured)
         return View(frame, sightings, tuple(events), milliseconds)
+
+    def _measured(self, frame: Frame, tracks: list[Track]) -> dict[int, Measures]:
+        """How good this frame's views are, of those tracks that may be looked at: measuring takes longer than tracking.
+
+        That is every `spacing`, and in every frame for a face that is fit and waits for its first look.
+        """
+        views = {}
+        for track in tracks:
+            votes = self._votes[track.number]
+            waits = not votes.looks and not votes.flaws
+            if waits or frame.seconds - votes.measured >= self.config.spacing:
+                view = views[track.number] = measure(frame.image, track.points)
+                votes.flaws, votes.measured = view.flaws(self.quality), frame.seconds
+        return views
 
     def _chosen(self, fit: list[Track], views: dict[int, Measures], seconds: float) -> list[Track]:
         candidates = [

@@ -1,4 +1,4 @@
-"""The camera as its user runs it: the two bundles that come with slimcam, a clip of drawn people, an encrypted gallery."""
+"""The camera as its user runs it: the bundles that come with slimcam, a clip of drawn people, an encrypted gallery."""
 
 from __future__ import annotations
 
@@ -109,8 +109,10 @@ def test_without_a_gallery_faces_are_followed_and_nothing_is_written(scene: Path
 
 def test_it_ends_when_told_to_with_its_files_whole(scene: Path, tmp_path: Path) -> None:
     process = subprocess.Popen(
-        [sys.executable, "-m", "deploy.camera", f"source={scene / 'clip.mp4'}", "capture.loop=true"]
-        + ["capture.realtime=true", "web.port=0", "report=report.json", "outputs.video=seen.avi"],
+        [
+            *(sys.executable, "-m", "deploy.camera", f"source={scene / 'clip.mp4'}", "capture.loop=true"),
+            *("capture.realtime=true", "web.port=0", "report=report.json", "outputs.video=seen.avi"),
+        ],
         cwd=tmp_path,
         env=environment(tmp_path),
         stderr=subprocess.PIPE,

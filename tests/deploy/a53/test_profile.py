@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,17 @@ def test_a_profile_is_read_back_as_it_was_and_the_same_one_gives_the_same_bytes(
     save(load(tmp_path / "a.json.gz"), tmp_path / "b.json.gz")
     assert load(tmp_path / "a.json.gz") == profile
     assert (tmp_path / "a.json.gz").read_bytes() == (tmp_path / "b.json.gz").read_bytes()
+
+
+def test_simulated_branches_and_fetching_are_kept_too(tmp_path: Path, profiles: dict[str, Profile]) -> None:
+    profile = profiles["mobilenet_v3_small_int8"]
+    first = profile.operators[0]
+    uses = tuple(
+        replace(use, mispredicted=place % 2, fetch_l1_misses=place % 3) for place, use in enumerate(first.uses)
+    )
+    changed = replace(profile, operators=(replace(first, uses=uses), *profile.operators[1:]))
+    save(changed, tmp_path / "a.json.gz")
+    assert load(tmp_path / "a.json.gz") == changed != profile
 
 
 @pytest.mark.parametrize("cut", [0, 10, 5000])
