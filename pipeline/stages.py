@@ -66,7 +66,7 @@ STAGES = (
 IMMATERIAL = frozenset({"root", "workers", "log_seconds", "checkpoint_seconds"})
 
 # Options that name a file: results depend on what is in it, not on where it lies.
-FILES = frozenset({"weights", "backbone", "path"})
+FILES = frozenset({"weights", "backbone", "path", "labeller"})
 
 # Keras' backends differ by rounding and by the initial weights that they draw, so that what one has made, or begun,
 # serves the others: in keys this name stands for each of them. The receipt says which one it was.
