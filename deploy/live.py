@@ -96,7 +96,7 @@ class View:
     """A frame and all that was made of it.
 
     Attributes:
-        milliseconds: what each stage took, by its name in `STAGES`.
+        milliseconds: what each stage took that had something to do, by its name in `STAGES`.
     """
 
     frame: Frame

@@ -286,18 +286,21 @@ class Recognition:
             fit = [track for track in tracks if track.number in views and not self._votes[track.number].flaws]
             looked = [] if matcher is None else self._chosen(fit, views, frame.seconds)
             crops = [align(frame.image, track.points) for track in looked]
-        with self._timed(milliseconds, "embed"):
-            embeddings = self.recognizer.embed(np.stack(crops)) if crops else ()
-        with self._timed(milliseconds, "match"):
-            told: list[tuple[EventKind | None, int]] = []
-            if given is not self._used:
-                told += [(votes.rematch(matcher), number) for number, votes in self._votes.items()]
-                self._used = given
-            for track, embedding in zip(looked, embeddings, strict=True):
-                votes = self._votes[track.number]
-                counts = votes.add(Look(embedding, views[track.number].quality), frame.seconds)
-                if counts and matcher is not None:
-                    told.append((votes.answer(matcher.match(votes.mean)), track.number))
+        embeddings: Iterable[Embedding] = ()
+        if crops:
+            with self._timed(milliseconds, "embed"):
+                embeddings = self.recognizer.embed(np.stack(crops))
+        told: list[tuple[EventKind | None, int]] = []
+        if crops or given is not self._used:
+            with self._timed(milliseconds, "match"):
+                if given is not self._used:
+                    told += [(votes.rematch(matcher), number) for number, votes in self._votes.items()]
+                    self._used = given
+                for track, embedding in zip(looked, embeddings, strict=True):
+                    votes = self._votes[track.number]
+                    counts = votes.add(Look(embedding, views[track.number].quality), frame.seconds)
+                    if counts and matcher is not None:
+                        told.append((votes.answer(matcher.match(votes.mean)), track.number))
 
         at = time.time()
         events = [Event("appeared", number, None, frame.seconds, at) for number in new]

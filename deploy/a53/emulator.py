@@ -6,6 +6,7 @@ import base64
 import hashlib
 import json
 import subprocess
+import sys
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -17,6 +18,8 @@ from numpy.typing import NDArray
 import deploy
 from deploy.a53 import guest
 from deploy.a53.dump import read_dump
+from deploy.a53.elf import Functions
+from deploy.a53.guest import PROGRESS
 from deploy.a53.profile import Profile, load, save
 from deploy.a53.sysroot import Sysroot
 from deploy.bundle import file_sha256
@@ -42,7 +45,7 @@ def prove(sysroot: Sysroot, model: Path) -> str | None:
     Raises:
         RuntimeError: the model does not run there.
     """
-    there, here = _answer(sysroot, None, "prove", str(model.resolve())), guest.prove(model)
+    there, here = ask(sysroot, None, "prove", str(model.resolve())), guest.prove(model)
     return differences([_array(entry) for entry in there], [_array(entry) for entry in here])
 
 
@@ -80,11 +83,10 @@ def profile(sysroot: Sysroot, model: Path, *, fresh: bool = False) -> Profile:
     if stored.is_file() and not fresh:
         return load(stored)
     functions = sysroot.functions()
-    addresses = (functions.find(RUN_OPERATOR)[0], *functions.find(RUN_GRAPH))
     with tempfile.TemporaryDirectory(prefix="slimcam-a53-") as scratch:
         dump = Path(scratch) / "blocks.txt"
-        arguments = ("profile", str(model.resolve()), *map(str, addresses))
-        found = read_dump(dump, _answer(sysroot, f"out={dump}", *arguments), functions)
+        told = ask(sysroot, f"out={dump}", "profile", str(model.resolve()), *watched(functions))
+        found = read_dump(dump, told, functions)
     save(found, stored)
     return found
 
@@ -100,14 +102,44 @@ def stored_profile(sysroot: Sysroot, model: Path) -> Path:
 _PROFILING = [Path(__file__).parent / name for name in ("assignment.py", "dump.py", "guest.py", "profile.py")]
 
 
-def _answer(sysroot: Sysroot, plugin_arguments: str | None, *arguments: str) -> Any:
-    """What the guest prints."""
+def watched(functions: Functions) -> tuple[str, ...]:
+    """What the profiler's first mark is about, as the guest's last arguments: addresses in the TFLite library."""
+    return tuple(map(str, (functions.find(RUN_OPERATOR)[0], *functions.find(RUN_GRAPH))))
+
+
+def ask(sysroot: Sysroot, plugin_arguments: str | None, *arguments: str, progress: bool = False) -> Any:
+    """Runs `deploy.a53.guest` on the emulated ARM.
+
+    Args:
+        plugin_arguments: of the profiler; None runs without it.
+        arguments: of the guest.
+        progress: pass on the lines about it that the guest says.
+
+    Returns:
+        What the guest prints.
+
+    Raises:
+        RuntimeError: it fails.
+    """
     with tempfile.TemporaryDirectory(prefix="slimcam-a53-") as scratch:
         # Only this package: the folder that it is in may hold libraries of this machine.
         (Path(scratch) / "deploy").symlink_to(Path(deploy.__path__[0]).resolve())
         command = sysroot.command(Path(scratch), plugin_arguments, ["-m", "deploy.a53.guest", *arguments])
-        done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True)
-    if done.returncode:
-        said = done.stderr.strip().splitlines() or [f"the emulator was ended by {done.returncode}"]
-        raise RuntimeError(f"on the emulated ARM: {said[-1]}")
-    return json.loads(done.stdout.strip().splitlines()[-1])
+        with (Path(scratch) / "answer").open("w+") as answer:
+            pipes: Any = {"stdin": subprocess.DEVNULL, "stdout": answer, "stderr": subprocess.PIPE, "text": True}
+            with subprocess.Popen(command, **pipes) as process:
+                said = []
+                try:
+                    for line in process.stderr or ():
+                        if progress and line.startswith(PROGRESS):
+                            print(line, end="", file=sys.stderr, flush=True)
+                        elif line.strip():
+                            said.append(line.strip())
+                except BaseException:
+                    process.kill()
+                    raise
+            if process.returncode:
+                why = said[-1] if said else f"the emulator was ended by {process.returncode}"
+                raise RuntimeError(f"on the emulated ARM: {why}")
+            answer.seek(0)
+            return json.loads(answer.read().strip().splitlines()[-1])

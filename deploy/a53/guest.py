@@ -2,6 +2,7 @@
 
     python -m deploy.a53.guest prove MODEL_OR_BUNDLE             what it computes, to compare with another machine
     python -m deploy.a53.guest profile MODEL ENTRY START END     one inference between the profiler's marks
+    python -m deploy.a53.guest camera TRIAL ENTRY START END      the whole camera on some frames, see `deploy.a53.trial`
 
 Prints JSON. `profiler.c` tells what the marks are.
 """
@@ -10,8 +11,10 @@ from __future__ import annotations
 
 import base64
 import ctypes
+import gc
 import json
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +24,13 @@ from deploy.benchmark.inputs import random_input
 from deploy.runtime import BundledModel, Interpreter, import_runtime
 
 GETPGID, MARK = 155, 0x0A530000
+WATCH, BEGIN, END, STAGE = range(4)
+"""The profiler's marks."""
+
+_system_call: Callable[..., int] = ctypes.CDLL(None).syscall
+PROGRESS = "a53: "
+"""How lines begin that say how far the guest is."""
+
 LIBRARY = "libpywrap_litert_common.so"
 
 
@@ -49,13 +59,13 @@ def profile(path: Path, *addresses: int) -> dict[str, Any]:
     """
     import_runtime()
     base, file = mapped(LIBRARY)
-    mark(0, *(base + address for address in addresses))
+    mark(WATCH, *(base + address for address in addresses))
     interpreter = Interpreter(path)
     interpreter.feed(random_input(interpreter.input))
     interpreter.invoke()
-    mark(1)
+    mark(BEGIN)
     interpreter.invoke()
-    mark(2)
+    mark(END)
     delegation = interpreter.delegation()
     return {
         "runtime": interpreter.runtime.name,
@@ -67,6 +77,52 @@ def profile(path: Path, *addresses: int) -> dict[str, Any]:
         "maps": executable_maps(),
         "operators": operators(interpreter),
     }
+
+
+def camera(path: Path, *addresses: int) -> dict[str, Any]:
+    """Runs a camera on the frames of a trial, those after its first ones between marks, and tells what it saw.
+
+    Args:
+        path: of the trial, as JSON.
+        addresses: as of `profile`.
+    """
+    # Other tasks run without what a camera imports.
+    import cv2
+
+    from deploy.a53.trial import NOTHING, Trial, frames_of, open_recognition, seen, stage_number
+
+    # What other threads ran would be counted as a part of any stage.
+    cv2.setNumThreads(1)
+    trial = Trial.read(path)
+    begun = 0
+
+    def stage(name: str) -> None:
+        mark(STAGE, stage_number(begun, name))
+
+    recognition = open_recognition(trial, stage)
+    base, file = mapped(LIBRARY)
+    mark(WATCH, *(base + address for address in addresses))
+    answers, images = [], []
+    frames = frames_of(trial)
+    while begun < trial.warmup + trial.frames:
+        if begun == trial.warmup:
+            # What starting left behind would be collected in one of the few frames that count.
+            gc.collect()
+            mark(BEGIN)
+        stage("source")
+        frame = next(frames, None)
+        stage("rest")
+        if frame is None:
+            break
+        view = recognition.see(frame)
+        mark(STAGE, NOTHING)
+        answers.append(seen(view))
+        images.append(frame.image)
+        begun += 1
+        print(f"{PROGRESS}frame {begun} of {trial.warmup + trial.frames}", file=sys.stderr, flush=True)
+    mark(END)
+    np.savez(trial.pictures, *images)
+    return {"frames": answers, "library": file, "maps": executable_maps()}
 
 
 def operators(interpreter: Interpreter) -> list[dict[str, Any]]:
@@ -118,13 +174,15 @@ def mapped(name: str) -> tuple[int, str]:
 
 
 def mark(which: int, *arguments: int) -> None:
-    ctypes.CDLL(None).syscall(*(ctypes.c_long(value) for value in (GETPGID, MARK + which, *arguments)))
+    _system_call(*(ctypes.c_long(value) for value in (GETPGID, MARK + which, *arguments)))
+
+
+TASKS: dict[str, Callable[..., Any]] = {"prove": prove, "profile": profile, "camera": camera}
 
 
 if __name__ == "__main__":
     try:
         task, file, *numbers = sys.argv[1:]
-        answer = prove(Path(file)) if task == "prove" else profile(Path(file), *map(int, numbers))
-        print(json.dumps(answer))
+        print(json.dumps(TASKS[task](Path(file), *map(int, numbers))))
     except (ValueError, OSError, ImportError, RuntimeError) as problem:
         sys.exit(str(problem))

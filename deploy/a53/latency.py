@@ -15,12 +15,13 @@ from __future__ import annotations
 import json
 import math
 import re
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from deploy.a53.device import LOAD_BYTES, PEAK_MACS, REFERENCE_MEMORY_GBS, Device
 from deploy.a53.issue import cycles
-from deploy.a53.profile import Operator, Profile, Tensor
+from deploy.a53.profile import Block, Operator, Profile, Tensor, Use
 
 CONSTANTS = Path(__file__).parent / "constants.json"
 MODEL = "cortex-a53-inorder 1"
@@ -98,10 +99,15 @@ def read_constants(path: Path = CONSTANTS) -> Constants:
 
 def cost(profile: Profile, operator: Operator) -> Cost:
     """Adds up what an operator's blocks take."""
+    return cost_of(profile.blocks, operator.uses)
+
+
+def cost_of(blocks: Sequence[Block], uses: Iterable[Use]) -> Cost:
+    """Adds up what some blocks take."""
     total = prefetching = 0.0
     l1_misses = l2_misses = prefetched = calls = 0
-    for use in operator.uses:
-        block = profile.blocks[use.block]
+    for use in uses:
+        block = blocks[use.block]
         took = use.runs * cycles(block.code)
         total += took
         # A kernel returns once from each call. Those that move data are called for every few bytes and stay warm.

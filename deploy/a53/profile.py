@@ -6,7 +6,7 @@ import gzip
 import json
 from collections import Counter
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +29,8 @@ class Use:
     """How often an operator runs a block, with the data accesses and cache misses of these runs.
 
     `block` is the place in `Profile.blocks`. Misses are of the simulated data caches; what misses the second level has
-    missed the first as well.
+    missed the first as well. The last three are of the simulated fetching of instructions and prediction of branches,
+    and 0 where these are not simulated (in a model's profile).
     """
 
     block: int
@@ -38,13 +39,26 @@ class Use:
     stores: int
     l1_misses: int
     l2_misses: int
+    fetch_l1_misses: int = 0
+    fetch_l2_misses: int = 0
+    mispredicted: int = 0
 
     def __add__(self, other: Use) -> Use:
         """Both uses of the same block."""
         return Use(self.block, *(getattr(self, name) + getattr(other, name) for name in _COUNTS))
 
 
-_COUNTS = ("runs", "loads", "stores", "l1_misses", "l2_misses")
+_COUNTS = tuple(field.name for field in fields(Use))[1:]
+_STORED = 1 + _COUNTS.index("l2_misses") + 1
+"""Numbers of a use that a file always has."""
+
+
+@dataclass(frozen=True)
+class Stretch:
+    """What a program that works in stages runs of one of them at a time; `stage` is the program's number of it."""
+
+    stage: int
+    uses: tuple[Use, ...]
 
 
 @dataclass(frozen=True)
@@ -117,7 +131,7 @@ def save(profile: Profile, path: Path) -> None:
     """Writes a profile as compressed JSON, whole or not at all; the same profile gives the same bytes."""
     content = asdict(profile)
     content["operators"] = [
-        {**operator, "uses": [list(use.values()) for use in operator["uses"]]} for operator in content["operators"]
+        {**operator, "uses": [_trimmed(use) for use in operator["uses"]]} for operator in content["operators"]
     ]
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f".{path.name}.partial")
@@ -175,3 +189,11 @@ def compact(profile: Profile, share: float = 0.9999) -> Profile:
 
 def _tensor(entry: dict[str, Any]) -> Tensor:
     return Tensor(entry["name"], tuple(entry["shape"]), entry["dtype"])
+
+
+def _trimmed(use: dict[str, int]) -> list[int]:
+    """The numbers of a use, without those of what was not simulated."""
+    numbers = list(use.values())
+    while numbers[-1] == 0 and len(numbers) > _STORED:
+        numbers.pop()
+    return numbers
