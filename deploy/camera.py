@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import signal
 import time
 import webbrowser
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +16,10 @@ from hydra.core.config_store import ConfigStore
 from omegaconf import MISSING, DictConfig, OmegaConf
 
 from deploy import console
+from deploy.benchmark.emulated import EmulatedConfig
 from deploy.benchmark.host import model_file
 from deploy.benchmark.measure import write_records
+from deploy.benchmark.targets import register
 from deploy.bundle import DETECTOR, RECOGNIZER
 from deploy.camera_record import Tally, camera_record, camera_table
 from deploy.detect import open_detector
@@ -32,6 +35,9 @@ from deploy.web.config import WebConfig
 
 UNKNOWN_FPS = 10.0
 """Of a video file that is made of a stream which does not tell its own."""
+
+EMULATED_FRAMES = 5
+"""That an emulated device answers, unless `frames` says otherwise."""
 
 WARMUP = 3
 """Frames that do not count: in the first ones memory is touched and code is loaded."""
@@ -59,6 +65,7 @@ class CameraConfig:
         report: JSON file for the latency of each stage, a record as `slimcam-benchmark` writes them; null for none.
         frames: to answer before the camera ends; null is all of them.
         seconds: to run; null is for ever.
+        target: an emulated device, for example `snapdragon_625`, that answers some frames of a file in place of this one.
     """
 
     source: Any = MISSING
@@ -78,6 +85,7 @@ class CameraConfig:
     report: str | None = None
     frames: int | None = None
     seconds: float | None = None
+    target: Any = None
 
     def __post_init__(self) -> None:
         if self.threads < 1:
@@ -89,6 +97,7 @@ class CameraConfig:
 
 
 ConfigStore.instance().store(group="schema", name="slimcam_camera", node=CameraConfig)
+register()
 
 
 def main() -> None:
@@ -100,7 +109,10 @@ def _camera(composed: DictConfig) -> None:
     if OmegaConf.is_missing(composed, "source"):
         raise ValueError("which camera? give source=0 for a webcam, source=FILE, source=FOLDER or source=rtsp://...")
     config: Any = OmegaConf.to_object(composed)
-    run(config)
+    if config.target is None:
+        run(config)
+    else:
+        emulate(config)
 
 
 def run(config: CameraConfig) -> None:
@@ -153,6 +165,42 @@ def run(config: CameraConfig) -> None:
     print(camera_table(record))
     if config.report:
         write_records([record], Path(config.report))
+
+
+def emulate(config: CameraConfig) -> None:
+    """Runs the camera on an emulated device for a few frames; prints what it would take there.
+
+    Raises:
+        ValueError: the target is none that is emulated, or it sees something else than this machine does.
+        OSError, RuntimeError: the device cannot be made, or its camera fails.
+    """
+    from deploy.a53 import camera as emulated
+
+    if not isinstance(config.target, EmulatedConfig):
+        raise ValueError("a camera runs here or on an emulated target, such as target=snapdragon_625")
+    recognizer = Recognizer(config.recognizer or RECOGNIZER, config.threads)
+    known = Known(recognizer, config.gallery, config.key, config.far, config.margin)
+    try:
+        request = emulated.CameraRequest(
+            source=str(config.source),
+            detector=Path(config.detector or DETECTOR),
+            recognizer=recognizer.bundle.path,
+            snapshot=known.snapshot(),
+            threshold=known.threshold,
+            margin=config.margin,
+            frames=config.frames or EMULATED_FRAMES,
+            capture=asdict(config.capture),
+            quality=asdict(config.quality),
+            track=asdict(config.track),
+            recognize=asdict(config.recognize),
+            device=config.target,
+        )
+    finally:
+        known.close()
+    prediction = emulated.run(request)
+    print(emulated.table(prediction))
+    if config.report:
+        Path(config.report).write_text(json.dumps(asdict(prediction), indent=2) + "\n")
 
 
 def describe(event: Event) -> str:

@@ -9,7 +9,7 @@ from deploy.enrol import template
 from deploy.gallery import Gallery
 from deploy.live import View
 from deploy.match import Matcher, threshold
-from deploy.people import Person, clean_name, name_list
+from deploy.people import Person, Snapshot, clean_name, name_list
 from deploy.runtime import Recognizer
 from deploy.vault import default_gallery
 
@@ -26,6 +26,9 @@ class Known:
         far: share of strangers' pairs that may be taken for one person.
         margin: how much better than the next person somebody must fit.
 
+    Attributes:
+        threshold: the cosine of that rate.
+
     Raises:
         ValueError: the bundle knows no such rate, or the gallery cannot be opened with this recognizer and key.
         OSError: gallery or key cannot be read.
@@ -35,7 +38,7 @@ class Known:
         self._recognizer, self._margin = recognizer, margin
         self._path = Path(path) if path else default_gallery()
         self._key = Path(key) if key else None
-        self._threshold = threshold(recognizer.bundle, far)
+        self.threshold = threshold(recognizer.bundle, far)
         self._gallery: Gallery | None = None
         self._version: int | None = None
         self._asked = -CHECK_SECONDS
@@ -49,6 +52,11 @@ class Known:
     def close(self) -> None:
         if self._gallery is not None:
             self._gallery.close()
+
+    def snapshot(self) -> Snapshot | None:
+        """Who is known now; `None` where there is no gallery."""
+        self.changed()
+        return None if self._gallery is None else self._gallery.snapshot()
 
     def matcher(self) -> Matcher | None:
         """Finds people among those who are known now; `None` where there is no gallery."""
@@ -102,4 +110,4 @@ class Known:
     def _matcher(self) -> Matcher | None:
         if self._gallery is None:
             return None
-        return Matcher(self._gallery.snapshot(), self._threshold, self._margin)
+        return Matcher(self._gallery.snapshot(), self.threshold, self._margin)

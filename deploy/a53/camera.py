@@ -1,0 +1,288 @@
+"""The whole camera on an emulated Cortex-A53: does it see what it sees here, and how quick would it be there?"""
+
+from __future__ import annotations
+
+import sys
+import tempfile
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from deploy.a53.dump import PARTS, read_stages
+from deploy.a53.emulator import ask, watched
+from deploy.a53.guest import PROGRESS
+from deploy.a53.latency import read_constants
+from deploy.a53.stages import RatePrediction, StagePrediction, predict
+from deploy.a53.sysroot import prepare
+from deploy.a53.trial import (
+    Trial,
+    frames_of,
+    open_recognition,
+    pictured,
+    seen,
+    write_gallery,
+)
+from deploy.align import face_sizes
+from deploy.benchmark.emulated import EmulatedConfig
+from deploy.benchmark.measure import Estimate
+from deploy.benchmark.table import grid
+from deploy.live import Frame
+from deploy.people import Snapshot
+from deploy.sources import redacted
+
+POINTS_TOLERANCE = 0.02
+"""Widths of a face by which a point may lie elsewhere: libraries round differently on the two processors."""
+
+SCORE_TOLERANCE = 0.02
+"""By which cosines may differ for the same reason."""
+
+Answer = dict[str, Any]
+"""What was seen in a frame, see `trial.seen`."""
+
+
+@dataclass(frozen=True)
+class CameraRequest:
+    """What to try, see `Trial` for the attributes that are not here.
+
+    Attributes:
+        snapshot: of the gallery; `None` where there is none.
+        device: the chip to predict for; its cache is where the emulated device is kept.
+    """
+
+    source: str
+    detector: Path
+    recognizer: Path
+    snapshot: Snapshot | None
+    threshold: float
+    margin: float
+    skip: int = 0
+    warmup: int = 2
+    frames: int = 5
+    capture: dict[str, Any] = field(default_factory=dict)
+    quality: dict[str, Any] = field(default_factory=dict)
+    track: dict[str, Any] = field(default_factory=dict)
+    recognize: dict[str, Any] = field(default_factory=dict)
+    device: EmulatedConfig = field(default_factory=EmulatedConfig)
+
+    def __post_init__(self) -> None:
+        if self.frames < 1 or self.warmup < 1 or self.skip < 0:
+            raise ValueError(
+                f"an emulated camera needs 1 frame or more, 1 or more to warm up, and skips 0 or more; "
+                f"got {self.frames}, {self.warmup} and {self.skip}"
+            )
+        if not Path(self.source).exists():
+            raise FileNotFoundError(
+                f"{redacted(self.source)}: there is no such file or folder; an emulated device has no camera, "
+                "give it a video file or a folder of pictures"
+            )
+
+
+@dataclass(frozen=True)
+class Gap:
+    """How far the emulated ARM is from this machine at most.
+
+    Attributes:
+        points: of the faces, pixels of the frame.
+        score: cosines of identities.
+    """
+
+    points: float
+    score: float
+
+
+@dataclass(frozen=True)
+class CameraPrediction:
+    """What an emulated camera did.
+
+    Attributes:
+        frames: that were counted, after `warmup` others.
+        size: width and height of the first.
+        stages: in the order of `trial.COUNTED`.
+        rates: by the number of faces.
+        seen: by the emulated ARM, frame by frame, warm-up included; see `trial.seen`.
+        differences: from what this machine sees in the same frames; none where it sees the same.
+        gap: of the same frames, and `decoded_gap`: where each decodes the clip for itself.
+        decoding: largest and mean difference of the decoded pixels, 0..255.
+    """
+
+    device: str
+    clock_mhz: float
+    warmup: int
+    frames: int
+    size: tuple[int, int]
+    stages: list[StagePrediction]
+    rates: list[RatePrediction]
+    seen: list[Answer]
+    differences: list[str]
+    gap: Gap
+    decoded_gap: Gap
+    decoding: tuple[int, float]
+
+
+def run(request: CameraRequest) -> CameraPrediction:
+    """Runs the camera on the emulated ARM and on this machine; some minutes, progress goes to stderr.
+
+    Raises:
+        OSError: the emulated device cannot be made on this system, or the source cannot be read.
+        ValueError: the source, a bundle or an option is not fit, or the clip ends before the frames that count.
+        RuntimeError: the camera does not run on the emulated ARM.
+    """
+    with tempfile.TemporaryDirectory(prefix="slimcam-a53-") as scratch:
+        folder = Path(scratch)
+        trial = _trial(request, folder)
+        # What is wrong with it shows here, in seconds.
+        own_frames = list(frames_of(trial))
+        if len(own_frames) <= trial.warmup:
+            raise ValueError(
+                f"{request.source}: {len(own_frames)} frames after the first {trial.skip}; "
+                f"an emulated camera needs more than the {trial.warmup} that it warms up with"
+            )
+        own = answers(trial, own_frames)
+        sysroot = prepare(Path(request.device.cache) if request.device.cache else None)
+        functions = sysroot.functions()
+        print(f"{PROGRESS}a camera that sees {len(own_frames)} frames", file=sys.stderr, flush=True)
+        trial.write(folder / "trial.json")
+        dump = folder / "blocks.txt"
+        arguments = ("camera", str(folder / "trial.json"), *watched(functions))
+        told = ask(sysroot, f"out={dump},whole=1", *arguments, progress=True)
+        there: list[Answer] = told["frames"]
+        if len(there) <= trial.warmup:
+            raise RuntimeError(f"the emulated ARM read {len(there)} frames of {request.source}, not {len(own_frames)}")
+        same = answers(trial, pictured(trial, there))
+        blocks, stretches = read_stages(dump, told, functions)
+        decoding = pixel_gap(own_frames, list(pictured(trial, there)))
+    counts = [len(answer["faces"]) for answer in there[trial.warmup :]]
+    stages, rates = predict(blocks, stretches, counts, request.device.chip(), read_constants(), trial.warmup)
+    differences, gap = compare(there, same)
+    decoded, decoded_gap = compare(there, own, judge_figures=False)
+    height, width = own_frames[0].image.shape[:2]
+    return CameraPrediction(
+        device=request.device.device,
+        clock_mhz=request.device.clock_mhz,
+        warmup=trial.warmup,
+        frames=len(counts),
+        size=(width, height),
+        stages=stages,
+        rates=rates,
+        seen=there,
+        differences=differences + [f"decoded here, {line}" for line in decoded],
+        gap=gap,
+        decoded_gap=decoded_gap,
+        decoding=decoding,
+    )
+
+
+def answers(trial: Trial, frames: Iterable[Frame]) -> list[Answer]:
+    """What this machine sees in some frames."""
+    recognition = open_recognition(trial)
+    return [seen(recognition.see(frame)) for frame in frames]
+
+
+def compare(there: Sequence[Answer], here: Sequence[Answer], judge_figures: bool = True) -> tuple[list[str], Gap]:
+    """What the emulated ARM saw otherwise than this machine.
+
+    Args:
+        judge_figures: flaws are differences too, and points and scores that differ by more than the tolerances; tracks
+            and people always are.
+    """
+    differences: list[str] = []
+    if len(there) != len(here):
+        differences.append(f"{len(there)} frames on the emulated ARM, {len(here)} on this machine")
+    points = score = 0.0
+    for ours, other in zip(here, there, strict=False):
+        title = f"frame {ours['number']}"
+        tracks = [{face["track"]: face for face in answer["faces"]} for answer in (ours, other)]
+        if tracks[0].keys() != tracks[1].keys():
+            names = (", ".join(map(str, each)) or "none" for each in tracks)
+            differences.append(f"{title}: faces {next(names)} here, {next(names)} on the emulated ARM")
+        for track in tracks[0].keys() & tracks[1].keys():
+            face, their = (each[track] for each in tracks)
+            differences += [
+                f"{title}, face {track}: {name} {face[name]} here, {their[name]} on the emulated ARM"
+                for name in (("flaws", "looked_at", "person") if judge_figures else ("person",))
+                if face[name] != their[name]
+            ]
+            places = np.array([face["points"], their["points"]], np.float32)
+            apart = float(np.abs(places[0] - places[1]).max())
+            unlike = abs((face["score"] or 0.0) - (their["score"] or 0.0))
+            points, score = max(points, apart), max(score, unlike)
+            if judge_figures and not apart <= POINTS_TOLERANCE * float(face_sizes(places[:1])[0]):
+                differences.append(f"{title}, face {track}: points are {apart:.2f} pixels apart")
+            if judge_figures and not unlike <= SCORE_TOLERANCE:
+                differences.append(f"{title}, face {track}: scores differ by {unlike:.3f}")
+    return differences, Gap(round(points, 3), round(score, 5))
+
+
+def pixel_gap(first: Sequence[Frame], second: Sequence[Frame]) -> tuple[int, float]:
+    """Largest and mean absolute difference of the pixels of frames."""
+    gaps = [np.abs(a.image.astype(np.int16) - b.image) for a, b in zip(first, second, strict=False)]
+    return max(int(gap.max()) for gap in gaps), round(float(np.mean([gap.mean() for gap in gaps])), 3)
+
+
+def table(prediction: CameraPrediction) -> str:
+    """The prediction as text."""
+    width, height = prediction.size
+    named = [name for name in PARTS if any(name in stage.parts for stage in prediction.stages)]
+    rows = [("predicted, a frame", "ms", "error band", "instructions", *named)]
+    for stage in prediction.stages:
+        shares = (f"{stage.parts.get(name, 0) / max(1, stage.instructions):.0%}" for name in named)
+        rows.append((stage.name, f"{stage.ms.value:.2f}", _band(stage.ms), _millions(stage.instructions), *shares))
+    speeds = [
+        ("faces", "frames", "embedded", "ms", "error band", "slowest ms", "frames a second", "error band"),
+        *(
+            (
+                *(str(rate.faces), str(rate.frames), str(rate.embedded), f"{rate.ms.value:.1f}", _band(rate.ms)),
+                *(f"{rate.slowest_ms:.1f}", f"{rate.fps.value:.1f}", _band(rate.fps)),
+            )
+            for rate in prediction.rates
+        ),
+    ]
+    same = "none" if not prediction.differences else ""
+    return "\n".join(
+        [
+            f"{prediction.device} at {prediction.clock_mhz:g} MHz, one thread, {prediction.frames} frames of "
+            f"{width}x{height} after {prediction.warmup} to warm up",
+            grid(rows),
+            "without source, which is the decoding of a clip in software:",
+            grid(speeds),
+            f"differences from this machine: {same}".rstrip(),
+            *(f"  {line}" for line in prediction.differences),
+            f"points at most {prediction.gap.points:.2f} pixels apart, scores {prediction.gap.score:.4f}; "
+            f"where each decodes for itself (pixels differ by {prediction.decoding[1]:.2f} of 255) "
+            f"{prediction.decoded_gap.points:.2f} and {prediction.decoded_gap.score:.4f}",
+        ]
+    )
+
+
+def _band(estimate: Estimate) -> str:
+    return f"{estimate.low:.1f} to {estimate.high:.1f}"
+
+
+def _millions(count: int) -> str:
+    return f"{count / 1e6:.2f} M"
+
+
+def _trial(request: CameraRequest, folder: Path) -> Trial:
+    gallery = None
+    if request.snapshot is not None:
+        gallery = str(folder / "gallery.npz")
+        write_gallery(request.snapshot, Path(gallery))
+    return Trial(
+        source=str(Path(request.source).resolve()),
+        detector=str(request.detector.resolve()),
+        recognizer=str(request.recognizer.resolve()),
+        gallery=gallery,
+        threshold=request.threshold,
+        margin=request.margin,
+        skip=request.skip,
+        warmup=request.warmup,
+        frames=request.frames,
+        capture=request.capture,
+        quality=request.quality,
+        track=request.track,
+        recognize=request.recognize,
+        pictures=str(folder / "pictures.npz"),
+    )

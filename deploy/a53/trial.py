@@ -1,0 +1,155 @@
+"""Some frames of a clip through the whole camera: the same work on this machine and on the emulated ARM, to compare."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import time
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from deploy.detect import open_detector
+from deploy.live import STAGES, Frame, View
+from deploy.match import Matcher
+from deploy.people import Person, Snapshot
+from deploy.quality import QualityConfig
+from deploy.recognize import Recognition, RecognizeConfig, timed
+from deploy.runtime import Recognizer
+from deploy.sources import SourceConfig, open_source
+from deploy.track import TrackConfig
+
+COUNTED = ("source", *STAGES[:-1], "rest")
+"""What instructions are counted for, frame by frame: reading it, the stages of recognition, and what is in none."""
+
+
+@dataclass(frozen=True)
+class Trial:
+    """What a camera is to be tried with; paths and plain values, so that it fits into a JSON file.
+
+    Attributes:
+        source: a video file or a folder of pictures.
+        skip: frames at its beginning that are not looked at.
+        warmup, frames: frames that are looked at: first those in which memory is touched for the first time, then
+            those that count.
+        detector, recognizer: bundles; a detector may be YuNet's .onnx file.
+        gallery: what `write_gallery` wrote; `None` for no gallery.
+        threshold, margin: see `Matcher`.
+        capture, quality, track, recognize: options of the source's, quality's, tracker's and recognition's configs.
+        pictures: file that the emulated ARM writes its frames to.
+    """
+
+    source: str
+    detector: str
+    recognizer: str
+    gallery: str | None
+    threshold: float
+    margin: float
+    skip: int = 0
+    warmup: int = 2
+    frames: int = 5
+    capture: dict[str, Any] = field(default_factory=dict)
+    quality: dict[str, Any] = field(default_factory=dict)
+    track: dict[str, Any] = field(default_factory=dict)
+    recognize: dict[str, Any] = field(default_factory=dict)
+    pictures: str = ""
+
+    def write(self, path: Path) -> None:
+        path.write_text(json.dumps(asdict(self)))
+
+    @classmethod
+    def read(cls, path: Path) -> Trial:
+        return cls(**json.loads(path.read_text()))
+
+
+def write_gallery(snapshot: Snapshot, path: Path) -> None:
+    """Writes what matching needs, without names: on the emulated ARM, galleries cannot be decrypted."""
+    ids = np.array([person.id for person in snapshot.people], dtype="<U64")
+    np.savez(path, embeddings=snapshot.embeddings, owners=snapshot.owners, ids=ids)
+
+
+def read_gallery(path: Path) -> Snapshot:
+    """Reads what `write_gallery` wrote; people have no names."""
+    with np.load(path) as content:
+        people = tuple(Person(str(each), "", 0, 0.0, None, "") for each in content["ids"])
+        return Snapshot(0, people, content["embeddings"], content["owners"])
+
+
+def open_recognition(trial: Trial, begin: Callable[[str], None] | None = None) -> Recognition:
+    """The camera between its source and its outputs.
+
+    Args:
+        begin: is told which of `COUNTED` begins; the stages are timed without it.
+    """
+    recognizer = Recognizer(trial.recognizer)
+    matcher = Matcher(read_gallery(Path(trial.gallery)), trial.threshold, trial.margin) if trial.gallery else None
+    return Recognition(
+        open_detector(trial.detector),
+        recognizer,
+        matcher,
+        RecognizeConfig(**trial.recognize),
+        QualityConfig(**trial.quality),
+        TrackConfig(**trial.track),
+        timed if begin is None else _telling(begin),
+    )
+
+
+def _telling(begin: Callable[[str], None]) -> Callable[[dict[str, float], str], AbstractContextManager[None]]:
+    @contextmanager
+    def stage(_: dict[str, float], name: str) -> Iterator[None]:
+        begin(name)
+        yield
+        begin("rest")
+
+    return stage
+
+
+def frames_of(trial: Trial) -> Iterator[Frame]:
+    """The frames that are looked at, of the source; fewer where it ends."""
+    with open_source(trial.source, SourceConfig(**trial.capture)) as source:
+        yield from itertools.islice(source, trial.skip, trial.skip + trial.warmup + trial.frames)
+
+
+def pictured(trial: Trial, like: list[dict[str, Any]]) -> Iterator[Frame]:
+    """The frames that the emulated ARM read, with the numbers and times in its answers."""
+    with np.load(trial.pictures) as pictures:
+        for name, answer in zip(pictures.files, like, strict=True):
+            yield Frame(pictures[name], answer["number"], answer["seconds"], time.monotonic())
+
+
+def seen(view: View) -> dict[str, Any]:
+    """What a camera saw in a frame, as JSON."""
+    return {
+        "number": view.frame.number,
+        "seconds": view.frame.seconds,
+        "faces": [
+            {
+                "track": sighting.track,
+                "points": [[round(float(value), 2) for value in point] for point in sighting.points],
+                "flaws": list(sighting.flaws),
+                "looked_at": sighting.identity is not None,
+                "person": sighting.identity.person if sighting.identity else None,
+                "score": round(sighting.identity.score, 4) if sighting.identity else None,
+            }
+            for sighting in view.sightings
+        ],
+    }
+
+
+NOTHING = (1 << 20) * len(COUNTED)
+"""The profiler's number of what is not of the camera; no frame has it."""
+
+
+def stage_number(frame: int, name: str) -> int:
+    """The profiler's number of a stage of a frame, both from 0."""
+    return frame * len(COUNTED) + COUNTED.index(name)
+
+
+def stage_of(number: int) -> tuple[int, str]:
+    """Frame and stage of a number."""
+    frame, place = divmod(number, len(COUNTED))
+    return frame, COUNTED[place]
