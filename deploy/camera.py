@@ -65,7 +65,7 @@ class CameraConfig:
         report: JSON file for the latency of each stage, a record as `slimcam-benchmark` writes them; null for none.
         frames: to answer before the camera ends; null is all of them.
         seconds: to run; null is for ever.
-        target: an emulated device, for example `snapdragon_625`, that answers some frames of a file in place of this one.
+        target: an emulated device such as `snapdragon_625`, which answers some frames of a file in place of this one.
     """
 
     source: Any = MISSING
