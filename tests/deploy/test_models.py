@@ -6,7 +6,11 @@ from pathlib import Path
 
 import numpy as np
 
+from deploy.detect import open_detector
 from deploy.runtime import Recognizer
+from training.data.drawing.traits import sample_person, sample_shot
+from training.data.scenes import drawn_points
+from training.data.synthetic import draw_face
 
 MODELS = Path(__file__).parents[2] / "deploy" / "models"
 
@@ -30,3 +34,22 @@ def test_the_recognizer_tells_that_a_face_is_like_itself_and_not_like_noise():
     same, mirrored, other = recognizer.embed(np.concatenate([face, face[:, :, ::-1], noise]))
     assert same @ mirrored > 0.5
     assert same @ mirrored > same @ other
+
+
+def test_the_detector_that_comes_with_slimcam_finds_drawn_faces_and_nothing_else():
+    folder = MODELS / "detector"
+    detector = open_detector(folder)
+    assert sum(path.stat().st_size for path in folder.iterdir()) <= 400_000
+    assert detector.model.interpreter.delegation().complete
+    assert detector.threshold == detector.model.bundle.thresholds["0.1"]
+    canvas = np.full((360, 640, 3), 100, np.uint8)
+    assert len(detector.detect(canvas)) == 0
+    expected = []
+    for person, (left, top) in enumerate(((60, 40), (300, 150), (480, 60))):
+        canvas[top : top + 112, left : left + 112] = draw_face(person, 0)
+        expected.append(np.add(drawn_points(sample_person(person), sample_shot(person, 0)), (left, top)))
+    found = detector.detect(canvas).points
+    assert len(found) == 3
+    off = np.linalg.norm(found[:, np.newaxis] - np.array(expected), axis=3).mean(axis=2)
+    assert sorted(off.argmin(axis=1)) == [0, 1, 2]
+    assert off.min(axis=1).max() < 5
