@@ -133,7 +133,7 @@ def test_records_survive_the_file(tmp_path: Path) -> None:
 def test_other_files_are_refused(tmp_path: Path, text: str) -> None:
     path = tmp_path / "benchmark.json"
     path.write_text(text)
-    with pytest.raises(ValueError, match=r"not benchmark records of schema version 2 \(.*\); run the benchmark again"):
+    with pytest.raises(ValueError, match=r"not benchmark records of schema version 3 \(.*\); run the benchmark again"):
         read_records(path)
 
 
