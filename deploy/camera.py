@@ -171,8 +171,9 @@ def emulate(config: CameraConfig) -> None:
     """Runs the camera on an emulated device for a few frames; prints what it would take there.
 
     Raises:
-        ValueError: the target is none that is emulated, or it sees something else than this machine does.
-        OSError, RuntimeError: the device cannot be made, or its camera fails.
+        ValueError: the target is none that is emulated.
+        OSError: the device cannot be made.
+        RuntimeError: its camera fails, or sees something else than this machine does.
     """
     from deploy.a53 import camera as emulated
 
@@ -201,6 +202,8 @@ def emulate(config: CameraConfig) -> None:
     print(emulated.table(prediction))
     if config.report:
         Path(config.report).write_text(json.dumps(asdict(prediction), indent=2) + "\n")
+    if prediction.differences:
+        raise RuntimeError(f"{prediction.device} does not see what this machine does; see above")
 
 
 def describe(event: Event) -> str:
