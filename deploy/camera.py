@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
-import time
+import sys
+import tempfile
+import threading
 import webbrowser
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -18,7 +21,7 @@ from omegaconf import MISSING, DictConfig, OmegaConf
 from deploy import console
 from deploy.benchmark.emulated import EmulatedConfig
 from deploy.benchmark.host import model_file
-from deploy.benchmark.measure import write_records
+from deploy.benchmark.measure import write_records, write_whole
 from deploy.benchmark.targets import register
 from deploy.bundle import DETECTOR, RECOGNIZER
 from deploy.camera_record import Tally, camera_record, camera_table
@@ -32,6 +35,14 @@ from deploy.runtime import Recognizer
 from deploy.sources import SourceConfig, open_source
 from deploy.track import TrackConfig
 from deploy.web.config import WebConfig
+from deploy.words import with_texts
+
+SOURCE_VARIABLE = "SLIMCAM_SOURCE"
+"""The environment variable that the source is taken from where none is given: command lines, and passwords in them, are
+seen by everybody on a machine."""
+
+TEXTS = ("source", "detector", "recognizer", "gallery", "key", "report", "outputs.video", "outputs.lines", "web.token")
+"""Options whose values are taken as they are: addresses of cameras are full of what Hydra's grammar reads otherwise."""
 
 UNKNOWN_FPS = 10.0
 """Of a video file that is made of a stream which does not tell its own."""
@@ -102,13 +113,24 @@ register()
 
 def main() -> None:
     """The console script."""
-    console.run(_camera, program="slimcam-camera", config_name="slimcam_camera")
+    program = "slimcam-camera"
+    try:
+        sys.argv[1:] = with_texts(sys.argv[1:], TEXTS)
+    except ValueError as error:
+        sys.exit(f"{program}: {error}")
+    console.run(_camera, program=program, config_name="slimcam_camera")
 
 
 def _camera(composed: DictConfig) -> None:
     if OmegaConf.is_missing(composed, "source"):
-        raise ValueError("which camera? give source=0 for a webcam, source=FILE, source=FOLDER or source=rtsp://...")
+        if SOURCE_VARIABLE not in os.environ:
+            raise ValueError(
+                "which camera? give source=0 for a webcam, source=FILE, source=FOLDER or source=rtsp://..."
+            )
+        composed.source = os.environ[SOURCE_VARIABLE]
     config: Any = OmegaConf.to_object(composed)
+    if config.report:
+        check_report(Path(config.report))
     if config.target is None:
         run(config)
     else:
@@ -126,45 +148,63 @@ def run(config: CameraConfig) -> None:
     detector_path = Path(config.detector or DETECTOR)
     detector = open_detector(detector_path, threads=config.threads)
     recognizer = Recognizer(config.recognizer or RECOGNIZER, config.threads)
-    tally = Tally()
+    tally, frames = Tally(), 0
     with ExitStack() as open_things:
-        known = Known(recognizer, config.gallery, config.key, config.far, config.margin)
+        known = Known(recognizer, config.gallery, config.key, config.far, config.margin, config.quality)
         open_things.callback(known.close)
         recognition = Recognition(
-            detector, recognizer, known.matcher(), config.recognize, quality=config.quality, track=config.track
+            detector, recognizer, known.matcher, config.recognize, quality=config.quality, track=config.track
         )
         source = open_things.enter_context(open_source(config.source, config.capture))
+        ending = open_things.enter_context(_told_to_end(source.close, config.seconds))
         outputs = open_outputs(config.outputs, source.fps or UNKNOWN_FPS)
         open_things.callback(close_all, outputs)
         if config.web.port is not None:
             outputs.append(_page(config, known, lambda: source.state))
-        stopping = open_things.enter_context(_signals(source.close))
-        begin = time.monotonic()
         try:
-            for number, frame in enumerate(source, 1):
-                if (matcher := known.changed()) is not None:
-                    recognition.use(matcher)
+            for frame in source:
+                if known.changed():
+                    recognition.use(known.matcher)
                 view = recognition.see(frame)
                 for output in outputs:
                     output.show(view)
                 for event in view.events:
                     tell(describe(event))
-                if number == WARMUP and number != config.frames:
+                if frames == WARMUP:
                     tally = Tally()
-                else:
-                    tally.add(view)
-                enough = config.seconds is not None and time.monotonic() - begin >= config.seconds
-                if stopping() or enough or number == config.frames:
+                frames += 1
+                tally.add(view)
+                if ending() or frames == config.frames:
                     break
         except Stop:
             pass
+        told = bool(ending())
         name = source.name
-    if not tally.frames:
+    if frames:
+        warmup = frames - tally.frames
+        record = camera_record(tally, name, model_file(detector_path), recognizer, config.threads, warmup=warmup)
+        if config.report:
+            write_records([record], Path(config.report))
+        # Where lines are written to the standard output, they are to be alone there.
+        print(camera_table(record), file=sys.stderr if config.outputs.lines == "-" else sys.stdout)
+    elif not told:
         raise ValueError(f"{name}: no frame came")
-    record = camera_record(tally, name, model_file(detector_path), recognizer, config.threads)
-    print(camera_table(record))
-    if config.report:
-        write_records([record], Path(config.report))
+
+
+def check_report(path: Path) -> None:
+    """Finds out at the start, not after an hour, that a report cannot be written.
+
+    Raises:
+        OSError: it cannot.
+    """
+    try:
+        if path.is_dir():
+            raise IsADirectoryError("it is a folder")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=path.parent):
+            pass
+    except OSError as error:
+        raise OSError(f"report={path} cannot be written: {error.strerror or error}") from error
 
 
 def emulate(config: CameraConfig) -> None:
@@ -180,7 +220,7 @@ def emulate(config: CameraConfig) -> None:
     if not isinstance(config.target, EmulatedConfig):
         raise ValueError("a camera runs here or on an emulated target, such as target=snapdragon_625")
     recognizer = Recognizer(config.recognizer or RECOGNIZER, config.threads)
-    known = Known(recognizer, config.gallery, config.key, config.far, config.margin)
+    known = Known(recognizer, config.gallery, config.key, config.far, config.margin, config.quality)
     try:
         request = emulated.CameraRequest(
             source=str(config.source),
@@ -201,7 +241,7 @@ def emulate(config: CameraConfig) -> None:
     prediction = emulated.run(request)
     print(emulated.table(prediction))
     if config.report:
-        Path(config.report).write_text(json.dumps(asdict(prediction), indent=2) + "\n")
+        write_whole(Path(config.report), json.dumps(asdict(prediction), indent=2) + "\n")
     if prediction.differences:
         raise RuntimeError(f"{prediction.device} does not see what this machine does; see above")
 
@@ -224,18 +264,32 @@ def _page(config: CameraConfig, known: Known, state: Callable[[], str]) -> Outpu
 
 
 @contextmanager
-def _signals(close: Callable[[], None]) -> Iterator[Callable[[], bool]]:
-    """Whether SIGTERM or SIGINT came; `close` ends a wait for the next frame."""
+def _told_to_end(close: Callable[[], None], seconds: float | None) -> Iterator[Callable[[], bool]]:
+    """Whether SIGTERM or SIGINT came or the time is up; `close` is called then, and ends a wait for the next frame."""
+    told = threading.Event()
+
+    def end() -> None:
+        told.set()
+        close()
+
     came: list[int] = []
 
     def note(number: int, _: Any) -> None:
-        came.append(number)
-        close()
+        # In a thread: a handler may interrupt whoever holds the locks that closing takes.
+        if not came:
+            came.append(number)
+            threading.Thread(target=end, daemon=True).start()
 
     before = {number: signal.signal(number, note) for number in (signal.SIGTERM, signal.SIGINT)}
+    timer = threading.Timer(seconds, end) if seconds is not None else None
+    if timer is not None:
+        timer.daemon = True
+        timer.start()
     try:
-        yield lambda: bool(came)
+        yield lambda: told.is_set() or bool(came)
     finally:
+        if timer is not None:
+            timer.cancel()
         for number, handler in before.items():
             signal.signal(number, handler)
 

@@ -10,7 +10,7 @@ import os
 import sqlite3
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 SCHEMA_VERSION = 1
@@ -63,6 +63,9 @@ class Database:
 
     An empty file is made where there is none, of mode 0600, and its folder of mode 0700.
 
+    Args:
+        patience: seconds to wait for other processes that write.
+
     Attributes:
         empty: there are no tables yet; `create` makes them.
 
@@ -71,14 +74,17 @@ class Database:
         OSError: it cannot be read or written.
     """
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
+    def __init__(self, path: Path, patience: float = PATIENCE) -> None:
+        self.path, self.patience = path, patience
         self._lock = threading.RLock()
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         # SQLite gives its journal the mode of the database.
-        os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
+        # Never opened where it is there: closing any descriptor of it would drop the locks that other connections of
+        # this process hold (https://sqlite.org/howtocorrupt.html, 2.2).
+        with suppress(FileExistsError):
+            os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600))
         with self._explained():
-            self._connection = sqlite3.connect(path, PATIENCE, isolation_level=None, check_same_thread=False)
+            self._connection = sqlite3.connect(path, patience, isolation_level=None, check_same_thread=False)
         try:
             with self._explained():
                 self._open()
@@ -165,7 +171,7 @@ class Database:
         except sqlite3.OperationalError as error:
             if "locked" in str(error):
                 raise TimeoutError(
-                    f"{self.path}: another process has been writing for {PATIENCE:.0f} s; try again"
+                    f"{self.path}: another process has been writing for {self.patience:.0f} s; try again"
                 ) from error
             raise OSError(f"{self.path}: {error}") from error
         except (sqlite3.ProgrammingError, sqlite3.InterfaceError) as error:

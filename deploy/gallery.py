@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from deploy import archive
 from deploy.crops import decode_crops
-from deploy.database import Database
+from deploy.database import PATIENCE, Database
 from deploy.people import (
     LAST_MOMENT,
     NOTE_LENGTH,
@@ -56,6 +56,7 @@ class Gallery:
         embedding_size: of the model.
         key: the key's file, made where both are missing; `deploy.vault.default_key()` if `None`.
         actor: whom the audit log names; the user of the machine if `None`.
+        patience: seconds to wait for other processes that write.
 
     Raises:
         ValueError: the file is no gallery, of another model or a newer slimcam, damaged, or the key is another one or
@@ -70,6 +71,7 @@ class Gallery:
         embedding_size: int | None = None,
         key: Path | None = None,
         actor: str | None = None,
+        patience: float = PATIENCE,
     ) -> None:
         self.path, self.model, self.embedding_size = path, model, embedding_size
         self._actor = _user() if actor is None else actor
@@ -78,7 +80,7 @@ class Gallery:
         new = not path.exists() or not path.stat().st_size
         vault = Vault(make_key(key) if new else read_key(key))
         self._rows = Rows(vault, str(path))
-        self._database = Database(path)
+        self._database = Database(path, patience)
         try:
             if self._database.empty:
                 self._database.create(vault.seal(b"", _LOCK))

@@ -61,7 +61,8 @@ class Sighting:
         track: the number of a face over time, from 1; never given twice in a run.
         points: `(5, 2)` float32, see `deploy.align`.
         score: of the detector, 0..1.
-        flaws: why this view of the face is not fit to be recognised by, for example `small` or `blurred`; none if fit.
+        flaws: why the face is not fit to be recognised by, for example `small` or `blurred`; none if fit. They are of
+            this view or of one shortly before.
         identity: what the track's views so far say; `None` as long as none was looked at.
     """
 

@@ -10,7 +10,12 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from hydra.errors import ConfigCompositionException, MissingConfigException, OverrideParseException
+from hydra.errors import (
+    ConfigCompositionException,
+    HydraException,
+    MissingConfigException,
+    OverrideParseException,
+)
 from omegaconf import DictConfig
 from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBaseException, ValidationError
 
@@ -20,7 +25,16 @@ _KINDS = {"Float": "a number", "Integer": "an integer", "Boolean": "true or fals
 
 
 def explain(error: BaseException) -> str:
-    """The line for an error of Hydra, OmegaConf or YAML; any other error's own message on one line."""
+    """The line for an error of Hydra, OmegaConf or YAML; any other error's own message on one line.
+
+    Addresses are left out of the former: they repeat what was typed, and there may be a password in it.
+    """
+    if isinstance(error, (HydraException, OmegaConfBaseException)):
+        return re.sub(r"(\w://)\S*", r"\1...", _explained(error))
+    return _explained(error)
+
+
+def _explained(error: BaseException) -> str:
     if isinstance(error, MissingConfigException):
         return _missing_option(error)
     if isinstance(error, OverrideParseException):

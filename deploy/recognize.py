@@ -282,7 +282,7 @@ class Recognition:
                     self._votes[track.number].wait = self.config.spacing
             self._seen = {track.number for track in tracks}
         with self._timed(milliseconds, "align"):
-            views = self._measured(frame, tracks)
+            views = self._measured(frame, tracks, eager=matcher is not None)
             fit = [track for track in tracks if track.number in views and not self._votes[track.number].flaws]
             looked = [] if matcher is None else self._chosen(fit, views, frame.seconds)
             crops = [align(frame.image, track.points) for track in looked]
@@ -320,15 +320,15 @@ class Recognition:
         milliseconds["result"] = 1000 * (time.monotonic() - frame.captured)
         return View(frame, sightings, tuple(events), milliseconds)
 
-    def _measured(self, frame: Frame, tracks: list[Track]) -> dict[int, Measures]:
+    def _measured(self, frame: Frame, tracks: list[Track], eager: bool) -> dict[int, Measures]:
         """How good this frame's views are, of those tracks that may be looked at: measuring takes longer than tracking.
 
-        That is every `spacing`, and in every frame for a face that is fit and waits for its first look.
+        That is every `spacing`, and, if `eager`, in every frame for a face that is fit and waits for its first look.
         """
         views = {}
         for track in tracks:
             votes = self._votes[track.number]
-            waits = not votes.looks and not votes.flaws
+            waits = eager and not votes.looks and not votes.flaws
             if waits or frame.seconds - votes.measured >= self.config.spacing:
                 view = views[track.number] = measure(frame.image, track.points)
                 votes.flaws, votes.measured = view.flaws(self.quality), frame.seconds

@@ -1,4 +1,4 @@
-"""The words of `slimcam-faces` as Hydra's overrides: `enrol "O'Hara, A." a.jpg consent=...`."""
+"""Words of command lines as Hydra's overrides: `enrol "O'Hara, A." a.jpg consent=...`, `source=rtsp://u:p,w@host/`."""
 
 from __future__ import annotations
 
@@ -57,6 +57,15 @@ def overrides(words: Sequence[str]) -> list[str]:
     if pictures:
         found.append(f"pictures=[{','.join(map(quoted, pictures))}]")
     return found
+
+
+def with_texts(words: Sequence[str], texts: Sequence[str]) -> list[str]:
+    """Overrides of a command line whose values of some options are taken as they are; `null` stays none."""
+    options = [word.partition("=") for word in words]
+    return [
+        f"{key}={quoted(value)}" if key in texts and value != "null" else f"{key}{equals}{value}"
+        for key, equals, value in options
+    ]
 
 
 def quoted(text: str) -> str:

@@ -383,10 +383,15 @@ def first_of_each(records: Sequence[Record]) -> dict[str, Record]:
 
 def write_records(records: Sequence[Record], path: Path) -> None:
     """Writes the records as a JSON list, whole or not at all."""
+    write_whole(path, json.dumps([asdict(record) for record in records], indent=2, allow_nan=False) + "\n")
+
+
+def write_whole(path: Path, text: str) -> None:
+    """Writes a text file, whole or not at all."""
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f".{path.name}.{os.getpid()}")
     try:
-        partial.write_text(json.dumps([asdict(record) for record in records], indent=2, allow_nan=False) + "\n")
+        partial.write_text(text)
         partial.replace(path)
     finally:
         partial.unlink(missing_ok=True)

@@ -17,6 +17,7 @@ import json
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Executor
+from contextlib import closing
 from typing import Any, Protocol, TypeVar
 
 from aiohttp import web
@@ -65,30 +66,37 @@ Enrol = Callable[[View, int, str, str], Person]
 
 
 class People:
-    """The gallery, in a thread of its own: it may wait for a disk, and SQLite's connections belong to one thread."""
+    """The gallery, in a thread of its own, since it may wait for a disk; opened each time, since it may be replaced.
 
-    def __init__(self, executor: Executor, open_gallery: Callable[[], Gallery], enrol: Enrol) -> None:
+    Args:
+        open_gallery: `None` where there is none yet.
+    """
+
+    def __init__(self, executor: Executor, open_gallery: Callable[[], Gallery | None], enrol: Enrol) -> None:
         self._executor, self._open, self._enrol = executor, open_gallery, enrol
-        self._gallery: Gallery | None = None
 
     async def list(self) -> list[dict[str, Any]]:
-        return [person_record(person) for person in await self._run(lambda: self._opened().people())]
+        def people() -> Sequence[Person]:
+            gallery = self._open()
+            if gallery is None:
+                return ()
+            with closing(gallery):
+                return gallery.people()
+
+        return [person_record(person) for person in await self._run(people)]
 
     async def forget(self, person: str) -> None:
-        await self._run(lambda: self._opened().forget(person), refused=404)
+        def forget() -> None:
+            gallery = self._open()
+            if gallery is None:
+                raise ValueError("there is no such person")
+            with closing(gallery):
+                gallery.forget(person)
+
+        await self._run(forget, refused=404)
 
     async def enrol(self, view: View, track: int, name: str, consent: str) -> dict[str, Any]:
         return person_record(await self._run(lambda: self._enrol(view, track, name, consent), refused=422))
-
-    def close(self) -> None:
-        """To be called in the gallery's thread."""
-        if self._gallery is not None:
-            self._gallery.close()
-
-    def _opened(self) -> Gallery:
-        if self._gallery is None:
-            self._gallery = self._open()
-        return self._gallery
 
     async def _run(self, step: Callable[[], T], refused: int = 503) -> T:
         try:

@@ -38,7 +38,7 @@ class Web:
 
     Args:
         config: with a port.
-        open_gallery: called once, in the thread that uses the gallery, when it is first needed.
+        open_gallery: called in the thread that uses the gallery, each time; `None` where there is none.
         enrol: called in that thread.
         source_state: a word or two about the source, without credentials; called often.
 
@@ -48,7 +48,11 @@ class Web:
     """
 
     def __init__(
-        self, config: WebConfig, open_gallery: Callable[[], Gallery], enrol: Enrol, source_state: Callable[[], str]
+        self,
+        config: WebConfig,
+        open_gallery: Callable[[], Gallery | None],
+        enrol: Enrol,
+        source_state: Callable[[], str],
     ) -> None:
         if config.port is None:
             raise ValueError("web.port is null: there is no page to serve")
@@ -143,9 +147,7 @@ class Web:
         self._thread.join()
         self._loop.close()
         self._pictures.shutdown()
-        closed = self._gallery.submit(self._people.close)
         self._gallery.shutdown()
-        closed.result()
 
 
 class _Refused(asyncio.Protocol):

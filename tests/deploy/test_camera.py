@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import sqlite3
 import subprocess
 import sys
 import time
@@ -19,8 +20,10 @@ from omegaconf import OmegaConf
 from deploy.benchmark.measure import read_records
 from deploy.camera import CameraConfig, describe
 from deploy.camera_record import Reservoir, Tally
+from deploy.gallery import Gallery
 from deploy.known import Known
 from deploy.live import STAGES, Event, Frame, Identity, Sighting, View
+from deploy.quality import QualityConfig
 from deploy.runtime import Recognizer
 from training.data.clip import ClipConfig, write_clip
 
@@ -199,18 +202,96 @@ def test_events_are_told_in_a_line() -> None:
 
 def test_who_is_enrolled_from_a_view_is_known_within_a_second(tmp_path: Path) -> None:
     recognizer = Recognizer(ROOT / "deploy/models/recognizer", check=False)
-    known = Known(recognizer, str(tmp_path / "g/gallery.db"), str(tmp_path / "k/key"), 0.001, 0.05)
-    assert known.matcher() is None
+    quality = QualityConfig(darkest=0, faintest=0, sharpness=0)
+    path = tmp_path / "g/gallery.db"
+    known = Known(recognizer, str(path), str(tmp_path / "k/key"), 0.001, 0.05, quality)
+    assert known.matcher is None
+    assert known.open() is None
+    assert not path.exists()
     person = known.enrol(view(), 1, "Ada", "herself")
     with pytest.raises(ValueError, match="not in the picture any more"):
         known.enrol(view(), 2, "Ada", "herself")
-    with pytest.raises(ValueError, match="blurred"):
-        known.enrol(view(flaws=("blurred",)), 1, "Ada", "herself")
+    strict = Known(recognizer, str(tmp_path / "g/other.db"), str(tmp_path / "k/key2"), 0.001, 0.05, QualityConfig())
+    # What counts is the view itself, and not what was measured shortly before.
+    with pytest.raises(ValueError, match="dark"):
+        strict.enrol(view(), 1, "Ada", "herself")
     time.sleep(1.1)
-    matcher = known.changed()
-    assert matcher is not None
-    assert known.changed() is None
+    assert known.changed()
+    assert known.matcher is not None
+    assert not known.changed()
     assert known.enrol(view(), 1, "Ada", "herself").id == person.id
     with known.open() as gallery:
         assert [(one.name, one.templates) for one in gallery.people()] == [("Ada", 2)]
+    path.write_text("no gallery")
+    time.sleep(1.1)
+    assert not known.changed()
+    assert known.matcher is not None
+    path.unlink()
+    time.sleep(1.1)
+    assert known.changed()
+    assert known.matcher is None
     known.close()
+
+
+def test_a_gallery_that_is_opened_again_keeps_the_locks_of_this_process(tmp_path: Path) -> None:
+    path = tmp_path / "g/gallery.db"
+    gallery = Gallery(path, "0" * 64, 4, tmp_path / "k/key")
+    with sqlite3.connect(path, isolation_level=None) as writer:
+        writer.execute("BEGIN IMMEDIATE")
+        Gallery(path, "0" * 64, 4, tmp_path / "k/key").close()
+        code = f"import sqlite3; sqlite3.connect({str(path)!r}, 0).execute('BEGIN IMMEDIATE')"
+        other = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+        writer.execute("ROLLBACK")
+    assert "database is locked" in other.stderr
+    gallery.close()
+
+
+def test_passwords_in_addresses_are_not_repeated(tmp_path: Path) -> None:
+    done = camera(tmp_path, "sourse=rtsp://admin:sesame@h/")
+    assert done.returncode == 1
+    assert "sesame" not in done.stderr
+    done = camera(tmp_path, "source=ftp://admin:se,sa{me(1)@h/x?a=b&c=d")
+    assert "rtsp://" in one_line(done)
+    assert "sa{me" not in done.stderr
+
+
+def test_a_waiting_camera_ends_when_its_time_is_up_or_it_is_told_to(tmp_path: Path) -> None:
+    words = [sys.executable, "-m", "deploy.camera", "source=rtsp://127.0.0.1:1/x", "web.port=null"]
+    started = time.monotonic()
+    done = subprocess.run([*words, "seconds=1"], cwd=tmp_path, env=environment(tmp_path), timeout=60)
+    assert done.returncode == 0
+    assert time.monotonic() - started < 30
+    process = subprocess.Popen(words, cwd=tmp_path, env=environment(tmp_path), stderr=subprocess.PIPE, text=True)
+    assert process.stderr is not None
+    process.stderr.readline()
+    time.sleep(2)
+    for _ in range(5):
+        process.send_signal(signal.SIGTERM)
+    assert process.wait(30) == 0
+
+
+def test_three_frames_are_a_run_and_warm_up_is_told(scene: Path, tmp_path: Path) -> None:
+    for frames, expected in ((3, (0, 3)), (10, (3, 7))):
+        done = camera(tmp_path, f"source={scene / 'clip.mp4'}", "web.port=null", f"frames={frames}", "report=r.json")
+        assert done.returncode == 0, done.stderr
+        (record,) = read_records(tmp_path / "r.json")
+        assert (record.warmup, record.samples) == expected
+
+
+def test_a_report_that_cannot_be_written_is_known_at_the_start(scene: Path, tmp_path: Path) -> None:
+    line = one_line(camera(tmp_path, f"source={scene / 'clip.mp4'}", "web.port=null", f"report={tmp_path}"))
+    assert "report=" in line
+    assert "folder" in line
+
+
+def test_lines_are_alone_on_the_standard_output(scene: Path, tmp_path: Path) -> None:
+    done = camera(
+        tmp_path,
+        f"source={scene / 'clip.mp4'}",
+        "web.port=null",
+        "outputs.lines=-",
+        "outputs.lines_of=frames",
+        "frames=9",
+    )
+    assert len([json.loads(line) for line in done.stdout.splitlines()]) == 9
+    assert "result" in done.stderr

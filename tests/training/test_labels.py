@@ -40,6 +40,7 @@ def test_a_missing_labeller_and_one_without_photos_are_refused(tmp_path):
         averaged([Picture(draw_face(0, 0), TEMPLATE)], tmp_path / "nowhere.onnx", tmp_path)
     with pytest.raises(ValueError, match=r"data\.labeller is for photos"):
         ScenesConfig(labeller="yunet.onnx")
+    assert averaged([], tmp_path / "nowhere.onnx", tmp_path) == ([], 0)
     (tmp_path / "text.onnx").write_text("no model")
     with pytest.raises(ValueError, match="cannot read it as a YuNet model"):
         averaged([Picture(draw_face(0, 0), TEMPLATE)], tmp_path / "text.onnx", tmp_path)

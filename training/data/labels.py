@@ -53,6 +53,8 @@ def averaged(pictures: Sequence[Picture], detector: Path, cache: Path) -> tuple[
         ValueError: the file is no such detector.
         OSError: the cache cannot be written.
     """
+    if not pictures:
+        return [], 0
     digest = hashlib.sha256(f"{LABELS_VERSION} {file_sha256(detector)}".encode())
     for picture in pictures:
         digest.update(picture.pixels.tobytes() + picture.points.tobytes())
