@@ -113,12 +113,12 @@ register()
 
 def main() -> None:
     """The console script."""
-    program = "slimcam-camera"
-    try:
-        sys.argv[1:] = with_texts(sys.argv[1:], TEXTS)
-    except ValueError as error:
-        sys.exit(f"{program}: {error}")
-    console.run(_camera, program=program, config_name="slimcam_camera")
+    console.run(
+        _camera,
+        program="slimcam-camera",
+        config_name="slimcam_camera",
+        overrides=lambda words: with_texts(words, TEXTS),
+    )
 
 
 def _camera(composed: DictConfig) -> None:
@@ -178,7 +178,7 @@ def run(config: CameraConfig) -> None:
                     break
         except Stop:
             pass
-        told = bool(ending())
+        told = ending()
         name = source.name
     if frames:
         warmup = frames - tally.frames
@@ -266,27 +266,22 @@ def _page(config: CameraConfig, known: Known, state: Callable[[], str]) -> Outpu
 @contextmanager
 def _told_to_end(close: Callable[[], None], seconds: float | None) -> Iterator[Callable[[], bool]]:
     """Whether SIGTERM or SIGINT came or the time is up; `close` is called then, and ends a wait for the next frame."""
-    told = threading.Event()
+    told = False
 
-    def end() -> None:
-        told.set()
-        close()
+    def end(*_: Any) -> None:
+        nonlocal told
+        if not told:
+            told = True
+            # In a thread: a handler may interrupt whoever holds the locks that closing takes.
+            threading.Thread(target=close, daemon=True).start()
 
-    came: list[int] = []
-
-    def note(number: int, _: Any) -> None:
-        # In a thread: a handler may interrupt whoever holds the locks that closing takes.
-        if not came:
-            came.append(number)
-            threading.Thread(target=end, daemon=True).start()
-
-    before = {number: signal.signal(number, note) for number in (signal.SIGTERM, signal.SIGINT)}
+    before = {number: signal.signal(number, end) for number in (signal.SIGTERM, signal.SIGINT)}
     timer = threading.Timer(seconds, end) if seconds is not None else None
     if timer is not None:
         timer.daemon = True
         timer.start()
     try:
-        yield lambda: told.is_set() or bool(came)
+        yield lambda: told
     finally:
         if timer is not None:
             timer.cancel()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import os
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
 import hydra
@@ -16,8 +16,14 @@ from omegaconf.errors import OmegaConfBaseException
 from deploy.messages import explain
 
 
-def run(task: Callable[[DictConfig], None], *, program: str, config_name: str) -> None:
-    """Runs a task on a configuration of `conf/device/` and the command line.
+def run(
+    task: Callable[[DictConfig], None],
+    *,
+    program: str,
+    config_name: str,
+    overrides: Callable[[Sequence[str]], list[str]] = list,
+) -> None:
+    """Runs a task on a configuration of `conf/device/` and the command line, whose words `overrides` makes Hydra's of.
 
     Bad input, a missing file or library and a refused model (ValueError, OSError, ImportError, RuntimeError) end the
     process with one line on stderr and exit code 1; Ctrl-C ends it with 130.
@@ -33,6 +39,7 @@ def run(task: Callable[[DictConfig], None], *, program: str, config_name: str) -
 
     application = hydra.main(version_base=None, config_path="pkg://conf.device", config_name=config_name)(job)
     with _one_line_errors(program):
+        sys.argv[1:] = overrides(sys.argv[1:])
         application()
 
 

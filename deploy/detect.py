@@ -249,11 +249,12 @@ def blend(points: NDArray[np.float64], scores: NDArray[np.float64]) -> Faces:
     if not finite.all():
         points, scores = points[finite], scores[finite]
     boxes = face_boxes(points)
-    near = box_overlaps(boxes, boxes) >= OVERLAP
+    shared = _shared(boxes, boxes)
+    near = _overlaps(shared, boxes, boxes) >= OVERLAP
     np.fill_diagonal(near, True)  # a box without area overlaps nothing, not even itself
     areas = boxes[:, 2] * boxes[:, 3]
     smaller, larger = np.minimum(areas[:, np.newaxis], areas), np.maximum(areas[:, np.newaxis], areas)
-    inside = (_shared(boxes, boxes) >= INSIDE * np.maximum(smaller, 1e-12)) & (larger <= TWICE * smaller)
+    inside = (shared >= INSIDE * np.maximum(smaller, 1e-12)) & (larger <= TWICE * smaller)
     left = np.ones(len(points), bool)
     groups = []
     for i in range(len(points)):
@@ -280,7 +281,11 @@ def cells(height: int, width: int) -> NDArray[np.float64]:
 
 def box_overlaps(first: Float, second: Float) -> Float:
     """Intersection over union of boxes x, y, width, height: `(A, B)` for `(A, 4)` and `(B, 4)`; 0 without any area."""
-    shared = _shared(first, second)
+    return _overlaps(_shared(first, second), first, second)
+
+
+def _overlaps(shared: Float, first: Float, second: Float) -> Float:
+    """The same, of boxes whose shared area is known."""
     areas = (first[:, 2] * first[:, 3])[:, np.newaxis] + second[:, 2] * second[:, 3]
     return np.asarray(shared / np.maximum(areas - shared, np.float32(1e-12)), dtype=np.float32)
 

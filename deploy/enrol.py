@@ -17,6 +17,7 @@ from deploy.match import Matcher
 from deploy.people import NOTE_LENGTH, Snapshot, Template, name_list
 from deploy.quality import QualityConfig, flaws, quality
 from deploy.runtime import Recognizer
+from deploy.sources import redaction
 from deploy.sources.pictures import read_picture
 
 Image = NDArray[np.uint8]
@@ -189,4 +190,4 @@ def pictures(paths: Sequence[Path], notes: list[str]) -> Iterator[tuple[str, Ima
 
 def printable(text: str) -> str:
     """A text as one line without control characters: names of files may have any, and any bytes."""
-    return "".join(one if one.isprintable() else "?" for one in text).strip()[:NOTE_LENGTH] or "?"
+    return redaction.printable(text).strip()[:NOTE_LENGTH] or "?"

@@ -78,12 +78,7 @@ ConfigStore.instance().store(group="schema", name="slimcam_faces", node=FacesCon
 
 def main() -> None:
     """The console script."""
-    program = "slimcam-faces"
-    try:
-        sys.argv[1:] = overrides(sys.argv[1:])
-    except ValueError as error:
-        sys.exit(f"{program}: {error}")
-    console.run(_faces, program=program, config_name="slimcam_faces")
+    console.run(_faces, program="slimcam-faces", config_name="slimcam_faces", overrides=overrides)
 
 
 def _faces(composed: DictConfig) -> None:

@@ -21,7 +21,7 @@ def redacted(source: str) -> str:
     address = _ADDRESS.fullmatch(source)
     if address is None:
         # A mistyped address, or `user:password@host`.
-        return HIDDEN if "@" in source else _printable(source)
+        return HIDDEN if "@" in source else printable(source)
     scheme, authority, rest = address.group("scheme", "authority", "rest")
     host = authority.rpartition("@")[2]
     if "@" in rest or not _HOST.fullmatch(host):
@@ -31,5 +31,6 @@ def redacted(source: str) -> str:
     return f"{scheme}://{host}{'/'.join(segments)}{'?' + HIDDEN if mark else ''}"
 
 
-def _printable(text: str) -> str:
+def printable(text: str) -> str:
+    """A text as one line that cannot steer a terminal: what is not printable becomes `?`."""
     return "".join(character if character.isprintable() else "?" for character in text)

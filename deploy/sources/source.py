@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from deploy.align import LARGEST_SIDE
 from deploy.live import Frame
+from deploy.sources.redaction import printable
 
 Image = NDArray[np.uint8]
 
@@ -139,4 +140,4 @@ def rotated(image: Image, degrees: int) -> Image:
 
 def say(line: str) -> None:
     """Tells the user on stderr, on one line and without what could steer a terminal, whatever a file is called."""
-    print(f"source {''.join(c if c.isprintable() else '?' for c in line)}", file=sys.stderr, flush=True)
+    print(f"source {printable(line)}", file=sys.stderr, flush=True)

@@ -23,7 +23,6 @@ from training.data.synthetic import draw_face
 
 ROOT = Path(__file__).resolve().parents[2]
 RECOGNIZER = ROOT / "deploy/models/recognizer"
-DETECTOR = ROOT / "deploy/models/detector"
 PASSPHRASE = "correct horse"
 
 
@@ -191,7 +190,6 @@ def test_check_finds_the_same_person_twice(home: Path) -> None:
     assert found.stderr.splitlines()[-1] == "slimcam-faces: 1 finding"
 
 
-@pytest.mark.skipif(not DETECTOR.is_dir(), reason="there is no detector in deploy/models/")
 def test_pictures_are_enrolled_from_the_command_line(home: Path) -> None:
     import cv2
 
