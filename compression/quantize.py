@@ -31,8 +31,7 @@ def run(job: Job) -> None:
     calibrate()
     schemes.freeze_batch_norm(model)
     lessons = Lessons(config.fit, config.loss, config.teacher, source, tf_keras, "quantisation-aware training")
-    history = task.learn(model, lessons, job)
-    # Training saw the extremes of augmented images; the ranges of plain ones are finer, and are those of the device.
-    calibrate()
+    with schemes.fixed_ranges(model):
+        history = task.learn(model, lessons, job)
     schemes.save(model, job.out / QUANTIZED)
     write_history(job.out, history)

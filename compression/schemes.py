@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import os
 import warnings
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,12 @@ from training.files import hdf5
 
 PIXEL_RANGE = (-1.0, 127 / 128)
 """Range of (pixel - 128) / 128: as an int8 input it has scale 1/128 and zero point 0, so the input is pixel - 128."""
+
+
+_OUTSIDE = 0.05
+"""Share of the images whose smallest, or largest, activation is clipped."""
+
+_Extremes = NDArray[np.float32]
 
 
 def quantize_aware(model: tf_keras.Model, *, input_range: tuple[float, float] = PIXEL_RANGE) -> tf_keras.Model:
@@ -83,9 +90,10 @@ class _FixedInputLayout(default_8bit_quantize_layout_transform.Default8BitQuanti
 def calibrate(model: tf_keras.Model, batches: Iterable[NDArray[np.float32]]) -> None:
     """Sets the range of every weight from its values and of every activation from real inputs.
 
-    An activation's range is the mean over the batches of the batch's minimum and maximum: the value to which tfmot's
-    moving average (decay 0.999, started at +-6) would come after some thousand steps. Activations are observed
-    unquantized, weights quantized.
+    An activation's range is that of all but one in twenty images at either end. Some images, one in a hundred or so,
+    drive the last layers of a network to many times what is usual: a range that held them would be too coarse for all
+    others, and clipping gives even them better embeddings (docs/recipe.md). Activations are observed unquantized,
+    weights quantized.
 
     Args:
         model: from `quantize_aware`; changed in place.
@@ -102,44 +110,72 @@ def calibrate(model: tf_keras.Model, batches: Iterable[NDArray[np.float32]]) -> 
             limits["min_var"].assign(-largest)
             limits["max_var"].assign(largest)
     observer = _Observer()
-    with observer.in_place_of_quantizers(wrappers):
+    with _activation_quantizers(model, lambda _: observer):
         for batch in batches:
             model(batch, training=False)
     if not observer.seen:
         raise ValueError("calibration needs at least one batch of inputs; got none")
     for limits, lows, highs in observer.seen.values():
         # Zero must be representable: it is what padding adds.
-        limits["min_var"].assign(min(0.0, float(np.mean(lows))))
-        limits["max_var"].assign(max(0.0, float(np.mean(highs))))
+        limits["min_var"].assign(min(0.0, float(np.quantile(np.concatenate(lows), _OUTSIDE))))
+        limits["max_var"].assign(max(0.0, float(np.quantile(np.concatenate(highs), 1 - _OUTSIDE))))
 
 
 class _Observer:
     """Stands in for the activation quantizers: notes what they are given and passes it on unquantized."""
 
     def __init__(self) -> None:
-        self.seen: dict[Any, tuple[dict[str, Any], list[float], list[float]]] = {}
+        self.seen: dict[Any, tuple[dict[str, Any], list[_Extremes], list[_Extremes]]] = {}
 
     def __call__(self, inputs: Any, _training: bool, weights: dict[str, Any]) -> Any:
         _, lows, highs = self.seen.setdefault(weights["max_var"].ref(), (weights, [], []))
-        lows.append(float(np.min(inputs)))
-        highs.append(float(np.max(inputs)))
+        values = np.asarray(inputs).reshape(len(inputs), -1)
+        lows.append(values.min(axis=1))
+        highs.append(values.max(axis=1))
         return inputs
 
-    @contextmanager
-    def in_place_of_quantizers(self, wrappers: list[QuantizeWrapper]) -> Iterator[None]:
-        outputs = [(wrapper, wrapper._output_quantizers) for wrapper in wrappers if wrapper._output_quantizers]
-        activations = [(each, each.quantizer) for wrapper in wrappers for each in wrapper._quantize_activations]
-        for wrapper, _ in outputs:
-            wrapper._output_quantizers = [self]
-        for activation, _ in activations:
-            activation.quantizer = self
-        try:
-            yield
-        finally:
-            for wrapper, quantizer in outputs:
-                wrapper._output_quantizers = quantizer
-            for activation, quantizer in activations:
-                activation.quantizer = quantizer
+
+@dataclass(frozen=True)
+class _Fixed:
+    """Quantizes as another quantizer does, and never moves the range."""
+
+    quantizer: Any
+
+    def __call__(self, inputs: Any, _training: bool, weights: dict[str, Any]) -> Any:
+        return self.quantizer(inputs, False, weights=weights)
+
+
+@contextmanager
+def fixed_ranges(model: tf_keras.Model) -> Iterator[None]:
+    """Within, training leaves the ranges of activations as they are; those of weights follow the weights.
+
+    tfmot moves them towards the extremes of each batch, those of its odd images too; a model learns best within the
+    ranges that the device will have.
+
+    Args:
+        model: from `quantize_aware`, calibrated.
+    """
+    with _activation_quantizers(model, _Fixed):
+        yield
+
+
+@contextmanager
+def _activation_quantizers(model: tf_keras.Model, replacement: Callable[[Any], Any]) -> Iterator[None]:
+    """Puts something else in the place of each quantizer of an activation for a while."""
+    wrappers = [layer for layer in model.layers if isinstance(layer, QuantizeWrapper)]
+    outputs = [(wrapper, wrapper._output_quantizers) for wrapper in wrappers]
+    activations = [(each, each.quantizer) for wrapper in wrappers for each in wrapper._quantize_activations]
+    for wrapper, found in outputs:
+        wrapper._output_quantizers = [replacement(each) for each in found]
+    for activation, quantizer in activations:
+        activation.quantizer = replacement(quantizer)
+    try:
+        yield
+    finally:
+        for wrapper, found in outputs:
+            wrapper._output_quantizers = found
+        for activation, quantizer in activations:
+            activation.quantizer = quantizer
 
 
 def freeze_batch_norm(model: tf_keras.Model) -> None:

@@ -44,6 +44,7 @@ STAGES = (
         ("data", "model", "train", "quantize"),
         ("train", "prune"),
         "tensorflow",
+        version=2,
     ),
     Stage(
         "convert",

@@ -12,7 +12,7 @@ import importlib
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeGuard
 
 import numpy as np
 
@@ -35,9 +35,10 @@ class ModelConfig:
     Attributes:
         backbone: a name in `keras.applications`, for example `ResNet50`; a `.keras` file of a functional model that
             gives features; or `module:function` of your own builder, called with `input_shape` and the options.
-        weights: `null` for random ones, a `.weights.h5` file, or `imagenet` for Keras' own download. Best are weights
-            trained on RGB in [-1, 1], as these models are fed; Keras' ResNet and VGG were trained on other pixels
-            (BGR, 0 to 255, mean taken off) and have more to unlearn.
+        weights: `null` for random ones, a `.weights.h5` file of the backbone, `imagenet` for Keras' own download, or a
+            `.keras` file of the whole recognizer, whose training goes on. Best are weights trained on RGB in [-1, 1],
+            as these models are fed; Keras' ResNet and VGG were trained on other pixels (BGR, 0 to 255, mean taken off)
+            and have more to unlearn.
         input_size: pixels; aligned 112x112 faces are resized to it.
         embedding_size: of the embedding.
         options: further arguments of the function that builds the backbone, for example `alpha` of MobileNetV2.
@@ -76,7 +77,10 @@ def build(config: ModelConfig) -> Any:
     x = keras.layers.Conv2D(config.embedding_size, 1, use_bias=False, name="embedding_conv")(x)
     x = keras.layers.BatchNormalization(name="embedding_norm")(x)
     x = keras.layers.Flatten(name=EMBEDDING)(x)
-    return keras.Model(features.input, x, name=_name(config.backbone))
+    model = keras.Model(features.input, x, name=_name(config.backbone))
+    if _of_recognizer(config.weights):
+        _train_on(model, config.weights)
+    return model
 
 
 def with_classifier(model: Any, classes: int, kernel: NDArray[np.float32] | None = None, *, keras: Any) -> Any:
@@ -146,6 +150,23 @@ def initial_weights(config: ModelConfig) -> str:
     return f"those of {Path(config.backbone).name}" if config.backbone.endswith((".keras", ".h5")) else "random"
 
 
+def _of_recognizer(weights: str | None) -> TypeGuard[str]:
+    return weights is not None and weights.endswith(".keras")
+
+
+def _train_on(model: Any, file: str) -> None:
+    """Gives a model, head and all, the weights of one of the same build."""
+    import keras
+
+    trained = keras.saving.load_model(file, compile=False).get_weights()
+    here = [value.shape for value in model.get_weights()]
+    if [value.shape for value in trained] != here:
+        raise ValueError(
+            f"model.weights: {file} is not of the model that backbone, options and embedding_size describe"
+        )
+    model.set_weights(trained)
+
+
 def _backbone(config: ModelConfig) -> Any:
     import keras
 
@@ -158,6 +179,8 @@ def _backbone(config: ModelConfig) -> Any:
         raise FileNotFoundError(
             f"model.weights: no file {weights}; make or copy it there, or start with model.weights=null or imagenet"
         )
+    if _of_recognizer(weights):
+        weights = None
     shape = (config.input_size, config.input_size, 3)
     try:
         if ":" in config.backbone:

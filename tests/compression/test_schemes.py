@@ -51,16 +51,41 @@ def norm_weights(model: tf_keras.Model) -> list[np.ndarray]:
 def test_calibrated_model_computes_nearly_what_the_float_model_does(quantized, images):
     expected = tiny_network()(images).numpy()
     error = np.abs(quantized(images).numpy() - expected).mean()
-    assert error < 0.1 * np.abs(expected).mean()
+    assert error < 0.15 * np.abs(expected).mean()
 
 
-def test_calibration_takes_the_mean_range_of_the_batches():
+def output_range(model: tf_keras.Model, name: str) -> tuple[float, float]:
+    limits = model.get_layer(f"quant_{name}")._output_quantizer_vars
+    return float(limits["min_var"]), float(limits["max_var"])
+
+
+def test_one_odd_image_in_thirty_does_not_widen_a_range():
     inputs = LAYERS.Input((2,))
     model = schemes.quantize_aware(tf_keras.Model(inputs, LAYERS.ReLU(name="relu")(inputs)), input_range=(-8.0, 8.0))
-    schemes.calibrate(model, [np.float32([[1, -4]]), np.float32([[2, 3]])])
-    limits = model.get_layer("quant_relu")._output_quantizer_vars
-    assert float(limits["min_var"]) == 0
-    assert float(limits["max_var"]) == pytest.approx(2, rel=0.05)
+    usual = np.tile(np.float32([[2, -1]]), (29, 1))
+    schemes.calibrate(model, [usual, np.float32([[7, -1]])])
+    assert output_range(model, "relu") == (0, pytest.approx(2, rel=0.05))
+
+
+def test_fixed_ranges_stay_while_the_weights_train(quantized, images):
+    def activations() -> list[np.ndarray]:
+        return [
+            weight.numpy() for weight in quantized.weights if "activation" in weight.name or "output" in weight.name
+        ]
+
+    schemes.freeze_batch_norm(quantized)
+    before, kernel = activations(), quantized.get_layer("quant_conv").trainable_weights[0].numpy()
+    targets = np.random.default_rng(1).normal(size=(32, 4)).astype(np.float32)
+    with schemes.fixed_ranges(quantized):
+        quantized.compile(tf_keras.optimizers.SGD(1e-4), "mse")
+        quantized.train_on_batch(4 * images, targets)
+    assert len(before) > 4
+    for kept, value in zip(before, activations(), strict=True):
+        np.testing.assert_array_equal(kept, value)
+    assert np.any(quantized.get_layer("quant_conv").trainable_weights[0].numpy() != kernel)
+    quantized.compile(tf_keras.optimizers.SGD(1e-4), "mse")
+    quantized.train_on_batch(4 * images, targets)
+    assert any(np.any(kept != value) for kept, value in zip(before, activations(), strict=True))
 
 
 def test_only_fused_results_are_quantized(quantized):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import keras
 import numpy as np
 import pytest
@@ -46,6 +48,24 @@ def test_a_wrong_backbone_is_one_clear_line(config, message):
     with pytest.raises(ValueError, match=message) as caught:
         build(config)
     assert "\n" not in str(caught.value)
+
+
+def test_training_goes_on_from_a_recognizer_of_the_same_build(tmp_path):
+    config = ModelConfig("MobileNetV2", None, 32, 8, {"alpha": 0.35})
+    keras.utils.set_random_seed(1)
+    trained = build(config)
+    trained.save(tmp_path / "trained.keras")
+    keras.utils.set_random_seed(2)
+    again = build(dataclasses.replace(config, weights=str(tmp_path / "trained.keras")))
+    for value, expected in zip(again.get_weights(), trained.get_weights(), strict=True):
+        np.testing.assert_array_equal(value, expected)
+
+
+def test_weights_of_another_build_are_one_clear_line(tmp_path):
+    config = ModelConfig("MobileNetV2", None, 32, 8, {"alpha": 0.35})
+    build(config).save(tmp_path / "trained.keras")
+    with pytest.raises(ValueError, match=r"model\.weights: .*trained\.keras is not of the model"):
+        build(dataclasses.replace(config, weights=str(tmp_path / "trained.keras"), embedding_size=16))
 
 
 @pytest.mark.parametrize("config", [ModelConfig(weights="none.weights.h5"), ModelConfig("none.keras")])
