@@ -25,10 +25,7 @@ def run(job: Job) -> None:
     pruned = load_keras(source / MODEL)
     model = schemes.quantize_aware(to_tf_keras(pruned))
 
-    def calibrate() -> None:
-        schemes.calibrate(model, task.samples(config.calibration_images, input_size(pruned), 32))
-
-    calibrate()
+    schemes.calibrate(model, task.samples(config.calibration_images, input_size(pruned), 32))
     schemes.freeze_batch_norm(model)
     lessons = Lessons(config.fit, config.loss, config.teacher, source, tf_keras, "quantisation-aware training")
     with schemes.fixed_ranges(model):
