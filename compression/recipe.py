@@ -121,7 +121,7 @@ class QuantizeConfig:
 
     Attributes:
         teacher: who is imitated: `dense` or `external` (that of `train.teacher`).
-        calibration_images: training images from which the first ranges of activations are taken.
+        calibration_images: training images from which the ranges of activations are taken, once.
         fit, loss: of the training, the loss of the task's own kind; a learning rate near a hundredth of the dense
             model's does.
     """

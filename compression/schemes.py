@@ -90,10 +90,10 @@ class _FixedInputLayout(default_8bit_quantize_layout_transform.Default8BitQuanti
 def calibrate(model: tf_keras.Model, batches: Iterable[NDArray[np.float32]]) -> None:
     """Sets the range of every weight from its values and of every activation from real inputs.
 
-    An activation's range is that of all but one in twenty images at either end. Some images, one in a hundred or so,
-    drive the last layers of a network to many times what is usual: a range that held them would be too coarse for all
-    others, and clipping gives even them better embeddings (docs/recipe.md). Activations are observed unquantized,
-    weights quantized.
+    An activation's range is that of all but one in twenty images at either end. In some networks one image in a hundred
+    or so drives the last layers to many times what is usual: a range that held it would be too coarse for all others,
+    and clipping gives even it a better embedding (docs/recipe.md). Activations are observed unquantized, weights
+    quantized.
 
     Args:
         model: from `quantize_aware`; changed in place.
@@ -116,9 +116,18 @@ def calibrate(model: tf_keras.Model, batches: Iterable[NDArray[np.float32]]) -> 
     if not observer.seen:
         raise ValueError("calibration needs at least one batch of inputs; got none")
     for limits, lows, highs in observer.seen.values():
-        # Zero must be representable: it is what padding adds.
-        limits["min_var"].assign(min(0.0, float(np.quantile(np.concatenate(lows), _OUTSIDE))))
-        limits["max_var"].assign(max(0.0, float(np.quantile(np.concatenate(highs), 1 - _OUTSIDE))))
+        low, high = _range(np.concatenate(lows), np.concatenate(highs))
+        limits["min_var"].assign(low)
+        limits["max_var"].assign(high)
+
+
+def _range(lows: _Extremes, highs: _Extremes) -> tuple[float, float]:
+    """What an activation is quantized in, of its smallest and largest value in each image."""
+    low, high = float(np.quantile(lows, _OUTSIDE)), float(np.quantile(highs, 1 - _OUTSIDE))
+    if low == high == 0:  # it speaks of a few images alone
+        low, high = float(lows.min()), float(highs.max())
+    # Zero must be representable: it is what padding adds.
+    return min(0.0, low), max(0.0, high)
 
 
 class _Observer:

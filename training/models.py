@@ -69,6 +69,11 @@ def build(config: ModelConfig) -> Any:
     """
     import keras
 
+    if config.weights not in (None, "imagenet") and not Path(config.weights).is_file():
+        raise FileNotFoundError(
+            f"model.weights: no file {config.weights}; make or copy it there, "
+            "or start with model.weights=null or imagenet"
+        )
     features = _backbone(config)
     x = features.output
     if len(x.shape) != 4:
@@ -146,7 +151,8 @@ def with_features(model: Any, layer: str, channels: int, *, keras: Any) -> Any:
 def initial_weights(config: ModelConfig) -> str:
     """What the weights of a model were before its training, in a word or a file's name."""
     if config.weights is not None:
-        return config.weights.replace("\\", "/").rsplit("/", 1)[-1]
+        name = config.weights.replace("\\", "/").rsplit("/", 1)[-1]
+        return f"those of a recognizer trained before, {name}" if _of_recognizer(name) else name
     return f"those of {Path(config.backbone).name}" if config.backbone.endswith((".keras", ".h5")) else "random"
 
 
@@ -158,7 +164,10 @@ def _train_on(model: Any, file: str) -> None:
     """Gives a model, head and all, the weights of one of the same build."""
     import keras
 
-    trained = keras.saving.load_model(file, compile=False).get_weights()
+    try:
+        trained = keras.saving.load_model(file, compile=False).get_weights()
+    except (ValueError, OSError) as error:
+        raise ValueError(f"model.weights: {file} cannot be read as a Keras model; is it whole?") from error
     here = [value.shape for value in model.get_weights()]
     if [value.shape for value in trained] != here:
         raise ValueError(
@@ -174,13 +183,7 @@ def _backbone(config: ModelConfig) -> Any:
         if not Path(config.backbone).is_file():
             raise FileNotFoundError(f"model.backbone: no file {config.backbone}")
         return keras.saving.load_model(config.backbone, compile=False)
-    weights = config.weights
-    if weights not in (None, "imagenet") and not Path(weights).is_file():
-        raise FileNotFoundError(
-            f"model.weights: no file {weights}; make or copy it there, or start with model.weights=null or imagenet"
-        )
-    if _of_recognizer(weights):
-        weights = None
+    weights = None if _of_recognizer(config.weights) else config.weights
     shape = (config.input_size, config.input_size, 3)
     try:
         if ":" in config.backbone:

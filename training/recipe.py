@@ -31,7 +31,8 @@ class FitConfig:
         precision: `float32`, or `bfloat16` for feature maps and their gradients (weights stay float32): 1.3 to 1.7
             times as fast on processors that multiply it.
         sizes: pixels of the images, in equal shares of the steps, for example `[64, 96, 112]`: small images first cost
-            a fraction (Tan and Le 2021, "EfficientNetV2", section 4). Empty: the model's own size all along.
+            a fraction (Tan and Le 2021, "EfficientNetV2", section 4), and can do lasting harm (docs/recipe.md, "One
+            size"). Empty: the model's own size all along.
         ema: decay a step of the moving average of the weights that becomes the result; 0 takes the last weights.
         validations: how often, evenly spread, the model is judged on people held out of the data; the best weights
             become the result. 0 takes the last ones.

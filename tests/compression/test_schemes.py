@@ -59,12 +59,29 @@ def output_range(model: tf_keras.Model, name: str) -> tuple[float, float]:
     return float(limits["min_var"]), float(limits["max_var"])
 
 
-def test_one_odd_image_in_thirty_does_not_widen_a_range():
+@pytest.mark.parametrize("odd", [[7, -1], [2, -7]])
+def test_one_odd_image_in_thirty_does_not_widen_a_range(odd):
+    inputs = LAYERS.Input((2,))
+    sums = LAYERS.Add(name="sum")([inputs, inputs])
+    model = schemes.quantize_aware(tf_keras.Model(inputs, sums), input_range=(-8.0, 8.0))
+    usual = np.tile(np.float32([[2, -1]]), (29, 1))
+    schemes.calibrate(model, [usual, np.float32([odd])])
+    assert output_range(model, "sum") == (pytest.approx(-2, rel=0.05), pytest.approx(4, rel=0.05))
+
+
+def test_an_activation_of_one_image_in_thirty_has_a_range():
     inputs = LAYERS.Input((2,))
     model = schemes.quantize_aware(tf_keras.Model(inputs, LAYERS.ReLU(name="relu")(inputs)), input_range=(-8.0, 8.0))
-    usual = np.tile(np.float32([[2, -1]]), (29, 1))
-    schemes.calibrate(model, [usual, np.float32([[7, -1]])])
-    assert output_range(model, "relu") == (0, pytest.approx(2, rel=0.05))
+    silent = np.tile(np.float32([[-2, -1]]), (29, 1))
+    schemes.calibrate(model, [silent, np.float32([[7, -1]])])
+    assert output_range(model, "relu") == (0, pytest.approx(7, rel=0.05))
+
+
+def test_ranges_move_again_after_an_error_within_fixed_ranges(quantized):
+    found = [wrapper._output_quantizers for wrapper in quantized.layers if isinstance(wrapper, QuantizeWrapper)]
+    with pytest.raises(KeyboardInterrupt), schemes.fixed_ranges(quantized):
+        raise KeyboardInterrupt
+    assert found == [layer._output_quantizers for layer in quantized.layers if isinstance(layer, QuantizeWrapper)]
 
 
 def test_fixed_ranges_stay_while_the_weights_train(quantized, images):

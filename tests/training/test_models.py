@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import tf_keras
 
-from training.models import ModelConfig, build, with_classifier
+from training.models import ModelConfig, build, initial_weights, with_classifier
 
 SMALL = ModelConfig("MobileNetV2", None, 32, 16, {"alpha": 0.35})
 
@@ -56,7 +56,9 @@ def test_training_goes_on_from_a_recognizer_of_the_same_build(tmp_path):
     trained = build(config)
     trained.save(tmp_path / "trained.keras")
     keras.utils.set_random_seed(2)
-    again = build(dataclasses.replace(config, weights=str(tmp_path / "trained.keras")))
+    going_on = dataclasses.replace(config, weights=str(tmp_path / "trained.keras"))
+    assert initial_weights(going_on) == "those of a recognizer trained before, trained.keras"
+    again = build(going_on)
     for value, expected in zip(again.get_weights(), trained.get_weights(), strict=True):
         np.testing.assert_array_equal(value, expected)
 
@@ -68,7 +70,17 @@ def test_weights_of_another_build_are_one_clear_line(tmp_path):
         build(dataclasses.replace(config, weights=str(tmp_path / "trained.keras"), embedding_size=16))
 
 
-@pytest.mark.parametrize("config", [ModelConfig(weights="none.weights.h5"), ModelConfig("none.keras")])
+def test_a_damaged_recognizer_is_one_clear_line(tmp_path):
+    (tmp_path / "half.keras").write_bytes(b"PK half a file")
+    config = ModelConfig("MobileNetV2", str(tmp_path / "half.keras"), 32, 8, {"alpha": 0.35})
+    with pytest.raises(ValueError, match=r"model\.weights: .*half\.keras cannot be read"):
+        build(config)
+
+
+@pytest.mark.parametrize(
+    "config",
+    [ModelConfig(weights="none.weights.h5"), ModelConfig("none.keras"), ModelConfig(weights="none.keras")],
+)
 def test_a_missing_file_is_named(config):
     with pytest.raises(FileNotFoundError, match=r"none\."):
         build(config)
