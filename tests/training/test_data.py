@@ -8,7 +8,7 @@ import pytest
 
 from training.data import folders, lfw
 from training.data.augment import AugmentConfig, augment, bend, blend
-from training.data.batches import Batches, Lesson, normalize
+from training.data.batches import NOBODY, Batches, Lesson, normalize
 from training.data.faces import FaceSet
 from training.data.folders import FoldersConfig
 from training.data.lfw import LfwConfig
@@ -204,6 +204,14 @@ def test_batches_are_the_same_for_any_number_of_workers_and_from_any_start():
         np.testing.assert_array_equal(a.images, b.images)
     for a, b in zip(one[2:], later, strict=True):
         np.testing.assert_array_equal(a.images, b.images)
+
+
+@pytest.mark.parametrize("augment", [AugmentConfig(mix=0.5), AugmentConfig(bend=0.5)])
+def test_a_view_that_is_mixed_or_bent_is_nobodys(augment):
+    changed, plain = (Batches(faces(), 40, config, seed=0).batch(0, 112) for config in (augment, AugmentConfig()))
+    own = (changed.images == plain.images).all(axis=(1, 2, 3))
+    assert 5 < own.sum() < 35
+    np.testing.assert_array_equal(changed.labels, np.where(own, plain.labels, NOBODY))
 
 
 def test_an_epoch_shows_every_image_once_even_across_a_batch_border():

@@ -8,6 +8,7 @@ import pytest
 
 from training import losses
 from training.data.augment import AugmentConfig
+from training.data.batches import NOBODY
 from training.recipe import LossConfig, TeacherConfig, TrainConfig
 
 RNG = np.random.default_rng(0)
@@ -51,6 +52,13 @@ def test_arcface_stays_monotonic_where_the_angle_would_pass_pi():
     loss = losses.classification(LossConfig(classification="arcface", margin=0.5, scale=16.0))
     values = keras.ops.convert_to_numpy(loss(np.zeros(400, np.int32), cosines))
     assert np.all(np.diff(values) <= 1e-5)
+
+
+@pytest.mark.parametrize("classification", ["softmax", "cosface", "arcface"])
+def test_a_face_of_nobody_is_not_classified(classification):
+    loss = losses.classification(LossConfig(classification=classification))
+    values = keras.ops.convert_to_numpy(loss(np.where(LABELS == 0, NOBODY, LABELS), COSINES))
+    np.testing.assert_array_equal(values == 0, LABELS == 0)
 
 
 @pytest.mark.parametrize("classification", ["softmax", "cosface", "arcface"])

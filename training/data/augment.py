@@ -25,7 +25,8 @@ class AugmentConfig:
             and there more of the other (after Yun et al. 2019, "CutMix").
         bend: probability of a smooth, random displacement by up to a few pixels.
 
-    What is mixed or bent is another person's face, or nobody's: for distillation from a teacher that sees it too.
+    What is mixed or bent is another person's face, or nobody's: for distillation from a teacher that sees it too. A
+    classification loss leaves it out.
     """
 
     flip: float = 0.5

@@ -28,6 +28,9 @@ T = TypeVar("T")
 
 AHEAD = 4
 
+# The label of a face that is nobody's: `one_hot` makes zeros of it.
+NOBODY = -1
+
 
 @dataclass(frozen=True)
 class Lesson:
@@ -99,7 +102,7 @@ class Batch:
 
     Attributes:
         images: `(B, size, size, 3)` float32, normalised.
-        labels: `(B,)` int32.
+        labels: `(B,)` int32; `NOBODY` for views that are mixed or bent, and so no longer their person's.
         indices: `(B,)`, places in the set.
         lesson: if there is a teacher.
     """
@@ -137,14 +140,15 @@ class Batches:
     def batch(self, step: int, size: int) -> Batch:
         """The batch of a step in images of `size` pixels, prepared by the calling thread."""
         indices, variants = self._places(step)
-        images = self.views(indices, variants)
+        images, own = self._views(indices, variants)
         lesson = self.targets(indices, variants, images) if self.targets is not None else None
         resized = np.stack([resize(image, size) for image in images])
-        return Batch(normalize(resized), self.faces.labels[indices], indices, lesson)
+        labels = np.where(own, self.faces.labels[indices], np.int32(NOBODY))
+        return Batch(normalize(resized), labels, indices, lesson)
 
     def views(self, indices: NDArray[np.int64], variants: NDArray[np.int64]) -> NDArray[np.uint8]:
         """Variants of the images at `indices` as they are augmented, `(B, 112, 112, 3)`."""
-        return np.stack([self._view(int(i), int(variant)) for i, variant in zip(indices, variants, strict=True)])
+        return self._views(indices, variants)[0]
 
     def stream(self, sizes: list[int], start: int = 0) -> Generator[Batch, None, None]:
         """Batches from step `start` on, prepared ahead by threads; `sizes[step]` are the pixels of each step."""
@@ -167,18 +171,25 @@ class Batches:
             return np.stack([self._draw(count, rng), rng.integers(views or 2**31, size=count)])
         return np.stack([rng.permutation(count), np.full(count, epoch % views if views else epoch)])
 
-    def _view(self, index: int, variant: int) -> Image:
+    def _views(
+        self, indices: NDArray[np.int64], variants: NDArray[np.int64]
+    ) -> tuple[NDArray[np.uint8], NDArray[np.bool_]]:
+        """The views, and whether each is still its person's."""
+        views = [self._view(int(i), int(variant)) for i, variant in zip(indices, variants, strict=True)]
+        return np.stack([view for view, _ in views]), np.array([own for _, own in views])
+
+    def _view(self, index: int, variant: int) -> tuple[Image, bool]:
         image = self.faces.images[index]
         if self.augment is None:
-            return image
+            return image, True
         rng = np.random.default_rng((self.seed, variant, index))
-        view = augment(image, self.augment, rng)
+        view, own = augment(image, self.augment, rng), True
         if rng.random() < self.augment.mix:
             other = self.faces.images[int(self._draw(1, rng)[0])]
-            view = blend(view, augment(other, self.augment, rng), rng)
+            view, own = blend(view, augment(other, self.augment, rng), rng), False
         if rng.random() < self.augment.bend:
-            view = bend(view, rng)
-        return view
+            view, own = bend(view, rng), False
+        return view, own
 
     def _draw(self, count: int, rng: np.random.Generator) -> NDArray[np.int64]:
         """Places of images at random, people with many images less often for each."""
