@@ -162,7 +162,7 @@ class Model:
     def output(self, image: NDArray[np.uint8]) -> NDArray[np.float32]:
         """What the model gives for an image, `(height, width, 3)` uint8 RGB of its size."""
         found = self.interpreter.run(look_up(self._table, image)[np.newaxis])
-        output: NDArray[np.float32] = _dequantise(found, self.interpreter.output)[0]
+        output: NDArray[np.float32] = dequantised(found, self.interpreter.output)[0]
         return output
 
     def outputs(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
@@ -292,7 +292,8 @@ def agreement(found: NDArray[np.float32], expected: NDArray[np.float32]) -> NDAr
     return np.asarray(np.einsum("ne,ne->n", *pairs), dtype=np.float32)
 
 
-def _dequantise(values: NDArray[Any], tensor: TensorInfo) -> NDArray[np.float32]:
+def dequantised(values: NDArray[Any], tensor: TensorInfo) -> NDArray[np.float32]:
+    """The real numbers that a tensor's values stand for."""
     if tensor.scale == 0:
         return values.astype(np.float32)
     real: NDArray[np.float32] = (values.astype(np.float32) - tensor.zero_point) * np.float32(tensor.scale)

@@ -16,6 +16,8 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from deploy.bundle import InputSpec
+from deploy.runtime import Interpreter, dequantised, input_table, look_up
 from training.data.batches import Lesson, Targets, normalize, plain_batches, resize
 from training.data.faces import IMAGE_SIZE, Images
 from training.files import atomic
@@ -221,44 +223,40 @@ def open_teacher(config: TeacherConfig) -> Teach:
     if config.features and path.suffix != ".onnx":
         raise ValueError(f"teacher.features: feature maps are read from .onnx files, not from {path.name}")
     try:
-        run = _open_tflite(path) if path.suffix == ".tflite" else _open_onnx(path, config.features)
+        run = _open_tflite(path, config) if path.suffix == ".tflite" else _open_onnx(path, config)
     except Exception as error:  # the runtimes raise what they like on a file that is not a model
         raise ValueError(f"teacher.path {path.name} cannot be opened: {str(error).splitlines()[0]}") from error
     top, left, height, width = config.crop
 
     def teach(images: NDArray[np.uint8]) -> Lesson:
-        pixels = images[:, top : top + height, left : left + width]
-        if config.color == "bgr":
-            pixels = pixels[..., ::-1]
-        return run((pixels.astype(np.float32) - np.float32(config.mean)) / np.float32(config.scale))
+        faces = images[:, top : top + height, left : left + width]
+        return run(np.ascontiguousarray(faces[..., ::-1] if config.color == "bgr" else faces))
 
     return teach
 
 
-def _open_tflite(path: Path) -> Callable[[Float], Lesson]:
-    from ai_edge_litert.interpreter import Interpreter
-
-    interpreter = Interpreter(model_path=str(path), num_threads=os.cpu_count())
-    interpreter.allocate_tensors()
+def _open_tflite(path: Path, config: TeacherConfig) -> Teach:
+    interpreter = Interpreter(path, os.cpu_count() or 1)
+    height, width = config.crop[2:]
+    table = input_table(InputSpec(height, width, config.mean, config.scale), interpreter.input)
     lock = threading.Lock()
-    source, result = interpreter.get_input_details()[0], interpreter.get_output_details()[0]
 
-    def one(image: Float) -> Float:
+    def run(faces: NDArray[np.uint8]) -> Lesson:
         with lock:
-            interpreter.set_tensor(source["index"], _quantized(image, source))
-            interpreter.invoke()
-            return _dequantized(interpreter.get_tensor(result["index"]), result).reshape(1, -1)
+            said = [dequantised(interpreter.run(look_up(table, face)[None]), interpreter.output) for face in faces]
+        return Lesson(np.concatenate(said).reshape(len(faces), -1))
 
-    return lambda images: Lesson(np.concatenate([one(image[None]) for image in images]))
+    return run
 
 
-def _open_onnx(path: Path, features: str | None) -> Callable[[Float], Lesson]:
+def _open_onnx(path: Path, config: TeacherConfig) -> Teach:
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3
     # Threads of the caller are many already, and its own would wait spinning while the student trains.
     options.intra_op_num_threads = 1
+    features = config.features
     model = _with_output(path, features) if features else path.read_bytes()
     session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
     source = session.get_inputs()[0]
@@ -266,7 +264,8 @@ def _open_onnx(path: Path, features: str | None) -> Callable[[Float], Lesson]:
     one_by_one = source.shape[0] == 1
     names = [session.get_outputs()[0].name] + ([features] if features else [])
 
-    def run(images: Float) -> Lesson:
+    def run(faces: NDArray[np.uint8]) -> Lesson:
+        images = (faces.astype(np.float32) - np.float32(config.mean)) / np.float32(config.scale)
         if channels_first:
             images = np.ascontiguousarray(images.transpose(0, 3, 1, 2))
         parts = np.split(images, len(images)) if one_by_one else [images]
@@ -293,21 +292,3 @@ def _with_output(path: Path, name: str) -> bytes:
     model.graph.output.append(onnx.helper.make_empty_tensor_value_info(name))
     content: bytes = model.SerializeToString()
     return content
-
-
-def _quantized(values: Float, details: dict[str, Any]) -> NDArray[Any]:
-    dtype = np.dtype(details["dtype"])
-    if dtype == np.float32:
-        return values
-    scale, zero = details["quantization"]
-    limits = np.iinfo(dtype)
-    quantized: NDArray[Any] = np.clip(np.round(values / scale) + zero, limits.min, limits.max).astype(dtype)
-    return quantized
-
-
-def _dequantized(values: NDArray[Any], details: dict[str, Any]) -> Float:
-    if values.dtype == np.float32:
-        return values
-    scale, zero = details["quantization"]
-    real: Float = ((values.astype(np.float32) - zero) * scale).astype(np.float32)
-    return real
