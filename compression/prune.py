@@ -19,6 +19,7 @@ from compression.cost import cost
 from compression.graph import trace
 from compression.importance import importance
 from compression.recipe import COST, PLAN
+from compression.rescale import rescale
 from compression.surgery import cut
 from training.files import EVENTS, MODEL, load_keras, save_keras, write_text
 from training.fit import History
@@ -74,6 +75,8 @@ def _take_step(job: Job, source: Path, counts: Mapping[str, int], fit: FitConfig
     fresh = config.weights == "random"
     if fresh:
         model = keras.models.clone_model(model)
+    else:
+        rescale(model)
     statistics = partial(task.samples, config.bn_images, input_size(model), _BATCH)
     reestimate_batch_norm(model, statistics())
     title = "recovery" if config.steps == 1 else f"recovery {job.work.name}"

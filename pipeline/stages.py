@@ -37,7 +37,7 @@ class Stage:
 STAGES = (
     Stage("pack", "training.pack:run", ("data", "model", "train")),
     Stage("train", "training.train:run", ("data", "model", "train"), (), "keras"),
-    Stage("prune", "compression.prune:run", ("data", "model", "train", "prune"), ("train",), "keras"),
+    Stage("prune", "compression.prune:run", ("data", "model", "train", "prune"), ("train",), "keras", version=2),
     Stage(
         "quantize",
         "compression.quantize:run",

@@ -1,0 +1,81 @@
+"""Kernels before BatchNormalization get the length of fresh ones, and the model computes what it did."""
+
+from __future__ import annotations
+
+import keras
+import numpy as np
+import pytest
+from keras import layers
+
+from compression.rescale import rescale
+
+RNG = np.random.default_rng(0)
+IMAGES = RNG.normal(size=(8, 12, 12, 3)).astype(np.float32)
+
+
+def trained(outputs, inputs):
+    """A model with kernels far longer than fresh ones and statistics that are not those of the start."""
+    model = keras.Model(inputs, outputs)
+    for layer in model.layers:
+        if isinstance(layer, layers.BatchNormalization):
+            shape = layer.gamma.shape
+            values = (
+                RNG.normal(size=shape),
+                RNG.normal(size=shape),
+                5 * RNG.normal(size=shape),
+                RNG.uniform(5, 50, shape),
+            )
+            layer.set_weights([value.astype(np.float32) for value in values])
+        elif layer.get_weights():
+            layer.set_weights([RNG.normal(size=value.shape).astype(np.float32) for value in layer.get_weights()])
+    return model
+
+
+@pytest.mark.parametrize(
+    "layer",
+    [
+        layers.Conv2D(16, 3),
+        layers.Conv2D(15, 3, use_bias=False, groups=3),
+        layers.Conv2DTranspose(16, 3),
+        layers.DepthwiseConv2D(3, depth_multiplier=4),
+        layers.SeparableConv2D(16, 3),
+        layers.Dense(16),
+    ],
+    ids=lambda layer: type(layer).__name__,
+)
+def test_the_kernel_is_as_long_as_a_fresh_one_and_the_model_computes_the_same(layer):
+    inputs = keras.Input((12, 12, 3))
+    model = trained(layers.BatchNormalization()(layer(inputs)), inputs)
+    before = model.predict(IMAGES, verbose=0)
+    assert rescale(model) == [layer.name]
+    np.testing.assert_allclose(model.predict(IMAGES, verbose=0), before, rtol=1e-2, atol=1e-2)
+    fresh = type(layer).from_config(layer.get_config())
+    fresh.build((None, 12, 12, 3))
+    for now, drawn in zip(layer.get_weights(), fresh.get_weights(), strict=True):
+        if drawn.ndim > 1:
+            assert now.std() == pytest.approx(drawn.std(), rel=0.25)
+
+
+def test_kernels_whose_length_counts_stay():
+    inputs = keras.Input((12, 12, 3))
+    active = layers.BatchNormalization()(layers.Conv2D(4, 3, activation="relu", name="active")(inputs))
+    twice = layers.Conv2D(4, 3, name="twice")(active)
+    added = layers.Add()([layers.BatchNormalization()(twice), twice])
+    shared = layers.Conv2D(4, 3, padding="same", name="shared")
+    normalised = layers.BatchNormalization()(shared(shared(added)))
+    bare = layers.Conv2D(4, 3, name="bare")(normalised)
+    before_norm = layers.Conv2D(4, 1, name="output")(bare)
+    model = trained([before_norm, layers.BatchNormalization()(before_norm)], inputs)
+    weights = model.get_weights()
+    assert rescale(model) == []
+    for was, now in zip(weights, model.get_weights(), strict=True):
+        np.testing.assert_array_equal(was, now)
+
+
+def test_a_kernel_of_zeros_stays():
+    inputs = keras.Input((12, 12, 3))
+    layer = layers.Conv2D(4, 3)
+    model = keras.Model(inputs, layers.BatchNormalization()(layer(inputs)))
+    layer.set_weights([np.zeros_like(value) for value in layer.get_weights()])
+    assert rescale(model) == []
+    assert np.isfinite(model.predict(IMAGES, verbose=0)).all()
