@@ -65,9 +65,10 @@ class PruneConfig(BudgetConfig):
 
     Attributes:
         criterion: importance of a channel, `l1`, `l2` or `bn_scale`.
-        weights: `kept` goes on with the weights of the channels that stay; `random` takes nothing over but the shape
-            and draws all weights anew: the control that pruning has to beat at equal cost (Liu et al. 2019,
-            "Rethinking the Value of Network Pruning").
+        weights: `kept` goes on with the weights of the channels that stay, kernels before BatchNormalization as long as
+            fresh ones (`compression.rescale`), so that learning rates mean what they mean for these; `random` takes
+            nothing over but the shape and draws all weights anew: the control that pruning has to beat at equal cost
+            (Liu et al. 2019, "Rethinking the Value of Network Pruning").
         steps: cuts on the way to the budget, each with a recovery of its own, and the channels judged anew before
             each. The shape is that of a single cut.
         step_epochs: of the recovery after each cut before the last, which gets what they leave of `fit.epochs`.
