@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 from training.files import MODEL, load_keras
 from training.job import Job
 from training.task import Lessons, input_size, task_of
@@ -16,6 +18,7 @@ def run(job: Job) -> None:
     import tf_keras
 
     from compression import schemes
+    from compression.equalize import equalize
     from compression.legacy import to_tf_keras
 
     config = job.config.quantize
@@ -23,9 +26,10 @@ def run(job: Job) -> None:
     task = task_of(job)
     source = job.inputs["prune"]
     pruned = load_keras(source / MODEL)
+    samples = partial(task.samples, config.calibration_images, input_size(pruned), 32)
+    equalize(pruned, samples())
     model = schemes.quantize_aware(to_tf_keras(pruned))
-
-    schemes.calibrate(model, task.samples(config.calibration_images, input_size(pruned), 32))
+    schemes.calibrate(model, samples())
     schemes.freeze_batch_norm(model)
     lessons = Lessons(config.fit, config.loss, config.teacher, source, tf_keras, "quantisation-aware training")
     with schemes.fixed_ranges(model):

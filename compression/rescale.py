@@ -34,8 +34,9 @@ _KERNELS = {
 def rescale(model: Any) -> list[str]:
     """Gives each kernel that only BatchNormalization reads the deviation of what its initializer draws.
 
-    The moving statistics follow, so that the model, changed in place, computes what it did but for the epsilon in the
-    normalisation. Layers that are called more than once stay as they are.
+    The moving statistics follow, so that the model, changed in place, computes what it did, but
+    for channels that hardly vary (where the shortened variance would be less than the normalisation's epsilon). Layers
+    that are called more than once stay as they are.
 
     Returns:
         The names of the rescaled layers, in the order of computation.
@@ -76,7 +77,8 @@ def _shorten(layer: Any, norm: Any) -> bool:
     if layer.use_bias:
         layer.bias.assign(layer.bias * total)
     norm.moving_mean.assign(norm.moving_mean * total)
-    norm.moving_variance.assign(norm.moving_variance * total**2)
+    scaled = (norm.moving_variance + norm.epsilon) * total**2 - norm.epsilon
+    norm.moving_variance.assign(keras.ops.maximum(scaled, 0.0))
     return total != 1.0
 
 

@@ -44,7 +44,7 @@ STAGES = (
         ("data", "model", "train", "quantize"),
         ("train", "prune"),
         "tensorflow",
-        version=2,
+        version=3,
     ),
     Stage(
         "convert",

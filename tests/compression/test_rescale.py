@@ -44,11 +44,12 @@ def trained(outputs, inputs):
     ids=lambda layer: type(layer).__name__,
 )
 def test_the_kernel_is_as_long_as_a_fresh_one_and_the_model_computes_the_same(layer):
+    keras.utils.set_random_seed(0)
     inputs = keras.Input((12, 12, 3))
     model = trained(layers.BatchNormalization()(layer(inputs)), inputs)
     before = model.predict(IMAGES, verbose=0)
     assert rescale(model) == [layer.name]
-    np.testing.assert_allclose(model.predict(IMAGES, verbose=0), before, rtol=1e-2, atol=1e-2)
+    np.testing.assert_allclose(model.predict(IMAGES, verbose=0), before, rtol=1e-3, atol=1e-4)
     fresh = type(layer).from_config(layer.get_config())
     fresh.build((None, 12, 12, 3))
     for now, drawn in zip(layer.get_weights(), fresh.get_weights(), strict=True):
