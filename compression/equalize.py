@@ -1,4 +1,4 @@
-"""Channels of like ranges, so that the one range that a tensor is quantised in is fine enough for each of them.
+"""Cross-layer equalization: channels of like ranges, so that the one range of a quantised tensor does for all of them.
 
 An int8 activation has the range of its largest channel: where that is many times what is usual, little is left of the
 others. ReLU, pooling and addition pass a positive factor on, so a channel can be divided by one where it is written and
@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from compression.couplings import kind
-from compression.graph import calls, functional, tensor_key
+from compression.graph import calls, constants, functional, tensor_key
 
 # Kinds of layers that pass a factor of a channel on; a sum does where all that it adds has the same one.
 _PASSING = frozenset(
@@ -37,7 +37,7 @@ _LARGE = 0.95
 _WEAKEST = 1e-2
 _TINY = np.finfo(np.float32).tiny
 
-_Factors = NDArray[np.float32]
+_PerChannel = NDArray[np.float32]
 
 
 @dataclass
@@ -61,29 +61,36 @@ def equalize(model: Any, batches: Iterable[NDArray[np.float32]]) -> int:
         batches: at least one, each `(N, ...)` as the model's input: what the activations' ranges are taken from.
 
     Returns:
-        The number of streams that were changed.
+        The number of streams that were evened out.
 
     Raises:
-        ValueError: the model is not functional, a layer of it is a model itself, or `batches` is empty.
+        ValueError: the model is not functional, a layer of it is a model itself, or, where there is something to even
+            out, `batches` is empty or drives an activation to what is not a finite number.
     """
     streams = [stream for stream in _streams(model) if stream.writers and stream.readers and not stream.fixed]
     if not streams:
         return 0
     read = {tensor_key(tensor): tensor for stream in streams for tensor in stream.tensors}
-    observed = keras.Model(functional(model).inputs, list(read.values()))
-    peaks: dict[str, list[_Factors]] = defaultdict(list)
+    observed = keras.Model(functional(model).inputs, [_peaks(tensor) for tensor in read.values()])
+    peaks: dict[str, list[_PerChannel]] = defaultdict(list)
     for batch in batches:
         for key, values in zip(read, keras.tree.flatten(observed.predict_on_batch(batch)), strict=True):
-            peaks[key].append(
-                np.abs(np.asarray(values, np.float32)).reshape(len(values), -1, values.shape[-1]).max(axis=1)
-            )
+            peaks[key].append(np.asarray(values, np.float32))
     if not peaks:
         raise ValueError("equalization needs at least one batch of inputs; got none")
     # The mean over images: a single odd one does not say what a channel is like.
     ranges = {key: np.concatenate(found).mean(axis=0) for key, found in peaks.items()}
+    broken = [key.split(":")[0] for key, values in ranges.items() if not np.isfinite(values).all()]
+    if broken:
+        raise ValueError(f"calibration images drive {broken[0]} to values that are not finite numbers")
     for stream in streams:
         _apply(stream, _factors(stream, ranges))
     return len(streams)
+
+
+def _peaks(tensor: Any) -> Any:
+    """The largest absolute value of each channel in each image, `(N, channels)`."""
+    return keras.ops.max(keras.ops.abs(tensor), axis=tuple(range(1, len(tensor.shape) - 1)))
 
 
 def _streams(model: Any) -> list[_Stream]:
@@ -94,7 +101,7 @@ def _streams(model: Any) -> list[_Stream]:
         layer = node.operation
         inputs = [stream_of[tensor_key(tensor)] for tensor in node.input_tensors]
         stream = _Stream()
-        known = used[layer.name] == 1 and len(node.outputs) == 1
+        known = used[layer.name] == 1 and len(node.outputs) == 1 and not constants(node)
         if known and _passes(layer, node):
             for other in {id(each): each for each in inputs}.values():
                 stream.writers += other.writers
@@ -149,33 +156,33 @@ def _channels_last(layer: Any) -> bool:
     return getattr(layer, "data_format", "channels_last") == "channels_last"
 
 
-def _factors(stream: _Stream, ranges: dict[str, _Factors]) -> _Factors:
+def _factors(stream: _Stream, ranges: dict[str, _PerChannel]) -> _PerChannel:
     """What each channel of a stream is multiplied by."""
     activations = np.max([_relative(ranges[tensor_key(tensor)]) for tensor in stream.tensors], axis=0)
     kernels = np.max([_strength(layer) for layer in stream.readers], axis=0)
-    factors: _Factors = np.sqrt(kernels / activations)
+    factors: _PerChannel = np.sqrt(kernels / activations)
     factors /= np.max(factors * activations)
     return factors
 
 
-def _relative(ranges: _Factors) -> _Factors:
+def _relative(ranges: _PerChannel) -> _PerChannel:
     """Against what is large among channels, not the largest: a few that are far above it are those to bring down."""
     alive = ranges[ranges > _WEAKEST * ranges.max()]
     large = np.quantile(alive, _LARGE).astype(np.float32) if len(alive) else np.float32(1)
     return np.maximum(ranges / large, _WEAKEST)
 
 
-def _strength(layer: Any) -> _Factors:
+def _strength(layer: Any) -> _PerChannel:
     """The largest weight of each channel that a kernel reads, against the largest of the same output, `(channels,)`."""
-    weight: _Factors = np.abs(keras.ops.convert_to_numpy(layer.kernel))
+    weight: _PerChannel = np.abs(keras.ops.convert_to_numpy(layer.kernel))
     if _KERNELS[kind(layer)] == 2:  # each output reads one channel
         return np.ones(weight.shape[-2], np.float32)
     weight = weight.reshape(-1, *weight.shape[-2:]).max(axis=0)
-    strength: _Factors = np.maximum(weight / np.maximum(weight.max(axis=0), _TINY), _WEAKEST).max(axis=1)
+    strength: _PerChannel = np.maximum(weight / np.maximum(weight.max(axis=0), _TINY), _WEAKEST).max(axis=1)
     return strength
 
 
-def _apply(stream: _Stream, factors: _Factors) -> None:
+def _apply(stream: _Stream, factors: _PerChannel) -> None:
     for layer in stream.writers:
         if kind(layer) == "BatchNormalization":
             layer.gamma.assign(layer.gamma * factors)

@@ -173,6 +173,15 @@ def tensor_key(tensor: Any) -> str:
     return f"{operation.name}:{node}:{index}"
 
 
+def constants(node: Any) -> tuple[Any, ...]:
+    """What a call was given that is not a tensor of the model, flags left out."""
+    return tuple(
+        value
+        for value in keras.tree.flatten((node.arguments.args, node.arguments.kwargs))
+        if value is not None and not isinstance(value, (keras.KerasTensor, bool))
+    )
+
+
 def _couple(ledger: Ledger, node: Any, tensors: Mapping[str, Channels]) -> list[Channels]:
     """The channels of a call's outputs, booked by the layer's handler, or frozen where there is none that can."""
     operation = node.operation
@@ -187,11 +196,7 @@ def _couple(ledger: Ledger, node: Any, tensors: Mapping[str, Channels]) -> list[
             inputs=inputs,
             input_shapes=tuple(tuple(tensor.shape) for tensor in node.input_tensors),
             output_shape=tuple(node.outputs[0].shape),
-            constants=tuple(
-                value
-                for value in keras.tree.flatten((node.arguments.args, node.arguments.kwargs))
-                if value is not None and not isinstance(value, (keras.KerasTensor, bool))
-            ),
+            constants=constants(node),
         )
         outcome = handler(ledger, call)
     if isinstance(outcome, Channels):

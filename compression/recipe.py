@@ -122,7 +122,8 @@ class QuantizeConfig:
 
     Attributes:
         teacher: who is imitated: `dense` or `external` (that of `train.teacher`).
-        calibration_images: training images from which the ranges of activations are taken, once.
+        calibration_images: training images by which the channels' ranges are evened out (`compression.equalize`), and
+            from which the ranges of activations are taken then, once.
         fit, loss: of the training, the loss of the task's own kind; a learning rate near a hundredth of the dense
             model's does.
     """

@@ -32,7 +32,7 @@ _KERNELS = {
 
 
 def rescale(model: Any) -> list[str]:
-    """Gives each kernel that only BatchNormalization reads the deviation of what its initializer draws.
+    """Gives each kernel that only BatchNormalization reads the length of what its initializer draws.
 
     The moving statistics follow, so that the model, changed in place, computes what it did, but
     for channels that hardly vary (where the shortened variance would be less than the normalisation's epsilon). Layers
@@ -69,7 +69,7 @@ def _shorten(layer: Any, norm: Any) -> bool:
     total = 1.0
     for name, initializer in _KERNELS[kind(layer)]:
         kernel = getattr(layer, name)
-        length, fresh = _deviation(kernel), _deviation(getattr(layer, initializer)(kernel.shape))
+        length, fresh = _length(kernel), _length(getattr(layer, initializer)(kernel.shape))
         if length == 0 or fresh == 0:
             continue
         kernel.assign(kernel * (fresh / length))
@@ -82,5 +82,6 @@ def _shorten(layer: Any, norm: Any) -> bool:
     return total != 1.0
 
 
-def _deviation(kernel: Any) -> float:
-    return float(np.std(keras.ops.convert_to_numpy(kernel)))
+def _length(kernel: Any) -> float:
+    """Per element: the root of the mean square."""
+    return float(np.sqrt(np.mean(np.square(keras.ops.convert_to_numpy(kernel)))))

@@ -145,7 +145,7 @@ class TeacherConfig:
         top, left, height, width = self.crop
         inside = min(top, left) >= 0 and min(height, width) > 0 and top + height <= 112 and left + width <= 112
         _check(inside, f"teacher crop {list(self.crop)} does not lie inside the 112x112 face")
-        _check(self.scale != 0, "teacher scale must not be 0: pixels are divided by it")
+        _check(self.scale > 0, f"teacher scale must be above 0, since pixels are divided by it; got {self.scale}")
         _check(self.views >= 0, f"teacher views must not be below 0; got {self.views}")
         _check(
             self.features is None or (self.views > 0 and not self.flip),

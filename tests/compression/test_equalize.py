@@ -93,6 +93,14 @@ def test_what_factors_cannot_pass_stays_as_it_is(between):
         np.testing.assert_array_equal(was, now)
 
 
+def test_a_sum_with_a_constant_stays_as_it_is():
+    keras.utils.set_random_seed(0)
+    inputs = keras.Input((12, 12, 3))
+    x = layers.Add()([layers.Conv2D(32, 3, name="first")(inputs), np.ones((1, 1, 1, 32), np.float32)])
+    model = uneven(keras.Model(inputs, layers.Conv2D(8, 1)(x)), "first")
+    assert equalize(model, [IMAGES]) == 0
+
+
 def test_outputs_inputs_and_shared_layers_stay_as_they_are():
     keras.utils.set_random_seed(0)
     inputs = keras.Input((12, 12, 8))
@@ -116,6 +124,13 @@ def test_dead_channels_and_a_stream_that_is_dead_throughout_stay_finite():
     assert equalize(model, [IMAGES]) == 2
     assert all(np.isfinite(value).all() for value in model.get_weights())
     np.testing.assert_allclose(model.predict(IMAGES, verbose=0), before, rtol=1e-3, atol=1e-5)
+
+
+def test_an_image_that_is_not_a_number_is_refused():
+    inputs = keras.Input((12, 12, 3))
+    model = keras.Model(inputs, layers.Conv2D(4, 1)(layers.Conv2D(8, 3, name="first")(inputs)))
+    with pytest.raises(ValueError, match="not finite"):
+        equalize(model, [np.full_like(IMAGES, np.nan)])
 
 
 def test_without_a_batch_there_is_nothing_to_go_by():
