@@ -129,6 +129,8 @@ class TeacherConfig:
         views: 0 shows the teacher each face once and unchanged, and every augmentation of it has that target. Above 0,
             the teacher sees the very view that the student sees (Beyer et al. 2022, "A good teacher is patient and
             consistent"); so many views of each face are made and their embeddings kept, before they come again.
+        features: the name of a tensor inside an `.onnx` teacher, a feature map that is imitated as well (Romero et al.
+            2015, "FitNets"), with `loss.features_weight`.
     """
 
     path: str | None = None
@@ -184,8 +186,10 @@ class TrainConfig:
             "loss.distillation_weight is above 0, but there is no teacher to imitate: give train.teacher.path",
         )
         _check(
-            self.augment.mix == self.augment.bend == 0 or self.teacher.views > 0,
-            "augment.mix and bend make faces of nobody, whose embedding only a teacher knows: give train.teacher.views",
+            self.augment.mix == self.augment.bend == 0
+            or (self.teacher.views > 0 and max(self.loss.distillation_weight, self.loss.features_weight) > 0),
+            "augment.mix and bend make faces of nobody, of whom only a teacher knows something: give "
+            "train.teacher.views, and imitate it (loss.distillation_weight or features_weight)",
         )
         _check(
             self.loss.features_weight == 0 or self.teacher.features is not None,
