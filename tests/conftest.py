@@ -1,7 +1,8 @@
-"""Tiny real TFLite models for every test that needs one."""
+"""Tiny real TFLite models for every test that needs one; and processes that tests start hear Ctrl-C."""
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,10 @@ from deploy.bundle import Bundle, InputSpec, write_bundle
 
 SIZE = 32
 EMBEDDING = 8
+
+# A shell starts what it runs in the background with SIGINT ignored, and children inherit that.
+if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")
