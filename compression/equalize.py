@@ -40,9 +40,9 @@ _TINY = np.finfo(np.float32).tiny
 _PerChannel = NDArray[np.float32]
 
 
-@dataclass
+@dataclass(eq=False)
 class _Stream:
-    """Tensors whose channels must have the same factors: who writes them, who reads them, and whether they may."""
+    """Tensors whose channels must have the same factors: who writes and reads them, and whether factors cannot pass."""
 
     writers: list[Any] = field(default_factory=list)
     readers: list[Any] = field(default_factory=list)
@@ -67,7 +67,7 @@ def equalize(model: Any, batches: Iterable[NDArray[np.float32]]) -> int:
         ValueError: the model is not functional, a layer of it is a model itself, or, where there is something to even
             out, `batches` is empty or drives an activation to what is not a finite number.
     """
-    streams = [stream for stream in _streams(model) if stream.writers and stream.readers and not stream.fixed]
+    streams = [stream for stream in _streams(model) if stream.readers and not stream.fixed]
     if not streams:
         return 0
     read = {tensor_key(tensor): tensor for stream in streams for tensor in stream.tensors}
@@ -100,33 +100,33 @@ def _streams(model: Any) -> list[_Stream]:
     for node in nodes:
         layer = node.operation
         inputs = [stream_of[tensor_key(tensor)] for tensor in node.input_tensors]
-        stream = _Stream()
         known = used[layer.name] == 1 and len(node.outputs) == 1 and not constants(node)
         if known and _passes(layer, node):
-            for other in {id(each): each for each in inputs}.values():
-                stream.writers += other.writers
-                stream.readers += other.readers
-                stream.tensors += other.tensors
-                stream.fixed |= other.fixed
-                stream_of.update((key, stream) for key, found in stream_of.items() if found is other)
+            stream = _merged(inputs)
+            stream_of.update((key, stream) for key, found in stream_of.items() if found in inputs)
             if len(inputs) > 1:
                 stream.tensors += node.input_tensors
         else:
-            reads, writes = (_reads(layer), _writes(layer)) if known else (False, False)
-            for tensor, each in zip(node.input_tensors, inputs, strict=True):
-                if reads:
-                    each.readers.append(layer)
-                    each.tensors.append(tensor)
-                else:
-                    each.fixed = True
-            if writes:
-                stream.writers.append(layer)
-            else:
-                stream.fixed = True
+            reads, writes = known and _reads(layer), known and _writes(layer)
+            for tensor, read in zip(node.input_tensors, inputs, strict=True):
+                read.fixed |= not reads
+                read.readers.append(layer)
+                read.tensors.append(tensor)
+            stream = _Stream(writers=[layer], fixed=not writes)
         stream_of.update((tensor_key(tensor), stream) for tensor in node.outputs)
     for tensor in functional(model).outputs:
         stream_of[tensor_key(tensor)].fixed = True
-    return list({id(stream): stream for stream in stream_of.values()}.values())
+    return list(dict.fromkeys(stream_of.values()))
+
+
+def _merged(streams: Iterable[_Stream]) -> _Stream:
+    merged = _Stream()
+    for stream in dict.fromkeys(streams):
+        merged.writers += stream.writers
+        merged.readers += stream.readers
+        merged.tensors += stream.tensors
+        merged.fixed |= stream.fixed
+    return merged
 
 
 def _passes(layer: Any, node: Any) -> bool:

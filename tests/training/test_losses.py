@@ -112,10 +112,10 @@ def test_features_are_compared_channel_by_channel_in_the_size_of_the_student():
     [
         ({"loss": LossConfig("none", distillation_weight=1.0, features_weight=1.0)}, r"give train\.teacher\.features"),
         ({"augment": AugmentConfig(bend=0.5)}, r"give train\.teacher\.views"),
+        ({"augment": AugmentConfig(mix=0.5), "teacher": TeacherConfig("teacher.onnx", views=2)}, "and imitate it"),
         ({"balance": 2.0}, "balance is 0 to 1"),
     ],
 )
 def test_options_that_do_not_go_together_are_refused(options, message):
-    teacher = TeacherConfig(path="teacher.onnx")
     with pytest.raises(ValueError, match=message):
-        TrainConfig(teacher=teacher, **options)
+        TrainConfig(**{"teacher": TeacherConfig(path="teacher.onnx")} | options)
