@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from compression.graph import ChannelGraph, Group
 from compression.recipe import BudgetConfig
-from training.files import write_text
+from deploy.common.files import write_text
 
 
 @dataclass(frozen=True)

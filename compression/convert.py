@@ -12,9 +12,10 @@ from compression.delegation import check_requantisation
 from compression.quantize import QUANTIZED
 from compression.recipe import FIDELITY, PLAN
 from deploy.bundle import InputSpec, write_bundle
+from deploy.common.files import write_text
 from deploy.runtime import Model, agreement
 from training.data.batches import normalize
-from training.files import MODEL, load_keras, write_text
+from training.files import MODEL, load_keras
 from training.job import Job
 from training.models import PIXEL_MEAN, PIXEL_SCALE
 from training.task import Task, input_size, task_of

@@ -12,8 +12,8 @@ from compression.card import model_card
 from compression.recipe import BENCHMARK, BUNDLE, EVALUATION, FIDELITY, VARIANTS
 from deploy.benchmark.measure import Record, first_of_each, read_records
 from deploy.bundle import load_bundle, seal
+from deploy.common.files import write_text
 from training import verification
-from training.files import write_text
 from training.job import Job
 from training.task import Judgement, Task, task_of
 

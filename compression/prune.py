@@ -21,7 +21,8 @@ from compression.importance import importance
 from compression.recipe import COST, PLAN
 from compression.rescale import rescale
 from compression.surgery import cut
-from training.files import EVENTS, MODEL, load_keras, save_keras, write_text
+from deploy.common.files import write_text
+from training.files import EVENTS, MODEL, load_keras, save_keras
 from training.fit import History
 from training.job import Job
 from training.recipe import FitConfig

@@ -20,6 +20,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from deploy.common.files import file_sha256
+
 SCHEMA_VERSION = 2
 
 RECOGNIZER, DETECTOR = (Path(__file__).parent / "models" / name for name in ("recognizer", "detector"))
@@ -209,15 +211,6 @@ def seal(
 
 def is_bundle(folder: Path) -> bool:
     return (folder / MANIFEST).is_file()
-
-
-def file_sha256(path: Path) -> str:
-    """The SHA-256 of a file, in hexadecimal."""
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while block := file.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()
 
 
 def _read_manifest(folder: Path) -> dict[str, Any]:

@@ -18,24 +18,25 @@ from typing import Any
 from hydra.core.config_store import ConfigStore
 from omegaconf import MISSING, DictConfig, OmegaConf
 
-from deploy import console
 from deploy.benchmark.emulated import EmulatedConfig
 from deploy.benchmark.host import model_file
-from deploy.benchmark.measure import write_records, write_whole
+from deploy.benchmark.measure import write_records
 from deploy.benchmark.targets import register
 from deploy.bundle import DETECTOR, RECOGNIZER
 from deploy.camera_record import Tally, camera_record, camera_table
+from deploy.common import console
+from deploy.common.files import write_text
+from deploy.common.hydra_args import with_texts
 from deploy.detect import open_detector
 from deploy.known import Known
-from deploy.live import Event, Output
 from deploy.outputs import OutputsConfig, Stop, close_all, open_outputs, tell
 from deploy.quality import QualityConfig
 from deploy.recognize import Recognition, RecognizeConfig
 from deploy.runtime import Recognizer
 from deploy.sources import SourceConfig, open_source
 from deploy.track import TrackConfig
+from deploy.types import Event, Output
 from deploy.web.config import WebConfig
-from deploy.words import with_texts
 
 SOURCE_VARIABLE = "SLIMCAM_SOURCE"
 """The environment variable that the source is taken from where none is given: command lines, and passwords in them, are
@@ -241,7 +242,7 @@ def emulate(config: CameraConfig) -> None:
     prediction = emulated.run(request)
     print(emulated.table(prediction))
     if config.report:
-        write_whole(Path(config.report), json.dumps(asdict(prediction), indent=2) + "\n")
+        write_text(Path(config.report), json.dumps(asdict(prediction), indent=2) + "\n")
     if prediction.differences:
         raise RuntimeError(f"{prediction.device} does not see what this machine does; see above")
 

@@ -10,9 +10,10 @@ from deploy.benchmark.host import execution, identify, now_utc, own_version
 from deploy.benchmark.machine import read_condition, read_machine
 from deploy.benchmark.measure import CameraRun, Latency, Record, doubts, latency
 from deploy.benchmark.start import peak_rss_bytes
-from deploy.benchmark.table import grid, summary
-from deploy.live import STAGES, View
+from deploy.benchmark.table import summary
+from deploy.common.text_table import grid
 from deploy.runtime import Recognizer
+from deploy.types import STAGES, View
 
 SAMPLES = 20_000
 

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from deploy.align import check_frame, face_boxes
-from deploy.live import Identity, Sighting, View
+from deploy.types import Identity, Sighting, View
 
 Image = NDArray[np.uint8]
 Color = tuple[int, int, int]

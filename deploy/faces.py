@@ -16,8 +16,9 @@ from typing import Any
 from hydra.core.config_store import ConfigStore
 from omegaconf import DictConfig, OmegaConf
 
-from deploy import console, enrol
+from deploy import enrol
 from deploy.bundle import DETECTOR, RECOGNIZER, load_bundle
+from deploy.common import console
 from deploy.detect import open_detector
 from deploy.gallery import Gallery
 from deploy.match import threshold

@@ -8,12 +8,12 @@ from pathlib import Path
 from deploy import database
 from deploy.enrol import template
 from deploy.gallery import Gallery
-from deploy.live import View
 from deploy.match import Matcher, threshold
 from deploy.outputs import tell
 from deploy.people import Person, Snapshot, clean_name, name_list
 from deploy.quality import QualityConfig, flaws
 from deploy.runtime import Recognizer
+from deploy.types import View
 from deploy.vault import default_gallery
 
 PATIENCE = 0.1

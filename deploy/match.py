@@ -13,8 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from deploy.bundle import Bundle
-from deploy.live import Identity
 from deploy.people import Person, Snapshot
+from deploy.types import Identity
 
 
 class Matcher:

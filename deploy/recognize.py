@@ -15,9 +15,9 @@ from numpy.typing import NDArray
 from deploy.align import align
 from deploy.cuts import Cuts
 from deploy.detect import Detector
-from deploy.live import Event, EventKind, Frame, Identity, Sighting, View
 from deploy.quality import Measures, QualityConfig, measure
 from deploy.track import Track, TrackConfig, Tracker
+from deploy.types import Event, EventKind, Frame, Identity, Sighting, View
 
 Embedding = NDArray[np.float32]
 

@@ -13,7 +13,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
-from deploy.messages import explain
+from deploy.common.config_errors import explain
 from pipeline.config import Config, register, validate
 from pipeline.publish import failed_gates, publish
 from pipeline.run import StageError, run

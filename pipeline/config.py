@@ -16,7 +16,7 @@ from omegaconf import MISSING, DictConfig, OmegaConf
 
 from compression.recipe import ConvertConfig, EvaluateConfig, PruneConfig, QuantizeConfig
 from deploy.benchmark import targets
-from deploy.messages import nearest
+from deploy.common.config_errors import nearest
 from training.data.folders import FoldersConfig
 from training.data.lfw import LfwConfig
 from training.data.packed import PackedConfig

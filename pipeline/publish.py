@@ -11,9 +11,9 @@ from pathlib import Path
 from omegaconf import OmegaConf
 
 from compression.recipe import BUNDLE, EVALUATION
+from deploy.common.files import write_text
 from pipeline.config import Config
 from pipeline.store import RECEIPT
-from training.files import write_text
 
 STAGES, PACK = "stages.json", "pack"
 

@@ -14,11 +14,11 @@ from matplotlib.figure import Figure
 from omegaconf import OmegaConf
 
 from deploy.benchmark.table import threads
+from deploy.common.files import atomic, write_text
 from pipeline import plots, wording
 from pipeline.findings import Findings, gather
 from pipeline.plots import DARK, LIGHT, Theme
 from pipeline.table import PUBLISHED_MACHINE, TABLE, change, save
-from training.files import atomic, write_text
 from training.job import Job
 from training.progress import duration
 

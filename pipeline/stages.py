@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from deploy.bundle import file_sha256
+from deploy.common.files import file_sha256
 from pipeline.store import key_of
 
 

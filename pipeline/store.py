@@ -18,8 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from deploy.bundle import file_sha256
-from training.files import write_text
+from deploy.common.files import file_sha256, write_text
 
 RECEIPT = "stage.json"
 

@@ -10,8 +10,8 @@ from typing import Any
 
 from deploy.benchmark.measure import Record
 from deploy.benchmark.table import threads
+from deploy.common.files import write_text
 from pipeline import wording
-from training.files import write_text
 
 TABLE = "results.json"
 PUBLISHED_MACHINE = "Snapdragon 625"

@@ -1,44 +1,14 @@
-"""Files that are there whole or not at all."""
+"""The Keras models that stages hand on, as files."""
 
 from __future__ import annotations
 
-import os
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import numpy as np
+from deploy.common.files import hdf5
 
 # What a stage that trains calls the Keras 3 model that it writes, and the folder of its events for TensorBoard.
 MODEL, EVENTS = "model.keras", "tensorboard"
-
-
-@contextmanager
-def atomic(path: Path) -> Iterator[Path]:
-    """Gives a temporary path in the same folder, with the same suffix; it replaces `path` when the block succeeds.
-
-    Nothing is left behind when the block fails, for example for want of space.
-    """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.stem}.{os.getpid()}{path.suffix}")
-    try:
-        yield partial
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
-
-
-def write_text(path: Path, text: str) -> None:
-    """Writes a text file atomically."""
-    with atomic(path) as partial:
-        partial.write_text(text)
-
-
-def save_arrays(path: Path, **arrays: Any) -> None:
-    """Writes a `.npz` file atomically."""
-    with atomic(path) as partial:
-        np.savez(partial, **arrays)
 
 
 def save_keras(model: Any, path: Path) -> None:
@@ -56,13 +26,3 @@ def load_keras(path: Path) -> Any:
     import keras
 
     return keras.saving.load_model(path, compile=False)
-
-
-@contextmanager
-def hdf5(path: Path) -> Iterator[Path]:
-    """`atomic` for files that h5py writes: it reports a full disk as a RuntimeError, this as the OSError that it is."""
-    with atomic(path) as partial:
-        try:
-            yield partial
-        except RuntimeError as error:
-            raise OSError(f"{path} could not be written: {error}") from error

@@ -18,7 +18,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from training.files import save_arrays
+from deploy.common.files import save_arrays
 from training.progress import Progress
 from training.recipe import FitConfig
 

@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from training.files import atomic, write_text
+from deploy.common.files import atomic, write_text
 
 INDEX = "pieces.json"
 MIB = 2**20

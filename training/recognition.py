@@ -14,13 +14,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from deploy.bundle import load_bundle
+from deploy.common.files import save_arrays
 from deploy.runtime import Recognizer
 from training import verification
 from training.data.batches import Batch, Batches, Targets, normalize, plain_batches, resize, sample_batches
 from training.data.faces import IMAGE_SIZE, FaceData, Images, Verification
 from training.data.load import fingerprint, load
 from training.data.synthetic import draw_face
-from training.files import EVENTS, MODEL, load_keras, save_arrays
+from training.files import EVENTS, MODEL, load_keras
 from training.fit import History, Objective, fit
 from training.job import Job
 from training.models import (

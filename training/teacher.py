@@ -17,10 +17,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from deploy.bundle import InputSpec
+from deploy.common.files import atomic
 from deploy.runtime import Interpreter, dequantised, input_table, look_up
 from training.data.batches import Lesson, Targets, normalize, plain_batches, resize
 from training.data.faces import IMAGE_SIZE, Images
-from training.files import atomic
 from training.progress import Progress
 from training.recipe import TeacherConfig
 from training.verification import unit_length

@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from training.files import MODEL, save_keras, write_text
+from deploy.common.files import write_text
+from training.files import MODEL, save_keras
 from training.fit import History
 from training.job import Job
 from training.task import Lessons, Task, task_of

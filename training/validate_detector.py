@@ -21,8 +21,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from deploy.align import align
-from deploy.benchmark.table import grid
 from deploy.bundle import MODEL
+from deploy.common.text_table import grid
 from deploy.detect import Detector, Faces, YuNet, open_detector
 from training import verification
 from training.data.faces import Pairs

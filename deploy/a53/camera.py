@@ -28,10 +28,10 @@ from deploy.a53.trial import (
 from deploy.align import face_sizes
 from deploy.benchmark.emulated import EmulatedConfig
 from deploy.benchmark.measure import Estimate
-from deploy.benchmark.table import grid
-from deploy.live import Frame
+from deploy.common.redaction import redacted
+from deploy.common.text_table import grid
 from deploy.people import Snapshot
-from deploy.sources import redacted
+from deploy.types import Frame
 
 POINTS_TOLERANCE = 0.02
 """Widths of a face by which a point may lie elsewhere: libraries round differently on the two processors."""

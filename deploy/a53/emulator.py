@@ -22,7 +22,7 @@ from deploy.a53.elf import Functions
 from deploy.a53.guest import PROGRESS
 from deploy.a53.profile import Profile, load, save
 from deploy.a53.sysroot import Sysroot
-from deploy.bundle import file_sha256
+from deploy.common.files import file_sha256
 
 # The function of XNNPACK that runs one operator (src/operator-run.c), and that of TFLite that loops over the nodes.
 RUN_OPERATOR = "xnn_run_operator_with_index"

@@ -14,7 +14,6 @@ from typing import Any
 import numpy as np
 
 from deploy.detect import open_detector
-from deploy.live import STAGES, Frame, View
 from deploy.match import Matcher
 from deploy.people import Person, Snapshot
 from deploy.quality import QualityConfig
@@ -22,6 +21,7 @@ from deploy.recognize import Recognition, RecognizeConfig, timed
 from deploy.runtime import Recognizer
 from deploy.sources import SourceConfig, open_source
 from deploy.track import TrackConfig
+from deploy.types import STAGES, Frame, View
 
 COUNTED = ("source", *STAGES[:-1], "rest")
 """What instructions are counted for, frame by frame: reading it, the stages of recognition, and what is in none."""

@@ -25,7 +25,7 @@ from deploy.benchmark.benchmark_tool import Output, parse
 from deploy.benchmark.host import check_sampling, identify, model_files, now_utc, own_version, say, thread_counts
 from deploy.benchmark.machine import read_clusters, read_condition
 from deploy.benchmark.measure import Cluster, Condition, Execution, Latency, Machine, Record, Start, doubts
-from deploy.bundle import file_sha256
+from deploy.common.files import file_sha256
 from deploy.runtime import Interpreter
 
 FOLDER = "/data/local/tmp/slimcam"

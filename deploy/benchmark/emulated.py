@@ -35,7 +35,7 @@ from deploy.benchmark.measure import (
     Record,
     ThreadsEstimate,
 )
-from deploy.bundle import file_sha256
+from deploy.common.files import file_sha256
 
 NOWHERE = Condition(governor=None, frequency_mhz=None, temperature_c=None, load=None)
 

@@ -27,7 +27,8 @@ from deploy.benchmark.inputs import random_input
 from deploy.benchmark.machine import git_commit, pinning_order, read_condition, read_machine
 from deploy.benchmark.measure import Condition, Execution, Model, Record, Start, doubts, latency, slowdown
 from deploy.benchmark.start import measure_start
-from deploy.bundle import file_sha256, load_bundle
+from deploy.bundle import load_bundle
+from deploy.common.files import file_sha256
 from deploy.runtime import Interpreter
 
 PROGRESS_SECONDS = 5.0

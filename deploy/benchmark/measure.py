@@ -8,7 +8,6 @@ scenario, https://github.com/mlcommons/mobile_app_open.
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -16,6 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from deploy.benchmark import schema
+from deploy.common.files import write_text
 
 SCHEMA_VERSION = 3
 
@@ -234,7 +234,7 @@ class CameraRun:
         lost: frames of the source that were overtaken by newer ones, or too old.
         fps: frames answered a second.
         faces: in a mean frame.
-        stages: of `deploy.live.STAGES`, over the frames in which they had something to do.
+        stages: of `deploy.types.STAGES`, over the frames in which they had something to do.
         peak_rss_bytes: of the camera's process; null where it cannot be read.
     """
 
@@ -383,18 +383,7 @@ def first_of_each(records: Sequence[Record]) -> dict[str, Record]:
 
 def write_records(records: Sequence[Record], path: Path) -> None:
     """Writes the records as a JSON list, whole or not at all."""
-    write_whole(path, json.dumps([asdict(record) for record in records], indent=2, allow_nan=False) + "\n")
-
-
-def write_whole(path: Path, text: str) -> None:
-    """Writes a text file, whole or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        partial.write_text(text)
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
+    write_text(path, json.dumps([asdict(record) for record in records], indent=2, allow_nan=False) + "\n")
 
 
 def read_records(path: Path) -> list[Record]:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from deploy.benchmark.measure import Estimate, Operator, Prediction, Record, ThreadsEstimate
+from deploy.common.text_table import grid
 
 UNKNOWN = "-"
 # Operators that are shown of a profile, the slowest first.
@@ -67,16 +68,6 @@ def summary(record: Record) -> str:
     elif record.samples:
         parts.append(f"{record.samples} samples each in {record.seconds:.1f} s")
     return ", ".join(parts)
-
-
-def grid(rows: Sequence[Sequence[str]]) -> str:
-    """Rows of cells in columns, the first to the left and the others to the right."""
-    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
-    lines = []
-    for name, *figures in rows:
-        cells = [figure.rjust(width) for figure, width in zip(figures, widths[1:], strict=True)]
-        lines.append("  ".join([name.ljust(widths[0]), *cells]))
-    return "\n".join(lines)
 
 
 def _reference(record: Record, measured: Sequence[Record]) -> Record:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
 
-from deploy.live import Output, View
+from deploy.types import Output, View
 
 _TOPIC = re.compile(r"[^#+\x00-\x1f\x7f\ud800-\udfff]+")
 

@@ -38,8 +38,8 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
-from deploy.live import Event, Identity, Sighting, View
 from deploy.outputs import Stop
+from deploy.types import Event, Identity, Sighting, View
 
 
 class Lines:

@@ -5,7 +5,7 @@ slimcam_frames_lost_total       frames of the source that were dropped
 slimcam_events_total            by kind: appeared, recognised, unknown, left
 slimcam_faces, slimcam_people   faces in view, and known people among them
 slimcam_frame_age_seconds       since the capture of the newest frame, when asked; NaN before the first
-slimcam_stage_seconds           histogram by stage, see `deploy.live.STAGES`
+slimcam_stage_seconds           histogram by stage, see `deploy.types.STAGES`
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ from typing import get_args
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, start_http_server
 
-from deploy.live import STAGES, EventKind, View
 from deploy.outputs import MetricsConfig
+from deploy.types import STAGES, EventKind, View
 
 BUCKETS = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.033, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0)
 """Seconds: from a match on a computer to a result on a slow board; 0.033 is a frame at 30 a second."""

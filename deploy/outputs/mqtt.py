@@ -26,9 +26,9 @@ from paho.mqtt.enums import CallbackAPIVersion, MQTTErrorCode
 from paho.mqtt.properties import Properties
 from paho.mqtt.reasoncodes import ReasonCode
 
-from deploy.live import Event, EventKind, Identity, View
 from deploy.outputs import MqttConfig, tell
 from deploy.outputs.lines import as_json, clean, event_record, times
+from deploy.types import Event, EventKind, Identity, View
 
 PASSWORD = "SLIMCAM_MQTT_PASSWORD"
 PENDING = 1000

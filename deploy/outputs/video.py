@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from deploy.detect import fit
 from deploy.draw import annotated
-from deploy.live import View
+from deploy.types import View
 
 CODECS = {".avi": "MJPG", ".mkv": "XVID", ".mp4": "mp4v"}
 

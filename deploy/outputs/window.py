@@ -8,8 +8,8 @@ import sys
 import cv2
 
 from deploy.draw import annotated
-from deploy.live import View
 from deploy.outputs import Stop
+from deploy.types import View
 
 TITLE = "slimcam"
 _ESCAPE = 27

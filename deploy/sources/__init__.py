@@ -2,7 +2,6 @@
 
 from deploy.sources.opening import open_source
 from deploy.sources.pictures import decode_picture, read_picture
-from deploy.sources.redaction import redacted
 from deploy.sources.source import Source, SourceConfig, State
 
-__all__ = ["Source", "SourceConfig", "State", "decode_picture", "open_source", "read_picture", "redacted"]
+__all__ = ["Source", "SourceConfig", "State", "decode_picture", "open_source", "read_picture"]

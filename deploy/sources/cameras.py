@@ -10,9 +10,9 @@ from typing import Any
 import cv2
 import numpy as np
 
+from deploy.common.redaction import redacted
 from deploy.sources.capture import Capture
 from deploy.sources.live import Camera
-from deploy.sources.redaction import redacted
 from deploy.sources.source import Image, SourceConfig, check_size
 
 _FFMPEG_OPTIONS = "rtsp_transport;tcp|analyzeduration;500000|fpsprobesize;0|allowed_media_types;video"

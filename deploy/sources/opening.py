@@ -5,10 +5,10 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+from deploy.common.redaction import redacted
 from deploy.sources.cameras import network, raspberry, webcam
 from deploy.sources.live import Paced
 from deploy.sources.pictures import Pictures, is_picture, read_picture
-from deploy.sources.redaction import redacted
 from deploy.sources.source import Source, SourceConfig
 from deploy.sources.video import VideoFile
 

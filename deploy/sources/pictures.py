@@ -9,8 +9,8 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from deploy.live import Frame
 from deploy.sources.source import Image, Source, SourceConfig, State, check_size, rotated
+from deploy.types import Frame
 
 LARGEST_FILE = 100 * 2**20
 """Bytes of a picture's file."""

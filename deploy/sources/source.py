@@ -13,8 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from deploy.align import LARGEST_SIDE
-from deploy.live import Frame
-from deploy.sources.redaction import printable
+from deploy.common.redaction import printable
+from deploy.types import Frame
 
 Image = NDArray[np.uint8]
 

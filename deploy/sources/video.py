@@ -8,9 +8,9 @@ from pathlib import Path
 
 import cv2
 
-from deploy.live import Frame
 from deploy.sources.capture import Capture
 from deploy.sources.source import Source, SourceConfig, State, rotated
+from deploy.types import Frame
 
 _USUAL_RATE = 25.0
 """Frames a second of files that do not tell."""

@@ -23,9 +23,9 @@ from typing import Any, Protocol, TypeVar
 from aiohttp import web
 
 from deploy.latency import Latencies
-from deploy.live import Event, View
 from deploy.outputs.lines import as_json, clean, event_record, frame_record
 from deploy.people import Person
+from deploy.types import Event, View
 from deploy.web.config import WebConfig
 from deploy.web.guard import Guard, refuse
 from deploy.web.pictures import SNAPSHOT_SECONDS, Snapshots, live_jpeg, still_jpeg, still_record

@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 
 from deploy.align import face_boxes
 from deploy.draw import annotated
-from deploy.live import Sighting, View
 from deploy.outputs.lines import frame_record
+from deploy.types import Sighting, View
 
 SNAPSHOTS = 4
 SNAPSHOT_SECONDS = 300.0

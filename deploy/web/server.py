@@ -11,7 +11,7 @@ from pathlib import Path
 
 from aiohttp import web
 
-from deploy.live import View
+from deploy.types import View
 from deploy.web.api import BODY_BYTES, Api, Enrol, Gallery, People
 from deploy.web.config import WebConfig
 from deploy.web.guard import Connection, Guard, add_headers

@@ -22,9 +22,9 @@ from deploy.camera import CameraConfig, describe
 from deploy.camera_record import Reservoir, Tally
 from deploy.gallery import Gallery
 from deploy.known import Known
-from deploy.live import STAGES, Event, Frame, Identity, Sighting, View
 from deploy.quality import QualityConfig
 from deploy.runtime import Recognizer
+from deploy.types import STAGES, Event, Frame, Identity, Sighting, View
 from training.data.clip import ClipConfig, write_clip
 
 ROOT = Path(__file__).resolve().parents[2]

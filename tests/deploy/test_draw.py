@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from deploy import draw
 from deploy.align import TEMPLATE, face_boxes
 from deploy.draw import KNOWN, UNDECIDED, UNKNOWN, annotated, label, place, printable
-from deploy.live import Frame, Identity, Sighting, View
+from deploy.types import Frame, Identity, Sighting, View
 from training.data.synthetic import draw_face
 
 STRANGER = Identity(None, None, 0.2, 0.1)

@@ -11,11 +11,11 @@ from deploy.crops import decode_crops
 from deploy.detect import Faces
 from deploy.enrol import VIEWS, lone_face, pictures, printable, resembling, templates, watch
 from deploy.gallery import Gallery, Template
-from deploy.live import Frame
 from deploy.people import NO_CONSENT, Person, Snapshot
 from deploy.quality import QualityConfig
 from deploy.review import resemblances, review
 from deploy.runtime import Recognizer
+from deploy.types import Frame
 from training.data.synthetic import draw_face
 
 RECOGNIZER = Path(__file__).parents[2] / "deploy/models/recognizer"

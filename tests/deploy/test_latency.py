@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from deploy.latency import RATE_SECONDS, Latencies
-from deploy.live import STAGES, Frame, View
+from deploy.types import STAGES, Frame, View
 
 IMAGE = np.zeros((2, 2, 3), np.uint8)
 

@@ -28,9 +28,9 @@ from hypothesis import strategies as st
 from paho.mqtt.client import Client
 from paho.mqtt.enums import CallbackAPIVersion
 
-from deploy.live import Event, EventKind, Frame, Identity, View
 from deploy.outputs import MqttConfig, OutputsConfig, open_outputs
 from deploy.outputs.mqtt import PASSWORD, PENDING, Mqtt, State, discovery
+from deploy.types import Event, EventKind, Frame, Identity, View
 
 ROOT = Path(__file__).parents[2]
 ADA = Identity("p1", "Ada Lovelace", 0.71, 0.3)

@@ -13,12 +13,12 @@ from hypothesis import strategies as st
 
 from deploy.align import CROP_SIZE, align
 from deploy.detect import Faces
-from deploy.live import STAGES, Event, Frame, Identity, View
 from deploy.match import threshold
 from deploy.quality import QualityConfig
 from deploy.recognize import Candidate, Look, Matcher, Recognition, RecognizeConfig, Votes, choose
 from deploy.runtime import Recognizer
 from deploy.track import TrackConfig
+from deploy.types import STAGES, Event, Frame, Identity, View
 from training.data.drawing.traits import sample_person, sample_shot
 from training.data.scenes import drawn_points
 from training.data.synthetic import draw_face

@@ -30,8 +30,8 @@ import pytest
 
 from deploy.align import TEMPLATE
 from deploy.gallery import Gallery
-from deploy.live import STAGES, Event, Frame, Identity, Sighting, View
 from deploy.people import Person, Template
+from deploy.types import STAGES, Event, Frame, Identity, Sighting, View
 from deploy.web import api, pictures, server
 from deploy.web.config import TOKEN_VARIABLE, WebConfig, access_token
 from deploy.web.guard import Failures

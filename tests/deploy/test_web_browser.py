@@ -18,8 +18,8 @@ import cv2
 import numpy as np
 import pytest
 
-from deploy.live import STAGES, Event, EventKind, Frame, Identity, Sighting, View
 from deploy.people import Person
+from deploy.types import STAGES, Event, EventKind, Frame, Identity, Sighting, View
 from deploy.web.config import WebConfig
 from deploy.web.server import Web
 from training.data.drawing.traits import sample_person, sample_shot

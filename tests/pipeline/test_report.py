@@ -31,6 +31,7 @@ from deploy.benchmark.measure import (
     write_records,
 )
 from deploy.bundle import InputSpec, write_bundle
+from deploy.common.files import write_text
 from pipeline import report, store, table, wording
 from pipeline.config import Config, register, validate
 from pipeline.provenance import provenance
@@ -38,7 +39,6 @@ from pipeline.stages import STAGES, steps
 from training import verification
 from training.data.faces import FaceSet, Verification
 from training.data.pairs import sample_pairs
-from training.files import write_text
 from training.job import Job
 from training.recognition import Judged, Recognition, judgement
 from training.train import DATA

@@ -19,6 +19,7 @@ import cv2
 import numpy as np
 
 from deploy.align import face_boxes, face_sizes
+from deploy.common.files import atomic, write_text
 from training.data.camera import noisy
 from training.data.drawing.portrait import draw
 from training.data.drawing.traits import Person, Shot, sample_person, sample_shot
@@ -26,7 +27,6 @@ from training.data.faces import Image
 from training.data.pasting import Canvas, Paste, ellipse, moved, turn
 from training.data.pictures import Scene
 from training.data.scenes import drawn_points
-from training.files import atomic, write_text
 
 NAMES = (
     *("Robin Keller", "Sasha Moreau", "Kim Andersen", "Noa Duarte", "Alex Okafor", "Jules Tanaka"),

@@ -20,11 +20,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from deploy.align import face_sizes
-from deploy.bundle import file_sha256
+from deploy.common.files import file_sha256, save_arrays
 from deploy.detect import YuNet
 from training.data.pictures import Picture
 from training.detection import mirrored
-from training.files import save_arrays
 from training.progress import Progress
 
 Float = NDArray[np.float32]

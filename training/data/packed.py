@@ -20,9 +20,9 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from deploy.common.files import save_arrays
 from training.data.faces import FaceData, FaceSet, Image, Images, Pairs, Selection, Verification
 from training.data.folders import FileImages, decode_image
-from training.files import save_arrays
 
 FORMAT = "slimcam faces 1"
 

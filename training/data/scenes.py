@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from deploy.align import TEMPLATE, face_sizes, similarity
-from deploy.bundle import file_sha256
+from deploy.common.files import file_sha256
 from deploy.detect import fit as fit_frame
 from training.data import synthetic
 from training.data.compose import COMPOSE_VERSION, ComposeConfig, arrange, compose

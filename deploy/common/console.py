@@ -13,7 +13,7 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
-from deploy.messages import explain
+from deploy.common.config_errors import explain
 
 
 def run(

@@ -1,0 +1,1 @@
+"""What every other room of `deploy` needs, and what needs none of them."""
