@@ -11,13 +11,13 @@ from compression.card import model_card
 from compression.delegation import check_requantisation
 from compression.quantize import QUANTIZED
 from compression.recipe import FIDELITY, PLAN
-from deploy.bundle import InputSpec, write_bundle
 from deploy.common.files import write_text
-from deploy.runtime import Model, agreement
+from deploy.inference.bundle import InputSpec, write_bundle
+from deploy.inference.model import Model
+from deploy.inference.preprocessing import PIXEL_MEAN, PIXEL_SCALE, agreement
 from training.data.batches import normalize
 from training.files import MODEL, load_keras
 from training.job import Job
-from training.models import PIXEL_MEAN, PIXEL_SCALE
 from training.task import Task, input_size, task_of
 
 

@@ -12,7 +12,7 @@ from deploy.benchmark.measure import CameraRun, Latency, Record, doubts, latency
 from deploy.benchmark.start import peak_rss_bytes
 from deploy.benchmark.table import summary
 from deploy.common.text_table import grid
-from deploy.runtime import Recognizer
+from deploy.inference.model import Recognizer
 from deploy.types import STAGES, View
 
 SAMPLES = 20_000

@@ -26,7 +26,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from deploy.align import check_frame, face_boxes, face_sizes
-from deploy.runtime import BundledModel, Model, resized
+from deploy.inference.model import BundledModel, Model
+from deploy.inference.preprocessing import resized
 
 Float = NDArray[np.float32]
 

@@ -13,10 +13,10 @@ from deploy.align import align
 from deploy.common import redaction
 from deploy.crops import encode_crop
 from deploy.detect import Detector
+from deploy.inference.model import Recognizer
 from deploy.match import Matcher
 from deploy.people import NOTE_LENGTH, Snapshot, Template, name_list
 from deploy.quality import QualityConfig, flaws, quality
-from deploy.runtime import Recognizer
 from deploy.sources.pictures import read_picture
 from deploy.types import Frame
 

@@ -8,11 +8,11 @@ from pathlib import Path
 from deploy import database
 from deploy.enrol import template
 from deploy.gallery import Gallery
+from deploy.inference.model import Recognizer
 from deploy.match import Matcher, threshold
 from deploy.outputs import tell
 from deploy.people import Person, Snapshot, clean_name, name_list
 from deploy.quality import QualityConfig, flaws
-from deploy.runtime import Recognizer
 from deploy.types import View
 from deploy.vault import default_gallery
 

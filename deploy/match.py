@@ -12,7 +12,7 @@ import time
 import numpy as np
 from numpy.typing import NDArray
 
-from deploy.bundle import Bundle
+from deploy.inference.bundle import Bundle
 from deploy.people import Person, Snapshot
 from deploy.types import Identity
 

@@ -23,7 +23,7 @@ Embedding = NDArray[np.float32]
 
 
 class Embedder(Protocol):
-    """Turns aligned faces into embeddings; see `deploy.runtime.Recognizer`."""
+    """Turns aligned faces into embeddings; see `deploy.inference.model.Recognizer`."""
 
     def embed(self, images: NDArray[np.uint8]) -> Embedding:
         """`(N, E)` float32, L2-normalised, for `(N, 112, 112, 3)` uint8 RGB."""

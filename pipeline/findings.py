@@ -10,7 +10,7 @@ from typing import Any
 
 from compression.recipe import BENCHMARK, COST, EVALUATION, PLAN
 from deploy.benchmark.measure import Record, first_of_each, read_records
-from deploy.bundle import load_bundle
+from deploy.inference.bundle import load_bundle
 from pipeline import table
 from pipeline.plots import Fit
 from pipeline.store import RECEIPT

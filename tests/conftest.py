@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from ai_edge_litert import interpreter as interpreter_module
 
-from deploy.bundle import Bundle, InputSpec, write_bundle
+from deploy.inference.bundle import Bundle, InputSpec, write_bundle
 
 SIZE = 32
 EMBEDDING = 8

@@ -19,10 +19,6 @@ import numpy as np
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-# With these the int8 image of a quantised model is exactly `pixel - 128`: scale 1/128, zero point 0.
-PIXEL_MEAN = 128.0
-PIXEL_SCALE = 128.0
-
 EMBEDDING = "embedding"
 COSINES = "cosines"
 FEATURES = "features"

@@ -13,9 +13,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from deploy.bundle import load_bundle
 from deploy.common.files import save_arrays
-from deploy.runtime import Recognizer
+from deploy.inference.bundle import load_bundle
+from deploy.inference.model import Recognizer
 from training import verification
 from training.data.batches import Batch, Batches, Targets, normalize, plain_batches, resize, sample_batches
 from training.data.faces import IMAGE_SIZE, FaceData, Images, Verification

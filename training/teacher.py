@@ -16,9 +16,10 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from deploy.bundle import InputSpec
 from deploy.common.files import atomic
-from deploy.runtime import Interpreter, dequantised, input_table, look_up
+from deploy.inference.bundle import InputSpec
+from deploy.inference.interpreter import Interpreter
+from deploy.inference.preprocessing import dequantised, input_table, look_up
 from training.data.batches import Lesson, Targets, normalize, plain_batches, resize
 from training.data.faces import IMAGE_SIZE, Images
 from training.progress import Progress

@@ -21,9 +21,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from deploy.align import align
-from deploy.bundle import MODEL
 from deploy.common.text_table import grid
 from deploy.detect import Detector, Faces, YuNet, open_detector
+from deploy.inference.bundle import MODEL
 from training import verification
 from training.data.faces import Pairs
 from training.data.folders import decode, existing, read_bytes

@@ -21,7 +21,8 @@ from typing import Any
 import numpy as np
 
 from deploy.benchmark.inputs import random_input
-from deploy.runtime import BundledModel, Interpreter, import_runtime
+from deploy.inference.interpreter import Interpreter, import_runtime
+from deploy.inference.model import BundledModel
 
 GETPGID, MARK = 155, 0x0A530000
 WATCH, BEGIN, END, STAGE = range(4)

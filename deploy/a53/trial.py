@@ -14,11 +14,11 @@ from typing import Any
 import numpy as np
 
 from deploy.detect import open_detector
+from deploy.inference.model import Recognizer
 from deploy.match import Matcher
 from deploy.people import Person, Snapshot
 from deploy.quality import QualityConfig
 from deploy.recognize import Recognition, RecognizeConfig, timed
-from deploy.runtime import Recognizer
 from deploy.sources import SourceConfig, open_source
 from deploy.track import TrackConfig
 from deploy.types import STAGES, Frame, View

@@ -26,7 +26,7 @@ from deploy.benchmark.host import check_sampling, identify, model_files, now_utc
 from deploy.benchmark.machine import read_clusters, read_condition
 from deploy.benchmark.measure import Cluster, Condition, Execution, Latency, Machine, Record, Start, doubts
 from deploy.common.files import file_sha256
-from deploy.runtime import Interpreter
+from deploy.inference.interpreter import Interpreter
 
 FOLDER = "/data/local/tmp/slimcam"
 CLUSTERS = ("fast", "slow", "any")

@@ -111,8 +111,8 @@ def measure(job: Path) -> dict[str, Any]:
     """The records of what the request asks for, or the line that says why there are none."""
     # Here, because only the virtual environment has what they need.
     from deploy.benchmark import host
-    from deploy.bundle import is_bundle
-    from deploy.runtime import BundledModel
+    from deploy.inference.bundle import is_bundle
+    from deploy.inference.model import BundledModel
 
     request = json.loads((job / "request.json").read_text())
     models = {name: Path(path) for name, path in request["models"].items()}

@@ -27,9 +27,9 @@ from deploy.benchmark.inputs import random_input
 from deploy.benchmark.machine import git_commit, pinning_order, read_condition, read_machine
 from deploy.benchmark.measure import Condition, Execution, Model, Record, Start, doubts, latency, slowdown
 from deploy.benchmark.start import measure_start
-from deploy.bundle import load_bundle
 from deploy.common.files import file_sha256
-from deploy.runtime import Interpreter
+from deploy.inference.bundle import load_bundle
+from deploy.inference.interpreter import Interpreter
 
 PROGRESS_SECONDS = 5.0
 

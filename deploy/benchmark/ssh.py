@@ -28,8 +28,8 @@ from deploy.benchmark import board
 from deploy.benchmark.host import HostConfig, model_files, own_version, say, thread_counts
 from deploy.benchmark.measure import Record, parse_records
 from deploy.benchmark.wheel import NAME, device_wheel, requirements_of
-from deploy.bundle import CARD, GOLDEN, MANIFEST, MODEL, is_bundle
 from deploy.common.files import file_sha256
+from deploy.inference.bundle import CARD, GOLDEN, MANIFEST, MODEL, is_bundle
 
 T = TypeVar("T")
 

@@ -18,7 +18,7 @@ from pathlib import Path
 import deploy
 from deploy.benchmark.inputs import random_input
 from deploy.benchmark.measure import Start
-from deploy.runtime import Interpreter, import_runtime
+from deploy.inference.interpreter import Interpreter, import_runtime
 
 
 def measure_start(model: Path, threads: int) -> Start:

@@ -6,7 +6,7 @@ import pytest
 from ai_edge_litert import schema_py_generated as schema
 
 from compression.delegation import check_requantisation
-from deploy.runtime import Interpreter
+from deploy.inference.interpreter import Interpreter
 
 
 def with_scale(model: bytes, operator: int, position: int, scale: float, channel: int = 0) -> bytes:

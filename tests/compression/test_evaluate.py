@@ -16,8 +16,8 @@ import pytest
 from compression import evaluate
 from compression.recipe import VARIANTS, EvaluateConfig, GatesConfig
 from deploy.benchmark.measure import Condition, Execution, Latency, Machine, Model, Record, Start, write_records
-from deploy.bundle import Bundle, InputSpec, load_bundle
-from deploy.runtime import Model as FloatModel
+from deploy.inference.bundle import Bundle, InputSpec, load_bundle
+from deploy.inference.model import Model as FloatModel
 from training import recognition, verification
 from training.data import lfw
 from training.data.lfw import LfwConfig

@@ -14,8 +14,8 @@ from deploy.benchmark.host import HostConfig, confined, measure, thread_counts
 from deploy.benchmark.inputs import random_input
 from deploy.benchmark.measure import Latency
 from deploy.benchmark.overhead import overhead
-from deploy.bundle import Bundle
-from deploy.runtime import TensorInfo
+from deploy.inference.bundle import Bundle
+from deploy.inference.interpreter import TensorInfo
 
 SHORT = HostConfig(warmup=2, samples=30, seconds=0.05)
 

@@ -24,7 +24,7 @@ import pytest
 
 from deploy.benchmark.ssh import SshConfig, measure
 from deploy.benchmark.wheel import NAME, requirements_of
-from deploy.bundle import Bundle
+from deploy.inference.bundle import Bundle
 
 SSHD = shutil.which("sshd", path=f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin")
 

@@ -21,9 +21,9 @@ from deploy.benchmark.measure import read_records
 from deploy.camera import CameraConfig, describe
 from deploy.camera_record import Reservoir, Tally
 from deploy.gallery import Gallery
+from deploy.inference.model import Recognizer
 from deploy.known import Known
 from deploy.quality import QualityConfig
-from deploy.runtime import Recognizer
 from deploy.types import STAGES, Event, Frame, Identity, Sighting, View
 from training.data.clip import ClipConfig, write_clip
 

@@ -11,7 +11,6 @@ import pytest
 from ai_edge_litert import schema_py_generated as schema
 
 from deploy.align import TEMPLATE, face_boxes, face_sizes
-from deploy.bundle import InputSpec
 from deploy.detect import (
     CANDIDATES,
     CHANNELS,
@@ -26,7 +25,8 @@ from deploy.detect import (
     fit,
     open_detector,
 )
-from deploy.runtime import Model
+from deploy.inference.bundle import InputSpec
+from deploy.inference.model import Model
 
 HEIGHT, WIDTH = 96, 128
 RECOGNIZER = Path(__file__).parents[2] / "deploy/models/recognizer/model.tflite"

@@ -11,10 +11,10 @@ from deploy.crops import decode_crops
 from deploy.detect import Faces
 from deploy.enrol import VIEWS, lone_face, pictures, printable, resembling, templates, watch
 from deploy.gallery import Gallery, Template
+from deploy.inference.model import Recognizer
 from deploy.people import NO_CONSENT, Person, Snapshot
 from deploy.quality import QualityConfig
 from deploy.review import resemblances, review
-from deploy.runtime import Recognizer
 from deploy.types import Frame
 from training.data.synthetic import draw_face
 

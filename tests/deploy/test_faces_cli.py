@@ -13,11 +13,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from omegaconf import OmegaConf
 
-from deploy.bundle import load_bundle
 from deploy.crops import encode_crop
 from deploy.faces import COMMANDS, FacesConfig
 from deploy.gallery import Gallery, Person, Template
-from deploy.runtime import Recognizer
+from deploy.inference.bundle import load_bundle
+from deploy.inference.model import Recognizer
 from deploy.words import ARGUMENTS, overrides
 from training.data.synthetic import draw_face
 

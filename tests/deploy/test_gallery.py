@@ -19,8 +19,8 @@ from hypothesis import strategies as st
 from deploy import archive
 from deploy.crops import encode_crop
 from deploy.gallery import Gallery, Person, Template
+from deploy.inference.preprocessing import l2_normalise
 from deploy.people import clean_name
-from deploy.runtime import l2_normalise
 
 ROOT = Path(__file__).resolve().parents[2]
 MODEL, OTHER = "a" * 64, "b" * 64

@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from deploy.inference.preprocessing import l2_normalise
 from deploy.match import Matcher, threshold
 from deploy.people import Person, Snapshot
-from deploy.runtime import l2_normalise
 
 RECOGNIZER = Path(__file__).parents[2] / "deploy/models/recognizer"
 

@@ -13,10 +13,10 @@ from hypothesis import strategies as st
 
 from deploy.align import CROP_SIZE, align
 from deploy.detect import Faces
+from deploy.inference.model import Recognizer
 from deploy.match import threshold
 from deploy.quality import QualityConfig
 from deploy.recognize import Candidate, Look, Matcher, Recognition, RecognizeConfig, Votes, choose
-from deploy.runtime import Recognizer
 from deploy.track import TrackConfig
 from deploy.types import STAGES, Event, Frame, Identity, View
 from training.data.drawing.traits import sample_person, sample_shot

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from deploy.runtime import Recognizer
+from deploy.inference.model import Recognizer
 
 RUN = [sys.executable, "-m", "pipeline.cli", "debug=fast"]
 

@@ -30,8 +30,8 @@ from deploy.benchmark.measure import (
     Start,
     write_records,
 )
-from deploy.bundle import InputSpec, write_bundle
 from deploy.common.files import write_text
+from deploy.inference.bundle import InputSpec, write_bundle
 from pipeline import report, store, table, wording
 from pipeline.config import Config, register, validate
 from pipeline.provenance import provenance

@@ -12,9 +12,9 @@ import pytest
 from deploy.a53.camera import CameraRequest, run, table
 from deploy.align import align
 from deploy.detect import open_detector
+from deploy.inference.model import Recognizer
 from deploy.match import threshold
 from deploy.people import Person, Snapshot
-from deploy.runtime import Recognizer
 from deploy.sources import read_picture
 from training.data.clip import ClipConfig, write_clip
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from deploy.runtime import Recognizer
+from deploy.inference.model import Recognizer
 from training import verification
 from training.data import lfw
 from training.data.faces import Pairs

@@ -17,10 +17,9 @@ from typing import Protocol, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from deploy.runtime import resized
+from deploy.inference.preprocessing import PIXEL_MEAN, PIXEL_SCALE, resized
 from training.data.augment import AugmentConfig, augment, bend, blend
 from training.data.faces import FaceSet, Image, Images, Selection
-from training.models import PIXEL_MEAN, PIXEL_SCALE
 
 Float = NDArray[np.float32]
 

@@ -24,7 +24,7 @@ from deploy.common.files import file_sha256
 
 SCHEMA_VERSION = 2
 
-RECOGNIZER, DETECTOR = (Path(__file__).parent / "models" / name for name in ("recognizer", "detector"))
+RECOGNIZER, DETECTOR = (Path(__file__).parent.parent / "models" / name for name in ("recognizer", "detector"))
 """The bundles that come with slimcam."""
 
 MODEL = "model.tflite"

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from deploy.bundle import Bundle, InputSpec, load_bundle, seal
+from deploy.inference.bundle import Bundle, InputSpec, load_bundle, seal
 
 Make = Callable[..., Bundle]
 

@@ -1,0 +1,1 @@
+"""Models on the device: what bundles describe, the TFLite runtimes, and what goes in and out."""

@@ -1,0 +1,172 @@
+"""One interpreter over the TFLite runtimes."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.metadata
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+# ai-edge-litert is the default; tflite-runtime, which ended at 2.14, serves devices that cannot have its successor.
+RUNTIMES = (("ai-edge-litert", "ai_edge_litert.interpreter"), ("tflite-runtime", "tflite_runtime.interpreter"))
+
+
+@dataclass(frozen=True)
+class Runtime:
+    """Which library executes the model."""
+
+    name: str
+    version: str
+
+
+@dataclass(frozen=True)
+class TensorInfo:
+    """An input or output of a model. `scale` is 0 where the tensor is not quantised."""
+
+    index: int
+    name: str
+    shape: tuple[int, ...]
+    dtype: np.dtype[Any]
+    scale: float
+    zero_point: int
+
+
+@dataclass(frozen=True)
+class Delegation:
+    """How much of a model its delegate executes.
+
+    Attributes:
+        delegate: "XNNPACK", or "none" where nothing is delegated.
+        delegated: operators of the model's graph which the delegate executes.
+        total: operators of the model's graph.
+        left_out: the other operators, for example `"3 AVERAGE_POOL_2D"`: index in the graph and kind.
+    """
+
+    delegate: str
+    delegated: int
+    total: int
+    left_out: tuple[str, ...]
+
+    @property
+    def complete(self) -> bool:
+        return self.delegated == self.total
+
+
+class Interpreter:
+    """A TFLite model with one input and one output, ready to run.
+
+    Raises:
+        FileNotFoundError: there is no such model file.
+        ImportError: no TFLite runtime is installed.
+        ValueError: the file is not a TFLite model, or not one with a single input and output.
+        RuntimeError: the runtime or its XNNPACK delegate refuses the model.
+    """
+
+    def __init__(self, model: Path | bytes, threads: int = 1) -> None:
+        title = "the model" if isinstance(model, bytes) else str(model)
+        if not isinstance(model, bytes) and not model.is_file():
+            raise FileNotFoundError(f"{model}: there is no such model file")
+        self.runtime, library = import_runtime()
+        source = {"model_content": model} if isinstance(model, bytes) else {"model_path": str(model)}
+        try:
+            self._interpreter = library.Interpreter(**source, num_threads=threads)
+            self._interpreter.allocate_tensors()
+        except ValueError as error:
+            raise ValueError(f"{title}: not a whole TFLite model ({_line(error)}); make or copy it again") from error
+        except RuntimeError as error:
+            raise RuntimeError(_refusal(title, error)) from error
+        self.input = _only(self._interpreter.get_input_details(), title, "input")
+        self.output = _only(self._interpreter.get_output_details(), title, "output")
+
+    def run(self, array: NDArray[Any]) -> NDArray[Any]:
+        """Feeds the input tensor as it is (no quantisation) and returns a copy of the output tensor."""
+        self.feed(array)
+        self.invoke()
+        return self.result()
+
+    def feed(self, array: NDArray[Any]) -> None:
+        self._interpreter.set_tensor(self.input.index, array)
+
+    def invoke(self) -> None:
+        self._interpreter.invoke()
+
+    def result(self) -> NDArray[Any]:
+        output: NDArray[Any] = self._interpreter.get_tensor(self.output.index)
+        return output
+
+    def delegation(self) -> Delegation:
+        """Tells which operators the delegate took over.
+
+        A delegate leaves the original operators in the list and appends a DELEGATE node for each part that it
+        took; the operators of that part are those found by walking from the node's outputs back to its inputs.
+        """
+        nodes = self._interpreter._get_ops_details()
+        operators = [node for node in nodes if node["op_name"] != "DELEGATE"]
+        parts = [node for node in nodes if node["op_name"] == "DELEGATE"]
+        maker = {int(tensor): node for node in operators for tensor in node["outputs"]}
+        taken: set[int] = set()
+        for part in parts:
+            borders = {int(tensor) for tensor in part["inputs"]}
+            pending = [int(tensor) for tensor in part["outputs"]]
+            while pending:
+                node = maker.get(pending.pop())
+                if node is None or node["index"] in taken:
+                    continue
+                taken.add(node["index"])
+                pending.extend(int(tensor) for tensor in node["inputs"] if int(tensor) not in borders)
+        return Delegation(
+            # Interpreter() is given no delegate, and the only one that a runtime applies by itself is XNNPACK.
+            delegate="XNNPACK" if parts else "none",
+            delegated=len(taken),
+            total=len(operators),
+            left_out=tuple(f"{node['index']} {node['op_name']}" for node in operators if node["index"] not in taken),
+        )
+
+
+def import_runtime() -> tuple[Runtime, Any]:
+    """The runtime to use and its module with the `Interpreter` class.
+
+    Raises:
+        ImportError: none is installed.
+    """
+    for package, module in RUNTIMES:
+        try:
+            library = importlib.import_module(module)
+        except ImportError:
+            continue
+        return Runtime(package, importlib.metadata.version(package)), library
+    raise ImportError("no TFLite runtime is installed: pip install ai-edge-litert (or tflite-runtime on an old device)")
+
+
+def _refusal(title: str, error: RuntimeError) -> str:
+    """One line for a model that the runtime refuses, with the known cause where it is XNNPACK that does."""
+    if "XNNPACK" not in str(error):
+        return f"{title}: the TFLite runtime refuses the model ({_line(error)})"
+    # https://github.com/google/XNNPACK/issues/3693
+    return (
+        f"{title}: XNNPACK refuses the model ({_line(error)}); the usual cause is a convolution or dense layer whose "
+        "input scale * weight scale / output scale is 256 or more, from a dead channel or a tiny activation range"
+    )
+
+
+def _line(error: Exception) -> str:
+    return " ".join(str(error).split())
+
+
+def _only(details: list[dict[str, Any]], title: str, role: str) -> TensorInfo:
+    if len(details) != 1:
+        raise ValueError(f"{title}: the model must have one {role}, it has {len(details)}; export it with one")
+    (tensor,) = details
+    scale, zero_point = tensor["quantization"]
+    return TensorInfo(
+        index=int(tensor["index"]),
+        name=str(tensor["name"]),
+        shape=tuple(int(size) for size in tensor["shape"]),
+        dtype=np.dtype(tensor["dtype"]),
+        scale=float(scale),
+        zero_point=int(zero_point),
+    )

@@ -1,0 +1,76 @@
+"""What pixels become before a model reads them, and what its outputs stand for."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from deploy.inference.bundle import InputSpec
+from deploy.inference.interpreter import TensorInfo
+
+# With these the int8 image of a quantised model is exactly `pixel - 128`: scale 1/128, zero point 0.
+PIXEL_MEAN = 128.0
+PIXEL_SCALE = 128.0
+
+
+def input_table(spec: InputSpec, tensor: TensorInfo) -> NDArray[Any]:
+    """What each of the 256 pixel values becomes in the input tensor: normalised, and quantised if the tensor is.
+
+    Rounds half away from zero, as TFLite's QUANTIZE does.
+
+    Raises:
+        ValueError: the tensor is neither float32 nor quantised int8 or uint8.
+    """
+    values = (np.arange(256, dtype=np.float64) - spec.mean) / spec.scale
+    if tensor.dtype == np.float32:
+        return values.astype(np.float32)
+    if tensor.dtype not in (np.int8, np.uint8) or tensor.scale <= 0:
+        raise ValueError(f"the model's input must be float32, or int8 or uint8 with a scale; it is {tensor.dtype}")
+    scaled = values / tensor.scale
+    rounded = np.copysign(np.floor(np.abs(scaled) + 0.5), scaled) + tensor.zero_point
+    limits = np.iinfo(tensor.dtype)
+    table: NDArray[Any] = np.clip(rounded, limits.min, limits.max).astype(tensor.dtype)
+    return table
+
+
+def look_up(table: NDArray[Any], image: NDArray[np.uint8]) -> NDArray[Any]:
+    """What `input_table` makes of each pixel of an image, `table[image]`."""
+    # Ten times faster than numpy's indexing.
+    values: NDArray[Any] = cv2.LUT(image, table)
+    return values
+
+
+def resized(image: NDArray[np.uint8], height: int, width: int) -> NDArray[np.uint8]:
+    """An image `(h, w, 3)` at another size: pixels are averaged where it shrinks, interpolated where it grows."""
+    if image.shape[:2] == (height, width):
+        return image
+    smaller = height * width < image.shape[0] * image.shape[1]
+    result: NDArray[np.uint8] = cv2.resize(
+        image, (width, height), interpolation=cv2.INTER_AREA if smaller else cv2.INTER_LINEAR
+    )
+    return result
+
+
+def l2_normalise(embeddings: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Scales each row of `(N, E)` to length 1; a row of zeros stays zero."""
+    norms = np.linalg.norm(embeddings, axis=1, keepdims=True)
+    normalised: NDArray[np.float32] = (embeddings / np.maximum(norms, 1e-12)).astype(np.float32)
+    return normalised
+
+
+def agreement(found: NDArray[np.float32], expected: NDArray[np.float32]) -> NDArray[np.float32]:
+    """How alike two lists of outputs, `(N, ...)`, are: the cosine of each pair, `(N,)`."""
+    count = len(found)
+    pairs = (l2_normalise(outputs.reshape(count, -1)) for outputs in (found, expected))
+    return np.asarray(np.einsum("ne,ne->n", *pairs), dtype=np.float32)
+
+
+def dequantised(values: NDArray[Any], tensor: TensorInfo) -> NDArray[np.float32]:
+    """The real numbers that a tensor's values stand for."""
+    if tensor.scale == 0:
+        return values.astype(np.float32)
+    real: NDArray[np.float32] = (values.astype(np.float32) - tensor.zero_point) * np.float32(tensor.scale)
+    return real
