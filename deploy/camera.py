@@ -26,16 +26,16 @@ from deploy.camera_record import Tally, camera_record, camera_table
 from deploy.common import console
 from deploy.common.files import write_text
 from deploy.common.hydra_args import with_texts
-from deploy.detect import open_detector
 from deploy.inference.bundle import DETECTOR, RECOGNIZER
 from deploy.inference.model import Recognizer
 from deploy.known import Known
 from deploy.outputs import OutputsConfig, Stop, close_all, open_outputs, tell
-from deploy.quality import QualityConfig
 from deploy.recognize import Recognition, RecognizeConfig
 from deploy.sources import SourceConfig, open_source
-from deploy.track import TrackConfig
 from deploy.types import Event, Output
+from deploy.vision.detector import open_detector
+from deploy.vision.quality import QualityConfig
+from deploy.vision.track import TrackConfig
 from deploy.web.config import WebConfig
 
 SOURCE_VARIABLE = "SLIMCAM_SOURCE"

@@ -8,9 +8,9 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from deploy.align import CROP_SIZE
 from deploy.people import Template
-from deploy.sources.pictures import decode_picture
+from deploy.vision.align import CROP_SIZE
+from deploy.vision.image_files import decode_picture
 
 
 def encode_crop(crop: NDArray[np.uint8]) -> bytes:

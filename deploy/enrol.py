@@ -9,16 +9,16 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from deploy.align import align
 from deploy.common import redaction
 from deploy.crops import encode_crop
-from deploy.detect import Detector
 from deploy.inference.model import Recognizer
 from deploy.match import Matcher
 from deploy.people import NOTE_LENGTH, Snapshot, Template, name_list
-from deploy.quality import QualityConfig, flaws, quality
-from deploy.sources.pictures import read_picture
 from deploy.types import Frame
+from deploy.vision.align import align
+from deploy.vision.detector import Detector
+from deploy.vision.image_files import read_picture
+from deploy.vision.quality import QualityConfig, flaws, quality
 
 Image = NDArray[np.uint8]
 

@@ -18,16 +18,16 @@ from omegaconf import DictConfig, OmegaConf
 
 from deploy import enrol
 from deploy.common import console
-from deploy.detect import open_detector
 from deploy.gallery import Gallery
 from deploy.inference.bundle import DETECTOR, RECOGNIZER, load_bundle
 from deploy.inference.model import Recognizer
 from deploy.match import threshold
 from deploy.people import NO_CONSENT, Person, clean_name, name_list
-from deploy.quality import QualityConfig
 from deploy.review import review
 from deploy.sources import SourceConfig, open_source
 from deploy.vault import default_gallery, default_key
+from deploy.vision.detector import open_detector
+from deploy.vision.quality import QualityConfig
 from deploy.words import overrides
 
 PASSPHRASE = "SLIMCAM_PASSPHRASE"

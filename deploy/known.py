@@ -12,9 +12,9 @@ from deploy.inference.model import Recognizer
 from deploy.match import Matcher, threshold
 from deploy.outputs import tell
 from deploy.people import Person, Snapshot, clean_name, name_list
-from deploy.quality import QualityConfig, flaws
 from deploy.types import View
 from deploy.vault import default_gallery
+from deploy.vision.quality import QualityConfig, flaws
 
 PATIENCE = 0.1
 """Seconds that frames wait for somebody who changes the gallery, before the next look at it."""

@@ -12,12 +12,12 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from deploy.align import align
-from deploy.cuts import Cuts
-from deploy.detect import Detector
-from deploy.quality import Measures, QualityConfig, measure
-from deploy.track import Track, TrackConfig, Tracker
 from deploy.types import Event, EventKind, Frame, Identity, Sighting, View
+from deploy.vision.align import align
+from deploy.vision.detector import Detector
+from deploy.vision.quality import Measures, QualityConfig, measure
+from deploy.vision.shot_boundary import Cuts
+from deploy.vision.track import Track, TrackConfig, Tracker
 
 Embedding = NDArray[np.float32]
 

@@ -7,11 +7,11 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from deploy.align import TEMPLATE
 from deploy.crops import decode_crops
 from deploy.gallery import Gallery
 from deploy.people import NO_CONSENT, Person, Snapshot, name_list
-from deploy.quality import QualityConfig, flaws
+from deploy.vision.align import TEMPLATE
+from deploy.vision.quality import QualityConfig, flaws
 
 SAME_PICTURE = 0.9999
 """Cosine from which on two templates are of one picture."""

@@ -59,7 +59,7 @@ class Sighting:
 
     Attributes:
         track: the number of a face over time, from 1; never given twice in a run.
-        points: `(5, 2)` float32, see `deploy.align`.
+        points: `(5, 2)` float32, see `deploy.vision.align`.
         score: of the detector, 0..1.
         flaws: why the face is not fit to be recognised by, for example `small` or `blurred`; none if fit. They are of
             this view or of one shortly before.

@@ -14,9 +14,9 @@ from functools import lru_cache
 import numpy as np
 from numpy.typing import NDArray
 
-from deploy.align import face_boxes, face_sizes
-from deploy.detect import CHANNELS, STRIDES, box_overlaps
-from deploy.detect import cells as cell_centres
+from deploy.vision.align import face_boxes, face_sizes
+from deploy.vision.detector_output import CHANNELS, STRIDES, box_overlaps
+from deploy.vision.detector_output import cells as cell_centres
 
 Float = NDArray[np.float32]
 Bool = NDArray[np.bool_]

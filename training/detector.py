@@ -10,7 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from deploy.detect import CHANNELS, STRIDES, open_detector
+from deploy.vision.detector import open_detector
+from deploy.vision.detector_output import CHANNELS, STRIDES
 from training import verification
 from training.data import scenes
 from training.data.batches import ahead, normalize

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from keras import ops
 
-from deploy.detect import CHANNELS
+from deploy.vision.detector_output import CHANNELS
 from training.recipe import LossConfig
 
 if TYPE_CHECKING:

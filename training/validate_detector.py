@@ -20,10 +20,11 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from deploy.align import align
 from deploy.common.text_table import grid
-from deploy.detect import Detector, Faces, YuNet, open_detector
 from deploy.inference.bundle import MODEL
+from deploy.vision.align import align
+from deploy.vision.detector import Detector, YuNet, open_detector
+from deploy.vision.detector_output import Faces
 from training import verification
 from training.data.faces import Pairs
 from training.data.folders import decode, existing, read_bytes

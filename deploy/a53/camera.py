@@ -25,13 +25,13 @@ from deploy.a53.trial import (
     seen,
     write_gallery,
 )
-from deploy.align import face_sizes
 from deploy.benchmark.emulated import EmulatedConfig
 from deploy.benchmark.measure import Estimate
 from deploy.common.redaction import redacted
 from deploy.common.text_table import grid
 from deploy.people import Snapshot
 from deploy.types import Frame
+from deploy.vision.align import face_sizes
 
 POINTS_TOLERANCE = 0.02
 """Widths of a face by which a point may lie elsewhere: libraries round differently on the two processors."""

@@ -13,15 +13,15 @@ from typing import Any
 
 import numpy as np
 
-from deploy.detect import open_detector
 from deploy.inference.model import Recognizer
 from deploy.match import Matcher
 from deploy.people import Person, Snapshot
-from deploy.quality import QualityConfig
 from deploy.recognize import Recognition, RecognizeConfig, timed
 from deploy.sources import SourceConfig, open_source
-from deploy.track import TrackConfig
 from deploy.types import STAGES, Frame, View
+from deploy.vision.detector import open_detector
+from deploy.vision.quality import QualityConfig
+from deploy.vision.track import TrackConfig
 
 COUNTED = ("source", *STAGES[:-1], "rest")
 """What instructions are counted for, frame by frame: reading it, the stages of recognition, and what is in none."""

@@ -19,9 +19,9 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from deploy.detect import fit
 from deploy.draw import annotated
 from deploy.types import View
+from deploy.vision.letterbox import fit
 
 CODECS = {".avi": "MJPG", ".mkv": "XVID", ".mp4": "mp4v"}
 

@@ -13,7 +13,8 @@ import numpy as np
 from deploy.common.redaction import redacted
 from deploy.sources.capture import Capture
 from deploy.sources.live import Camera
-from deploy.sources.source import Image, SourceConfig, check_size
+from deploy.sources.source import SourceConfig
+from deploy.vision.image_files import Image, check_size
 
 _FFMPEG_OPTIONS = "rtsp_transport;tcp|analyzeduration;500000|fpsprobesize;0|allowed_media_types;video"
 """RTSP over TCP, which loses no packets. Half a second of a stream, not five, is looked at before its first frame."""

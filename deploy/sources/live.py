@@ -9,8 +9,9 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import Protocol
 
-from deploy.sources.source import Image, Source, SourceConfig, State, rotated, say
+from deploy.sources.source import Source, SourceConfig, State, rotated, say
 from deploy.types import Frame
+from deploy.vision.image_files import Image
 
 _CLOSING_SECONDS = 2.0
 """How long closing waits for the reader. One that is held up in a driver ends with the process."""

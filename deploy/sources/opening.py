@@ -8,9 +8,10 @@ from pathlib import Path
 from deploy.common.redaction import redacted
 from deploy.sources.cameras import network, raspberry, webcam
 from deploy.sources.live import Paced
-from deploy.sources.pictures import Pictures, is_picture, read_picture
+from deploy.sources.pictures import Pictures
 from deploy.sources.source import Source, SourceConfig
 from deploy.sources.video import VideoFile
+from deploy.vision.image_files import is_picture, read_picture
 
 SCHEMES = ("rtsp", "rtsps", "http", "https")
 

@@ -10,18 +10,13 @@ from typing import Any, Literal
 
 import cv2
 import numpy as np
-from numpy.typing import NDArray
 
-from deploy.align import LARGEST_SIDE
 from deploy.common.redaction import printable
 from deploy.types import Frame
-
-Image = NDArray[np.uint8]
+from deploy.vision.align import LARGEST_SIDE
+from deploy.vision.image_files import Image
 
 State = Literal["connecting", "running", "reconnecting", "ended"]
-
-LARGEST_PICTURE = 100_000_000
-"""Pixels: what is larger is an attack or a mistake, and takes 300 MB at the least."""
 
 _TURNS = {90: cv2.ROTATE_90_CLOCKWISE, 180: cv2.ROTATE_180, 270: cv2.ROTATE_90_COUNTERCLOCKWISE}
 
@@ -118,19 +113,6 @@ class Source(ABC):
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.name}, {self.state}>"
-
-
-def check_size(width: float, height: float, title: str) -> None:
-    """Refuses pictures that no camera takes, before they are decoded where their size is known by then.
-
-    Raises:
-        ValueError: a side is not 1..32766 pixels, or there are more than 100 megapixels.
-    """
-    if not (min(width, height) >= 1 and max(width, height) <= LARGEST_SIDE and width * height <= LARGEST_PICTURE):
-        raise ValueError(
-            f"{title}: a picture of {width:.0f}x{height:.0f} pixels; sides may have up to {LARGEST_SIDE} and "
-            f"the whole {LARGEST_PICTURE // 10**6} megapixels: shrink it"
-        )
 
 
 def rotated(image: Image, degrees: int) -> Image:

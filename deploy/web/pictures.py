@@ -11,10 +11,10 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from deploy.align import face_boxes
 from deploy.draw import annotated
 from deploy.outputs.lines import frame_record
 from deploy.types import Sighting, View
+from deploy.vision.align import face_boxes
 
 SNAPSHOTS = 4
 SNAPSHOT_SECONDS = 300.0

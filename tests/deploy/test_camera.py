@@ -23,8 +23,8 @@ from deploy.camera_record import Reservoir, Tally
 from deploy.gallery import Gallery
 from deploy.inference.model import Recognizer
 from deploy.known import Known
-from deploy.quality import QualityConfig
 from deploy.types import STAGES, Event, Frame, Identity, Sighting, View
+from deploy.vision.quality import QualityConfig
 from training.data.clip import ClipConfig, write_clip
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -9,9 +9,9 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from deploy import draw
-from deploy.align import TEMPLATE, face_boxes
 from deploy.draw import KNOWN, UNDECIDED, UNKNOWN, annotated, label, place, printable
 from deploy.types import Frame, Identity, Sighting, View
+from deploy.vision.align import TEMPLATE, face_boxes
 from training.data.synthetic import draw_face
 
 STRANGER = Identity(None, None, 0.2, 0.1)

@@ -6,16 +6,16 @@ import cv2
 import numpy as np
 import pytest
 
-from deploy.align import TEMPLATE
 from deploy.crops import decode_crops
-from deploy.detect import Faces
 from deploy.enrol import VIEWS, lone_face, pictures, printable, resembling, templates, watch
 from deploy.gallery import Gallery, Template
 from deploy.inference.model import Recognizer
 from deploy.people import NO_CONSENT, Person, Snapshot
-from deploy.quality import QualityConfig
 from deploy.review import resemblances, review
 from deploy.types import Frame
+from deploy.vision.align import TEMPLATE
+from deploy.vision.detector_output import Faces
+from deploy.vision.quality import QualityConfig
 from training.data.synthetic import draw_face
 
 RECOGNIZER = Path(__file__).parents[2] / "deploy/models/recognizer"

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import numpy as np
 
-from deploy.detect import open_detector
 from deploy.inference.model import Recognizer
+from deploy.vision.detector import open_detector
 from training.data.drawing.traits import sample_person, sample_shot
 from training.data.scenes import drawn_points
 from training.data.synthetic import draw_face

@@ -19,13 +19,13 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from prometheus_client.parser import text_string_to_metric_families
 
-from deploy.align import TEMPLATE
 from deploy.outputs import Contained, MetricsConfig, MqttConfig, OutputsConfig, Stop, open_outputs
 from deploy.outputs.lines import Lines, as_json, clean, event_record, frame_record
 from deploy.outputs.metrics import Metrics
 from deploy.outputs.video import PAUSE, RESERVE, Pace, Video
 from deploy.outputs.window import Window
 from deploy.types import STAGES, Event, EventKind, Frame, Identity, Sighting, View
+from deploy.vision.align import TEMPLATE
 
 ROOT = Path(__file__).parents[2]
 ADA = Identity("p1", "Ada Lovelace", 0.71239, 0.3)

@@ -11,14 +11,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from deploy.align import CROP_SIZE, align
-from deploy.detect import Faces
 from deploy.inference.model import Recognizer
 from deploy.match import threshold
-from deploy.quality import QualityConfig
 from deploy.recognize import Candidate, Look, Matcher, Recognition, RecognizeConfig, Votes, choose
-from deploy.track import TrackConfig
 from deploy.types import STAGES, Event, Frame, Identity, View
+from deploy.vision.align import CROP_SIZE, align
+from deploy.vision.detector_output import Faces
+from deploy.vision.quality import QualityConfig
+from deploy.vision.track import TrackConfig
 from training.data.drawing.traits import sample_person, sample_shot
 from training.data.scenes import drawn_points
 from training.data.synthetic import draw_face

@@ -28,10 +28,10 @@ import cv2
 import numpy as np
 import pytest
 
-from deploy.align import TEMPLATE
 from deploy.gallery import Gallery
 from deploy.people import Person, Template
 from deploy.types import STAGES, Event, Frame, Identity, Sighting, View
+from deploy.vision.align import TEMPLATE
 from deploy.web import api, pictures, server
 from deploy.web.config import TOKEN_VARIABLE, WebConfig, access_token
 from deploy.web.guard import Failures

@@ -9,8 +9,8 @@ import cv2
 import numpy as np
 import pytest
 
-from deploy.align import align, alignment, face_boxes
-from deploy.detect import YuNet, open_detector
+from deploy.vision.align import align, alignment, face_boxes
+from deploy.vision.detector import YuNet, open_detector
 
 ROOT = Path(__file__).parents[2]
 SHARED = ROOT / ".." / "shared"

@@ -10,12 +10,12 @@ import numpy as np
 import pytest
 
 from deploy.a53.camera import CameraRequest, run, table
-from deploy.align import align
-from deploy.detect import open_detector
 from deploy.inference.model import Recognizer
 from deploy.match import threshold
 from deploy.people import Person, Snapshot
-from deploy.sources import read_picture
+from deploy.vision.align import align
+from deploy.vision.detector import open_detector
+from deploy.vision.image_files import read_picture
 from training.data.clip import ClipConfig, write_clip
 
 MODELS = Path(__file__).parents[2] / "deploy/models"

@@ -8,8 +8,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from deploy.align import align, face_sizes
-from deploy.sources import open_source, read_picture
+from deploy.sources import open_source
+from deploy.vision.align import align, face_sizes
+from deploy.vision.image_files import read_picture
 from training.data.clip import NAMES, ClipConfig, _cast, main, schedule, write_clip
 
 SMALL = ClipConfig(seconds=8.0, fps=5, width=320, height=180, people=2, strangers=1, seed=3)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from deploy.align import TEMPLATE, face_boxes, face_sizes, similarity
+from deploy.vision.align import TEMPLATE, face_boxes, face_sizes, similarity
 from training.detection import (
     average_precision,
     cells,

@@ -9,7 +9,7 @@ import keras
 import numpy as np
 import pytest
 
-from deploy import align, detect
+from deploy.vision import align, detector
 from training import detection, losses
 from training.data.scenes import ScenesConfig
 from training.data.synthetic import SyntheticConfig
@@ -55,8 +55,8 @@ class Drawn:
 
 def test_what_training_encodes_the_device_decodes():
     rows = encode(FACES, 64, 96)
-    assert rows.shape == (detect.cells(64, 96).shape[0], detect.CHANNELS + 1)
-    found = detect.decode(rows[:, : detect.CHANNELS], 64, 96, 0.5)
+    assert rows.shape == (detector.cells(64, 96).shape[0], detector.CHANNELS + 1)
+    found = detector.decode(rows[:, : detector.CHANNELS], 64, 96, 0.5)
     assert len(found) == 2
     order = np.argsort(found.points[:, 0, 0])
     np.testing.assert_allclose(found.points[order], FACES, atol=1e-3)
@@ -64,40 +64,40 @@ def test_what_training_encodes_the_device_decodes():
 
 def test_the_network_has_a_row_for_each_cell_and_says_at_first_that_all_are_empty():
     model = network(SMALL)
-    assert model.output_shape == (None, len(detect.cells(64, 96)), detect.CHANNELS)
+    assert model.output_shape == (None, len(detector.cells(64, 96)), detector.CHANNELS)
     output = model.predict(np.zeros((1, 64, 96, 3), np.float32), verbose=0)
     assert np.all(output[..., 0] < -3)
     odd = network(replace(SMALL, height=72, width=100))
-    assert odd.output_shape[1] == len(detect.cells(72, 100))
+    assert odd.output_shape[1] == len(detector.cells(72, 100))
 
 
 def test_the_loss_is_nought_where_the_answer_is_right_and_not_judged_where_that_is_said():
     truth = encode(FACES, 64, 96)[None]
-    right = truth[..., : detect.CHANNELS].copy()
+    right = truth[..., : detector.CHANNELS].copy()
     right[..., 0] *= 3
     loss = losses.detection(DetectorLossConfig())
     assert float(np.max(loss(truth, right))) < 1e-4
-    ignored = truth[..., detect.CHANNELS] < 0
+    ignored = truth[..., detector.CHANNELS] < 0
     assert ignored.any()
     other = right.copy()
     other[ignored] = 24.0
     assert float(np.max(loss(truth, other))) < 1e-4
-    positive = truth[..., detect.CHANNELS] > 0
+    positive = truth[..., detector.CHANNELS] > 0
     for channel, change in ((0, -30.0), (1, 2.0), (11, 2.0)):
         wrong = right.copy()
         wrong[positive, channel] += change
         assert float(np.max(loss(truth, wrong))) > 0.05
     false = right.copy()
-    false[truth[..., detect.CHANNELS] == 0] = 4.0
+    false[truth[..., detector.CHANNELS] == 0] = 4.0
     assert float(np.max(loss(truth, false))) > 1.0
 
 
 def test_focal_loss_is_that_of_its_paper():
     truth = encode(FACES, 64, 96)[None]
     scores = np.random.default_rng(0).normal(size=truth.shape[:2]).astype(np.float32)
-    answer = truth[..., : detect.CHANNELS].copy()
+    answer = truth[..., : detector.CHANNELS].copy()
     answer[..., 0] = scores
-    flag = truth[..., detect.CHANNELS]
+    flag = truth[..., detector.CHANNELS]
     p = 1 / (1 + np.exp(-scores))
     right = np.where(flag > 0, p, 1 - p)
     alpha = np.where(flag > 0, 0.25, 0.75)
@@ -109,10 +109,10 @@ def test_focal_loss_is_that_of_its_paper():
 def test_a_model_that_is_imitated_pulls_where_it_sees_faces():
     loss = DetectorLossConfig(distillation_weight=1.0)
     truth = encode(FACES, 64, 96)[None]
-    taught = truth[..., : detect.CHANNELS].copy()
+    taught = truth[..., : detector.CHANNELS].copy()
     answer = losses.detection(loss)(np.concatenate([truth, taught], axis=2), taught)
     other = taught.copy()
-    other[truth[..., detect.CHANNELS] > 0, 5] += 1.0
+    other[truth[..., detector.CHANNELS] > 0, 5] += 1.0
     moved = losses.detection(loss)(np.concatenate([truth, other], axis=2), taught)
     assert float(np.asarray(moved)[0]) > float(np.asarray(answer)[0]) + 0.01
 

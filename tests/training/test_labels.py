@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from deploy.align import TEMPLATE
+from deploy.vision.align import TEMPLATE
 from training.data.labels import averaged, mean_answer
 from training.data.pictures import Picture
 from training.data.scenes import ScenesConfig

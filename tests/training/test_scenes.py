@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from omegaconf import OmegaConf
 
-from deploy.align import TEMPLATE, face_corners, face_sizes, similarity
+from deploy.vision.align import TEMPLATE, face_corners, face_sizes, similarity
 from training.data.compose import FACELESS, arrange, compose
 from training.data.drawing.portrait import draw
 from training.data.drawing.traits import sample_person, sample_shot

@@ -18,8 +18,8 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from deploy.align import face_boxes, face_sizes
 from deploy.common.files import atomic, write_text
+from deploy.vision.align import face_boxes, face_sizes
 from training.data.camera import noisy
 from training.data.drawing.portrait import draw
 from training.data.drawing.traits import Person, Shot, sample_person, sample_shot

@@ -13,7 +13,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from deploy.align import TEMPLATE, face_boxes, face_sizes
+from deploy.vision.align import TEMPLATE, face_boxes, face_sizes
 from training.data.camera import photograph, relit
 from training.data.faces import Image
 from training.data.pasting import Canvas, Paste, ellipse, moved, turn
@@ -34,7 +34,8 @@ class ComposeConfig:
 
     Attributes:
         height, width: pixels.
-        smallest, largest: sizes of faces, pixels (`deploy.align.face_sizes`); all scales between are as frequent.
+        smallest, largest: sizes of faces, pixels (`deploy.vision.align.face_sizes`); all scales between are
+            as frequent.
         faces: the most in a picture.
     """
 

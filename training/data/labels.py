@@ -19,9 +19,9 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from deploy.align import face_sizes
 from deploy.common.files import file_sha256, save_arrays
-from deploy.detect import YuNet
+from deploy.vision.align import face_sizes
+from deploy.vision.detector import YuNet
 from training.data.pictures import Picture
 from training.detection import mirrored
 from training.progress import Progress

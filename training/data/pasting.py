@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from deploy.align import face_corners
+from deploy.vision.align import face_corners
 from training.data.faces import Image
 
 Float = NDArray[np.float32]

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import cv2
 import numpy as np
 
-from deploy.align import face_corners, face_sizes
+from deploy.vision.align import face_corners, face_sizes
 from training.data.camera import noisy
 from training.data.faces import Image
 from training.data.pasting import SUBPIXEL_BITS, ellipse, fixed, moved, turn

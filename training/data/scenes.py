@@ -19,9 +19,9 @@ from typing import ClassVar, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from deploy.align import TEMPLATE, face_sizes, similarity
 from deploy.common.files import file_sha256
-from deploy.detect import fit as fit_frame
+from deploy.vision.align import TEMPLATE, face_sizes, similarity
+from deploy.vision.letterbox import fit as fit_frame
 from training.data import synthetic
 from training.data.compose import COMPOSE_VERSION, ComposeConfig, arrange, compose
 from training.data.drawing.canvas import SCALE, View

@@ -1,4 +1,4 @@
-"""Faces in frames: the project's own detector, and OpenCV's YuNet behind the same interface.
+"""What a face detector network gives, and the faces that it says.
 
 A detector network takes an image `(1, H, W, 3)` and gives one output `(1, R, 12)`. Its rows are the cells of three maps
 of strides 8, 16 and 32, one map after the other, each row by row. A cell says with a logit whether it sees a face, how
@@ -14,20 +14,13 @@ so that all channels fill about -8..8 and share one int8 scale.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
-from pathlib import Path
-from typing import Protocol
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from deploy.align import check_frame, face_boxes, face_sizes
-from deploy.inference.model import BundledModel, Model
-from deploy.inference.preprocessing import resized
+from deploy.vision.align import face_boxes, face_sizes
 
 Float = NDArray[np.float32]
 
@@ -49,11 +42,6 @@ error of the mean is 5.0 % of the distance of the eyes with the scores themselve
 
 CANDIDATES = 256
 """So many of the best cells become faces: a face takes about ten, and the time of blending grows with the square."""
-
-YUNET_THRESHOLD = 0.6
-
-_GREY = 128
-"""What the input is padded with."""
 
 
 @dataclass(frozen=True)
@@ -90,123 +78,6 @@ class Faces:
         return face_sizes(self.points)
 
 
-class Detector(Protocol):
-    """Finds faces in frames."""
-
-    def detect(self, frame: NDArray[np.uint8]) -> Faces:
-        """The faces in an RGB frame `(h, w, 3)` uint8 of any size.
-
-        Raises:
-            ValueError: the frame is of another shape or type.
-        """
-        ...
-
-
-class FaceDetector:
-    """The project's own detector.
-
-    Args:
-        model: of a detector, see the module.
-        threshold: the least score of a face, between 0 and 1.
-
-    Raises:
-        ValueError: the model is none of a detector, or the threshold is out of range.
-    """
-
-    def __init__(self, model: Model, threshold: float = 0.5) -> None:
-        _check_threshold(threshold)
-        self.model, self.threshold = model, threshold
-        height, width = model.spec.height, model.spec.width
-        expected = (len(cells(height, width)), CHANNELS)
-        if model.shape != expected:
-            raise ValueError(f"the model gives {model.shape}; a face detector at {width}x{height} gives {expected}")
-
-    def detect(self, frame: NDArray[np.uint8]) -> Faces:
-        """See `Detector`."""
-        height, width = self.model.spec.height, self.model.spec.width
-        image, scale = fit(frame, height, width)
-        return _unfit(decode(self.model.output(image), height, width, self.threshold), scale)
-
-
-def open_detector(path: Path | str, threshold: float | None = None, threads: int = 1) -> Detector:
-    """The detector of a bundle, or YuNet from its .onnx file.
-
-    Args:
-        path: of the bundle's folder, or the file.
-        threshold: the least score of a face; `None` is the bundle's for one false face in ten images, or YuNet's usual.
-
-    Raises:
-        FileNotFoundError: there is no such bundle or file.
-        ValueError: it is damaged or none of a detector, or the threshold is out of range.
-    """
-    if Path(path).suffix == ".onnx":
-        return YuNet(Path(path), YUNET_THRESHOLD if threshold is None else threshold, threads)
-    model = BundledModel(path, "detection", threads)
-    return FaceDetector(model, model.bundle.thresholds.get("0.1", 0.5) if threshold is None else threshold)
-
-
-class YuNet:
-    """OpenCV's face detector (Wu et al. 2023, "YuNet: A Tiny Millisecond-level Face Detector").
-
-    Args:
-        model: its .onnx file.
-        threshold: the least score of a face, between 0 and 1.
-        threads: of OpenCV, which has one number for the whole process: the last one set holds.
-        input: height and width that frames are fitted into, as `FaceDetector` does.
-
-    Raises:
-        FileNotFoundError: there is no such model file.
-        ValueError: OpenCV cannot read the file, or an option is out of range.
-    """
-
-    def __init__(
-        self, model: Path, threshold: float = YUNET_THRESHOLD, threads: int = 1, input: tuple[int, int] = (240, 320)
-    ) -> None:
-        _check_threshold(threshold)
-        if min(input) < 1 or threads < 1:
-            raise ValueError(f"YuNet needs an input of 1x1 or more and 1 thread or more; got {input} and {threads}")
-        if not model.is_file():
-            raise FileNotFoundError(f"{model}: there is no such model file")
-        self.input = input
-        cv2.setNumThreads(threads)
-        with _quiet():
-            try:
-                self._detector = cv2.FaceDetectorYN.create(str(model), "", input[::-1], threshold)
-            except cv2.error as error:
-                raise ValueError(f"{model}: OpenCV cannot read it as a YuNet model ({error.err})") from error
-
-    def detect(self, frame: NDArray[np.uint8]) -> Faces:
-        """See `Detector`."""
-        image, scale = fit(frame, *self.input)
-        _, found = self._detector.detect(cv2.cvtColor(image, cv2.COLOR_RGB2BGR))
-        # Rows: box, the points (the person's right eye first, which is the left one in the picture), score.
-        rows = np.empty((0, 15), np.float32) if found is None else found
-        rows = rows[np.argsort(-rows[:, 14], kind="stable")]
-        return _unfit(Faces(rows[:, 4:14].reshape(-1, 5, 2), rows[:, 14]), scale)
-
-
-def fit(frame: NDArray[np.uint8], height: int, width: int) -> tuple[NDArray[np.uint8], NDArray[np.float64]]:
-    """Resizes a frame as large as it fits into `height` x `width`, keeping its aspect, and pads right and bottom grey.
-
-    Returns:
-        `(height, width, 3)` uint8, and `(2,)`: how many of its pixels one of the frame has become, in x and y (a side
-        is a whole number of pixels, so the two differ a little).
-
-    Raises:
-        ValueError: the frame is not `(h, w, 3)` uint8.
-    """
-    check_frame(frame)
-    rows, columns = frame.shape[:2]
-    ratio = min(height / rows, width / columns)
-    inner = max(1, round(rows * ratio)), max(1, round(columns * ratio))
-    image = resized(frame, *inner)
-    if inner != (height, width):
-        padded = np.full((height, width, 3), _GREY, np.uint8)
-        padded[: inner[0], : inner[1]] = image
-        image = padded
-    return image, np.array([inner[1] / columns, inner[0] / rows])
-
-
 def decode(output: Float, height: int, width: int, threshold: float) -> Faces:
     """Faces from the output of a detector network, in pixels of its input.
 
@@ -218,7 +89,7 @@ def decode(output: Float, height: int, width: int, threshold: float) -> Faces:
     Raises:
         ValueError: the output does not fit the input, or the threshold is out of range.
     """
-    _check_threshold(threshold)
+    check_threshold(threshold)
     centres = cells(height, width)
     if output.shape != (len(centres), CHANNELS):
         raise ValueError(
@@ -298,23 +169,6 @@ def _shared(first: Float, second: Float) -> Float:
     return np.asarray(np.maximum(sides[..., 0], 0) * np.maximum(sides[..., 1], 0), dtype=np.float32)
 
 
-def _unfit(faces: Faces, scale: NDArray[np.float64]) -> Faces:
-    """Faces of a fitted image, in pixels of the frame that it was made of."""
-    # The edges of the first pixels coincide, and they lie half a pixel before the centres.
-    points = (faces.points + 0.5) / scale - 0.5
-    return Faces(points.astype(np.float32), faces.scores)
-
-
-def _check_threshold(threshold: float) -> None:
+def check_threshold(threshold: float) -> None:
     if not 0 < threshold < 1:
         raise ValueError(f"the threshold of a face detector must be between 0 and 1; got {threshold}")
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Without OpenCV's own lines on stderr: a warning about targets at each start, and errors that are raised too."""
-    level = cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
-    try:
-        yield
-    finally:
-        cv2.utils.logging.setLogLevel(level)

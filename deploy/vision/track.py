@@ -12,8 +12,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from deploy.align import face_sizes
-from deploy.detect import Faces
+from deploy.vision.align import face_sizes
+from deploy.vision.detector_output import Faces
 
 Float = NDArray[np.float32]
 

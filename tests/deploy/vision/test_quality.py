@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from deploy.align import TEMPLATE, face_sizes
-from deploy.quality import Pose, QualityConfig, flaws, measure, pose, quality
+from deploy.vision.align import TEMPLATE, face_sizes
+from deploy.vision.quality import Pose, QualityConfig, flaws, measure, pose, quality
 from training.data.drawing.traits import sample_person, sample_shot
 from training.data.scenes import drawn_points
 from training.data.synthetic import draw_face

@@ -1,0 +1,42 @@
+"""Frames fitted into a model's input, and what is found there brought back."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from deploy.inference.preprocessing import resized
+from deploy.vision.align import check_frame
+from deploy.vision.detector_output import Faces
+
+_GREY = 128
+"""What the input is padded with."""
+
+
+def fit(frame: NDArray[np.uint8], height: int, width: int) -> tuple[NDArray[np.uint8], NDArray[np.float64]]:
+    """Resizes a frame as large as it fits into `height` x `width`, keeping its aspect, and pads right and bottom grey.
+
+    Returns:
+        `(height, width, 3)` uint8, and `(2,)`: how many of its pixels one of the frame has become, in x and y (a side
+        is a whole number of pixels, so the two differ a little).
+
+    Raises:
+        ValueError: the frame is not `(h, w, 3)` uint8.
+    """
+    check_frame(frame)
+    rows, columns = frame.shape[:2]
+    ratio = min(height / rows, width / columns)
+    inner = max(1, round(rows * ratio)), max(1, round(columns * ratio))
+    image = resized(frame, *inner)
+    if inner != (height, width):
+        padded = np.full((height, width, 3), _GREY, np.uint8)
+        padded[: inner[0], : inner[1]] = image
+        image = padded
+    return image, np.array([inner[1] / columns, inner[0] / rows])
+
+
+def unfit(faces: Faces, scale: NDArray[np.float64]) -> Faces:
+    """Faces of a fitted image, in pixels of the frame that it was made of."""
+    # The edges of the first pixels coincide, and they lie half a pixel before the centres.
+    points = (faces.points + 0.5) / scale - 0.5
+    return Faces(points.astype(np.float32), faces.scores)
