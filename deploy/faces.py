@@ -16,16 +16,16 @@ from typing import Any
 from hydra.core.config_store import ConfigStore
 from omegaconf import DictConfig, OmegaConf
 
-from deploy import enrol
 from deploy.common import console
-from deploy.gallery import Gallery
+from deploy.gallery import enrolment
+from deploy.gallery.encryption import default_gallery, default_key
+from deploy.gallery.gallery import Gallery
+from deploy.gallery.match import threshold
+from deploy.gallery.people import NO_CONSENT, Person, clean_name, name_list
+from deploy.gallery.review import review
 from deploy.inference.bundle import DETECTOR, RECOGNIZER, load_bundle
 from deploy.inference.model import Recognizer
-from deploy.match import threshold
-from deploy.people import NO_CONSENT, Person, clean_name, name_list
-from deploy.review import review
 from deploy.sources import SourceConfig, open_source
-from deploy.vault import default_gallery, default_key
 from deploy.vision.detector import open_detector
 from deploy.vision.quality import QualityConfig
 from deploy.words import overrides
@@ -101,18 +101,26 @@ def _enrol(config: FacesConfig) -> None:
         detector = open_detector(config.detector or DETECTOR)
         if config.source is not None:
             with open_source(config.source, config.capture) as source:
-                print(f"looking for {enrol.VIEWS_SECONDS:.0f} s", flush=True)
-                templates, left_out = enrol.watch(
-                    source, enrol.printable(source.name), detector, recognizer, config.quality, alike, config.keep_crops
+                print(f"looking for {enrolment.VIEWS_SECONDS:.0f} s", flush=True)
+                templates, left_out = enrolment.watch(
+                    source,
+                    enrolment.printable(source.name),
+                    detector,
+                    recognizer,
+                    config.quality,
+                    alike,
+                    config.keep_crops,
                 )
         else:
-            images = enrol.pictures([Path(picture) for picture in config.pictures], notes)
+            images = enrolment.pictures([Path(picture) for picture in config.pictures], notes)
             try:
-                templates, left_out = enrol.templates(images, detector, recognizer, config.quality, config.keep_crops)
+                templates, left_out = enrolment.templates(
+                    images, detector, recognizer, config.quality, config.keep_crops
+                )
             except ValueError as error:
                 raise ValueError("; ".join([str(error), *notes])) from error
         notes = [f"left out: {note}" for note in notes + left_out]
-        notes += enrol.resembling(templates, gallery.snapshot(), alike, present.id if present else None)
+        notes += enrolment.resembling(templates, gallery.snapshot(), alike, present.id if present else None)
         person = gallery.enrol(
             name,
             templates,

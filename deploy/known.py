@@ -5,15 +5,15 @@ from __future__ import annotations
 import time
 from pathlib import Path
 
-from deploy import database
-from deploy.enrol import template
-from deploy.gallery import Gallery
+from deploy.gallery import database
+from deploy.gallery.encryption import default_gallery
+from deploy.gallery.enrolment import template
+from deploy.gallery.gallery import Gallery
+from deploy.gallery.match import Matcher, threshold
+from deploy.gallery.people import Person, Snapshot, clean_name, name_list
 from deploy.inference.model import Recognizer
-from deploy.match import Matcher, threshold
 from deploy.outputs import tell
-from deploy.people import Person, Snapshot, clean_name, name_list
 from deploy.types import View
-from deploy.vault import default_gallery
 from deploy.vision.quality import QualityConfig, flaws
 
 PATIENCE = 0.1

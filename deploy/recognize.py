@@ -31,7 +31,7 @@ class Embedder(Protocol):
 
 
 class Matcher(Protocol):
-    """Knows people by their embeddings; see `deploy.match`."""
+    """Knows people by their embeddings; see `deploy.gallery.match`."""
 
     def match(self, embedding: Embedding) -> Identity:
         """Who the owner of an embedding `(E,)`, L2-normalised, is."""

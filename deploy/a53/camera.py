@@ -29,7 +29,7 @@ from deploy.benchmark.emulated import EmulatedConfig
 from deploy.benchmark.measure import Estimate
 from deploy.common.redaction import redacted
 from deploy.common.text_table import grid
-from deploy.people import Snapshot
+from deploy.gallery.people import Snapshot
 from deploy.types import Frame
 from deploy.vision.align import face_sizes
 

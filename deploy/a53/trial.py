@@ -13,9 +13,9 @@ from typing import Any
 
 import numpy as np
 
+from deploy.gallery.match import Matcher
+from deploy.gallery.people import Person, Snapshot
 from deploy.inference.model import Recognizer
-from deploy.match import Matcher
-from deploy.people import Person, Snapshot
 from deploy.recognize import Recognition, RecognizeConfig, timed
 from deploy.sources import SourceConfig, open_source
 from deploy.types import STAGES, Frame, View

@@ -22,9 +22,9 @@ from typing import Any, Protocol, TypeVar
 
 from aiohttp import web
 
+from deploy.gallery.people import Person
 from deploy.latency import Latencies
 from deploy.outputs.lines import as_json, clean, event_record, frame_record
-from deploy.people import Person
 from deploy.types import Event, View
 from deploy.web.config import WebConfig
 from deploy.web.guard import Guard, refuse
@@ -48,7 +48,7 @@ T = TypeVar("T")
 
 
 class Gallery(Protocol):
-    """What the page needs of `deploy.gallery.Gallery`."""
+    """What the page needs of `deploy.gallery.gallery.Gallery`."""
 
     def people(self) -> Sequence[Person]: ...
 

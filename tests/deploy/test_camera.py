@@ -20,7 +20,7 @@ from omegaconf import OmegaConf
 from deploy.benchmark.measure import read_records
 from deploy.camera import CameraConfig, describe
 from deploy.camera_record import Reservoir, Tally
-from deploy.gallery import Gallery
+from deploy.gallery.gallery import Gallery
 from deploy.inference.model import Recognizer
 from deploy.known import Known
 from deploy.types import STAGES, Event, Frame, Identity, Sighting, View

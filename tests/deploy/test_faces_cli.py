@@ -13,9 +13,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from omegaconf import OmegaConf
 
-from deploy.crops import encode_crop
 from deploy.faces import COMMANDS, FacesConfig
-from deploy.gallery import Gallery, Person, Template
+from deploy.gallery.crops import encode_crop
+from deploy.gallery.gallery import Gallery, Person, Template
 from deploy.inference.bundle import load_bundle
 from deploy.inference.model import Recognizer
 from deploy.words import ARGUMENTS, overrides

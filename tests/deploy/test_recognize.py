@@ -11,8 +11,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from deploy.gallery.match import threshold
 from deploy.inference.model import Recognizer
-from deploy.match import threshold
 from deploy.recognize import Candidate, Look, Matcher, Recognition, RecognizeConfig, Votes, choose
 from deploy.types import STAGES, Event, Frame, Identity, View
 from deploy.vision.align import CROP_SIZE, align

@@ -28,8 +28,8 @@ import cv2
 import numpy as np
 import pytest
 
-from deploy.gallery import Gallery
-from deploy.people import Person, Template
+from deploy.gallery.gallery import Gallery
+from deploy.gallery.people import Person, Template
 from deploy.types import STAGES, Event, Frame, Identity, Sighting, View
 from deploy.vision.align import TEMPLATE
 from deploy.web import api, pictures, server

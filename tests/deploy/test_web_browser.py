@@ -18,7 +18,7 @@ import cv2
 import numpy as np
 import pytest
 
-from deploy.people import Person
+from deploy.gallery.people import Person
 from deploy.types import STAGES, Event, EventKind, Frame, Identity, Sighting, View
 from deploy.web.config import WebConfig
 from deploy.web.server import Web

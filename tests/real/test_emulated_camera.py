@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 
 from deploy.a53.camera import CameraRequest, run, table
+from deploy.gallery.match import threshold
+from deploy.gallery.people import Person, Snapshot
 from deploy.inference.model import Recognizer
-from deploy.match import threshold
-from deploy.people import Person, Snapshot
 from deploy.vision.align import align
 from deploy.vision.detector import open_detector
 from deploy.vision.image_files import read_picture

@@ -8,9 +8,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from deploy.vault import Vault, check_outside, default_gallery, default_key, make_key, private_file, read_key
+from deploy.gallery.encryption import (
+    Vault,
+    check_outside,
+    default_gallery,
+    default_key,
+    make_key,
+    private_file,
+    read_key,
+)
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 KEY = bytes(range(32))
 
 
@@ -59,7 +67,10 @@ def test_a_key_is_made_once_for_this_user_alone(tmp_path: Path) -> None:
 
 def test_processes_that_begin_at_once_agree_on_one_key(tmp_path: Path) -> None:
     path = tmp_path / "conf/gallery.key"
-    code = f"import sys; sys.stdin.read(1); from deploy.vault import *; print(make_key(Path({str(path)!r})).hex())"
+    code = (
+        "import sys; sys.stdin.read(1); from deploy.gallery.encryption import *; "
+        f"print(make_key(Path({str(path)!r})).hex())"
+    )
     processes = [
         subprocess.Popen([sys.executable, "-c", code], cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
         for _ in range(4)

@@ -1,6 +1,6 @@
 """Who a face is: exact search of its embedding among the templates of a gallery.
 
-python -m deploy.match        prints the time of a search among 100,000 templates, on one thread
+python -m deploy.gallery.match        prints the time of a search among 100,000 templates, on one thread
 """
 
 from __future__ import annotations
@@ -12,8 +12,8 @@ import time
 import numpy as np
 from numpy.typing import NDArray
 
+from deploy.gallery.people import Person, Snapshot
 from deploy.inference.bundle import Bundle
-from deploy.people import Person, Snapshot
 from deploy.types import Identity
 
 
@@ -115,4 +115,4 @@ if __name__ == "__main__":
     if os.environ.items() >= single.items():
         print(_measure())
     else:
-        os.execve(sys.executable, [sys.executable, "-m", "deploy.match"], {**os.environ, **single})
+        os.execve(sys.executable, [sys.executable, "-m", "deploy.gallery.match"], {**os.environ, **single})

@@ -2,7 +2,7 @@
 
 8 bytes   SLIMCAM1
 16 bytes  salt of scrypt (RFC 7914), which makes the key of the passphrase
-rest      JSON sealed with AES-256-GCM, see `deploy.vault`
+rest      JSON sealed with AES-256-GCM, see `deploy.gallery.encryption`
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ from dataclasses import asdict
 
 import numpy as np
 
-from deploy.people import Person, Template
-from deploy.vault import KEY_BYTES, Vault
+from deploy.gallery.encryption import KEY_BYTES, Vault
+from deploy.gallery.people import Person, Template
 
 MARK = b"SLIMCAM1"
 SALT_BYTES = 16

@@ -1,7 +1,7 @@
 """The gallery: who is known to a camera, in one SQLite file, encrypted with a key that lies elsewhere.
 
-Names, consent notes, embeddings, crops and their sources are sealed, each for its row and column (`deploy.vault`). Ids,
-times, numbers of templates, the recognizer's digest and the audit log are not.
+Names, consent notes, embeddings, crops and their sources are sealed, each for its row and column
+(`deploy.gallery.encryption`). Ids, times, numbers of templates, the recognizer's digest and the audit log are not.
 """
 
 from __future__ import annotations
@@ -18,10 +18,11 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from deploy import archive
-from deploy.crops import decode_crops
-from deploy.database import PATIENCE, Database
-from deploy.people import (
+from deploy.gallery import archive
+from deploy.gallery.crops import decode_crops
+from deploy.gallery.database import PATIENCE, Database
+from deploy.gallery.encryption import Vault, check_outside, default_key, make_key, private_file, read_key
+from deploy.gallery.people import (
     LAST_MOMENT,
     NOTE_LENGTH,
     Entry,
@@ -35,8 +36,7 @@ from deploy.people import (
     clean_text,
     name_list,
 )
-from deploy.rows import Rows, log, model_of, stored_version, unknown, version
-from deploy.vault import Vault, check_outside, default_key, make_key, private_file, read_key
+from deploy.gallery.rows import Rows, log, model_of, stored_version, unknown, version
 
 __all__ = ["Entry", "Gallery", "Person", "Snapshot", "Template"]
 
@@ -54,7 +54,7 @@ class Gallery:
         model: SHA-256 of the recognizer's model file, which all embeddings must be from; `None` to keep the gallery
             (list, forget, export ...) whichever model it is from.
         embedding_size: of the model.
-        key: the key's file, made where both are missing; `deploy.vault.default_key()` if `None`.
+        key: the key's file, made where both are missing; `deploy.gallery.encryption.default_key()` if `None`.
         actor: whom the audit log names; the user of the machine if `None`.
         patience: seconds to wait for other processes that write.
 
@@ -244,7 +244,7 @@ class Gallery:
         return sum(len(templates) for _, templates in holdings) - sum(len(templates) for _, templates in anew)
 
     def export(self, path: Path, passphrase: str) -> list[Person]:
-        """Writes everybody into an archive, see `deploy.archive`.
+        """Writes everybody into an archive, see `deploy.gallery.archive`.
 
         Raises:
             ValueError: the passphrase is too short, or the archive would be too large.

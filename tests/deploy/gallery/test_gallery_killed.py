@@ -1,4 +1,4 @@
-"""`SLIMCAM_KILLS=200 pytest tests/deploy/test_gallery_killed.py` for more than the usual 20 rounds."""
+"""`SLIMCAM_KILLS=200 pytest tests/deploy/gallery/test_gallery_killed.py` for more than the usual 20 rounds."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from pathlib import Path
 
 import numpy as np
 
-from deploy.gallery import Gallery
+from deploy.gallery.gallery import Gallery
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 WORKER = Path(__file__).with_name("gallery_worker.py")
 ROUNDS = int(os.environ.get("SLIMCAM_KILLS", "20"))
 

@@ -6,19 +6,19 @@ import cv2
 import numpy as np
 import pytest
 
-from deploy.crops import decode_crops
-from deploy.enrol import VIEWS, lone_face, pictures, printable, resembling, templates, watch
-from deploy.gallery import Gallery, Template
+from deploy.gallery.crops import decode_crops
+from deploy.gallery.enrolment import VIEWS, lone_face, pictures, printable, resembling, templates, watch
+from deploy.gallery.gallery import Gallery, Template
+from deploy.gallery.people import NO_CONSENT, Person, Snapshot
+from deploy.gallery.review import resemblances, review
 from deploy.inference.model import Recognizer
-from deploy.people import NO_CONSENT, Person, Snapshot
-from deploy.review import resemblances, review
 from deploy.types import Frame
 from deploy.vision.align import TEMPLATE
 from deploy.vision.detector_output import Faces
 from deploy.vision.quality import QualityConfig
 from training.data.synthetic import draw_face
 
-RECOGNIZER = Path(__file__).parents[2] / "deploy/models/recognizer"
+RECOGNIZER = Path(__file__).parents[3] / "deploy/models/recognizer"
 QUALITY = QualityConfig()
 ALIKE = 0.3
 

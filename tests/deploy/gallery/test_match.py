@@ -9,11 +9,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from deploy.gallery.match import Matcher, threshold
+from deploy.gallery.people import Person, Snapshot
 from deploy.inference.preprocessing import l2_normalise
-from deploy.match import Matcher, threshold
-from deploy.people import Person, Snapshot
 
-RECOGNIZER = Path(__file__).parents[2] / "deploy/models/recognizer"
+RECOGNIZER = Path(__file__).parents[3] / "deploy/models/recognizer"
 
 
 def snapshot(embeddings: Any, owners: Any, size: int = 4) -> Snapshot:

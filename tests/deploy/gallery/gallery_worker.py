@@ -16,8 +16,8 @@ from pathlib import Path
 
 import numpy as np
 
-from deploy.crops import encode_crop
-from deploy.gallery import Gallery, Template
+from deploy.gallery.crops import encode_crop
+from deploy.gallery.gallery import Gallery, Template
 
 SIZE = 128
 

@@ -14,8 +14,8 @@ from typing import Any
 
 import numpy as np
 
-from deploy.people import Float, Person, Snapshot, Template
-from deploy.vault import Vault
+from deploy.gallery.encryption import Vault
+from deploy.gallery.people import Float, Person, Snapshot, Template
 
 _PEOPLE = "SELECT id, name, consent, created, expires FROM people"
 

@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from deploy.people import Template
+from deploy.gallery.people import Template
 from deploy.vision.align import CROP_SIZE
 from deploy.vision.image_files import decode_picture
 

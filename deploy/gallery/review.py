@@ -7,9 +7,9 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from deploy.crops import decode_crops
-from deploy.gallery import Gallery
-from deploy.people import NO_CONSENT, Person, Snapshot, name_list
+from deploy.gallery.crops import decode_crops
+from deploy.gallery.gallery import Gallery
+from deploy.gallery.people import NO_CONSENT, Person, Snapshot, name_list
 from deploy.vision.align import TEMPLATE
 from deploy.vision.quality import QualityConfig, flaws
 

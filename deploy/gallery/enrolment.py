@@ -10,10 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from deploy.common import redaction
-from deploy.crops import encode_crop
+from deploy.gallery.crops import encode_crop
+from deploy.gallery.match import Matcher
+from deploy.gallery.people import NOTE_LENGTH, Snapshot, Template, name_list
 from deploy.inference.model import Recognizer
-from deploy.match import Matcher
-from deploy.people import NOTE_LENGTH, Snapshot, Template, name_list
 from deploy.types import Frame
 from deploy.vision.align import align
 from deploy.vision.detector import Detector
