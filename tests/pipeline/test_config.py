@@ -11,7 +11,7 @@ from hydra import compose, initialize_config_module
 from omegaconf import OmegaConf
 
 import conf
-from deploy import camera, faces
+from deploy.apps import camera, faces
 from deploy.benchmark import cli as benchmark_cli
 from pipeline.config import Config, register, validate
 from training.data.packed import PackedConfig

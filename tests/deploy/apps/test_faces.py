@@ -13,15 +13,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from omegaconf import OmegaConf
 
-from deploy.faces import COMMANDS, FacesConfig
+from deploy.apps.faces import COMMANDS, FacesConfig
+from deploy.apps.faces_arguments import ARGUMENTS, overrides
 from deploy.gallery.crops import encode_crop
 from deploy.gallery.gallery import Gallery, Person, Template
 from deploy.inference.bundle import load_bundle
 from deploy.inference.model import Recognizer
-from deploy.words import ARGUMENTS, overrides
 from training.data.synthetic import draw_face
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 RECOGNIZER = ROOT / "deploy/models/recognizer"
 PASSPHRASE = "correct horse"
 
@@ -49,7 +49,7 @@ def faces(home: Path, *words: str, passphrase: str | None = PASSPHRASE) -> subpr
     if passphrase is not None:
         environment["SLIMCAM_PASSPHRASE"] = passphrase
     return subprocess.run(
-        [sys.executable, "-m", "deploy.faces", *words],
+        [sys.executable, "-m", "deploy.apps.faces", *words],
         cwd=home,
         env=environment,
         stdin=subprocess.DEVNULL,

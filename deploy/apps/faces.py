@@ -16,6 +16,7 @@ from typing import Any
 from hydra.core.config_store import ConfigStore
 from omegaconf import DictConfig, OmegaConf
 
+from deploy.apps.faces_arguments import overrides
 from deploy.common import console
 from deploy.gallery import enrolment
 from deploy.gallery.encryption import default_gallery, default_key
@@ -28,7 +29,6 @@ from deploy.inference.model import Recognizer
 from deploy.sources import SourceConfig, open_source
 from deploy.vision.detector import open_detector
 from deploy.vision.quality import QualityConfig
-from deploy.words import overrides
 
 PASSPHRASE = "SLIMCAM_PASSPHRASE"
 """The environment variable that an archive's passphrase is taken from; it is asked for where there is none."""
@@ -39,7 +39,7 @@ class FacesConfig:
     """The application that keeps the gallery.
 
     Attributes:
-        command: see `deploy.words.ARGUMENTS`; the first word of the command line.
+        command: see `deploy.apps.faces_arguments.ARGUMENTS`; the first word of the command line.
         name: whom to enrol or forget, by name or id; the second word.
         file: to export to or import from; the second word.
         pictures: files and folders with pictures of the person; the other words.
