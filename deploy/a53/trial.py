@@ -13,11 +13,12 @@ from typing import Any
 
 import numpy as np
 
+from deploy.camera.recognition import Recognition, timed
+from deploy.camera.sources import SourceConfig, open_source
+from deploy.camera.track_identity import RecognizeConfig
 from deploy.gallery.match import Matcher
 from deploy.gallery.people import Person, Snapshot
 from deploy.inference.model import Recognizer
-from deploy.recognize import Recognition, RecognizeConfig, timed
-from deploy.sources import SourceConfig, open_source
 from deploy.types import STAGES, Frame, View
 from deploy.vision.detector import open_detector
 from deploy.vision.quality import QualityConfig

@@ -22,21 +22,24 @@ from deploy.benchmark.emulated import EmulatedConfig
 from deploy.benchmark.host import model_file
 from deploy.benchmark.measure import write_records
 from deploy.benchmark.targets import register
-from deploy.camera_record import Tally, camera_record, camera_table
+from deploy.camera.known_people import Known
+from deploy.camera.outputs.config import OutputsConfig
+from deploy.camera.outputs.opening import close_all, open_outputs
+from deploy.camera.outputs.output import Stop, tell
+from deploy.camera.recognition import Recognition
+from deploy.camera.record import Tally, camera_record, camera_table
+from deploy.camera.sources import SourceConfig, open_source
+from deploy.camera.track_identity import RecognizeConfig
+from deploy.camera.web.config import WebConfig
 from deploy.common import console
 from deploy.common.files import write_text
 from deploy.common.hydra_args import with_texts
 from deploy.inference.bundle import DETECTOR, RECOGNIZER
 from deploy.inference.model import Recognizer
-from deploy.known import Known
-from deploy.outputs import OutputsConfig, Stop, close_all, open_outputs, tell
-from deploy.recognize import Recognition, RecognizeConfig
-from deploy.sources import SourceConfig, open_source
 from deploy.types import Event, Output
 from deploy.vision.detector import open_detector
 from deploy.vision.quality import QualityConfig
 from deploy.vision.track import TrackConfig
-from deploy.web.config import WebConfig
 
 SOURCE_VARIABLE = "SLIMCAM_SOURCE"
 """The environment variable that the source is taken from where none is given: command lines, and passwords in them, are
@@ -255,7 +258,7 @@ def describe(event: Event) -> str:
 
 
 def _page(config: CameraConfig, known: Known, state: Callable[[], str]) -> Output:
-    from deploy.web.server import Web
+    from deploy.camera.web.server import Web
 
     page = Web(config.web, known.open, known.enrol, state)
     tell(f"the page is at {page.url}")

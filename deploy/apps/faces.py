@@ -17,6 +17,7 @@ from hydra.core.config_store import ConfigStore
 from omegaconf import DictConfig, OmegaConf
 
 from deploy.apps.faces_arguments import overrides
+from deploy.camera.sources import SourceConfig, open_source
 from deploy.common import console
 from deploy.gallery import enrolment
 from deploy.gallery.encryption import default_gallery, default_key
@@ -26,7 +27,6 @@ from deploy.gallery.people import NO_CONSENT, Person, clean_name, name_list
 from deploy.gallery.review import review
 from deploy.inference.bundle import DETECTOR, RECOGNIZER, load_bundle
 from deploy.inference.model import Recognizer
-from deploy.sources import SourceConfig, open_source
 from deploy.vision.detector import open_detector
 from deploy.vision.quality import QualityConfig
 
@@ -43,7 +43,7 @@ class FacesConfig:
         name: whom to enrol or forget, by name or id; the second word.
         file: to export to or import from; the second word.
         pictures: files and folders with pictures of the person; the other words.
-        source: a camera or video to enrol from instead, see `deploy.sources`.
+        source: a camera or video to enrol from instead, see `deploy.camera.sources`.
         capture: how the source is read.
         person: id of one who is there already, to add templates to; `new` for another one of a name that is there.
         consent: a note on who agreed, when, to what.

@@ -1,7 +1,7 @@
 """Faces over time: which of this frame's faces is which of the last one's.
 
 Faces are followed by where they are, not by who they are: a track that another person takes over is noticed by
-`deploy.recognize`, which looks at the faces themselves.
+`deploy.camera.recognition`, which looks at the faces themselves.
 """
 
 from __future__ import annotations

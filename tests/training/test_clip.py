@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from deploy.sources import open_source
+from deploy.camera.sources import open_source
 from deploy.vision.align import align, face_sizes
 from deploy.vision.image_files import read_picture
 from training.data.clip import NAMES, ClipConfig, _cast, main, schedule, write_clip

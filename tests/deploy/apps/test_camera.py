@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import signal
-import sqlite3
 import subprocess
 import sys
 import time
@@ -13,18 +12,12 @@ import urllib.request
 from pathlib import Path
 
 import cv2
-import numpy as np
 import pytest
 from omegaconf import OmegaConf
 
 from deploy.apps.camera import CameraConfig, describe
 from deploy.benchmark.measure import read_records
-from deploy.camera_record import Reservoir, Tally
-from deploy.gallery.gallery import Gallery
-from deploy.inference.model import Recognizer
-from deploy.known import Known
-from deploy.types import STAGES, Event, Frame, Identity, Sighting, View
-from deploy.vision.quality import QualityConfig
+from deploy.types import STAGES, Event, Identity
 from training.data.clip import ClipConfig, write_clip
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -162,30 +155,6 @@ def test_the_configuration_composes_with_every_field() -> None:
     assert OmegaConf.structured(CameraConfig).recognize.budget == 1
 
 
-def test_a_reservoir_is_a_fair_sample_of_bounded_size() -> None:
-    reservoir = Reservoir(size=500)
-    for value in range(50_000):
-        reservoir.add(value)
-    assert len(reservoir.values) == 500
-    assert reservoir.count == 50_000
-    assert np.mean(reservoir.values) == pytest.approx(25_000, rel=0.1)
-
-
-def view(number: int = 0, flaws: tuple[str, ...] = (), **milliseconds: float) -> View:
-    frame = Frame(np.zeros((240, 320, 3), np.uint8), number, number / 10, time.monotonic(), lost=2)
-    points = np.array([(120, 100), (160, 100), (140, 120), (125, 145), (155, 145)], np.float32)
-    return View(frame, (Sighting(1, points, 0.9, flaws, None),), (), milliseconds)
-
-
-def test_a_tally_counts_frames_faces_and_what_stages_took() -> None:
-    tally = Tally()
-    for number in range(4):
-        tally.add(view(number, detect=float(number), result=10.0))
-    assert (tally.frames, tally.lost, tally.faces) == (4, 8, 4)
-    assert tally.latencies()["detect"].p50 == 1.5
-    assert "embed" not in tally.latencies()
-
-
 def test_events_are_told_in_a_line() -> None:
     ada = Identity("0" * 32, "Ada", 0.71, 0.2)
     assert describe(Event("recognised", 3, ada, 1.5, 0.0)).split() == [
@@ -198,52 +167,6 @@ def test_events_are_told_in_a_line() -> None:
         "(0.71)",
     ]
     assert describe(Event("appeared", 3, None, 1.5, 0.0)).split() == ["1.50", "s", "face", "3", "appeared"]
-
-
-def test_who_is_enrolled_from_a_view_is_known_within_a_second(tmp_path: Path) -> None:
-    recognizer = Recognizer(ROOT / "deploy/models/recognizer", check=False)
-    quality = QualityConfig(darkest=0, faintest=0, sharpness=0)
-    path = tmp_path / "g/gallery.db"
-    known = Known(recognizer, str(path), str(tmp_path / "k/key"), 0.001, 0.05, quality)
-    assert known.matcher is None
-    assert known.open() is None
-    assert not path.exists()
-    person = known.enrol(view(), 1, "Ada", "herself")
-    with pytest.raises(ValueError, match="not in the picture any more"):
-        known.enrol(view(), 2, "Ada", "herself")
-    strict = Known(recognizer, str(tmp_path / "g/other.db"), str(tmp_path / "k/key2"), 0.001, 0.05, QualityConfig())
-    # What counts is the view itself, and not what was measured shortly before.
-    with pytest.raises(ValueError, match="dark"):
-        strict.enrol(view(), 1, "Ada", "herself")
-    time.sleep(1.1)
-    assert known.changed()
-    assert known.matcher is not None
-    assert not known.changed()
-    assert known.enrol(view(), 1, "Ada", "herself").id == person.id
-    with known.open() as gallery:
-        assert [(one.name, one.templates) for one in gallery.people()] == [("Ada", 2)]
-    path.write_text("no gallery")
-    time.sleep(1.1)
-    assert not known.changed()
-    assert known.matcher is not None
-    path.unlink()
-    time.sleep(1.1)
-    assert known.changed()
-    assert known.matcher is None
-    known.close()
-
-
-def test_a_gallery_that_is_opened_again_keeps_the_locks_of_this_process(tmp_path: Path) -> None:
-    path = tmp_path / "g/gallery.db"
-    gallery = Gallery(path, "0" * 64, 4, tmp_path / "k/key")
-    with sqlite3.connect(path, isolation_level=None) as writer:
-        writer.execute("BEGIN IMMEDIATE")
-        Gallery(path, "0" * 64, 4, tmp_path / "k/key").close()
-        code = f"import sqlite3; sqlite3.connect({str(path)!r}, 0).execute('BEGIN IMMEDIATE')"
-        other = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
-        writer.execute("ROLLBACK")
-    assert "database is locked" in other.stderr
-    gallery.close()
 
 
 def test_passwords_in_addresses_are_not_repeated(tmp_path: Path) -> None:

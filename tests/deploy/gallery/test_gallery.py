@@ -667,3 +667,16 @@ def test_a_copy_of_the_folder_opens_with_the_key_only(opened: Open, path: Path, 
     assert opened(file=copy).people()[0].name == "Anna"
     with pytest.raises(FileNotFoundError):
         opened(file=copy, key=tmp_path / "nowhere/gallery.key")
+
+
+def test_a_gallery_that_is_opened_again_keeps_the_locks_of_this_process(tmp_path: Path) -> None:
+    path = tmp_path / "g/gallery.db"
+    gallery = Gallery(path, "0" * 64, 4, tmp_path / "k/key")
+    with sqlite3.connect(path, isolation_level=None) as writer:
+        writer.execute("BEGIN IMMEDIATE")
+        Gallery(path, "0" * 64, 4, tmp_path / "k/key").close()
+        code = f"import sqlite3; sqlite3.connect({str(path)!r}, 0).execute('BEGIN IMMEDIATE')"
+        other = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+        writer.execute("ROLLBACK")
+    assert "database is locked" in other.stderr
+    gallery.close()

@@ -1,0 +1,1 @@
+"""A camera at work: where frames come from, who is in them, and where the answers go."""

@@ -1,0 +1,103 @@
+"""What the outputs are asked for."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+
+_TOPIC = re.compile(r"[^#+\x00-\x1f\x7f\ud800-\udfff]+")
+
+
+@dataclass
+class MqttConfig:
+    """A broker to publish to, see `deploy.camera.outputs.mqtt`. The password is in the environment,
+    `SLIMCAM_MQTT_PASSWORD`.
+
+    Attributes:
+        host: name or address of the broker; `None` is no MQTT.
+        port: `None` is 1883, or 8883 with TLS.
+        user: to log in as; `None` is without.
+        tls: whether to encrypt; the broker's certificate is checked.
+        ca: PEM file of the authorities that are trusted; `None` is those of the system.
+        id: of this camera and client, in its topics: letters, digits, `-`, `_`. `None` is the machine's name.
+        base: of its topics, which start `base/id/`.
+        discovery: prefix of Home Assistant's discovery; `None` is none.
+        qos: 0, 1 or 2, of all messages.
+        keepalive: seconds, after about which a broker tells that the camera is gone.
+    """
+
+    host: str | None = None
+    port: int | None = None
+    user: str | None = None
+    tls: bool = False
+    ca: str | None = None
+    id: str | None = None
+    base: str = "slimcam"
+    discovery: str | None = "homeassistant"
+    qos: int = 1
+    keepalive: int = 30
+
+    def __post_init__(self) -> None:
+        if self.host is not None and not re.fullmatch(r"[\w.:%-]+", self.host):
+            # Not repeated: in a URL there may be a password.
+            raise ValueError("mqtt.host is the name or address of a broker, without mqtt:// and user")
+        if self.port is not None and not 1 <= self.port <= 65535:
+            raise ValueError(f"mqtt.port is from 1 to 65535; got {self.port}")
+        if self.ca is not None and not self.tls:
+            raise ValueError("mqtt.ca is given, but not mqtt.tls=true")
+        if self.id is not None and not re.fullmatch(r"[A-Za-z0-9_-]{1,64}", self.id):
+            raise ValueError(f"mqtt.id is 1 to 64 letters, digits, - and _; got {self.id!r}")
+        for name, topic in (("base", self.base), ("discovery", self.discovery)):
+            if topic is not None and (not _TOPIC.fullmatch(topic) or topic[0] in "/$" or topic[-1] == "/"):
+                raise ValueError(f"mqtt.{name} is a topic such as 'slimcam', without # and +; got {topic!r}")
+        if self.qos not in (0, 1, 2):
+            raise ValueError(f"mqtt.qos is 0, 1 or 2; got {self.qos}")
+        if not 5 <= self.keepalive <= 65535:
+            raise ValueError(f"mqtt.keepalive is from 5 to 65535 seconds; got {self.keepalive}")
+
+
+@dataclass
+class MetricsConfig:
+    """Figures for Prometheus, see `deploy.camera.outputs.metrics`.
+
+    Attributes:
+        port: `None` is no metrics, 0 any free one.
+        host: address to listen at. Whoever reaches it may read.
+    """
+
+    port: int | None = None
+    host: str = "127.0.0.1"
+
+    def __post_init__(self) -> None:
+        if self.port is not None and not 0 <= self.port <= 65535:
+            raise ValueError(f"metrics.port is from 0 to 65535; got {self.port}")
+        if not self.host:
+            raise ValueError("metrics.host is empty; 127.0.0.1 is this machine only, 0.0.0.0 any")
+
+
+@dataclass
+class OutputsConfig:
+    """Outputs of the camera, each off unless asked for.
+
+    Attributes:
+        window: whether to show a window.
+        video: an `.avi`, `.mkv` or `.mp4` file to write, see `deploy.camera.outputs.video`.
+        lines: a file that JSON lines are added to, see `deploy.camera.outputs.lines`; `-` is the standard output.
+        lines_of: what a line is of, `events` or `frames`.
+        mqtt: see `MqttConfig`.
+        metrics: see `MetricsConfig`.
+    """
+
+    window: bool = False
+    video: str | None = None
+    lines: str | None = None
+    lines_of: str = "events"
+    mqtt: MqttConfig = field(default_factory=MqttConfig)
+    metrics: MetricsConfig = field(default_factory=MetricsConfig)
+
+    def __post_init__(self) -> None:
+        if self.lines_of not in ("events", "frames"):
+            raise ValueError(f"lines_of is events or frames; got {self.lines_of!r}")
+        for name, path in (("video", self.video), ("lines", self.lines)):
+            if path == "":
+                raise ValueError(f"{name} is empty; name a file, or null for none")

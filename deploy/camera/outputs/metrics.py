@@ -1,0 +1,77 @@
+"""Figures of the camera for Prometheus (https://prometheus.io/docs/practices/naming), without anybody's name.
+
+slimcam_frames_total            frames that were looked at
+slimcam_frames_lost_total       frames of the source that were dropped
+slimcam_events_total            by kind: appeared, recognised, unknown, left
+slimcam_faces, slimcam_people   faces in view, and known people among them
+slimcam_frame_age_seconds       since the capture of the newest frame, when asked; NaN before the first
+slimcam_stage_seconds           histogram by stage, see `deploy.types.STAGES`
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from typing import get_args
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, start_http_server
+
+from deploy.camera.outputs.config import MetricsConfig
+from deploy.types import STAGES, EventKind, View
+
+BUCKETS = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.033, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0)
+"""Seconds: from a match on a computer to a result on a slow board; 0.033 is a frame at 30 a second."""
+
+
+class Metrics:
+    """Counts views and serves the figures at `http://HOST:PORT/metrics`.
+
+    Raises:
+        OSError: the port is taken, or the address is none of this machine.
+    """
+
+    def __init__(self, config: MetricsConfig) -> None:
+        registry = CollectorRegistry()
+        self._frames = Counter("slimcam_frames", "Frames that were looked at.", registry=registry)
+        self._lost = Counter("slimcam_frames_lost", "Frames of the source that were dropped.", registry=registry)
+        events = Counter("slimcam_events", "What happened to faces, by kind.", ["kind"], registry=registry)
+        self._faces = Gauge("slimcam_faces", "Faces in view.", registry=registry)
+        self._people = Gauge("slimcam_people", "Known people in view.", registry=registry)
+        age = Gauge("slimcam_frame_age_seconds", "Since the capture of the newest frame.", registry=registry)
+        stages = Histogram(
+            "slimcam_stage_seconds", "What a stage takes of a frame.", ["stage"], buckets=BUCKETS, registry=registry
+        )
+        # All labels are there from the start: a rate needs a first value of 0.
+        self._events = {kind: events.labels(kind) for kind in get_args(EventKind)}
+        self._stages = {stage: stages.labels(stage) for stage in STAGES}
+        self._captured = math.nan
+        age.set_function(lambda: time.monotonic() - self._captured)
+        try:
+            self._server, self._thread = start_http_server(config.port or 0, config.host, registry)
+        except OSError as error:
+            raise OSError(f"metrics cannot be served at {config.host} port {config.port}: {error.strerror}") from error
+
+    @property
+    def port(self) -> int:
+        """That is listened at."""
+        return int(self._server.server_port)
+
+    def show(self, view: View) -> None:
+        """See `Output`."""
+        self._captured = view.frame.captured
+        self._frames.inc()
+        self._lost.inc(view.frame.lost)
+        self._faces.set(len(view.sightings))
+        identities = [sighting.identity for sighting in view.sightings if sighting.identity is not None]
+        self._people.set(len({identity.person for identity in identities if identity.known}))
+        for event in view.events:
+            self._events[event.kind].inc()
+        for stage, milliseconds in view.milliseconds.items():
+            if stage in self._stages and math.isfinite(milliseconds):
+                self._stages[stage].observe(milliseconds / 1000)
+
+    def close(self) -> None:
+        """Frees the port."""
+        self._server.shutdown()
+        self._server.server_close()
+        self._thread.join()

@@ -1,0 +1,243 @@
+"""What the camera sees, published to an MQTT broker, and known to Home Assistant without its user's doing.
+
+    BASE/ID/availability    retained: `online`, or `offline`, which the broker itself tells when the camera is gone
+    BASE/ID/state           retained: people (faces in view), known (of them), present (people > 0), last (name of the
+                            person recognised last, or null), last_time (when, ISO 8601 in UTC)
+    BASE/ID/event           each event as in `deploy.camera.outputs.lines`, and its kind as event_type once more
+    DISCOVERY/device/ID/config  retained: https://www.home-assistant.io/integrations/mqtt/#device-discovery-payload
+
+Names are in the JSON of messages, never in a topic.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import socket
+import sys
+import threading
+from collections import deque
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, get_args
+
+from paho.mqtt.client import Client, ConnectFlags, DisconnectFlags
+from paho.mqtt.enums import CallbackAPIVersion, MQTTErrorCode
+from paho.mqtt.properties import Properties
+from paho.mqtt.reasoncodes import ReasonCode
+
+from deploy.camera.outputs.config import MqttConfig
+from deploy.camera.outputs.lines import as_json, clean, event_record, times
+from deploy.camera.outputs.output import tell
+from deploy.types import Event, EventKind, Identity, View
+
+PASSWORD = "SLIMCAM_MQTT_PASSWORD"
+PENDING = 1000
+"""Events that wait for a connection; older ones are dropped."""
+
+BACK_OFF = (1, 30)
+"""Seconds between attempts to connect, the first and the longest; they double."""
+
+_GOODBYE = 2.0
+"""Seconds that closing waits for what is still to be sent."""
+
+
+@dataclass(frozen=True)
+class State:
+    """Who is before the camera, as its events tell.
+
+    Attributes:
+        present: what is known of each track in view.
+        last: who was recognised last, and when in Unix time.
+    """
+
+    present: dict[int, Identity | None] = field(default_factory=dict)
+    last: tuple[str | None, float] | None = None
+
+    def after(self, event: Event) -> State:
+        """The state that an event leads to."""
+        present = {track: identity for track, identity in self.present.items() if track != event.track}
+        if event.kind != "left":
+            present[event.track] = event.identity
+        recognised = event.kind == "recognised" and event.identity is not None
+        last = (event.identity.name, event.at) if recognised and event.identity else self.last
+        return replace(self, present=present, last=last)
+
+    def record(self) -> dict[str, Any]:
+        """As it is published."""
+        name, at = self.last or (None, None)
+        return {
+            "people": len(self.present),
+            "known": sum(identity is not None and identity.known for identity in self.present.values()),
+            "present": bool(self.present),
+            "last": clean(name),
+            "last_time": times(at)["time"] if at is not None else None,
+        }
+
+
+def discovery(config: MqttConfig, id: str) -> dict[str, Any]:
+    """What makes Home Assistant (2024.11 or newer) know a camera: one device with four entities."""
+    base = f"{config.base}/{id}"
+    # A state of Home Assistant has 255 characters at most, and `None` is its unknown.
+    last = "{{ value_json.last[:255] if value_json.last else None }}"
+    entities: dict[str, dict[str, Any]] = {
+        "people": {
+            "platform": "sensor",
+            "name": "People",
+            "state_topic": f"{base}/state",
+            "value_template": "{{ value_json.people }}",
+            "state_class": "measurement",
+            "icon": "mdi:account-group",
+        },
+        "last": {
+            "platform": "sensor",
+            "name": "Last recognised",
+            "state_topic": f"{base}/state",
+            "value_template": last,
+            "icon": "mdi:account-check",
+        },
+        "present": {
+            "platform": "binary_sensor",
+            "name": "Somebody present",
+            "state_topic": f"{base}/state",
+            "value_template": "{{ 'ON' if value_json.present else 'OFF' }}",
+            "device_class": "occupancy",
+        },
+        "event": {
+            "platform": "event",
+            "name": "Face",
+            "state_topic": f"{base}/event",
+            "event_types": list(get_args(EventKind)),
+            "icon": "mdi:face-recognition",
+        },
+    }
+    return {
+        "device": {"identifiers": [f"slimcam_{id}"], "name": f"slimcam {id}", "manufacturer": "slimcam"},
+        "origin": {"name": "slimcam"},
+        "availability_topic": f"{base}/availability",
+        "qos": config.qos,
+        "components": {name: {"unique_id": f"slimcam_{id}_{name}", **entity} for name, entity in entities.items()},
+    }
+
+
+class Mqtt:
+    """Publishes views to a broker, see the module.
+
+    A thread connects and, whenever the broker is lost, connects again; then the camera's state is told anew, and the
+    events that happened meanwhile, `PENDING` of them at most. With QoS 1 an event may arrive twice.
+
+    Raises:
+        ValueError: the host is missing, the password lacks its user, or the machine's name makes no id.
+        OSError: the file of authorities is missing or none.
+    """
+
+    def __init__(self, config: MqttConfig) -> None:
+        if config.host is None:
+            raise ValueError("which broker? give mqtt.host")
+        self._config = config
+        self._broker = f"{config.host}:{config.port or (8883 if config.tls else 1883)}"
+        id = config.id or re.sub(r"[^A-Za-z0-9_-]+", "-", socket.gethostname())[:64]
+        self._base = f"{config.base}/{id}"
+        self._discovery = (f"{config.discovery}/device/{id}/config", as_json(discovery(config, id)))
+        self._state = State()
+        self._told_state: State | None = None
+        self._events: deque[bytes] = deque(maxlen=PENDING)
+        self._lock = threading.Lock()
+        self._connected = False
+        self._told = ""
+        self._client = self._new_client(id)
+        self._client.connect_async(config.host, config.port or (8883 if config.tls else 1883), config.keepalive)
+        self._client.loop_start()
+
+    def show(self, view: View) -> None:
+        """See `Output`. Never waits, never raises."""
+        with self._lock:
+            for event in view.events:
+                self._state = self._state.after(event)
+                self._events.append(as_json({"event_type": event.kind, **event_record(event)}))
+            if self._connected:
+                self._flush()
+
+    def close(self) -> None:
+        """Tells that the camera is offline, and leaves. What cannot be sent within about two seconds is not sent."""
+        with self._lock:
+            farewell = self._publish("availability", b"offline", retain=True) if self._connected else None
+        if farewell is not None and farewell.rc == MQTTErrorCode.MQTT_ERR_SUCCESS:
+            farewell.wait_for_publish(_GOODBYE)
+        self._client.disconnect()
+        # Its thread may be waiting for a name server or a broker that does not answer.
+        stop = threading.Thread(target=self._client.loop_stop, daemon=True)
+        stop.start()
+        stop.join(_GOODBYE)
+
+    def _new_client(self, id: str) -> Client:
+        config = self._config
+        client = Client(CallbackAPIVersion.VERSION2, client_id=f"slimcam-{id}")
+        password = os.environ.get(PASSWORD)
+        if password is not None and config.user is None:
+            raise ValueError(f"{PASSWORD} is set, but mqtt.user is not; give the user of that password")
+        if config.user is not None:
+            client.username_pw_set(config.user, password)
+        if config.tls:
+            if config.ca is not None and not Path(config.ca).is_file():
+                raise FileNotFoundError(f"{config.ca}: there is no such file of certificate authorities (mqtt.ca)")
+            try:
+                client.tls_set(config.ca)
+            except OSError as error:
+                raise OSError(f"{config.ca}: these are no certificate authorities in PEM ({error})") from error
+        client.will_set(f"{self._base}/availability", b"offline", config.qos, retain=True)
+        client.reconnect_delay_set(*BACK_OFF)
+        client.max_queued_messages_set(PENDING)
+        client.on_connect = self._on_connect
+        client.on_connect_fail = self._on_connect_fail
+        client.on_disconnect = self._on_disconnect
+        return client
+
+    def _publish(self, topic: str, payload: bytes, retain: bool = False) -> Any:
+        return self._client.publish(f"{self._base}/{topic}", payload, self._config.qos, retain)
+
+    def _flush(self) -> None:
+        """Publishes the state if it is news, and the events that wait; what the client has no room for stays."""
+        full = MQTTErrorCode.MQTT_ERR_QUEUE_SIZE
+        if self._state is not self._told_state:
+            if self._publish("state", as_json(self._state.record()), retain=True).rc == full:
+                return
+            self._told_state = self._state
+        while self._events and self._publish("event", self._events[0]).rc != full:
+            self._events.popleft()
+
+    # Called in the client's thread.
+
+    def _on_connect(
+        self, client: Client, _data: Any, _flags: ConnectFlags, code: ReasonCode, _properties: Properties | None
+    ) -> None:
+        if code.is_failure:
+            self._tell(f"{self._broker} refuses the camera ({code}); it is tried again")
+            return
+        self._tell(f"connected to {self._broker}")
+        with self._lock:
+            self._connected = True
+            if self._config.discovery is not None:
+                client.publish(*self._discovery, self._config.qos, retain=True)
+            self._publish("availability", b"online", retain=True)
+            self._told_state = None
+            self._flush()
+
+    def _on_connect_fail(self, _client: Client, _data: Any) -> None:
+        # paho calls this while it handles the error, and tells it no other way.
+        reason = sys.exc_info()[1]
+        self._tell(f"{self._broker} cannot be reached ({reason or 'no reason given'}); it is tried again")
+
+    def _on_disconnect(
+        self, _client: Client, _data: Any, _flags: DisconnectFlags, code: ReasonCode, _properties: Properties | None
+    ) -> None:
+        with self._lock:
+            lost, self._connected = self._connected, False
+        if lost and code.is_failure:
+            self._tell(f"lost {self._broker} ({code}); it is tried again")
+
+    def _tell(self, line: str) -> None:
+        """Once, however often it is tried."""
+        if line != self._told:
+            self._told = line
+            tell(f"mqtt: {line}")
