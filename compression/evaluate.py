@@ -10,9 +10,9 @@ from typing import Any
 from compression import gates
 from compression.card import model_card
 from compression.recipe import BENCHMARK, BUNDLE, EVALUATION, FIDELITY, VARIANTS
-from deploy.benchmark.measure import Record, first_of_each, read_records
 from deploy.common.files import write_text
 from deploy.inference.bundle import load_bundle, seal
+from deploy.latency.record import Record, first_of_each, read_records
 from training import verification
 from training.job import Job
 from training.task import Judgement, Task, task_of

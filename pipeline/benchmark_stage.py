@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from compression.recipe import BENCHMARK, VARIANTS
-from deploy.benchmark.measure import write_records
-from deploy.benchmark.table import summary, table
 from deploy.benchmark.targets import measure
+from deploy.latency.record import write_records
+from deploy.latency.table import summary, table
 from training.job import Job
 
 

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from compression.recipe import BENCHMARK, COST, EVALUATION, PLAN
-from deploy.benchmark.measure import Record, first_of_each, read_records
 from deploy.inference.bundle import load_bundle
+from deploy.latency.record import Record, first_of_each, read_records
 from pipeline import table
 from pipeline.plots import Fit
 from pipeline.store import RECEIPT

@@ -10,7 +10,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from deploy.benchmark.machine import git_commit, read_machine
+from deploy.latency.machine import git_commit, read_machine
 
 LIBRARIES = (
     "slimcam",

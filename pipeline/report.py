@@ -13,8 +13,8 @@ from markupsafe import Markup
 from matplotlib.figure import Figure
 from omegaconf import OmegaConf
 
-from deploy.benchmark.table import threads
 from deploy.common.files import atomic, write_text
+from deploy.latency.table import threads
 from pipeline import plots, wording
 from pipeline.findings import Findings, gather
 from pipeline.plots import DARK, LIGHT, Theme

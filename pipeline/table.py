@@ -8,9 +8,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from deploy.benchmark.measure import Record
-from deploy.benchmark.table import threads
 from deploy.common.files import write_text
+from deploy.latency.record import Record
+from deploy.latency.table import threads
 from pipeline import wording
 
 TABLE = "results.json"

@@ -26,10 +26,10 @@ from deploy.a53.trial import (
     write_gallery,
 )
 from deploy.benchmark.emulated import EmulatedConfig
-from deploy.benchmark.measure import Estimate
 from deploy.common.redaction import redacted
 from deploy.common.text_table import grid
 from deploy.gallery.people import Snapshot
+from deploy.latency.record import Estimate
 from deploy.types import Frame
 from deploy.vision.align import face_sizes
 

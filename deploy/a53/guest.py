@@ -20,9 +20,9 @@ from typing import Any
 
 import numpy as np
 
-from deploy.benchmark.inputs import random_input
 from deploy.inference.interpreter import Interpreter, import_runtime
 from deploy.inference.model import BundledModel
+from deploy.latency.inputs import random_input
 
 GETPGID, MARK = 155, 0x0A530000
 WATCH, BEGIN, END, STAGE = range(4)

@@ -17,7 +17,7 @@ from deploy.a53.dump import PARTS, part
 from deploy.a53.latency import Constants, cost_of, line_ns
 from deploy.a53.profile import Block, Stretch, Use
 from deploy.a53.trial import COUNTED, stage_of
-from deploy.benchmark.measure import Estimate
+from deploy.latency.record import Estimate
 
 MISPREDICTED_CYCLES = 9
 """LLVM's AArch64SchedA53.td, MispredictPenalty."""

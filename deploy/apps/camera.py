@@ -19,8 +19,6 @@ from hydra.core.config_store import ConfigStore
 from omegaconf import MISSING, DictConfig, OmegaConf
 
 from deploy.benchmark.emulated import EmulatedConfig
-from deploy.benchmark.host import model_file
-from deploy.benchmark.measure import write_records
 from deploy.benchmark.targets import register
 from deploy.camera.known_people import Known
 from deploy.camera.outputs.config import OutputsConfig
@@ -36,6 +34,8 @@ from deploy.common.files import write_text
 from deploy.common.hydra_args import with_texts
 from deploy.inference.bundle import DETECTOR, RECOGNIZER
 from deploy.inference.model import Recognizer
+from deploy.latency.record import write_records
+from deploy.latency.request import model_file
 from deploy.types import Event, Output
 from deploy.vision.detector import open_detector
 from deploy.vision.quality import QualityConfig

@@ -1,1 +1,1 @@
-"""Latency, measured the same way everywhere and written as one record."""
+"""Latency on other machines than this one, measured there or predicted: what runs on a developer's machine."""

@@ -22,11 +22,14 @@ from typing import Any
 
 from deploy.a53.sysroot import cache_folder
 from deploy.benchmark.benchmark_tool import Output, parse
-from deploy.benchmark.host import check_sampling, identify, model_files, now_utc, own_version, say, thread_counts
-from deploy.benchmark.machine import read_clusters, read_condition
-from deploy.benchmark.measure import Cluster, Condition, Execution, Latency, Machine, Record, Start, doubts
 from deploy.common.files import file_sha256
 from deploy.inference.interpreter import Interpreter
+from deploy.latency.machine import read_clusters, read_condition
+from deploy.latency.progress import say
+from deploy.latency.provenance import identify, now_utc, own_version
+from deploy.latency.record import Cluster, Condition, Execution, Latency, Machine, Record, Start
+from deploy.latency.request import check_sampling, model_files, thread_counts
+from deploy.latency.statistics import doubts
 
 FOLDER = "/data/local/tmp/slimcam"
 CLUSTERS = ("fast", "slow", "any")

@@ -10,10 +10,10 @@ from typing import Any
 from hydra.core.config_store import ConfigStore
 from omegaconf import MISSING, DictConfig, OmegaConf
 
-from deploy.benchmark.measure import write_records
-from deploy.benchmark.table import summary, table
 from deploy.benchmark.targets import measure, register
 from deploy.common import console
+from deploy.latency.record import write_records
+from deploy.latency.table import summary, table
 
 
 @dataclass

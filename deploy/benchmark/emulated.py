@@ -23,8 +23,10 @@ from deploy.a53.latency import (
 )
 from deploy.a53.profile import Profile
 from deploy.a53.sysroot import Sysroot, prepare
-from deploy.benchmark.host import identify, model_files, now_utc, own_version, say, thread_counts
-from deploy.benchmark.measure import (
+from deploy.common.files import file_sha256
+from deploy.latency.progress import say
+from deploy.latency.provenance import identify, now_utc, own_version
+from deploy.latency.record import (
     Cluster,
     Condition,
     Estimate,
@@ -35,7 +37,7 @@ from deploy.benchmark.measure import (
     Record,
     ThreadsEstimate,
 )
-from deploy.common.files import file_sha256
+from deploy.latency.request import model_files, thread_counts
 
 NOWHERE = Condition(governor=None, frequency_mhz=None, temperature_c=None, load=None)
 

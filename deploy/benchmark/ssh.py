@@ -24,12 +24,15 @@ from functools import partial
 from pathlib import Path
 from typing import IO, TypeVar
 
-from deploy.benchmark import board
-from deploy.benchmark.host import HostConfig, model_files, own_version, say, thread_counts
-from deploy.benchmark.measure import Record, parse_records
 from deploy.benchmark.wheel import NAME, device_wheel, requirements_of
 from deploy.common.files import file_sha256
 from deploy.inference.bundle import CARD, GOLDEN, MANIFEST, MODEL, is_bundle
+from deploy.latency import board
+from deploy.latency.host import HostConfig
+from deploy.latency.progress import say
+from deploy.latency.provenance import own_version
+from deploy.latency.record import Record, parse_records
+from deploy.latency.request import model_files, thread_counts
 
 T = TypeVar("T")
 

@@ -8,8 +8,9 @@ from typing import Any
 
 from hydra.core.config_store import ConfigStore
 
-from deploy.benchmark import adb, emulated, host, ssh
-from deploy.benchmark.measure import Record
+from deploy.benchmark import adb, emulated, ssh
+from deploy.latency import host
+from deploy.latency.record import Record
 
 TARGETS: dict[str, tuple[type, Callable[[Mapping[str, Path], Any], list[Record]]]] = {
     "host": (host.HostConfig, host.measure),

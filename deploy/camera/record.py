@@ -6,13 +6,14 @@ import random
 import time
 from pathlib import Path
 
-from deploy.benchmark.host import execution, identify, now_utc, own_version
-from deploy.benchmark.machine import read_condition, read_machine
-from deploy.benchmark.measure import CameraRun, Latency, Record, doubts, latency
-from deploy.benchmark.start import peak_rss_bytes
-from deploy.benchmark.table import summary
 from deploy.common.text_table import grid
 from deploy.inference.model import Recognizer
+from deploy.latency.machine import read_condition, read_machine
+from deploy.latency.provenance import execution, identify, now_utc, own_version
+from deploy.latency.record import CameraRun, Latency, Record
+from deploy.latency.start import peak_rss_bytes
+from deploy.latency.statistics import doubts, latency
+from deploy.latency.table import summary
 from deploy.types import STAGES, View
 
 SAMPLES = 20_000

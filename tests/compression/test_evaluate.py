@@ -15,9 +15,9 @@ import pytest
 
 from compression import evaluate
 from compression.recipe import VARIANTS, EvaluateConfig, GatesConfig
-from deploy.benchmark.measure import Condition, Execution, Latency, Machine, Model, Record, Start, write_records
 from deploy.inference.bundle import Bundle, InputSpec, load_bundle
 from deploy.inference.model import Model as FloatModel
+from deploy.latency.record import Condition, Execution, Latency, Machine, Model, Record, Start, write_records
 from training import recognition, verification
 from training.data import lfw
 from training.data.lfw import LfwConfig

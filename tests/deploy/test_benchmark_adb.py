@@ -17,8 +17,8 @@ import pytest
 
 from deploy.a53.sysroot import Sysroot, cache_folder
 from deploy.benchmark.adb import AdbConfig, measure
-from deploy.benchmark.measure import Cluster
 from deploy.inference.bundle import Bundle
+from deploy.latency.record import Cluster
 
 HERE = Path(__file__).parent
 # Newest last. Looked up here, because the tests' adb has a home of its own.

@@ -10,7 +10,7 @@ from hydra import compose, initialize_config_module
 from omegaconf import OmegaConf
 
 from deploy.benchmark.cli import BenchmarkConfig, name_models
-from deploy.benchmark.measure import read_records
+from deploy.latency.record import read_records
 
 ROOT = Path(__file__).resolve().parents[2]
 TARGETS = ROOT / "conf/device/target"

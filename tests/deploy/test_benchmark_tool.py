@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from deploy.benchmark.benchmark_tool import parse
-from deploy.benchmark.measure import Operator
+from deploy.latency.record import Operator
 
 # A build of today on an Android device, with a profile of XNNPACK's own operators.
 NEW = """\

@@ -12,7 +12,7 @@ def test_the_wheel_has_the_device_part_alone(tmp_path: Path) -> None:
     names = zipfile.ZipFile(device_wheel(tmp_path)).namelist()
     packages = {name.split("/")[0] for name in names}
     assert {name for name in packages if not name.endswith(".dist-info")} == {"deploy", "conf"}
-    assert "deploy/benchmark/host.py" in names
+    assert "deploy/latency/host.py" in names
     assert "conf/device/target/host.yaml" in names
     assert not [name for name in names if name.endswith((".tflite", ".npz", ".pyc"))]
 
@@ -29,7 +29,7 @@ def test_pip_installs_it_and_it_runs(tmp_path: Path) -> None:
     pip = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--no-index", "--target", site, wheel]
     done = subprocess.run(pip, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    code = "import deploy.benchmark.host, importlib.metadata as m; print(deploy.__file__, m.version('slimcam'))"
+    code = "import deploy.latency.host, importlib.metadata as m; print(deploy.__file__, m.version('slimcam'))"
     ran = subprocess.run(
         [sys.executable, "-c", code], cwd=tmp_path, env={"PYTHONPATH": str(site)}, capture_output=True, text=True
     )

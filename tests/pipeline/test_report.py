@@ -18,7 +18,9 @@ from hydra import compose, initialize_config_module
 from hydra.core.global_hydra import GlobalHydra
 
 from compression import gates
-from deploy.benchmark.measure import (
+from deploy.common.files import write_text
+from deploy.inference.bundle import InputSpec, write_bundle
+from deploy.latency.record import (
     Condition,
     Estimate,
     Execution,
@@ -30,8 +32,6 @@ from deploy.benchmark.measure import (
     Start,
     write_records,
 )
-from deploy.common.files import write_text
-from deploy.inference.bundle import InputSpec, write_bundle
 from pipeline import report, store, table, wording
 from pipeline.config import Config, register, validate
 from pipeline.provenance import provenance

@@ -17,8 +17,8 @@ from deploy.a53.latency import predict_ms, read_constants
 from deploy.a53.profile import Block, Profile, Stretch, Use
 from deploy.a53.stages import MISPREDICTED_CYCLES, RatePrediction, StagePrediction, predict
 from deploy.a53.trial import COUNTED, Trial, read_gallery, stage_number, stage_of, write_gallery
-from deploy.benchmark.measure import Estimate
 from deploy.gallery.people import Person, Snapshot
+from deploy.latency.record import Estimate
 from deploy.types import Frame
 
 DEVICE = Device("Snapdragon 625", 2000.0, 8, 7.464)

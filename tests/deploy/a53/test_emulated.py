@@ -12,7 +12,7 @@ from deploy.a53.emulator import stored_profile
 from deploy.a53.profile import Profile, save
 from deploy.a53.sysroot import Sysroot, prepare
 from deploy.benchmark.emulated import EmulatedConfig, measure
-from deploy.benchmark.measure import read_records, write_records
+from deploy.latency.record import read_records, write_records
 
 
 @pytest.fixture

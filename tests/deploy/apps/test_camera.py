@@ -16,7 +16,7 @@ import pytest
 from omegaconf import OmegaConf
 
 from deploy.apps.camera import CameraConfig, describe
-from deploy.benchmark.measure import read_records
+from deploy.latency.record import read_records
 from deploy.types import STAGES, Event, Identity
 from training.data.clip import ClipConfig, write_clip
 

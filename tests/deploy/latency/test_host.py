@@ -10,12 +10,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from deploy.benchmark.host import HostConfig, confined, measure, thread_counts
-from deploy.benchmark.inputs import random_input
-from deploy.benchmark.measure import Latency
-from deploy.benchmark.overhead import overhead
 from deploy.inference.bundle import Bundle
-from deploy.inference.interpreter import TensorInfo
+from deploy.latency.host import HostConfig, confined, measure
+from deploy.latency.record import Latency
 
 SHORT = HostConfig(warmup=2, samples=30, seconds=0.05)
 
@@ -125,30 +122,3 @@ def test_impossible_settings_are_refused(change: dict[str, int]) -> None:
 def test_fewer_processors_than_threads_are_refused() -> None:
     with pytest.raises(ValueError, match=r"processors=\[0\] are fewer than the 2 threads"):
         HostConfig(threads=2, processors=[0])
-
-
-@pytest.mark.parametrize("threads", ["x", [], [1, 1], [1, "2"], 1.5, None, True])
-def test_threads_are_numbers(threads: object) -> None:
-    with pytest.raises(ValueError, match="threads is a number or a list of different ones"):
-        thread_counts(threads)
-
-
-@pytest.mark.parametrize(
-    ("dtype", "low", "high"), [(np.uint8, 0, 255), (np.int8, -128, 127), (np.float32, -1.0, 127 / 128)]
-)
-def test_inputs_cover_the_range_of_pixels(dtype: type, low: float, high: float) -> None:
-    array = random_input(TensorInfo(0, "image", (1, 64, 64, 3), np.dtype(dtype), 0.0, 0))
-    assert (array.shape, array.dtype) == ((1, 64, 64, 3), np.dtype(dtype))
-    assert (array.min(), array.max()) == (low, high)
-
-
-def test_an_input_that_is_no_image_is_refused() -> None:
-    with pytest.raises(ValueError, match="the model's input is int64"):
-        random_input(TensorInfo(0, "tokens", (1, 8), np.dtype(np.int64), 0.0, 0))
-
-
-def test_the_measuring_itself_can_be_weighed(model_file: Path) -> None:
-    found = overhead(model_file, seconds=0.2)
-    assert found.pairs >= 1
-    assert 0 < found.low <= found.ratio <= found.high
-    assert 0 < found.clock_ns < 100_000

@@ -1,6 +1,6 @@
 """How much of a measured latency is the measuring itself.
 
-    python -m deploy.benchmark.overhead MODEL.tflite [SECONDS]
+    python -m deploy.latency.overhead MODEL.tflite [SECONDS]
 
 Blocks of inferences are timed in turn in two ways: as `host` does it, one by one, and as a whole between two readings
 of the clock. The ratio of the two, pair by pair, is what clock, pinning and bookkeeping add; the machine's other load
@@ -16,7 +16,7 @@ from pathlib import Path
 
 import numpy as np
 
-from deploy.benchmark.host import HostConfig, Run, confined, prepare, sample
+from deploy.latency.host import HostConfig, Run, confined, prepare, sample
 
 BLOCK = 40
 

@@ -1,6 +1,6 @@
 """Start-up time and memory of a model, measured in a process of its own.
 
-    python -m deploy.benchmark.start FILE THREADS
+    python -m deploy.latency.start FILE THREADS
 
 Only a fresh process shows what a model costs: in a used one, libraries are warm and peak memory is another's.
 """
@@ -16,9 +16,9 @@ from dataclasses import asdict
 from pathlib import Path
 
 import deploy
-from deploy.benchmark.inputs import random_input
-from deploy.benchmark.measure import Start
 from deploy.inference.interpreter import Interpreter, import_runtime
+from deploy.latency.inputs import random_input
+from deploy.latency.record import Start
 
 
 def measure_start(model: Path, threads: int) -> Start:
@@ -31,7 +31,7 @@ def measure_start(model: Path, threads: int) -> Start:
     root = str(Path(deploy.__path__[0]).parent)
     path = os.pathsep.join(filter(None, [root, os.environ.get("PYTHONPATH")]))
     child = subprocess.run(
-        [sys.executable, "-m", "deploy.benchmark.start", str(model), str(threads)],
+        [sys.executable, "-m", "deploy.latency.start", str(model), str(threads)],
         env={**os.environ, "PYTHONPATH": path},
         capture_output=True,
         text=True,

@@ -11,25 +11,23 @@ core to a little one, has no latency of its own.
 
 from __future__ import annotations
 
-import importlib.metadata
 import os
-import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
-import deploy
-from deploy.benchmark.inputs import random_input
-from deploy.benchmark.machine import git_commit, pinning_order, read_condition, read_machine
-from deploy.benchmark.measure import Condition, Execution, Model, Record, Start, doubts, latency, slowdown
-from deploy.benchmark.start import measure_start
-from deploy.common.files import file_sha256
-from deploy.inference.bundle import load_bundle
 from deploy.inference.interpreter import Interpreter
+from deploy.latency.inputs import random_input
+from deploy.latency.machine import pinning_order, read_condition, read_machine
+from deploy.latency.progress import say
+from deploy.latency.provenance import execution, identify, now_utc, own_version
+from deploy.latency.record import Condition, Record, Start
+from deploy.latency.request import check_sampling, model_files, thread_counts
+from deploy.latency.start import measure_start
+from deploy.latency.statistics import doubts, latency, slowdown
 
 PROGRESS_SECONDS = 5.0
 
@@ -59,29 +57,6 @@ class HostConfig:
             raise ValueError(
                 f"processors={list(self.processors)} are fewer than the {max(counts)} threads; name as many or more"
             )
-
-
-def thread_counts(threads: Any) -> list[int]:
-    """The numbers of threads that a configuration asks for, in its order.
-
-    Raises:
-        ValueError: it is neither a number nor a list of different numbers.
-    """
-    counts = list(threads) if isinstance(threads, Sequence) and not isinstance(threads, str) else [threads]
-    if not counts or len(set(counts)) < len(counts) or any(type(count) is not int for count in counts):
-        raise ValueError(f"threads is a number or a list of different ones, as in [1,2,4]; got {threads!r}")
-    return counts
-
-
-def check_sampling(threads: Any, samples: int, warmup: int, seconds: float) -> None:
-    """Raises:
-    ValueError: `threads` is as `thread_counts` refuses it, or one of the amounts is too small.
-    """
-    if min(thread_counts(threads)) < 1 or samples < 1 or warmup < 0 or seconds < 0:
-        raise ValueError(
-            "a benchmark needs 1 or more threads and samples, and no negative warmup or seconds; "
-            f"got threads={threads}, samples={samples}, warmup={warmup}, seconds={seconds}"
-        )
 
 
 @dataclass
@@ -162,32 +137,6 @@ def prepare(models: Mapping[str, Path], config: HostConfig) -> list[Run]:
     return runs
 
 
-def model_files(models: Mapping[str, Path]) -> dict[str, Path]:
-    """The .tflite file of each model, by name.
-
-    Raises:
-        FileNotFoundError: there is no such file or bundle.
-        ValueError: there are no models, or a bundle is damaged.
-    """
-    if not models:
-        raise ValueError("there are no models to measure; name one or more")
-    return {name: model_file(path) for name, path in models.items()}
-
-
-def model_file(path: Path) -> Path:
-    """The .tflite file of a path that names one, or a bundle (which is checked).
-
-    Raises:
-        FileNotFoundError: there is no such file or bundle.
-        ValueError: the bundle is damaged.
-    """
-    if path.is_dir():
-        return load_bundle(path).model
-    if not path.is_file():
-        raise FileNotFoundError(f"{path}: there is no such .tflite file or bundle")
-    return path
-
-
 def sample(runs: Sequence[Run], config: HostConfig) -> tuple[float, Condition, Condition]:
     """Fills in the milliseconds of each run; gives the seconds from the first to the last sample and the conditions.
 
@@ -233,30 +182,6 @@ def confined(processors: Sequence[int] | None) -> Iterator[None]:
         os.sched_setaffinity(0, allowed)
 
 
-def identify(name: str, file: Path) -> Model:
-    """What a record says of a model."""
-    return Model(name, file_sha256(file), file.stat().st_size)
-
-
-def own_version() -> tuple[str, str | None]:
-    """slimcam's version and the commit of its checkout, where it runs from one."""
-    try:
-        version = importlib.metadata.version("slimcam")
-    except importlib.metadata.PackageNotFoundError:
-        version = "not installed"
-    return version, git_commit(Path(deploy.__path__[0]).parent)
-
-
-def now_utc() -> str:
-    """ISO 8601, to the second."""
-    return datetime.now(timezone.utc).isoformat(timespec="seconds")
-
-
-def say(line: str) -> None:
-    """Tells the user how far the benchmark is."""
-    print(f"benchmark: {line}", file=sys.stderr, flush=True)
-
-
 def _processors(wanted: Sequence[int] | None, usable: Sequence[int] | None) -> list[int] | None:
     """The processors to confine threads to, the first ones first; None where the system cannot confine them."""
     if usable is None:
@@ -266,18 +191,3 @@ def _processors(wanted: Sequence[int] | None, usable: Sequence[int] | None) -> l
     if missing := sorted(set(wanted) - set(usable)):
         raise ValueError(f"processors {missing} cannot be used here; the usable ones are {list(usable)}")
     return list(dict.fromkeys(wanted))
-
-
-def execution(interpreter: Interpreter, threads: int, processors: list[int] | None) -> Execution:
-    """What a record says of what executes a model."""
-    delegation = interpreter.delegation()
-    return Execution(
-        runtime=interpreter.runtime.name,
-        runtime_version=interpreter.runtime.version,
-        delegate=delegation.delegate,
-        delegated_operators=delegation.delegated,
-        operators=delegation.total,
-        left_out=list(delegation.left_out),
-        threads=threads,
-        affinity=processors,
-    )

@@ -3,7 +3,7 @@ from __future__ import annotations
 import re
 from dataclasses import replace
 
-from deploy.benchmark.measure import (
+from deploy.latency.record import (
     Condition,
     Estimate,
     Execution,
@@ -16,7 +16,7 @@ from deploy.benchmark.measure import (
     Start,
     ThreadsEstimate,
 )
-from deploy.benchmark.table import summary, table
+from deploy.latency.table import summary, table
 
 CALM = Condition(None, None, None, None)
 DENSE = Record(

@@ -28,7 +28,7 @@ POLL_SECONDS = 0.5
 VENV = Path("venv")
 
 # `python3 -c BOOT WHEEL COMMAND JOB ...`
-BOOT = "import sys; sys.path.insert(0, sys.argv[1]); from deploy.benchmark import board; board.main(sys.argv[1:])"
+BOOT = "import sys; sys.path.insert(0, sys.argv[1]); from deploy.latency import board; board.main(sys.argv[1:])"
 
 
 def main(arguments: list[str]) -> None:
@@ -110,9 +110,9 @@ def work(job: Path, wheel: Path) -> None:
 def measure(job: Path) -> dict[str, Any]:
     """The records of what the request asks for, or the line that says why there are none."""
     # Here, because only the virtual environment has what they need.
-    from deploy.benchmark import host
     from deploy.inference.bundle import is_bundle
     from deploy.inference.model import BundledModel
+    from deploy.latency import host
 
     request = json.loads((job / "request.json").read_text())
     models = {name: Path(path) for name, path in request["models"].items()}
@@ -134,7 +134,7 @@ def _measure_in(python: Path, job: Path) -> dict[str, Any]:
         RuntimeError: it was killed.
     """
     child = subprocess.run(
-        [str(python), "-m", "deploy.benchmark.board", "measure", str(job)],
+        [str(python), "-m", "deploy.latency.board", "measure", str(job)],
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         text=True,

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from deploy.benchmark.measure import (
+from deploy.latency.record import (
     Cluster,
     Condition,
     Estimate,
@@ -22,12 +22,9 @@ from deploy.benchmark.measure import (
     Record,
     Start,
     ThreadsEstimate,
-    doubts,
     first_of_each,
-    latency,
     parse_records,
     read_records,
-    slowdown,
     write_records,
 )
 
@@ -69,56 +66,16 @@ PREDICTION = Prediction(
 PREDICTED = replace(RECORD, target="snapdragon_625", latency_ms=None, start=None, profile=None, prediction=PREDICTION)
 
 
-def test_percentiles_of_known_samples() -> None:
-    found = latency([float(i) for i in range(101)])
-    assert (found.min, found.p50, found.p90, found.p99, found.max, found.mean) == (0, 50, 90, 99, 100, 50)
-
-
-def test_no_samples_are_an_error() -> None:
-    with pytest.raises(ValueError, match="no latency samples"):
-        latency([])
-
-
-def test_a_sound_measurement_raises_no_doubts() -> None:
-    assert doubts(200, TIMES, EXECUTION, MACHINE, CALM, CALM) == []
-
-
-def test_each_doubt_has_its_line() -> None:
-    throttled = replace(CALM, frequency_mhz=1000.0)
-    noisy = replace(TIMES, p90=4.0)
-    split = replace(EXECUTION, threads=4, delegated_operators=5, left_out=["3 AVERAGE_POOL_2D"])
-    lines = doubts(50, noisy, split, MACHINE, CALM, throttled)
-    for line, word in zip(lines, ["50 samples", "noisy", "4 threads on 1", "AVERAGE_POOL_2D", "1000 MHz"], strict=True):
-        assert word in line
-
-
-def test_more_threads_than_processors_are_doubtful_without_pinning_too() -> None:
-    (line,) = doubts(200, TIMES, replace(EXECUTION, threads=4, affinity=None), MACHINE, CALM, CALM)
-    assert line == "4 threads on 2 usable processors"
-
-
-def test_samples_that_get_slower_show_throttling_where_no_clock_can_be_read() -> None:
-    steady, rising = [2.0] * 400, [2.0] * 200 + [2.5] * 200
-    assert slowdown(steady) == 0.0
-    assert slowdown(rising) == pytest.approx(0.25)
-    assert slowdown([1.0, 9.0]) == 0.0
-    unknown = replace(CALM, frequency_mhz=None)
-    (line,) = doubts(400, TIMES, EXECUTION, MACHINE, unknown, unknown, slowdown(rising))
-    assert line == "throttled or disturbed: the last quarter of the samples is 25 % slower"
-
-
-def test_a_tool_without_percentiles_is_not_doubted_for_them() -> None:
-    mean_only = replace(TIMES, p50=None, p90=None, p99=None)
-    assert doubts(50, mean_only, replace(EXECUTION, delegated_operators=None), MACHINE, CALM, CALM) == []
-    assert replace(RECORD, latency_ms=mean_only).typical_ms == 2.0
-
-
 def test_a_record_is_measured_or_predicted_and_never_both() -> None:
     assert (RECORD.predicted, RECORD.typical_ms) == (False, 2.0)
     assert (PREDICTED.predicted, PREDICTED.typical_ms) == (True, 300.0)
     for latency_ms, prediction in ((None, None), (TIMES, PREDICTION)):
         with pytest.raises(ValueError, match="either a measured or a predicted latency"):
             replace(RECORD, latency_ms=latency_ms, prediction=prediction)
+
+
+def test_a_record_without_a_median_is_compared_by_its_mean() -> None:
+    assert replace(RECORD, latency_ms=replace(TIMES, p50=None)).typical_ms == 2.0
 
 
 def test_records_survive_the_file(tmp_path: Path) -> None:

@@ -1,0 +1,1 @@
+"""Latency, measured the same way everywhere and written as one record."""

@@ -1,0 +1,47 @@
+"""What a record says of the model, of what executes it, and of slimcam."""
+
+from __future__ import annotations
+
+import importlib.metadata
+from datetime import datetime, timezone
+from pathlib import Path
+
+import deploy
+from deploy.common.files import file_sha256
+from deploy.inference.interpreter import Interpreter
+from deploy.latency.machine import git_commit
+from deploy.latency.record import Execution, Model
+
+
+def identify(name: str, file: Path) -> Model:
+    """What a record says of a model."""
+    return Model(name, file_sha256(file), file.stat().st_size)
+
+
+def own_version() -> tuple[str, str | None]:
+    """slimcam's version and the commit of its checkout, where it runs from one."""
+    try:
+        version = importlib.metadata.version("slimcam")
+    except importlib.metadata.PackageNotFoundError:
+        version = "not installed"
+    return version, git_commit(Path(deploy.__path__[0]).parent)
+
+
+def now_utc() -> str:
+    """ISO 8601, to the second."""
+    return datetime.now(timezone.utc).isoformat(timespec="seconds")
+
+
+def execution(interpreter: Interpreter, threads: int, processors: list[int] | None) -> Execution:
+    """What a record says of what executes a model."""
+    delegation = interpreter.delegation()
+    return Execution(
+        runtime=interpreter.runtime.name,
+        runtime_version=interpreter.runtime.version,
+        delegate=delegation.delegate,
+        delegated_operators=delegation.delegated,
+        operators=delegation.total,
+        left_out=list(delegation.left_out),
+        threads=threads,
+        affinity=processors,
+    )
