@@ -18,8 +18,8 @@ from typing import Any
 
 import numpy as np
 
-from deploy.a53.emulator import profile
-from deploy.a53.fit import (
+from deploy.benchmark.a53.emulator import profile
+from deploy.benchmark.a53.fit import (
     Check,
     Costs,
     check,
@@ -32,9 +32,9 @@ from deploy.a53.fit import (
     read_points,
     read_scaling,
 )
-from deploy.a53.latency import CONSTANTS, Constants
-from deploy.a53.profile import Profile, compact, save
-from deploy.a53.sysroot import cache_folder, prepare
+from deploy.benchmark.a53.latency import CONSTANTS, Constants
+from deploy.benchmark.a53.profile import Profile, compact, save
+from deploy.benchmark.a53.sysroot import cache_folder, prepare
 
 SIZE, CALIBRATION_IMAGES, SEED = 224, 4, 0
 # The error band is to hold 19 of 20 points, those of other devices and engines included.

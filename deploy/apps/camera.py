@@ -219,7 +219,7 @@ def emulate(config: CameraConfig) -> None:
         OSError: the device cannot be made.
         RuntimeError: its camera fails, or sees something else than this machine does.
     """
-    from deploy.a53 import camera as emulated
+    from deploy.benchmark import emulated_camera as emulated
 
     if not isinstance(config.target, EmulatedConfig):
         raise ValueError("a camera runs here or on an emulated target, such as target=snapdragon_625")

@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from deploy.a53.sysroot import cache_folder
+from deploy.benchmark.a53.sysroot import cache_folder
 from deploy.benchmark.benchmark_tool import Output, parse
 from deploy.common.files import file_sha256
 from deploy.inference.interpreter import Interpreter

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from deploy.a53.cost_table import make_cost_table, write_cost_table
-from deploy.a53.device import L2_BYTES, Device
-from deploy.a53.emulator import profile, prove
-from deploy.a53.latency import (
+from deploy.benchmark.a53.cost_table import make_cost_table, write_cost_table
+from deploy.benchmark.a53.device import L2_BYTES, Device
+from deploy.benchmark.a53.emulator import profile, prove
+from deploy.benchmark.a53.latency import (
     MODEL,
     Constants,
     cost,
@@ -21,8 +21,8 @@ from deploy.a53.latency import (
     roof_ms,
     weights_bytes,
 )
-from deploy.a53.profile import Profile
-from deploy.a53.sysroot import Sysroot, prepare
+from deploy.benchmark.a53.profile import Profile
+from deploy.benchmark.a53.sysroot import Sysroot, prepare
 from deploy.common.files import file_sha256
 from deploy.latency.progress import say
 from deploy.latency.provenance import identify, now_utc, own_version

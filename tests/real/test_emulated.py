@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from deploy.a53.emulator import profile, prove
-from deploy.a53.sysroot import prepare
+from deploy.benchmark.a53.emulator import profile, prove
+from deploy.benchmark.a53.sysroot import prepare
 
 RECOGNIZER = Path(__file__).parents[2] / "deploy/models/recognizer"
 

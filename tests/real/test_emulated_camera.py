@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from deploy.a53.camera import CameraRequest, run, table
+from deploy.benchmark.emulated_camera import CameraRequest, run, table
 from deploy.gallery.match import threshold
 from deploy.gallery.people import Person, Snapshot
 from deploy.inference.model import Recognizer

@@ -6,7 +6,7 @@ from dataclasses import asdict
 
 import pytest
 
-from deploy.a53.fit import (
+from deploy.benchmark.a53.fit import (
     check,
     fit,
     fit_scaling,
@@ -16,8 +16,8 @@ from deploy.a53.fit import (
     read_points,
     read_scaling,
 )
-from deploy.a53.latency import Cost, predict_threads_ms, read_constants
-from deploy.a53.profile import Profile
+from deploy.benchmark.a53.latency import Cost, predict_threads_ms, read_constants
+from deploy.benchmark.a53.profile import Profile
 
 Costs = dict[str, list[Cost]]
 

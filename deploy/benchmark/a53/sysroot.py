@@ -20,7 +20,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from deploy.a53.elf import Functions, read_functions
+from deploy.benchmark.a53.elf import Functions, read_functions
 
 HERE = Path(__file__).parent
 RELEASE = "bookworm"

@@ -11,20 +11,13 @@ from typing import Any
 
 import numpy as np
 
-from deploy.a53.dump import PARTS, read_stages
-from deploy.a53.emulator import ask, watched
-from deploy.a53.guest import PROGRESS
-from deploy.a53.latency import read_constants
-from deploy.a53.stages import RatePrediction, StagePrediction, predict
-from deploy.a53.sysroot import prepare
-from deploy.a53.trial import (
-    Trial,
-    frames_of,
-    open_recognition,
-    pictured,
-    seen,
-    write_gallery,
-)
+from deploy.benchmark.a53.camera_trial import Trial, frames_of, open_recognition, pictured, seen, write_gallery
+from deploy.benchmark.a53.dump import PARTS, read_stages
+from deploy.benchmark.a53.emulator import ask, watched
+from deploy.benchmark.a53.guest import PROGRESS
+from deploy.benchmark.a53.latency import read_constants
+from deploy.benchmark.a53.stages import RatePrediction, StagePrediction, predict
+from deploy.benchmark.a53.sysroot import prepare
 from deploy.benchmark.emulated import EmulatedConfig
 from deploy.common.redaction import redacted
 from deploy.common.text_table import grid
@@ -40,7 +33,7 @@ SCORE_TOLERANCE = 0.02
 """By which cosines may differ for the same reason."""
 
 Answer = dict[str, Any]
-"""What was seen in a frame, see `trial.seen`."""
+"""What was seen in a frame, see `camera_trial.seen`."""
 
 
 @dataclass(frozen=True)
@@ -100,9 +93,9 @@ class CameraPrediction:
     Attributes:
         frames: that were counted, after `warmup` others.
         size: width and height of the first.
-        stages: in the order of `trial.COUNTED`.
+        stages: in the order of `camera_trial.COUNTED`.
         rates: by the number of faces.
-        seen: by the emulated ARM, frame by frame, warm-up included; see `trial.seen`.
+        seen: by the emulated ARM, frame by frame, warm-up included; see `camera_trial.seen`.
         differences: from what this machine sees in the same frames; none where it sees the same.
         gap: of the same frames, and `decoded_gap`: where each decodes the clip for itself.
         decoding: largest and mean difference of the decoded pixels, 0..255.

@@ -2,8 +2,8 @@ from __future__ import annotations
 
 import pytest
 
-from deploy.a53.device import Device
-from deploy.a53.latency import (
+from deploy.benchmark.a53.device import Device
+from deploy.benchmark.a53.latency import (
     macs,
     predict_ms,
     predict_threads_ms,
@@ -12,7 +12,7 @@ from deploy.a53.latency import (
     tiles,
     weights_bytes,
 )
-from deploy.a53.profile import Operator, Profile, Tensor
+from deploy.benchmark.a53.profile import Operator, Profile, Tensor
 
 DEVICE = Device("Snapdragon 625", 2000.0, 8, 7.464)
 CONSTANTS = read_constants()

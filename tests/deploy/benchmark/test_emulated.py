@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from deploy.a53.emulator import stored_profile
-from deploy.a53.profile import Profile, save
-from deploy.a53.sysroot import Sysroot, prepare
+from deploy.benchmark.a53.emulator import stored_profile
+from deploy.benchmark.a53.profile import Profile, save
+from deploy.benchmark.a53.sysroot import Sysroot, prepare
 from deploy.benchmark.emulated import EmulatedConfig, measure
 from deploy.latency.record import read_records, write_records
 
@@ -18,7 +18,7 @@ from deploy.latency.record import read_records, write_records
 @pytest.fixture
 def cache(tmp_path: Path, profiles: dict[str, Profile], int8_model: bytes) -> Path:
     """A cache with an emulated device that is empty and the profile of `slim.tflite`."""
-    from deploy.a53.sysroot import _digest
+    from deploy.benchmark.a53.sysroot import _digest
 
     (tmp_path / "slim.tflite").write_bytes(int8_model)
     (tmp_path / "a53" / f"sysroot-{_digest()}").mkdir(parents=True)

@@ -9,10 +9,10 @@ from pathlib import Path
 
 import numpy as np
 
-from deploy.a53.device import Device
-from deploy.a53.latency import Constants, Cost, cost, line_ns
-from deploy.a53.least_squares import nonnegative
-from deploy.a53.profile import Profile
+from deploy.benchmark.a53.device import Device
+from deploy.benchmark.a53.latency import Constants, Cost, cost, line_ns
+from deploy.benchmark.a53.least_squares import nonnegative
+from deploy.benchmark.a53.profile import Profile
 
 PUBLISHED = Path(__file__).parent / "published.json"
 _ROUNDS = 50

@@ -18,10 +18,10 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from deploy.a53.device import L1_BYTES, L2_BYTES, Device
-from deploy.a53.latency import MODEL, Constants, cost, size_bytes, weights
-from deploy.a53.least_squares import nonnegative
-from deploy.a53.profile import Operator, Profile
+from deploy.benchmark.a53.device import L1_BYTES, L2_BYTES, Device
+from deploy.benchmark.a53.latency import MODEL, Constants, cost, size_bytes, weights
+from deploy.benchmark.a53.least_squares import nonnegative
+from deploy.benchmark.a53.profile import Operator, Profile
 
 STEP = 16
 

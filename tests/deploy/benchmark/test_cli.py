@@ -12,7 +12,7 @@ from omegaconf import OmegaConf
 from deploy.benchmark.cli import BenchmarkConfig, name_models
 from deploy.latency.record import read_records
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 TARGETS = ROOT / "conf/device/target"
 QUICK = ("target.samples=5", "target.seconds=0")
 

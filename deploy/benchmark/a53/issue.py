@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Sequence
 
-from deploy.a53.instructions import Instruction, decode
+from deploy.benchmark.a53.instructions import Instruction, decode
 
 # Rounds that are simulated, and those that are left out because the pipeline still fills.
 _ROUNDS, _FILLING = 12, 4

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from deploy.a53.sysroot import Sysroot, cache_folder
+from deploy.benchmark.a53.sysroot import Sysroot, cache_folder
 from deploy.benchmark.adb import AdbConfig, measure
 from deploy.inference.bundle import Bundle
 from deploy.latency.record import Cluster

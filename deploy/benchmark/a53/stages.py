@@ -12,11 +12,11 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from deploy.a53.device import Device
-from deploy.a53.dump import PARTS, part
-from deploy.a53.latency import Constants, cost_of, line_ns
-from deploy.a53.profile import Block, Stretch, Use
-from deploy.a53.trial import COUNTED, stage_of
+from deploy.benchmark.a53.camera_trial import COUNTED, stage_of
+from deploy.benchmark.a53.device import Device
+from deploy.benchmark.a53.dump import PARTS, part
+from deploy.benchmark.a53.latency import Constants, cost_of, line_ns
+from deploy.benchmark.a53.profile import Block, Stretch, Use
 from deploy.latency.record import Estimate
 
 MISPREDICTED_CYCLES = 9
@@ -29,7 +29,7 @@ class StagePrediction:
 
     Attributes:
         ms: predicted.
-        instructions: executed, and `parts`: in which code, see `deploy.a53.dump.PARTS`.
+        instructions: executed, and `parts`: in which code, see `deploy.benchmark.a53.dump.PARTS`.
     """
 
     name: str

@@ -1,8 +1,10 @@
 """What runs on the emulated ARM: slimcam's own device code.
 
-    python -m deploy.a53.guest prove MODEL_OR_BUNDLE             what it computes, to compare with another machine
-    python -m deploy.a53.guest profile MODEL ENTRY START END     one inference between the profiler's marks
-    python -m deploy.a53.guest camera TRIAL ENTRY START END      the whole camera on some frames, see `deploy.a53.trial`
+    python -m deploy.benchmark.a53.guest TASK FILE [ENTRY START END]
+
+    prove MODEL_OR_BUNDLE             what it computes, to compare with another machine
+    profile MODEL ENTRY START END     one inference between the profiler's marks
+    camera TRIAL ENTRY START END      the whole camera on some frames, see `camera_trial.py`
 
 Prints JSON. `profiler.c` tells what the marks are.
 """
@@ -90,7 +92,7 @@ def camera(path: Path, *addresses: int) -> dict[str, Any]:
     # Other tasks run without what a camera imports.
     import cv2
 
-    from deploy.a53.trial import NOTHING, Trial, frames_of, open_recognition, seen, stage_number
+    from deploy.benchmark.a53.camera_trial import NOTHING, Trial, frames_of, open_recognition, seen, stage_number
 
     # What other threads ran would be counted as a part of any stage.
     cv2.setNumThreads(1)

@@ -16,12 +16,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 import deploy
-from deploy.a53 import guest
-from deploy.a53.dump import read_dump
-from deploy.a53.elf import Functions
-from deploy.a53.guest import PROGRESS
-from deploy.a53.profile import Profile, load, save
-from deploy.a53.sysroot import Sysroot
+from deploy.benchmark.a53 import guest
+from deploy.benchmark.a53.dump import read_dump
+from deploy.benchmark.a53.elf import Functions
+from deploy.benchmark.a53.guest import PROGRESS
+from deploy.benchmark.a53.profile import Profile, load, save
+from deploy.benchmark.a53.sysroot import Sysroot
 from deploy.common.files import file_sha256
 
 # The function of XNNPACK that runs one operator (src/operator-run.c), and that of TFLite that loops over the nodes.
@@ -108,7 +108,7 @@ def watched(functions: Functions) -> tuple[str, ...]:
 
 
 def ask(sysroot: Sysroot, plugin_arguments: str | None, *arguments: str, progress: bool = False) -> Any:
-    """Runs `deploy.a53.guest` on the emulated ARM.
+    """Runs `deploy.benchmark.a53.guest` on the emulated ARM.
 
     Args:
         plugin_arguments: of the profiler; None runs without it.
@@ -124,7 +124,7 @@ def ask(sysroot: Sysroot, plugin_arguments: str | None, *arguments: str, progres
     with tempfile.TemporaryDirectory(prefix="slimcam-a53-") as scratch:
         # Only this package: the folder that it is in may hold libraries of this machine.
         (Path(scratch) / "deploy").symlink_to(Path(deploy.__path__[0]).resolve())
-        command = sysroot.command(Path(scratch), plugin_arguments, ["-m", "deploy.a53.guest", *arguments])
+        command = sysroot.command(Path(scratch), plugin_arguments, ["-m", "deploy.benchmark.a53.guest", *arguments])
         with (Path(scratch) / "answer").open("w+") as answer:
             pipes: Any = {"stdin": subprocess.DEVNULL, "stdout": answer, "stderr": subprocess.PIPE, "text": True}
             with subprocess.Popen(command, **pipes) as process:

@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from deploy.a53.fit import costs_of
-from deploy.a53.latency import Cost
-from deploy.a53.profile import Profile, load
+from deploy.benchmark.a53.fit import costs_of
+from deploy.benchmark.a53.latency import Cost
+from deploy.benchmark.a53.profile import Profile, load
 
-PROFILES = Path(__file__).parent / "profiles"
+PROFILES = Path(__file__).parent / "a53" / "profiles"
 
 
 @pytest.fixture(scope="session")
