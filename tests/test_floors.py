@@ -76,3 +76,12 @@ def test_importing_all_of_deploy_loads_no_framework() -> None:
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr
     assert done.stdout.strip() == "[]"
+
+
+def test_a_camera_loads_nothing_of_the_benchmark() -> None:
+    code = (
+        "import sys, deploy.apps.camera; print([name for name in sys.modules if name.startswith('deploy.benchmark')])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.strip() == "[]"

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import json
+import importlib
 import os
+import re
 import signal
 import sys
 import tempfile
@@ -11,15 +12,13 @@ import threading
 import webbrowser
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from hydra.core.config_store import ConfigStore
 from omegaconf import MISSING, DictConfig, OmegaConf
 
-from deploy.benchmark.emulated import EmulatedConfig
-from deploy.benchmark.targets import register
 from deploy.camera.known_people import Known
 from deploy.camera.outputs.config import OutputsConfig
 from deploy.camera.outputs.opening import close_all, open_outputs
@@ -30,7 +29,6 @@ from deploy.camera.sources import SourceConfig, open_source
 from deploy.camera.track_identity import RecognizeConfig
 from deploy.camera.web.config import WebConfig
 from deploy.common import console
-from deploy.common.files import write_text
 from deploy.common.hydra_args import with_texts
 from deploy.inference.bundle import DETECTOR, RECOGNIZER
 from deploy.inference.model import Recognizer
@@ -51,8 +49,8 @@ TEXTS = ("source", "detector", "recognizer", "gallery", "key", "report", "output
 UNKNOWN_FPS = 10.0
 """Of a video file that is made of a stream which does not tell its own."""
 
-EMULATED_FRAMES = 5
-"""That an emulated device answers, unless `frames` says otherwise."""
+EMULATED = "deploy.benchmark.emulated_camera_cli"
+"""The module that `target=` hands over to, by its name: a camera that runs here loads nothing of it."""
 
 WARMUP = 3
 """Frames that do not count: in the first ones memory is touched and code is loaded."""
@@ -112,33 +110,37 @@ class CameraConfig:
 
 
 ConfigStore.instance().store(group="schema", name="slimcam_camera", node=CameraConfig)
-register()
 
 
 def main() -> None:
     """The console script."""
+    if any(re.match(r"\+{0,2}target[=.]", word) for word in sys.argv[1:]):
+        importlib.import_module(EMULATED).main()
+    else:
+        start(run)
+
+
+def start(task: Callable[[CameraConfig], None]) -> None:
+    """Gives a task the configuration that the command line asks for; its errors are a line each."""
+
+    def configured(composed: DictConfig) -> None:
+        if OmegaConf.is_missing(composed, "source"):
+            if SOURCE_VARIABLE not in os.environ:
+                raise ValueError(
+                    "which camera? give source=0 for a webcam, source=FILE, source=FOLDER or source=rtsp://..."
+                )
+            composed.source = os.environ[SOURCE_VARIABLE]
+        config: Any = OmegaConf.to_object(composed)
+        if config.report:
+            check_report(Path(config.report))
+        task(config)
+
     console.run(
-        _camera,
+        configured,
         program="slimcam-camera",
         config_name="slimcam_camera",
         overrides=lambda words: with_texts(words, TEXTS),
     )
-
-
-def _camera(composed: DictConfig) -> None:
-    if OmegaConf.is_missing(composed, "source"):
-        if SOURCE_VARIABLE not in os.environ:
-            raise ValueError(
-                "which camera? give source=0 for a webcam, source=FILE, source=FOLDER or source=rtsp://..."
-            )
-        composed.source = os.environ[SOURCE_VARIABLE]
-    config: Any = OmegaConf.to_object(composed)
-    if config.report:
-        check_report(Path(config.report))
-    if config.target is None:
-        run(config)
-    else:
-        emulate(config)
 
 
 def run(config: CameraConfig) -> None:
@@ -209,45 +211,6 @@ def check_report(path: Path) -> None:
             pass
     except OSError as error:
         raise OSError(f"report={path} cannot be written: {error.strerror or error}") from error
-
-
-def emulate(config: CameraConfig) -> None:
-    """Runs the camera on an emulated device for a few frames; prints what it would take there.
-
-    Raises:
-        ValueError: the target is none that is emulated.
-        OSError: the device cannot be made.
-        RuntimeError: its camera fails, or sees something else than this machine does.
-    """
-    from deploy.benchmark import emulated_camera as emulated
-
-    if not isinstance(config.target, EmulatedConfig):
-        raise ValueError("a camera runs here or on an emulated target, such as target=snapdragon_625")
-    recognizer = Recognizer(config.recognizer or RECOGNIZER, config.threads)
-    known = Known(recognizer, config.gallery, config.key, config.far, config.margin, config.quality)
-    try:
-        request = emulated.CameraRequest(
-            source=str(config.source),
-            detector=Path(config.detector or DETECTOR),
-            recognizer=recognizer.bundle.path,
-            snapshot=known.snapshot(),
-            threshold=known.threshold,
-            margin=config.margin,
-            frames=config.frames or EMULATED_FRAMES,
-            capture=asdict(config.capture),
-            quality=asdict(config.quality),
-            track=asdict(config.track),
-            recognize=asdict(config.recognize),
-            device=config.target,
-        )
-    finally:
-        known.close()
-    prediction = emulated.run(request)
-    print(emulated.table(prediction))
-    if config.report:
-        write_text(Path(config.report), json.dumps(asdict(prediction), indent=2) + "\n")
-    if prediction.differences:
-        raise RuntimeError(f"{prediction.device} does not see what this machine does; see above")
 
 
 def describe(event: Event) -> str:

@@ -1,0 +1,62 @@
+"""`slimcam-camera source=CLIP target=snapdragon_625`: what `deploy.apps.camera` hands over where a target is given."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+
+from deploy.apps.camera import CameraConfig, start
+from deploy.benchmark import emulated_camera
+from deploy.benchmark.emulated import EmulatedConfig
+from deploy.benchmark.targets import register
+from deploy.camera.known_people import Known
+from deploy.common.files import write_text
+from deploy.inference.bundle import DETECTOR, RECOGNIZER
+from deploy.inference.model import Recognizer
+
+EMULATED_FRAMES = 5
+"""That an emulated device answers, unless `frames` says otherwise."""
+
+
+def main() -> None:
+    """Runs what the command line asks for."""
+    register()
+    start(emulate)
+
+
+def emulate(config: CameraConfig) -> None:
+    """Runs the camera on an emulated device for a few frames; prints what it would take there.
+
+    Raises:
+        ValueError: the target is none that is emulated.
+        OSError: the device cannot be made.
+        RuntimeError: its camera fails, or sees something else than this machine does.
+    """
+    if not isinstance(config.target, EmulatedConfig):
+        raise ValueError("a camera runs here or on an emulated target, such as target=snapdragon_625")
+    recognizer = Recognizer(config.recognizer or RECOGNIZER, config.threads)
+    known = Known(recognizer, config.gallery, config.key, config.far, config.margin, config.quality)
+    try:
+        request = emulated_camera.CameraRequest(
+            source=str(config.source),
+            detector=Path(config.detector or DETECTOR),
+            recognizer=recognizer.bundle.path,
+            snapshot=known.snapshot(),
+            threshold=known.threshold,
+            margin=config.margin,
+            frames=config.frames or EMULATED_FRAMES,
+            capture=asdict(config.capture),
+            quality=asdict(config.quality),
+            track=asdict(config.track),
+            recognize=asdict(config.recognize),
+            device=config.target,
+        )
+    finally:
+        known.close()
+    prediction = emulated_camera.run(request)
+    print(emulated_camera.table(prediction))
+    if config.report:
+        write_text(Path(config.report), json.dumps(asdict(prediction), indent=2) + "\n")
+    if prediction.differences:
+        raise RuntimeError(f"{prediction.device} does not see what this machine does; see above")
