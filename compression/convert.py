@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from compression.card import model_card
-from compression.delegation import check_requantisation
+from compression.export.delegation import check_requantisation
 from compression.quantize import QUANTIZED
 from compression.recipe import FIDELITY, PLAN
 from deploy.common.files import write_text
@@ -27,12 +27,13 @@ def run(job: Job) -> None:
     Raises:
         ValueError: the int8 model has operators that XNNPACK would not run.
     """
-    from compression import schemes, tflite
+    from compression.export import tflite
+    from compression.quantization import qat
 
     config = job.config
     task = task_of(job)
     dense = load_keras(job.inputs["train"] / MODEL)
-    quantized = schemes.load(job.inputs["quantize"] / QUANTIZED)
+    quantized = qat.load(job.inputs["quantize"] / QUANTIZED)
     size = input_size(dense)
     images = task.test_images(config.convert.fidelity_images, size)
     # Before the conversion: it may widen ranges in the model itself, and that change is part of what is judged.

@@ -4,23 +4,21 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import keras
-import numpy as np
-from numpy.typing import NDArray
 
-from compression.budget import PruningPlan, keep_best, plan, widths
-from compression.cost import cost
-from compression.graph import trace
-from compression.importance import importance
+from compression.pruning.batch_norm import reestimate_batch_norm
+from compression.pruning.cost import cost
+from compression.pruning.graph import trace
+from compression.pruning.importance import importance
+from compression.pruning.plan import PruningPlan, keep_best, plan, widths
+from compression.pruning.rescale import rescale
+from compression.pruning.surgery import cut
 from compression.recipe import COST, PLAN
-from compression.rescale import rescale
-from compression.surgery import cut
 from deploy.common.files import write_text
 from training.files import EVENTS, MODEL, load_keras, save_keras
 from training.fit import History
@@ -96,25 +94,3 @@ def _continued(earlier: History, history: History) -> History:
     """One history of two fits, whose steps and epochs count on."""
     done = earlier[-1]
     return earlier + [entry | {name: entry[name] + done[name] for name in ("step", "epoch")} for entry in history]
-
-
-def reestimate_batch_norm(model: Any, batches: Iterable[NDArray[np.float32]]) -> None:
-    """Takes the moving statistics of every BatchNormalization anew: their mean over batches of unchanged images.
-
-    Li et al. 2020, "EagleEye", section 3.3: statistics of the unpruned model misjudge the pruned one.
-
-    Args:
-        model: Keras 3 model; changed in place.
-        batches: of normalised training images; none leave the model as it is.
-    """
-    layers = [layer for layer in model.layers if isinstance(layer, keras.layers.BatchNormalization)]
-    momenta = [layer.momentum for layer in layers]
-    try:
-        for number, batch in enumerate(batches):
-            for layer in layers:
-                # moving = moving * n/(n+1) + batch * 1/(n+1) is the mean over the batches so far.
-                layer.momentum = number / (number + 1)
-            model(batch, training=True)
-    finally:
-        for layer, momentum in zip(layers, momenta, strict=True):
-            layer.momentum = momentum

@@ -13,13 +13,13 @@ QUANTIZED = "model.h5"
 
 
 def run(job: Job) -> None:
-    """Writes `model.h5` (tf_keras, see `schemes.load`) and `history.jsonl`."""
+    """Writes `model.h5` (tf_keras, see `qat.load`) and `history.jsonl`."""
     import keras
     import tf_keras
 
-    from compression import schemes
-    from compression.equalize import equalize
-    from compression.legacy import to_tf_keras
+    from compression.quantization import qat
+    from compression.quantization.equalize import equalize
+    from compression.quantization.keras2 import to_tf_keras
 
     config = job.config.quantize
     keras.utils.set_random_seed(job.config.train.seed)
@@ -28,11 +28,11 @@ def run(job: Job) -> None:
     pruned = load_keras(source / MODEL)
     samples = partial(task.samples, config.calibration_images, input_size(pruned), 32)
     equalize(pruned, samples())
-    model = schemes.quantize_aware(to_tf_keras(pruned))
-    schemes.calibrate(model, samples())
-    schemes.freeze_batch_norm(model)
+    model = qat.quantize_aware(to_tf_keras(pruned))
+    qat.calibrate(model, samples())
+    qat.freeze_batch_norm(model)
     lessons = Lessons(config.fit, config.loss, config.teacher, source, tf_keras, "quantisation-aware training")
-    with schemes.fixed_ranges(model):
+    with qat.fixed_ranges(model):
         history = task.learn(model, lessons, job)
-    schemes.save(model, job.out / QUANTIZED)
+    qat.save(model, job.out / QUANTIZED)
     write_history(job.out, history)

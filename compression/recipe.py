@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from compression.pruning.config import CRITERIA, BudgetConfig
 from training.recipe import FitConfig, LossConfig
 
-CRITERIA = ("l1", "l2", "bn_scale")
 TEACHERS = ("dense", "external")
 WEIGHTS = ("kept", "random")
 
@@ -31,44 +31,15 @@ def _check_teacher(teacher: str) -> None:
 
 
 @dataclass
-class BudgetConfig:
-    """How many channels go, and from where.
-
-    Attributes:
-        ratio: share of the channels to remove, 0 to below 1.
-        scope: `all` groups, or only the `inner` ones of blocks, so that residual streams and the stem stay whole.
-        allocation: `uniform` takes the share from every group; `global` ranks the channels of all groups together.
-        round_to: kept channels are a multiple of this (8 or 16 suits the tiles of integer kernels).
-        minimum: fewest channels that a group keeps.
-    """
-
-    ratio: float = 0.7
-    scope: str = "all"
-    allocation: str = "uniform"
-    round_to: int = 8
-    minimum: int = 1
-
-    def __post_init__(self) -> None:
-        if not 0 <= self.ratio < 1:
-            raise ValueError(f"ratio is the share of channels to remove, from 0 to below 1; got {self.ratio}")
-        if self.scope not in ("all", "inner"):
-            raise ValueError(f"scope is 'all' or 'inner', got {self.scope!r}")
-        if self.allocation not in ("uniform", "global"):
-            raise ValueError(f"allocation is 'uniform' or 'global', got {self.allocation!r}")
-        if self.round_to < 1 or self.minimum < 1:
-            raise ValueError(f"round_to and minimum are at least 1, got {self.round_to} and {self.minimum}")
-
-
-@dataclass
 class PruneConfig(BudgetConfig):
     """The prune stage: the budget, and the recovery.
 
     Attributes:
         criterion: importance of a channel, `l1`, `l2` or `bn_scale`.
         weights: `kept` goes on with the weights of the channels that stay, kernels before BatchNormalization as long as
-            fresh ones (`compression.rescale`), so that learning rates mean what they mean for these; `random` takes
-            nothing over but the shape and draws all weights anew: the control that pruning has to beat at equal cost
-            (Liu et al. 2019, "Rethinking the Value of Network Pruning").
+            fresh ones (`compression.pruning.rescale`), so that learning rates mean what they mean for these; `random`
+            takes nothing over but the shape and draws all weights anew: the control that pruning has to beat at equal
+            cost (Liu et al. 2019, "Rethinking the Value of Network Pruning").
         steps: cuts on the way to the budget, each with a recovery of its own, and the channels judged anew before
             each. The shape is that of a single cut.
         step_epochs: of the recovery after each cut before the last, which gets what they leave of `fit.epochs`.
@@ -122,8 +93,8 @@ class QuantizeConfig:
 
     Attributes:
         teacher: who is imitated: `dense` or `external` (that of `train.teacher`).
-        calibration_images: training images by which the channels' ranges are evened out (`compression.equalize`), and
-            from which the ranges of activations are taken then, once.
+        calibration_images: training images by which the channels' ranges are evened out
+            (`compression.quantization.equalize`), and from which the ranges of activations are taken then, once.
         fit, loss: of the training, the loss of the task's own kind; a learning rate near a hundredth of the dense
             model's does.
     """

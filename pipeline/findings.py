@@ -101,7 +101,7 @@ def gather(job: Job) -> Findings:
         table=table.build(job.config.name, _read(folders["prune"] / COST), evaluation, list(records.values())),
         evaluation=evaluation,
         records=records,
-        # Not through compression.budget: that imports Keras.
+        # Not through compression.pruning.plan: that imports Keras.
         plan=_read(folders["prune"] / PLAN),
         fits=tuple(Fit(f"{TITLES[stage]} ({FITS[stage]})", FITS[stage], histories[stage]) for stage in FITS),
         efforts=tuple(_effort(stage, receipt, histories.get(stage, []), config) for stage, receipt in receipts.items()),

@@ -13,10 +13,10 @@ import numpy as np
 import pytest
 
 from compression import prune
-from compression.budget import PruningPlan
-from compression.prune import reestimate_batch_norm
+from compression.pruning.batch_norm import reestimate_batch_norm
+from compression.pruning.plan import PruningPlan
+from compression.pruning.surgery import cut
 from compression.recipe import PruneConfig
-from compression.surgery import cut
 from training.data.batches import Batches, normalize, sample_batches
 from training.data.synthetic import SyntheticConfig
 from training.files import load_keras

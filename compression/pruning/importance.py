@@ -8,8 +8,9 @@ import keras
 import numpy as np
 from numpy.typing import NDArray
 
-from compression.graph import Carrier, ChannelGraph, Group, functional
-from compression.recipe import CRITERIA
+from compression.keras_graph import functional
+from compression.pruning.config import CRITERIA
+from compression.pruning.graph import Carrier, ChannelGraph, Group
 
 Scores = dict[str, NDArray[np.float64]]
 
@@ -23,7 +24,7 @@ def importance(model: Any, graph: ChannelGraph, criterion: str = "l2") -> Scores
     https://arxiv.org/abs/1708.06519) and falls back to `l2` for groups that have none.
 
     Args:
-        graph: the model's, from `compression.graph.trace`.
+        graph: the model's, from `compression.pruning.graph.trace`.
 
     Returns:
         `(size,)` for each prunable group, by name.

@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 from keras import layers
 
-from compression import schemes
-from compression.equalize import equalize
-from compression.legacy import to_tf_keras
+from compression.quantization import qat
+from compression.quantization.equalize import equalize
+from compression.quantization.keras2 import to_tf_keras
 
 IMAGES = np.random.default_rng(0).normal(size=(16, 12, 12, 3)).astype(np.float32)
 
@@ -57,12 +57,12 @@ def test_int8_loses_less_of_even_channels():
     kernel, bias = model.get_layer("head").get_weights()
     kernel[::8] /= 30  # what is strong is read weakly: all channels matter alike
     model.get_layer("head").set_weights([kernel, bias])
-    images = IMAGES.clip(*schemes.PIXEL_RANGE)
+    images = IMAGES.clip(*qat.PIXEL_RANGE)
     exact = model.predict(images, verbose=0)
 
     def error():
-        quantized = schemes.quantize_aware(to_tf_keras(model))
-        schemes.calibrate(quantized, [images])
+        quantized = qat.quantize_aware(to_tf_keras(model))
+        qat.calibrate(quantized, [images])
         return np.square(quantized.predict(images, verbose=0) - exact).mean()
 
     before = error()

@@ -14,8 +14,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from compression.couplings import kind
-from compression.graph import calls, tensor_key
+from compression.keras_graph import calls, kind, tensor_key
 
 # By the kind of a layer that is linear in each of its kernels: these, and what draws them.
 _KERNELS = {

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from keras import layers
 
-from compression.rescale import rescale
+from compression.pruning.rescale import rescale
 
 IMAGES = np.random.default_rng(0).normal(size=(8, 12, 12, 3)).astype(np.float32)
 

@@ -11,12 +11,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from compression.budget import PruningPlan, plan
-from compression.cost import cost
-from compression.graph import trace
-from compression.importance import importance
-from compression.recipe import BudgetConfig
-from compression.surgery import cut, mask
+from compression.pruning.config import BudgetConfig
+from compression.pruning.cost import cost
+from compression.pruning.graph import trace
+from compression.pruning.importance import importance
+from compression.pruning.plan import PruningPlan, plan
+from compression.pruning.surgery import cut, mask
 
 L = keras.layers
 

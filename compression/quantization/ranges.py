@@ -42,7 +42,7 @@ def widen(model: tf_keras.Model) -> None:
     changed.
 
     Args:
-        model: from `schemes.quantize_aware`, calibrated or trained.
+        model: from `qat.quantize_aware`, calibrated or trained.
     """
     steps = _steps(model)
     # Widening one range can ask for another one, downstream or at the other input of an addition: until all hold.

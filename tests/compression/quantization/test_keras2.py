@@ -3,7 +3,7 @@ import numpy as np
 import pytest
 import tf_keras
 
-from compression.legacy import _OTHER_ACTIVATIONS, _SAME_ACTIVATIONS, to_tf_keras
+from compression.quantization.keras2 import _OTHER_ACTIVATIONS, _SAME_ACTIVATIONS, to_tf_keras
 
 LAYERS = keras.layers
 

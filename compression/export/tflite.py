@@ -13,15 +13,15 @@ import tf_keras
 from ai_edge_litert.interpreter import Interpreter
 from numpy.typing import NDArray
 
-from compression import ranges
-from compression.legacy import to_tf_keras
+from compression.quantization import ranges
+from compression.quantization.keras2 import to_tf_keras
 
 
 def float_tflite(model: keras.Model) -> bytes:
     """Converts to float32, with batch normalization folded into the convolutions.
 
     Args:
-        model: any Keras 3 model; on a backend other than TensorFlow, one that `legacy.to_tf_keras` takes.
+        model: any Keras 3 model; on a backend other than TensorFlow, one that `keras2.to_tf_keras` takes.
 
     Raises:
         ValueError: TensorFlow Lite has no form for a layer of the model.
@@ -36,7 +36,7 @@ def int8_tflite(model: tf_keras.Model) -> bytes:
     what the file computes (see `ranges.widen`).
 
     Args:
-        model: from `schemes.quantize_aware`, calibrated or trained.
+        model: from `qat.quantize_aware`, calibrated or trained.
 
     Raises:
         ValueError: the model cannot be converted, or something in it would stay float.

@@ -6,8 +6,7 @@ import math
 from dataclasses import dataclass
 from typing import Any
 
-from compression.couplings import kind
-from compression.graph import calls
+from compression.keras_graph import calls, kind
 
 
 @dataclass(frozen=True)

@@ -11,8 +11,9 @@ import keras
 import numpy as np
 from numpy.typing import NDArray
 
-from compression.budget import PruningPlan
-from compression.graph import ChannelGraph, calls, functional, tensor_key, trace
+from compression.keras_graph import calls, functional, tensor_key
+from compression.pruning.graph import ChannelGraph, trace
+from compression.pruning.plan import PruningPlan
 
 
 def cut(model: Any, plan: PruningPlan) -> Any:

@@ -18,8 +18,7 @@ import keras
 import numpy as np
 from numpy.typing import NDArray
 
-from compression.couplings import kind
-from compression.graph import calls, constants, functional, tensor_key
+from compression.keras_graph import calls, constants, functional, kind, tensor_key
 
 # Kinds of layers that pass a factor of a channel on; a sum does where all that it adds has the same one.
 _PASSING = frozenset(

@@ -1,7 +1,7 @@
 """Which channels of a network belong together: channel variables, found by tracing a Keras 3 functional model.
 
 Every channel of every tensor has a variable. Layers that compute channels make new ones, the others pass theirs on
-or unite them (`couplings.py`). Variables that became one lie in a *group* with those made by the same layers: removing
+or unite them (`layers.py`). Variables that became one lie in a *group* with those made by the same layers: removing
 channel `i` of a group removes it from every weight that carries it, and the network still fits together.
 """
 
@@ -12,11 +12,11 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-import keras
 import numpy as np
 from numpy.typing import NDArray
 
-from compression.couplings import HANDLERS, Call, Channels, Ledger, Variables, kind
+from compression.keras_graph import calls, constants, functional, kind, tensor_key
+from compression.pruning.layers import HANDLERS, Call, Channels, Ledger, Variables
 
 
 @dataclass(frozen=True, eq=False)
@@ -104,7 +104,7 @@ class ChannelGraph:
 def trace(model: Any) -> ChannelGraph:
     """Finds the channel groups of a built functional or sequential Keras 3 model.
 
-    Layers without an entry in `couplings.HANDLERS` freeze the channels that they touch.
+    Layers without an entry in `layers.HANDLERS` freeze the channels that they touch.
 
     Raises:
         ValueError: the model is not functional, or a layer of it is a model itself.
@@ -124,61 +124,6 @@ def trace(model: Any) -> ChannelGraph:
         weights=weights,
         sizes={key: variables[counted] for key, counted in ledger.sizes.items()},
         tensors={key: Channels(channels.axis, variables[channels.variables]) for key, channels in tensors.items()},
-    )
-
-
-def functional(model: Any) -> Any:
-    """The functional model inside a model: itself, or what a built `Sequential` wraps.
-
-    Raises:
-        ValueError: there is none.
-    """
-    inside = getattr(model, "_functional", None) or model
-    if not isinstance(model, keras.Model) or not hasattr(inside, "_nodes_by_depth"):
-        raise ValueError(
-            f"{getattr(model, 'name', model)!r} cannot be traced: expected a functional or a built sequential Keras 3 "
-            f"model, got {type(model).__module__}.{type(model).__name__}; build it with keras.Input(...) and "
-            "keras.Model(inputs, outputs)"
-        )
-    return inside
-
-
-def calls(model: Any) -> list[Any]:
-    """The calls (Keras nodes) of a functional or sequential model in the order of computation.
-
-    Raises:
-        ValueError: the model is not functional, or a layer of it is a model itself.
-    """
-    source = functional(model)
-    by_depth = source._nodes_by_depth
-    # Within a depth Keras lists calls backwards; in the order of the operations names and tables read as the network.
-    position = {id(operation): index for index, operation in enumerate(source.operations)}
-    nodes = [
-        node
-        for depth in sorted(by_depth, reverse=True)
-        for node in sorted(by_depth[depth], key=lambda node: position[id(node.operation)])
-    ]
-    for node in nodes:
-        if isinstance(node.operation, keras.Model):
-            raise ValueError(
-                f"{model.name!r} cannot be traced: its layer {node.operation.name!r} is itself a model; "
-                "build one flat model, for example from that model's .input and .output"
-            )
-    return nodes
-
-
-def tensor_key(tensor: Any) -> str:
-    """A tensor's name in a graph: its operation, the number of the call, the number of the output."""
-    operation, node, index = tensor._keras_history
-    return f"{operation.name}:{node}:{index}"
-
-
-def constants(node: Any) -> tuple[Any, ...]:
-    """What a call was given that is not a tensor of the model, flags left out."""
-    return tuple(
-        value
-        for value in keras.tree.flatten((node.arguments.args, node.arguments.kwargs))
-        if value is not None and not isinstance(value, (keras.KerasTensor, bool))
     )
 
 

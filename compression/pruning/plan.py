@@ -10,8 +10,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from compression.graph import ChannelGraph, Group
-from compression.recipe import BudgetConfig
+from compression.pruning.config import BudgetConfig
+from compression.pruning.graph import ChannelGraph, Group
 from deploy.common.files import write_text
 
 
@@ -122,7 +122,7 @@ def plan(graph: ChannelGraph, scores: Mapping[str, NDArray[np.float64]], config:
     """Decides which channels stay: in each group those of the highest scores.
 
     Args:
-        scores: `(size,)` for each group in scope, by name, from `compression.importance.importance`.
+        scores: `(size,)` for each group in scope, by name, from `compression.pruning.importance.importance`.
 
     Raises:
         ValueError: no group is in scope, or a group has no scores.

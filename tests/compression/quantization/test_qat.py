@@ -3,7 +3,7 @@ import pytest
 import tf_keras
 from tensorflow_model_optimization.python.core.quantization.keras.quantize_wrapper import QuantizeWrapper
 
-from compression import schemes
+from compression.quantization import qat
 
 LAYERS = tf_keras.layers
 
@@ -39,8 +39,8 @@ def images() -> np.ndarray:
 
 @pytest.fixture
 def quantized(images: np.ndarray) -> tf_keras.Model:
-    model = schemes.quantize_aware(tiny_network())
-    schemes.calibrate(model, [images[:16], images[16:]])
+    model = qat.quantize_aware(tiny_network())
+    qat.calibrate(model, [images[:16], images[16:]])
     return model
 
 
@@ -63,23 +63,23 @@ def output_range(model: tf_keras.Model, name: str) -> tuple[float, float]:
 def test_one_odd_image_in_thirty_does_not_widen_a_range(odd):
     inputs = LAYERS.Input((2,))
     sums = LAYERS.Add(name="sum")([inputs, inputs])
-    model = schemes.quantize_aware(tf_keras.Model(inputs, sums), input_range=(-8.0, 8.0))
+    model = qat.quantize_aware(tf_keras.Model(inputs, sums), input_range=(-8.0, 8.0))
     usual = np.tile(np.float32([[2, -1]]), (29, 1))
-    schemes.calibrate(model, [usual, np.float32([odd])])
+    qat.calibrate(model, [usual, np.float32([odd])])
     assert output_range(model, "sum") == (pytest.approx(-2, rel=0.05), pytest.approx(4, rel=0.05))
 
 
 def test_an_activation_of_one_image_in_thirty_has_a_range():
     inputs = LAYERS.Input((2,))
-    model = schemes.quantize_aware(tf_keras.Model(inputs, LAYERS.ReLU(name="relu")(inputs)), input_range=(-8.0, 8.0))
+    model = qat.quantize_aware(tf_keras.Model(inputs, LAYERS.ReLU(name="relu")(inputs)), input_range=(-8.0, 8.0))
     silent = np.tile(np.float32([[-2, -1]]), (29, 1))
-    schemes.calibrate(model, [silent, np.float32([[7, -1]])])
+    qat.calibrate(model, [silent, np.float32([[7, -1]])])
     assert output_range(model, "relu") == (0, pytest.approx(7, rel=0.05))
 
 
 def test_ranges_move_again_after_an_error_within_fixed_ranges(quantized):
     found = [wrapper._output_quantizers for wrapper in quantized.layers if isinstance(wrapper, QuantizeWrapper)]
-    with pytest.raises(KeyboardInterrupt), schemes.fixed_ranges(quantized):
+    with pytest.raises(KeyboardInterrupt), qat.fixed_ranges(quantized):
         raise KeyboardInterrupt
     assert found == [layer._output_quantizers for layer in quantized.layers if isinstance(layer, QuantizeWrapper)]
 
@@ -90,10 +90,10 @@ def test_fixed_ranges_stay_while_the_weights_train(quantized, images):
             weight.numpy() for weight in quantized.weights if "activation" in weight.name or "output" in weight.name
         ]
 
-    schemes.freeze_batch_norm(quantized)
+    qat.freeze_batch_norm(quantized)
     before, kernel = activations(), quantized.get_layer("quant_conv").trainable_weights[0].numpy()
     targets = np.random.default_rng(1).normal(size=(32, 4)).astype(np.float32)
-    with schemes.fixed_ranges(quantized):
+    with qat.fixed_ranges(quantized):
         quantized.compile(tf_keras.optimizers.SGD(1e-4), "mse")
         quantized.train_on_batch(4 * images, targets)
     assert len(before) > 4
@@ -120,25 +120,25 @@ def test_only_fused_results_are_quantized(quantized):
 
 def test_pixels_pass_the_input_quantizer_exactly():
     inputs = LAYERS.Input((2, 128, 1))
-    model = schemes.quantize_aware(tf_keras.Model(inputs, LAYERS.Reshape((256,))(inputs)))
+    model = qat.quantize_aware(tf_keras.Model(inputs, LAYERS.Reshape((256,))(inputs)))
     pixels = (np.arange(256, dtype=np.float32).reshape(1, 2, 128, 1) - 128) / 128
     np.testing.assert_array_equal(model(pixels).numpy().ravel(), pixels.ravel())
 
 
 def test_input_range_that_leaves_out_zero_is_refused():
     with pytest.raises(ValueError, match="input_range must span zero"):
-        schemes.quantize_aware(tiny_network(), input_range=(0.5, 1.0))
+        qat.quantize_aware(tiny_network(), input_range=(0.5, 1.0))
 
 
 def test_layer_that_cannot_be_quantized_is_named():
     inputs = LAYERS.Input((4,))
     with pytest.raises(ValueError, match="Layer odd"):
-        schemes.quantize_aware(tf_keras.Model(inputs, LAYERS.ELU(name="odd")(inputs)))
+        qat.quantize_aware(tf_keras.Model(inputs, LAYERS.ELU(name="odd")(inputs)))
 
 
 def test_calibration_without_batches_is_refused():
     with pytest.raises(ValueError, match="at least one batch"):
-        schemes.calibrate(schemes.quantize_aware(tiny_network()), [])
+        qat.calibrate(qat.quantize_aware(tiny_network()), [])
 
 
 def test_training_moves_batch_norm_unless_it_is_frozen(quantized, images):
@@ -149,7 +149,7 @@ def test_training_moves_batch_norm_unless_it_is_frozen(quantized, images):
     moved = norm_weights(quantized)
     assert all(np.any(a != b) for a, b in zip(before, moved, strict=True))
 
-    schemes.freeze_batch_norm(quantized)
+    qat.freeze_batch_norm(quantized)
     quantized.compile(tf_keras.optimizers.SGD(1e-4), "mse")
     kernel = quantized.get_layer("quant_conv").trainable_weights[0].numpy()
     frozen = norm_weights(quantized)
@@ -163,10 +163,10 @@ def test_training_moves_batch_norm_unless_it_is_frozen(quantized, images):
 @pytest.mark.parametrize("frozen", [False, True])
 def test_loaded_model_computes_exactly_the_same(quantized, images, tmp_path, frozen):
     if frozen:
-        schemes.freeze_batch_norm(quantized)
+        qat.freeze_batch_norm(quantized)
     path = tmp_path / "model.h5"
-    schemes.save(quantized, path)
-    loaded = schemes.load(path)
+    qat.save(quantized, path)
+    loaded = qat.load(path)
     np.testing.assert_array_equal(loaded(images).numpy(), quantized(images).numpy())
     assert len(loaded.trainable_weights) == len(quantized.trainable_weights)
     assert [each.name for each in tmp_path.iterdir()] == ["model.h5"]
@@ -174,7 +174,7 @@ def test_loaded_model_computes_exactly_the_same(quantized, images, tmp_path, fro
 
 def test_loading_names_what_is_wrong(tmp_path):
     with pytest.raises(FileNotFoundError, match="no quantization-aware model"):
-        schemes.load(tmp_path / "absent.h5")
+        qat.load(tmp_path / "absent.h5")
     (tmp_path / "broken.h5").write_bytes(b"not a model")
     with pytest.raises(ValueError, match="does not hold a model"):
-        schemes.load(tmp_path / "broken.h5")
+        qat.load(tmp_path / "broken.h5")

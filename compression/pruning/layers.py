@@ -12,7 +12,6 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-import keras
 import numpy as np
 from numpy.typing import NDArray
 
@@ -115,19 +114,6 @@ ELEMENTWISE = frozenset(
         *("sparse_plus", "exponential", "hard_tanh", "hard_silu", "soft_shrink", "hard_shrink", "tanh_shrink"),
     )
 )
-
-
-def kind(operation: Any) -> str:
-    """The name under which `HANDLERS` knows an operation.
-
-    That is the class name for Keras layers, `ops.` and the class name for Keras operations, and the registered name
-    (`package>name`) for layers of others: their `Conv2D` need not be Keras's.
-    """
-    cls = type(operation)
-    if cls.__module__.startswith("keras."):
-        return str(cls.__name__) if isinstance(operation, keras.Layer) else f"ops.{cls.__name__}"
-    registered = str(keras.saving.get_registered_name(cls))
-    return registered if ">" in registered else f"{cls.__module__}.{cls.__name__}"
 
 
 def _is_elementwise(activation: Any) -> bool:

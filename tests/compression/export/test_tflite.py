@@ -5,8 +5,9 @@ import pytest
 import tf_keras
 from ai_edge_litert.interpreter import Interpreter
 
-from compression import ranges, schemes, tflite
-from compression.legacy import to_tf_keras
+from compression.export import tflite
+from compression.quantization import qat, ranges
+from compression.quantization.keras2 import to_tf_keras
 
 SIZE = 32
 
@@ -50,8 +51,8 @@ def network() -> keras.Model:
 
 
 def quantized(model: keras.Model) -> tf_keras.Model:
-    result = schemes.quantize_aware(to_tf_keras(model))
-    schemes.calibrate(result, [smooth_images(16)])
+    result = qat.quantize_aware(to_tf_keras(model))
+    qat.calibrate(result, [smooth_images(16)])
     return result
 
 
@@ -203,8 +204,8 @@ def test_layer_whose_range_has_collapsed_does_not_break_the_runtime():
 def test_model_that_would_stay_float_in_part_is_refused():
     inputs = tf_keras.Input((SIZE, SIZE, 3))
     x = tf_keras.layers.Dense(8, use_bias=False)(tf_keras.layers.GlobalAveragePooling2D()(inputs))
-    model = schemes.quantize_aware(tf_keras.Model(inputs, tf_keras.layers.BatchNormalization()(x), name="island"))
-    schemes.calibrate(model, [smooth_images(4)])
+    model = qat.quantize_aware(tf_keras.Model(inputs, tf_keras.layers.BatchNormalization()(x), name="island"))
+    qat.calibrate(model, [smooth_images(4)])
     with pytest.raises(ValueError, match="'island' is not int8 throughout"):
         tflite.int8_tflite(model)
 

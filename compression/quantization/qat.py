@@ -43,7 +43,7 @@ def quantize_aware(model: tf_keras.Model, *, input_range: tuple[float, float] = 
     Observers start at [-6, 6]: call `calibrate` before training.
 
     Args:
-        model: functional, for example from `legacy.to_tf_keras`; it is not changed.
+        model: functional, for example from `keras2.to_tf_keras`; it is not changed.
         input_range: smallest and largest value of the input; values outside are clipped.
 
     Raises:

@@ -11,9 +11,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from compression.budget import PruningPlan, keep_best, plan, widths
-from compression.graph import ChannelGraph, trace
-from compression.recipe import BudgetConfig
+from compression.pruning.config import BudgetConfig
+from compression.pruning.graph import ChannelGraph, trace
+from compression.pruning.plan import PruningPlan, keep_best, plan, widths
 
 L = keras.layers
 

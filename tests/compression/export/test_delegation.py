@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from ai_edge_litert import schema_py_generated as schema
 
-from compression.delegation import check_requantisation
+from compression.export.delegation import check_requantisation
 from deploy.inference.interpreter import Interpreter
 
 

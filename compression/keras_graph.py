@@ -1,0 +1,75 @@
+"""The calls of a functional Keras 3 model, in order."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import keras
+
+
+def functional(model: Any) -> Any:
+    """The functional model inside a model: itself, or what a built `Sequential` wraps.
+
+    Raises:
+        ValueError: there is none.
+    """
+    inside = getattr(model, "_functional", None) or model
+    if not isinstance(model, keras.Model) or not hasattr(inside, "_nodes_by_depth"):
+        raise ValueError(
+            f"{getattr(model, 'name', model)!r} cannot be traced: expected a functional or a built sequential Keras 3 "
+            f"model, got {type(model).__module__}.{type(model).__name__}; build it with keras.Input(...) and "
+            "keras.Model(inputs, outputs)"
+        )
+    return inside
+
+
+def calls(model: Any) -> list[Any]:
+    """The calls (Keras nodes) of a functional or sequential model in the order of computation.
+
+    Raises:
+        ValueError: the model is not functional, or a layer of it is a model itself.
+    """
+    source = functional(model)
+    by_depth = source._nodes_by_depth
+    # Within a depth Keras lists calls backwards; in the order of the operations names and tables read as the network.
+    position = {id(operation): index for index, operation in enumerate(source.operations)}
+    nodes = [
+        node
+        for depth in sorted(by_depth, reverse=True)
+        for node in sorted(by_depth[depth], key=lambda node: position[id(node.operation)])
+    ]
+    for node in nodes:
+        if isinstance(node.operation, keras.Model):
+            raise ValueError(
+                f"{model.name!r} cannot be traced: its layer {node.operation.name!r} is itself a model; "
+                "build one flat model, for example from that model's .input and .output"
+            )
+    return nodes
+
+
+def tensor_key(tensor: Any) -> str:
+    """A tensor's name in a graph: its operation, the number of the call, the number of the output."""
+    operation, node, index = tensor._keras_history
+    return f"{operation.name}:{node}:{index}"
+
+
+def constants(node: Any) -> tuple[Any, ...]:
+    """What a call was given that is not a tensor of the model, flags left out."""
+    return tuple(
+        value
+        for value in keras.tree.flatten((node.arguments.args, node.arguments.kwargs))
+        if value is not None and not isinstance(value, (keras.KerasTensor, bool))
+    )
+
+
+def kind(operation: Any) -> str:
+    """The name under which `HANDLERS` knows an operation.
+
+    That is the class name for Keras layers, `ops.` and the class name for Keras operations, and the registered name
+    (`package>name`) for layers of others: their `Conv2D` need not be Keras's.
+    """
+    cls = type(operation)
+    if cls.__module__.startswith("keras."):
+        return str(cls.__name__) if isinstance(operation, keras.Layer) else f"ops.{cls.__name__}"
+    registered = str(keras.saving.get_registered_name(cls))
+    return registered if ">" in registered else f"{cls.__module__}.{cls.__name__}"

@@ -1,0 +1,32 @@
+"""The statistics of BatchNormalization after a cut."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import keras
+import numpy as np
+from numpy.typing import NDArray
+
+
+def reestimate_batch_norm(model: Any, batches: Iterable[NDArray[np.float32]]) -> None:
+    """Takes the moving statistics of every BatchNormalization anew: their mean over batches of unchanged images.
+
+    Li et al. 2020, "EagleEye", section 3.3: statistics of the unpruned model misjudge the pruned one.
+
+    Args:
+        model: Keras 3 model; changed in place.
+        batches: of normalised training images; none leave the model as it is.
+    """
+    layers = [layer for layer in model.layers if isinstance(layer, keras.layers.BatchNormalization)]
+    momenta = [layer.momentum for layer in layers]
+    try:
+        for number, batch in enumerate(batches):
+            for layer in layers:
+                # moving = moving * n/(n+1) + batch * 1/(n+1) is the mean over the batches so far.
+                layer.momentum = number / (number + 1)
+            model(batch, training=True)
+    finally:
+        for layer, momentum in zip(layers, momenta, strict=True):
+            layer.momentum = momentum
