@@ -29,7 +29,7 @@ test: $(READY) ## sets up and runs the tests
 	$(BIN)/pytest
 
 validate-a53: $(READY) ## compares predicted latencies with published ones, 20 minutes
-	$(BIN)/python -m pipeline.validate_a53
+	$(BIN)/python -m pipeline.tools.validate_a53
 
 lint: $(READY) ## style and types
 	$(BIN)/ruff check .

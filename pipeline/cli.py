@@ -16,8 +16,8 @@ from omegaconf.errors import OmegaConfBaseException
 from deploy.common.config_errors import explain
 from pipeline.config import Config, register, validate
 from pipeline.publish import failed_gates, publish
+from pipeline.report.table import summary
 from pipeline.run import StageError, run
-from pipeline.table import summary
 
 ERROR = 1
 GATES_FAILED = 3

@@ -13,7 +13,7 @@ from typing import Any
 
 from pipeline import store, worker
 from pipeline.provenance import provenance
-from pipeline.stages import STAGES, Stage, Step, select, steps
+from pipeline.steps import STAGES, Stage, Step, select, steps
 from training.job import Job
 from training.progress import duration
 

@@ -12,10 +12,11 @@ from pathlib import Path
 import pytest
 from hydra import compose, initialize_config_module
 
-from pipeline import cli, store, table
+from pipeline import cli, store
 from pipeline.config import register, validate
-from pipeline.stages import STAGES, steps
-from pipeline.table import Row, Table
+from pipeline.report import table
+from pipeline.report.table import Row, Table
+from pipeline.steps import STAGES, steps
 
 
 @dataclass

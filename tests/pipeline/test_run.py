@@ -17,7 +17,7 @@ import pytest
 
 from pipeline import store
 from pipeline.run import StageError, run
-from pipeline.stages import Stage, steps
+from pipeline.steps import Stage, steps
 from training.data.load import fingerprint, load
 from training.data.packed import PackedConfig, write
 from training.data.synthetic import SyntheticConfig
@@ -33,7 +33,7 @@ DRIVER = """
 import sys
 from types import SimpleNamespace
 from pipeline.run import run
-from pipeline.stages import Stage
+from pipeline.steps import Stage
 paths = SimpleNamespace(store=sys.argv[1], cache=sys.argv[1])
 run(SimpleNamespace(paths=paths, stages=["slow"], one=1), (Stage("slow", "toy_stages:count", ("one",)),))
 """

@@ -11,8 +11,8 @@ from typing import Any
 from compression.recipe import BENCHMARK, COST, EVALUATION, PLAN
 from deploy.inference.bundle import load_bundle
 from deploy.latency.record import Record, first_of_each, read_records
-from pipeline import table
-from pipeline.plots import Fit
+from pipeline.report import table
+from pipeline.report.plots import Fit
 from pipeline.store import RECEIPT
 from training.job import Job
 from training.train import DATA, HISTORY

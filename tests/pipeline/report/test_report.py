@@ -32,10 +32,11 @@ from deploy.latency.record import (
     Start,
     write_records,
 )
-from pipeline import report, store, table, wording
+from pipeline import store
 from pipeline.config import Config, register, validate
 from pipeline.provenance import provenance
-from pipeline.stages import STAGES, steps
+from pipeline.report import report, table, wording
+from pipeline.steps import STAGES, steps
 from training import verification
 from training.data.faces import FaceSet, Verification
 from training.data.pairs import sample_pairs
@@ -233,8 +234,8 @@ def test_a_damaged_input_is_named(finish: Finish) -> None:
 
 def test_the_report_loads_no_framework() -> None:
     frameworks = ("keras", "tensorflow", "tf_keras", "jax")
-    code = f"import sys, pipeline.report; print([name for name in {frameworks} if name in sys.modules])"
-    root = Path(__file__).parents[2]
+    code = f"import sys, pipeline.report.report; print([name for name in {frameworks} if name in sys.modules])"
+    root = Path(__file__).parents[3]
     done = subprocess.run([sys.executable, "-c", code], cwd=root, capture_output=True, text=True, timeout=60)
     assert done.stdout.strip() == "[]", done.stderr
 

@@ -57,7 +57,7 @@ STAGES = (
     Stage("evaluate", "compression.evaluate:run", ("data", "evaluate"), ("convert", "benchmark"), version=2),
     Stage(
         "report",
-        "pipeline.report:run",
+        "pipeline.report.report:run",
         ("name", "data", "model", "train", "prune", "quantize", "convert", "benchmark", "evaluate"),
         ("train", "prune", "quantize", "convert", "benchmark", "evaluate"),
     ),

@@ -11,7 +11,7 @@ from typing import Any
 from deploy.common.files import write_text
 from deploy.latency.record import Record
 from deploy.latency.table import threads
-from pipeline import wording
+from pipeline.report import wording
 
 TABLE = "results.json"
 PUBLISHED_MACHINE = "Snapdragon 625"

@@ -15,10 +15,10 @@ from omegaconf import OmegaConf
 
 from deploy.common.files import atomic, write_text
 from deploy.latency.table import threads
-from pipeline import plots, wording
-from pipeline.findings import Findings, gather
-from pipeline.plots import DARK, LIGHT, Theme
-from pipeline.table import PUBLISHED_MACHINE, TABLE, change, save
+from pipeline.report import plots, wording
+from pipeline.report.findings import Findings, gather
+from pipeline.report.plots import DARK, LIGHT, Theme
+from pipeline.report.table import PUBLISHED_MACHINE, TABLE, change, save
 from training.job import Job
 from training.progress import duration
 
@@ -134,7 +134,7 @@ def _facts(findings: Findings, drawn: tuple[Plot, ...], again: str) -> dict[str,
 
 def _templates() -> jinja2.Environment:
     environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("pipeline"),
+        loader=jinja2.PackageLoader("pipeline.report"),
         autoescape=jinja2.select_autoescape(["html"]),
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,

@@ -14,8 +14,8 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullFormatter
 from matplotlib.transforms import Bbox
 
-from pipeline import wording
-from pipeline.table import Row
+from pipeline.report import wording
+from pipeline.report.table import Row
 
 WIDTH = 4.8  # inches; with 10 pt type, what a phone shows without zooming
 

@@ -1,0 +1,1 @@
+"""The report stage: what a run found, as a page."""
