@@ -1,1 +1,1 @@
-"""A Keras model in, a smaller one out; TFLite files, and the proof that they are good."""
+"""A Keras model in, a smaller one out, and its TFLite file. Knows no task, and never imports `training`."""

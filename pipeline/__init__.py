@@ -1,1 +1,1 @@
-"""Which stages run, in what order, what is already done; and the report."""
+"""The stages, in what order they run, what is already done; and the report."""

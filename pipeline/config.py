@@ -14,9 +14,9 @@ from typing import Any
 from hydra.core.config_store import ConfigStore
 from omegaconf import MISSING, DictConfig, OmegaConf
 
-from compression.recipe import ConvertConfig, EvaluateConfig, PruneConfig, QuantizeConfig
 from deploy.benchmark import targets
 from deploy.common.config_errors import nearest
+from pipeline.stages.config import ConvertConfig, EvaluateConfig, PruneConfig, QuantizeConfig
 from training.data.folders import FoldersConfig
 from training.data.lfw import LfwConfig
 from training.data.packed import PackedConfig

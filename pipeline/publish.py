@@ -10,9 +10,9 @@ from pathlib import Path
 
 from omegaconf import OmegaConf
 
-from compression.recipe import BUNDLE, EVALUATION
 from deploy.common.files import write_text
 from pipeline.config import Config
+from pipeline.stages.artifacts import BUNDLE, EVALUATION
 from pipeline.store import RECEIPT
 
 STAGES, PACK = "stages.json", "pack"

@@ -35,12 +35,12 @@ class Stage:
 
 
 STAGES = (
-    Stage("pack", "training.pack:run", ("data", "model", "train")),
-    Stage("train", "training.train:run", ("data", "model", "train"), (), "keras"),
-    Stage("prune", "compression.prune:run", ("data", "model", "train", "prune"), ("train",), "keras", version=2),
+    Stage("pack", "pipeline.stages.pack:run", ("data", "model", "train")),
+    Stage("train", "pipeline.stages.train:run", ("data", "model", "train"), (), "keras"),
+    Stage("prune", "pipeline.stages.prune:run", ("data", "model", "train", "prune"), ("train",), "keras", version=2),
     Stage(
         "quantize",
-        "compression.quantize:run",
+        "pipeline.stages.quantize:run",
         ("data", "model", "train", "quantize"),
         ("train", "prune"),
         "tensorflow",
@@ -48,13 +48,13 @@ STAGES = (
     ),
     Stage(
         "convert",
-        "compression.convert:run",
+        "pipeline.stages.convert:run",
         ("data", "model", "train", "prune", "quantize", "convert"),
         ("train", "prune", "quantize"),
         "tensorflow",
     ),
-    Stage("benchmark", "pipeline.benchmark_stage:run", ("benchmark",), ("convert",)),
-    Stage("evaluate", "compression.evaluate:run", ("data", "evaluate"), ("convert", "benchmark"), version=2),
+    Stage("benchmark", "pipeline.stages.benchmark:run", ("benchmark",), ("convert",)),
+    Stage("evaluate", "pipeline.stages.evaluate:run", ("data", "evaluate"), ("convert", "benchmark"), version=2),
     Stage(
         "report",
         "pipeline.report.report:run",

@@ -8,14 +8,13 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from compression.recipe import BENCHMARK, COST, EVALUATION, PLAN
 from deploy.inference.bundle import load_bundle
 from deploy.latency.record import Record, first_of_each, read_records
 from pipeline.report import table
 from pipeline.report.plots import Fit
+from pipeline.stages.artifacts import BENCHMARK, COST, DATA, EVALUATION, HISTORY, PLAN
 from pipeline.store import RECEIPT
 from training.job import Job
-from training.train import DATA, HISTORY
 
 FITS = {"train": "dense", "prune": "pruned", "quantize": "quantized"}
 """The stages that train, and the model that each makes."""

@@ -63,7 +63,7 @@ class Table:
         machine: what the latencies were measured on.
         predicted: the latencies come from a model of that machine.
         measure: what the accuracy is, in a word or two.
-        gates: of the evaluate stage, each as `compression.gates.Gate`.
+        gates: of the evaluate stage, each as `pipeline.stages.gates.Gate`.
     """
 
     name: str

@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 import pytest
 
-from training import pack
+from pipeline.stages import pack
 from training.data import packed
 from training.data.augment import AugmentConfig
 from training.data.batches import Batches, Lesson

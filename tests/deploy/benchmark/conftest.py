@@ -1,4 +1,4 @@
-"""Block profiles of the models of the published points; `python -m pipeline.tools.validate_a53 --profiles` writes them."""
+"""Block profiles of the models of the published points, from `python -m pipeline.tools.validate_a53 --profiles`."""
 
 from __future__ import annotations
 

@@ -17,7 +17,6 @@ import pytest
 from hydra import compose, initialize_config_module
 from hydra.core.global_hydra import GlobalHydra
 
-from compression import gates
 from deploy.common.files import write_text
 from deploy.inference.bundle import InputSpec, write_bundle
 from deploy.latency.record import (
@@ -36,13 +35,14 @@ from pipeline import store
 from pipeline.config import Config, register, validate
 from pipeline.provenance import provenance
 from pipeline.report import report, table, wording
+from pipeline.stages import gates
+from pipeline.stages.artifacts import DATA
 from pipeline.steps import STAGES, steps
 from training import verification
 from training.data.faces import FaceSet, Verification
 from training.data.pairs import sample_pairs
 from training.job import Job
 from training.recognition import Judged, Recognition, judgement
-from training.train import DATA
 
 SIZES = {"dense": 98_050_000, "pruned": 10_010_000, "quantized": 2_670_000}
 P50 = {"dense": 24.21, "pruned": 2.23, "quantized": 2.91}

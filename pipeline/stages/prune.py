@@ -18,14 +18,13 @@ from compression.pruning.importance import importance
 from compression.pruning.plan import PruningPlan, keep_best, plan, widths
 from compression.pruning.rescale import rescale
 from compression.pruning.surgery import cut
-from compression.recipe import COST, PLAN
 from deploy.common.files import write_text
+from pipeline.stages.artifacts import COST, HISTORY, PLAN, write_history
 from training.files import EVENTS, MODEL, load_keras, save_keras
 from training.fit import History
 from training.job import Job
 from training.recipe import FitConfig
 from training.task import Lessons, Task, input_size, task_of
-from training.train import HISTORY, write_history
 
 _BATCH = 64
 

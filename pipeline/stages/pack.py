@@ -9,6 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 from numpy.typing import NDArray
 
+from pipeline.stages.train import announce
 from training.data import packed
 from training.data.batches import Targets
 from training.data.faces import FaceData
@@ -17,7 +18,6 @@ from training.job import Job
 from training.progress import Progress
 from training.recognition import Recognition, external_targets, training_batches, views_source
 from training.teacher import targets_files
-from training.train import announce
 
 FACES = "faces.npz"
 

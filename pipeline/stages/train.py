@@ -3,16 +3,12 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 
 from deploy.common.files import write_text
+from pipeline.stages.artifacts import DATA, write_history
 from training.files import MODEL, save_keras
-from training.fit import History
 from training.job import Job
 from training.task import Lessons, Task, task_of
-
-HISTORY = "history.jsonl"
-DATA = "data.json"
 
 
 def run(job: Job) -> None:
@@ -36,8 +32,3 @@ def announce(task: Task) -> None:
     found = task.describe()
     for line in (found["summary"], *found["notes"]):
         print(f"data: {line}", flush=True)
-
-
-def write_history(folder: Path, history: History) -> None:
-    """Writes `history.jsonl`, one entry a line."""
-    write_text(folder / HISTORY, "".join(json.dumps(entry) + "\n" for entry in history))

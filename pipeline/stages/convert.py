@@ -7,14 +7,13 @@ from typing import Any
 
 import numpy as np
 
-from compression.card import model_card
 from compression.export.delegation import check_requantisation
-from compression.quantize import QUANTIZED
-from compression.recipe import FIDELITY, PLAN
 from deploy.common.files import write_text
 from deploy.inference.bundle import InputSpec, write_bundle
 from deploy.inference.model import Model
 from deploy.inference.preprocessing import PIXEL_MEAN, PIXEL_SCALE, agreement
+from pipeline.stages.artifacts import FIDELITY, PLAN, QUANTIZED
+from pipeline.stages.model_card import model_card
 from training.data.batches import normalize
 from training.files import MODEL, load_keras
 from training.job import Job

@@ -13,11 +13,12 @@ import cv2
 import numpy as np
 import pytest
 
-from compression import evaluate
-from compression.recipe import VARIANTS, EvaluateConfig, GatesConfig
 from deploy.inference.bundle import Bundle, InputSpec, load_bundle
 from deploy.inference.model import Model as FloatModel
 from deploy.latency.record import Condition, Execution, Latency, Machine, Model, Record, Start, write_records
+from pipeline.stages import evaluate
+from pipeline.stages.artifacts import VARIANTS
+from pipeline.stages.config import EvaluateConfig, GatesConfig
 from training import recognition, verification
 from training.data import lfw
 from training.data.lfw import LfwConfig

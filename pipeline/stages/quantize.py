@@ -4,12 +4,10 @@ from __future__ import annotations
 
 from functools import partial
 
+from pipeline.stages.artifacts import QUANTIZED, write_history
 from training.files import MODEL, load_keras
 from training.job import Job
 from training.task import Lessons, input_size, task_of
-from training.train import write_history
-
-QUANTIZED = "model.h5"
 
 
 def run(job: Job) -> None:

@@ -19,9 +19,9 @@ def model_card(
     """Writes a card in Markdown.
 
     Args:
-        provenance: see `compression.convert.provenance`.
+        provenance: see `pipeline.stages.convert.provenance`.
         figures: measured facts, one sentence each.
-        gates: see `compression.gates.Gate`.
+        gates: see `pipeline.stages.gates.Gate`.
     """
     epochs = ", ".join(f"{stage} {count:g}" for stage, count in provenance["epochs"].items())
     lines = [

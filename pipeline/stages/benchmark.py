@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from compression.recipe import BENCHMARK, VARIANTS
 from deploy.benchmark.targets import measure
 from deploy.latency.record import write_records
 from deploy.latency.table import summary, table
+from pipeline.stages.artifacts import BENCHMARK, VARIANTS
 from training.job import Job
 
 

@@ -7,12 +7,12 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from compression import gates
-from compression.card import model_card
-from compression.recipe import BENCHMARK, BUNDLE, EVALUATION, FIDELITY, VARIANTS
 from deploy.common.files import write_text
 from deploy.inference.bundle import load_bundle, seal
 from deploy.latency.record import Record, first_of_each, read_records
+from pipeline.stages import gates
+from pipeline.stages.artifacts import BENCHMARK, BUNDLE, EVALUATION, FIDELITY, VARIANTS
+from pipeline.stages.model_card import model_card
 from training import verification
 from training.job import Job
 from training.task import Judgement, Task, task_of

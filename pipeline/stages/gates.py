@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from compression.recipe import GatesConfig
+from pipeline.stages.config import GatesConfig
 from training.verification import Interval
 
 

@@ -7,8 +7,8 @@ from dataclasses import replace
 
 import pytest
 
-from compression.gates import Figures, check
-from compression.recipe import GatesConfig
+from pipeline.stages.config import GatesConfig
+from pipeline.stages.gates import Figures, check
 from training.verification import Interval
 
 GOOD = Figures(Interval(-0.004, -0.011, 0.003), 2.5, 8.0, 12.0, 1.0, 0.998)

@@ -11,15 +11,6 @@ from training.recipe import FitConfig, LossConfig
 TEACHERS = ("dense", "external")
 WEIGHTS = ("kept", "random")
 
-VARIANTS = ("dense", "pruned", "quantized")
-"""The models that are converted, measured and judged; the last is the one that a device gets."""
-
-# Result files, by the stage that writes them; here, so that whoever reads them needs no framework.
-PLAN, COST = "plan.json", "cost.json"  # prune
-FIDELITY = "fidelity.json"  # convert
-BENCHMARK = "benchmark.json"  # benchmark
-EVALUATION, BUNDLE = "evaluation.json", "bundle"  # evaluate
-
 
 def _distilled() -> LossConfig:
     return LossConfig(classification="none", distillation_weight=1.0)

@@ -1,0 +1,1 @@
+"""The stages, a file each: their function is called `run`."""

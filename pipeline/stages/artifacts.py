@@ -1,0 +1,26 @@
+"""The result files of the stages, by name; here, so that whoever reads them needs no framework."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from deploy.common.files import write_text
+from training.fit import History
+
+VARIANTS = ("dense", "pruned", "quantized")
+"""The models that are converted, measured and judged; the last is the one that a device gets."""
+
+# By the stage that writes them; a stage that trains writes a history.
+HISTORY = "history.jsonl"
+DATA = "data.json"  # train
+PLAN, COST = "plan.json", "cost.json"  # prune
+QUANTIZED = "model.h5"  # quantize
+FIDELITY = "fidelity.json"  # convert
+BENCHMARK = "benchmark.json"  # benchmark
+EVALUATION, BUNDLE = "evaluation.json", "bundle"  # evaluate
+
+
+def write_history(folder: Path, history: History) -> None:
+    """Writes `history.jsonl`, one entry a line."""
+    write_text(folder / HISTORY, "".join(json.dumps(entry) + "\n" for entry in history))
