@@ -1,4 +1,4 @@
-"""No package imports a higher one, and what runs on a device knows no training framework."""
+"""Who may import whom: packages, the rooms of `deploy`, and what runs on a device knows no training framework."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ import ast
 import subprocess
 import sys
 from collections.abc import Iterator
+from functools import cache
+from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
 import pytest
@@ -15,9 +17,34 @@ OURS = ("deploy", "training", "compression", "pipeline")
 MAY_IMPORT = {
     "deploy": {"deploy"},
     "training": {"training", "deploy"},
-    "compression": {"compression", "training", "deploy"},
+    "compression": {"compression", "deploy"},
     "pipeline": set(OURS),
 }
+"""Training and compression are siblings: a model goes from one to the other through the pipeline."""
+
+BELOW = {
+    "types": set[str](),
+    "common": set[str](),
+    "inference": {"common"},
+    "vision": {"types", "common", "inference"},
+    "gallery": {"types", "common", "inference", "vision"},
+    "latency": {"common", "inference"},
+    "camera": {"types", "common", "inference", "vision", "gallery", "latency"},
+    "apps": {"types", "common", "inference", "vision", "gallery", "latency", "camera"},
+    "benchmark": {"types", "common", "inference", "vision", "gallery", "latency", "camera", "apps"},
+}
+"""The rooms of `deploy`, and those that each may import beside itself. Nobody imports the benchmark."""
+
+OPEN_TO = {
+    "compression": {"common", "inference"},
+    # A detector is trained on targets in its own output's form, and scenes are composed by the points of faces.
+    "training": {"common", "inference", "vision"},
+}
+"""The rooms of `deploy` that other packages may import; the pipeline may all."""
+
+BENCHMARK_BY_NAME = {("deploy/apps/camera.py", "deploy.benchmark.emulated_camera_cli")}
+"""Who names a module of the benchmark without importing it: `slimcam-camera target=` hands over to the emulator."""
+
 FRAMEWORKS = ("tensorflow", "keras", "tf_keras", "tensorflow_model_optimization", "jax", "torch")
 # What the base installation brings.
 DEVICE_LIBRARIES = {
@@ -32,14 +59,42 @@ def modules(package: str) -> list[Path]:
     return sorted((ROOT / package).rglob("*.py"))
 
 
-def imported(path: Path) -> Iterator[tuple[int, str]]:
-    """(line, dotted name) of every import in a file, those inside functions included."""
-    for node in ast.walk(ast.parse(path.read_text())):
+def name_of(path: Path) -> str:
+    return ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
+
+
+@cache
+def every_module() -> frozenset[str]:
+    return frozenset(name_of(path) for package in OURS for path in modules(package))
+
+
+def imported(path: Path, types_too: bool = True) -> Iterator[tuple[int, str]]:
+    """(line, dotted name) of every import in a file, those inside functions included.
+
+    Args:
+        types_too: also what is imported for the type checker alone.
+    """
+    tree = ast.parse(path.read_text())
+    guarded = [
+        node for node in ast.walk(tree) if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING"
+    ]
+    left_out = set() if types_too else {id(inner) for node in guarded for inner in ast.walk(node)}
+    for node in ast.walk(tree):
+        if id(node) in left_out:
+            continue
         if isinstance(node, ast.Import):
             yield from ((node.lineno, alias.name) for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
             assert node.level == 0, f"{path}:{node.lineno}: relative import"
-            yield node.lineno, node.module or ""
+            for alias in node.names:
+                inner = f"{node.module}.{alias.name}"
+                yield node.lineno, inner if inner in every_module() else node.module or ""
+
+
+def room_of(name: str) -> str | None:
+    """The room of `deploy` that a module lies in; `None` for `deploy` itself and for other packages."""
+    parts = name.split(".")
+    return parts[1] if parts[0] == "deploy" and len(parts) > 1 else None
 
 
 @pytest.mark.parametrize("package", OURS)
@@ -53,6 +108,62 @@ def test_no_package_imports_a_higher_one(package: str) -> None:
     assert not wrong, "\n".join(wrong)
 
 
+@pytest.mark.parametrize("package", OPEN_TO)
+def test_what_is_made_for_cameras_alone_is_theirs(package: str) -> None:
+    wrong = [
+        f"{path.relative_to(ROOT)}:{line} imports {name}"
+        for path in modules(package)
+        for line, name in imported(path)
+        if (room := room_of(name)) is not None and room not in OPEN_TO[package]
+    ]
+    assert not wrong, "\n".join(wrong)
+
+
+def test_no_room_of_deploy_imports_a_higher_one() -> None:
+    wrong = [
+        f"{path.relative_to(ROOT)}:{line} imports {name}"
+        for path in modules("deploy")
+        for line, name in imported(path)
+        if (own := room_of(name_of(path))) is not None
+        and (room := room_of(name)) is not None
+        and room not in {own, *BELOW[own]}
+    ]
+    assert not wrong, "\n".join(wrong)
+
+
+def test_nothing_lies_outside_the_rooms() -> None:
+    outside = {str(path.relative_to(ROOT)) for path in modules("deploy") if room_of(name_of(path)) not in BELOW}
+    assert outside == {"deploy/__init__.py"}
+
+
+def test_the_benchmark_is_named_by_nobody_else() -> None:
+    named = {
+        (str(path.relative_to(ROOT)), node.value)
+        for path in modules("deploy")
+        if room_of(name_of(path)) != "benchmark"
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.Constant)
+        and isinstance(node.value, str)
+        and node.value.startswith("deploy.benchmark")
+        and " " not in node.value
+    }
+    assert named == BENCHMARK_BY_NAME
+    assert {name for _, name in named} <= every_module()
+
+
+def test_imports_go_round_in_no_circle() -> None:
+    # A package is loaded before its modules, but what it imports of them is no circle.
+    graph = {
+        name_of(path): {name for _, name in imported(path, types_too=False) if name in every_module()}
+        for package in OURS
+        for path in modules(package)
+    }
+    try:
+        TopologicalSorter(graph).prepare()
+    except CycleError as error:
+        pytest.fail(" <- ".join(error.args[1]))
+
+
 def test_deploy_imports_only_what_a_device_has() -> None:
     allowed = DEVICE_LIBRARIES | {"deploy", "conf"} | set(sys.stdlib_module_names)
     wrong = [
@@ -64,24 +175,19 @@ def test_deploy_imports_only_what_a_device_has() -> None:
     assert not wrong, "\n".join(wrong)
 
 
-def test_importing_all_of_deploy_loads_no_framework() -> None:
-    names = [
-        ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__") for path in modules("deploy")
-    ]
-    code = (
-        f"import importlib, sys\n"
-        f"for name in {names!r}: importlib.import_module(name)\n"
-        f"print([name for name in {FRAMEWORKS + OURS[1:]!r} if name in sys.modules])"
-    )
+def loaded(code: str, names: str) -> str:
+    """What a fresh Python has loaded after some code, of the modules for which an expression on `name` holds."""
+    code = f"import importlib, sys\n{code}\nprint([name for name in sys.modules if {names}])"
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr
-    assert done.stdout.strip() == "[]"
+    return done.stdout.strip()
+
+
+def test_importing_all_of_deploy_loads_no_framework() -> None:
+    names = [name_of(path) for path in modules("deploy")]
+    code = f"for name in {names!r}: importlib.import_module(name)"
+    assert loaded(code, f"name in {FRAMEWORKS + OURS[1:]!r}") == "[]"
 
 
 def test_a_camera_loads_nothing_of_the_benchmark() -> None:
-    code = (
-        "import sys, deploy.apps.camera; print([name for name in sys.modules if name.startswith('deploy.benchmark')])"
-    )
-    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=120)
-    assert done.returncode == 0, done.stderr
-    assert done.stdout.strip() == "[]"
+    assert loaded("import deploy.apps.camera", "name.startswith('deploy.benchmark')") == "[]"
