@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,7 @@ from deploy.bundle import load_bundle
 from deploy.runtime import Recognizer
 from training import verification
 from training.data.batches import Batch, Batches, Targets, normalize, plain_batches, resize, sample_batches
-from training.data.faces import IMAGE_SIZE, FaceData, Images, Verification
+from training.data.faces import IMAGE_SIZE, FaceData, FaceSet, Images, Verification
 from training.data.load import fingerprint, load
 from training.data.synthetic import draw_face
 from training.files import EVENTS, MODEL, load_keras, save_arrays
@@ -91,6 +91,11 @@ class Recognition(Task):
         loss, keras = lessons.loss, lessons.keras
         if loss.features_weight and keras.__name__ == "tf_keras":
             raise ValueError("loss.features_weight is for Keras 3, not for quantisation-aware training")
+        if self.data.train.unlabeled and loss.distillation_weight <= 0:
+            raise ValueError(
+                f"the {self.data.train.unlabeled:,} faces of data.unlabeled have no names, so that nothing but "
+                "distillation learns from them: give train.teacher.path and loss.distillation_weight, or leave them out"
+            )
         targets = self._targets(loss, lessons.teacher)
         if loss.classifies:
             centres = None
@@ -112,7 +117,7 @@ class Recognition(Task):
             keras=keras,
             title=lessons.title,
             events=place.out / EVENTS,
-            judge=None if self.data.held_out is None else held_out_accuracy(self.data.held_out),
+            judge=held_out_accuracy(self.data.held_out[0]) if self.data.held_out else None,
         )
         if loss.classifies:
             save_arrays(place.out / CENTRES, kernel=learner.get_layer(COSINES).get_weights()[0])
@@ -126,12 +131,12 @@ class Recognition(Task):
             for name, section in sections.items()
             if section.loss.distillation_weight > 0 and getattr(section, "teacher", None) != "dense"
         ]
-        teacher = config.train.teacher.path
+        teachers = [Path(str(model.path)).name for model in config.train.teacher.models]
         return {
             "backbone": config.model.backbone.replace("\\", "/").rsplit("/", 1)[-1],
             "initial_weights": initial_weights(config.model),
             "data": f"{_people(self.data.train)} (data: {config.data.kind})",
-            "teacher": Path(teacher).name if taught and teacher else None,
+            "teacher": ", ".join(teachers) if taught and teachers else None,
             "taught_stages": taught,
         }
 
@@ -139,9 +144,7 @@ class Recognition(Task):
         config = self.job.config.evaluate
         if not all(far < 1 for far in config.rates):
             raise ValueError(f"evaluate.rates are false-accept rates, below 1; got {list(config.rates)}")
-        sets = [Verification(self.data.test, self.data.pairs)]
-        if self.data.held_out is not None:
-            sets.append(self.data.held_out)
+        sets = [Verification(self.data.test, self.data.pairs), *self.data.held_out]
         judged = [
             Judged(
                 {name: embed(folder, faces.faces.images, config.threads) for name, folder in folders.items()},
@@ -160,11 +163,11 @@ class Recognition(Task):
         if teacher == "external":
             return external_targets(self.job, self.data)
         path = self.job.inputs["train"] / MODEL
-        config = replace(self.job.config.train.teacher, flip=False, features=None)
-        source = f"{config.views} {views_source(self.job)}"
+        views = self.job.config.train.teacher.views
+        source = f"{views} {views_source(self.job)}"
         digest = hashlib.sha256(path.read_bytes() + source.encode()).hexdigest()[:16]
         file = self.job.cache / f"targets-{digest}.npy"
-        return model_targets(load_keras(path), config, self.data.train.images, file)
+        return model_targets(load_keras(path), views, self.data.train.images, file)
 
 
 def objective(loss: LossConfig) -> Objective:
@@ -302,18 +305,23 @@ def judgement(judged: Sequence[Judged], validated: Sequence[str]) -> Judgement:
         ),
     ]
     tables = [test.listing("Verification", ["The gates judge by these pairs."])]
-    for other in others:
-        chosen = ", by whom weights were chosen in training" if validated else ""
+    for number, other in enumerate(others):
+        # By the first of them, and not by the others.
+        chosen = ", by whom weights were chosen in training" if validated and number == 0 else ""
         people = len(np.unique(other.faces.faces.labels))
-        pairs = f"{len(other.faces.pairs)} pairs of {people} people held out of the folders trained on"
-        facts.append(other.fact(small, pairs + chosen))
+        origin, source = "held out of the folders trained on", other.faces.source
         notes = ["These people belong to the folders trained on, but nothing was trained on their faces."]
-        if validated:
+        if source is not None:
+            origin = f"of {source}, a source that nothing was trained on"
+            notes = [f"Nothing was trained on anything of this source, {source}."]
+        facts.append(other.fact(small, f"{len(other.faces.pairs)} pairs of {people} people {origin}{chosen}"))
+        if chosen:
             notes.append(
                 f"By them the best weights were chosen in the stages {', '.join(validated)}: their figures flatter the "
                 "models a little, those of the test do not."
             )
-        tables.append(other.listing("Verification of people held out", notes))
+        title = "Verification of people held out" if source is None else f"Verification on {source}"
+        tables.append(other.listing(title, notes))
     return Judgement(
         accuracies={name: found.mean for name, found in test.accuracies.items()},
         changes=test.changes,
@@ -382,5 +390,6 @@ def rates(embeddings: NDArray[np.float32], faces: Verification, fars: Sequence[f
     }
 
 
-def _people(faces: Any, kind: str = "") -> str:
-    return f"{len(faces):,} images of {len(faces.identities):,} {kind}people"
+def _people(faces: FaceSet, kind: str = "") -> str:
+    unlabeled = f" and {faces.unlabeled:,} unlabeled ones" if faces.unlabeled else ""
+    return f"{len(faces) - faces.unlabeled:,} images of {len(faces.identities):,} {kind}people{unlabeled}"
