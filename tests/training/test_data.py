@@ -319,6 +319,9 @@ def test_the_fingerprint_follows_every_choice_among_the_files(people, small_lfw)
 def test_unlabeled_faces_of_folders_and_packed_files_stand_behind_the_labeled(people, small_lfw, tmp_path):
     for place in ("crops/a.png", "crops/deep/er/b.jpg", "crops/deep/c.png"):
         write_image(tmp_path / place, seed=7)
+    (tmp_path / "crops" / "deep").rename(tmp_path / "deep")
+    (tmp_path / "crops" / "deep").symlink_to(tmp_path / "deep")
+    (tmp_path / "deep" / "loop").symlink_to(tmp_path / "crops")
     (tmp_path / "crops" / "broken.jpg").write_bytes(b"no image")
     (tmp_path / "crops" / "notes.txt").write_text("no image either")
     names = FoldersConfig(root=str(people), test_fraction=0.3, test_pairs=20)
