@@ -22,6 +22,7 @@ from training.data.load import fingerprint, load
 from training.data.synthetic import draw_face
 from training.files import EVENTS, MODEL, load_keras, save_arrays
 from training.fit import History, Objective, fit
+from training.identification import Identification, identification
 from training.job import Job
 from training.models import (
     COSINES,
@@ -39,6 +40,9 @@ from training.task import Curves, Float, Judgement, Lessons, Listing, Pixels, Si
 from training.teacher import model_targets, teacher_targets
 
 CENTRES = "centres.npz"
+
+# So many photos of each person are enrolled when identification is measured.
+PHOTOS = (1, 3)
 
 
 class Recognition(Task):
@@ -243,6 +247,7 @@ class Judged:
 
     Attributes:
         accuracies, rates: by model.
+        identified: by model, with each of `PHOTOS` enrolled, where the faces are of enough people.
         changes: of the accuracy against the dense model's, by model.
     """
 
@@ -250,10 +255,13 @@ class Judged:
         self.faces = faces
         self.accuracies: dict[str, verification.Accuracy] = {}
         self.rates: dict[str, dict[str, Any]] = {}
+        self.identified: dict[str, list[Identification]] = {}
         for name, found in embeddings.items():
             scores = verification.pair_scores(found, faces.pairs)
             self.accuracies[name] = verification.fold_accuracy(scores, faces.pairs)
             self.rates[name] = rates(found, faces, fars)
+            results = (identification(found, faces.faces.labels, photos, fars) for photos in PHOTOS)
+            self.identified[name] = [result for result in results if result is not None]
         dense = self.accuracies["dense"].correct
         self.changes = {
             name: asdict(verification.paired_bootstrap(accuracy.correct, dense))
@@ -284,6 +292,26 @@ class Judged:
             "different people."
         )
         return Listing(title, columns, rows, [counts, *notes])
+
+    def identification(self, title: str) -> Listing | None:
+        """Rates of identification, a row for each model; `None` where the people are too few."""
+        columns: list[tuple[str, str]] = []
+        rows: dict[str, list[Any]] = {name: [] for name in self.identified}
+        notes = []
+        for trials in zip(*self.identified.values(), strict=True):
+            first = trials[0]
+            enrolled = f"{first.photos} photo{'s' * (first.photos > 1)} enrolled"
+            columns += [
+                (f"{enrolled}: rank 1", "percent"),
+                *((f"TPIR at FPIR {rate}", "percent") for rate in first.tpir),
+            ]
+            for cells, trial in zip(rows.values(), trials, strict=True):
+                cells += [trial.rank_one, *trial.tpir.values()]
+            notes.append(
+                f"With {first.photos} enrolled of {first.people:g} people: {first.mated:,} probes of theirs, "
+                f"{first.non_mated:,} of other people."
+            )
+        return Listing(title, columns, rows, notes) if columns else None
 
 
 def judgement(judged: Sequence[Judged], validated: Sequence[str]) -> Judgement:
@@ -322,6 +350,12 @@ def judgement(judged: Sequence[Judged], validated: Sequence[str]) -> Judgement:
             )
         title = "Verification of people held out" if source is None else f"Verification on {source}"
         tables.append(other.listing(title, notes))
+    for one, name in zip(
+        judged, ["the test", *(other.faces.source or "people held out" for other in others)], strict=True
+    ):
+        found = one.identification(f"Identification, {name}")
+        if found is not None:
+            tables.append(found)
     return Judgement(
         accuracies={name: found.mean for name, found in test.accuracies.items()},
         changes=test.changes,

@@ -92,7 +92,12 @@ def test_people_held_out_are_judged_beside_the_test_and_by_their_own_pairs(run: 
     result = run().result
     data = lfw.load(_data(faces, 3))
     (held_out,) = data.held_out
-    first, second = result["tables"]
+    first, second, *identified = result["tables"]
+    assert [found["title"] for found in identified] == [
+        "Identification, the test",
+        "Identification, people held out",
+    ]
+    assert [title for title, _ in identified[1]["columns"]] == ["1 photo enrolled: rank 1", "3 photos enrolled: rank 1"]
     assert "24 verification pairs of 3 people" in first["notes"][0]
     assert f"{len(held_out.pairs)} verification pairs of 3 people, and 48 impostor pairs" in second["notes"][0]
     embeddings = recognition.embed(faces / "convert/pruned", held_out.faces.images, 1)
@@ -149,7 +154,7 @@ def test_the_card_has_a_line_of_the_people_held_out_that_says_what_they_were_use
 
 def test_data_that_hold_nobody_out_are_judged_as_ever(run: Evaluate) -> None:
     found = run(held_out=0)
-    assert len(found.result["tables"]) == 1
+    assert [table["title"] for table in found.result["tables"]] == ["Verification", "Identification, the test"]
     assert "held out" not in found.card
 
 
