@@ -64,7 +64,7 @@ STAGES = (
 )
 
 # Options that change how long a stage takes, what it says or where it reads, and never its result.
-IMMATERIAL = frozenset({"root", "workers", "log_seconds", "checkpoint_seconds"})
+IMMATERIAL = frozenset({"root", "unlabeled", "held_out_folder", "workers", "log_seconds", "checkpoint_seconds"})
 
 # Options that name a file: results depend on what is in it, not on where it lies.
 FILES = frozenset({"weights", "backbone", "path", "labeller"})
@@ -143,6 +143,8 @@ def _material(config: dict[str, Any]) -> dict[str, Any]:
             material[name] = value
         elif isinstance(value, dict):
             material[name] = _material(value)
+        elif isinstance(value, list) and all(isinstance(part, dict) for part in value):
+            material[name] = [_material(part) for part in value]
         elif name in FILES and isinstance(value, str) and Path(value).is_file():
             material[name] = f"sha256:{file_sha256(Path(value))}"
         elif name not in IMMATERIAL:

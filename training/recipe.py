@@ -117,20 +117,15 @@ class LossConfig:
 
 
 @dataclass
-class TeacherConfig:
-    """A recognizer whose embeddings are imitated, as a `.tflite` or `.onnx` file.
+class TeacherModelConfig:
+    """A recognizer as a `.tflite` or `.onnx` file.
 
     Attributes:
         path: the file; none means no teacher.
         crop: rows and columns of the 112x112 face that the teacher sees, as `[top, left, height, width]`.
         mean, scale: the teacher's pixels are `(pixel - mean) / scale`.
         color: `rgb` or `bgr`.
-        flip: the target is the mean of the embeddings of the face and of its mirror image.
-        views: 0 shows the teacher each face once and unchanged, and every augmentation of it has that target. Above 0,
-            the teacher sees the very view that the student sees (Beyer et al. 2022, "A good teacher is patient and
-            consistent"); so many views of each face are made and their embeddings kept, before they come again.
-        features: the name of a tensor inside an `.onnx` teacher, a feature map that is imitated as well (Romero et al.
-            2015, "FitNets"), with `loss.features_weight`.
+        weight: how much its cosines count among those of several teachers.
     """
 
     path: str | None = None
@@ -138,9 +133,7 @@ class TeacherConfig:
     mean: float = 127.5
     scale: float = 128.0
     color: str = "rgb"
-    flip: bool = True
-    views: int = 0
-    features: str | None = None
+    weight: float = 1.0
 
     def __post_init__(self) -> None:
         _check(len(self.crop) == 4, f"teacher crop is [top, left, height, width]; got {list(self.crop)}")
@@ -148,12 +141,50 @@ class TeacherConfig:
         inside = min(top, left) >= 0 and min(height, width) > 0 and top + height <= 112 and left + width <= 112
         _check(inside, f"teacher crop {list(self.crop)} does not lie inside the 112x112 face")
         _check(self.scale > 0, f"teacher scale must be above 0, since pixels are divided by it; got {self.scale}")
+        _check(self.weight > 0, f"teacher weight must be above 0; got {self.weight}")
+        _check(self.color in ("rgb", "bgr"), f"teacher color is rgb or bgr; got {self.color!r}")
+
+
+@dataclass
+class TeacherConfig(TeacherModelConfig):
+    """A recognizer whose embeddings are imitated, or several.
+
+    The embeddings of several are concatenated, each of unit length times the root of its weight's share, so that a
+    cosine is the weighted mean of theirs. What has more dimensions than the student's embedding is projected to as many
+    by a principal component analysis of the training faces, which keeps cosines as well as a projection can.
+
+    Attributes:
+        others: further teachers beside the one that `path` names.
+        flip: the target is the mean of the embeddings of the face and of its mirror image.
+        views: 0 shows the teacher each face once and unchanged, and every augmentation of it has that target. Above 0,
+            the teacher sees the very view that the student sees (Beyer et al. 2022, "A good teacher is patient and
+            consistent"); so many views of each face are made and their embeddings kept, before they come again.
+        features: the name of a tensor inside the `.onnx` file that `path` names, a feature map that is imitated as well
+            (Romero et al. 2015, "FitNets"), with `loss.features_weight`.
+    """
+
+    others: list[TeacherModelConfig] = field(default_factory=list)
+    flip: bool = True
+    views: int = 0
+    features: str | None = None
+
+    @property
+    def models(self) -> list[TeacherModelConfig]:
+        """All the teachers; none if `path` is none."""
+        return [] if self.path is None else [self, *self.others]
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        _check(
+            self.path is not None or not self.others,
+            "teacher.others are beside the teacher of teacher.path, which is none: give it",
+        )
+        _check(all(other.path is not None for other in self.others), "each of teacher.others needs a path")
         _check(self.views >= 0, f"teacher views must not be below 0; got {self.views}")
         _check(
             self.features is None or (self.views > 0 and not self.flip),
             "teacher.features belong to the very view: give teacher.views, and teacher.flip=false",
         )
-        _check(self.color in ("rgb", "bgr"), f"teacher color is rgb or bgr; got {self.color!r}")
 
 
 @dataclass

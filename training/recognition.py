@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -18,11 +18,12 @@ from deploy.inference.bundle import load_bundle
 from deploy.inference.model import Recognizer
 from training import verification
 from training.data.batches import Batch, Batches, Targets, normalize, plain_batches, resize, sample_batches
-from training.data.faces import IMAGE_SIZE, FaceData, Images, Verification
+from training.data.faces import IMAGE_SIZE, FaceData, FaceSet, Images, Verification
 from training.data.load import fingerprint, load
 from training.data.synthetic import draw_face
 from training.files import EVENTS, MODEL, load_keras
 from training.fit import History, Objective, fit
+from training.identification import Identification, identification
 from training.job import Job
 from training.models import (
     COSINES,
@@ -40,6 +41,9 @@ from training.task import Curves, Float, Judgement, Lessons, Listing, Pixels, Si
 from training.teacher import model_targets, teacher_targets
 
 CENTRES = "centres.npz"
+
+# So many photos of each person are enrolled when identification is measured.
+PHOTOS = (1, 3)
 
 
 class Recognition(Task):
@@ -92,6 +96,11 @@ class Recognition(Task):
         loss, keras = lessons.loss, lessons.keras
         if loss.features_weight and keras.__name__ == "tf_keras":
             raise ValueError("loss.features_weight is for Keras 3, not for quantisation-aware training")
+        if self.data.train.unlabeled and loss.distillation_weight <= 0:
+            raise ValueError(
+                f"the {self.data.train.unlabeled:,} faces of data.unlabeled have no names, so that nothing but "
+                "distillation learns from them: give train.teacher.path and loss.distillation_weight, or leave them out"
+            )
         targets = self._targets(loss, lessons.teacher)
         if loss.classifies:
             centres = None
@@ -113,7 +122,7 @@ class Recognition(Task):
             keras=keras,
             title=lessons.title,
             events=place.out / EVENTS,
-            judge=None if self.data.held_out is None else held_out_accuracy(self.data.held_out),
+            judge=held_out_accuracy(self.data.held_out[0]) if self.data.held_out else None,
         )
         if loss.classifies:
             save_arrays(place.out / CENTRES, kernel=learner.get_layer(COSINES).get_weights()[0])
@@ -127,12 +136,12 @@ class Recognition(Task):
             for name, section in sections.items()
             if section.loss.distillation_weight > 0 and getattr(section, "teacher", None) != "dense"
         ]
-        teacher = config.train.teacher.path
+        teachers = [Path(str(model.path)).name for model in config.train.teacher.models]
         return {
             "backbone": config.model.backbone.replace("\\", "/").rsplit("/", 1)[-1],
             "initial_weights": initial_weights(config.model),
             "data": f"{_people(self.data.train)} (data: {config.data.kind})",
-            "teacher": Path(teacher).name if taught and teacher else None,
+            "teacher": ", ".join(teachers) if taught and teachers else None,
             "taught_stages": taught,
         }
 
@@ -140,9 +149,7 @@ class Recognition(Task):
         config = self.job.config.evaluate
         if not all(far < 1 for far in config.rates):
             raise ValueError(f"evaluate.rates are false-accept rates, below 1; got {list(config.rates)}")
-        sets = [Verification(self.data.test, self.data.pairs)]
-        if self.data.held_out is not None:
-            sets.append(self.data.held_out)
+        sets = [Verification(self.data.test, self.data.pairs), *self.data.held_out]
         judged = [
             Judged(
                 {name: embed(folder, faces.faces.images, config.threads) for name, folder in folders.items()},
@@ -161,11 +168,11 @@ class Recognition(Task):
         if teacher == "external":
             return external_targets(self.job, self.data)
         path = self.job.inputs["train"] / MODEL
-        config = replace(self.job.config.train.teacher, flip=False, features=None)
-        source = f"{config.views} {views_source(self.job)}"
+        views = self.job.config.train.teacher.views
+        source = f"{views} {views_source(self.job)}"
         digest = hashlib.sha256(path.read_bytes() + source.encode()).hexdigest()[:16]
         file = self.job.cache / f"targets-{digest}.npy"
-        return model_targets(load_keras(path), config, self.data.train.images, file)
+        return model_targets(load_keras(path), views, self.data.train.images, file)
 
 
 def objective(loss: LossConfig) -> Objective:
@@ -241,6 +248,7 @@ class Judged:
 
     Attributes:
         accuracies, rates: by model.
+        identified: by model, with each of `PHOTOS` enrolled, where the faces are of enough people.
         changes: of the accuracy against the dense model's, by model.
     """
 
@@ -248,10 +256,13 @@ class Judged:
         self.faces = faces
         self.accuracies: dict[str, verification.Accuracy] = {}
         self.rates: dict[str, dict[str, Any]] = {}
+        self.identified: dict[str, list[Identification]] = {}
         for name, found in embeddings.items():
             scores = verification.pair_scores(found, faces.pairs)
             self.accuracies[name] = verification.fold_accuracy(scores, faces.pairs)
             self.rates[name] = rates(found, faces, fars)
+            results = (identification(found, faces.faces.labels, photos, fars) for photos in PHOTOS)
+            self.identified[name] = [result for result in results if result is not None]
         dense = self.accuracies["dense"].correct
         self.changes = {
             name: asdict(verification.paired_bootstrap(accuracy.correct, dense))
@@ -283,6 +294,26 @@ class Judged:
         )
         return Listing(title, columns, rows, [counts, *notes])
 
+    def identification(self, title: str) -> Listing | None:
+        """Rates of identification, a row for each model; `None` where the people are too few."""
+        columns: list[tuple[str, str]] = []
+        rows: dict[str, list[Any]] = {name: [] for name in self.identified}
+        notes = []
+        for trials in zip(*self.identified.values(), strict=True):
+            first = trials[0]
+            enrolled = f"{first.photos} photo{'s' * (first.photos > 1)} enrolled"
+            columns += [
+                (f"{enrolled}: rank 1", "percent"),
+                *((f"TPIR at FPIR {rate}", "percent") for rate in first.tpir),
+            ]
+            for cells, trial in zip(rows.values(), trials, strict=True):
+                cells += [trial.rank_one, *trial.tpir.values()]
+            notes.append(
+                f"With {first.photos} enrolled of {first.people:g} people: {first.mated:,} probes of theirs, "
+                f"{first.non_mated:,} of other people."
+            )
+        return Listing(title, columns, rows, notes) if columns else None
+
 
 def judgement(judged: Sequence[Judged], validated: Sequence[str]) -> Judgement:
     """What the report, the card and the gates need of it.
@@ -303,18 +334,29 @@ def judgement(judged: Sequence[Judged], validated: Sequence[str]) -> Judgement:
         ),
     ]
     tables = [test.listing("Verification", ["The gates judge by these pairs."])]
-    for other in others:
-        chosen = ", by whom weights were chosen in training" if validated else ""
+    for number, other in enumerate(others):
+        # By the first of them, and not by the others.
+        chosen = ", by whom weights were chosen in training" if validated and number == 0 else ""
         people = len(np.unique(other.faces.faces.labels))
-        pairs = f"{len(other.faces.pairs)} pairs of {people} people held out of the folders trained on"
-        facts.append(other.fact(small, pairs + chosen))
+        origin, source = "held out of the folders trained on", other.faces.source
         notes = ["These people belong to the folders trained on, but nothing was trained on their faces."]
-        if validated:
+        if source is not None:
+            origin = f"of {source}, a source that nothing was trained on"
+            notes = [f"Nothing was trained on anything of this source, {source}."]
+        facts.append(other.fact(small, f"{len(other.faces.pairs)} pairs of {people} people {origin}{chosen}"))
+        if chosen:
             notes.append(
                 f"By them the best weights were chosen in the stages {', '.join(validated)}: their figures flatter the "
                 "models a little, those of the test do not."
             )
-        tables.append(other.listing("Verification of people held out", notes))
+        title = "Verification of people held out" if source is None else f"Verification on {source}"
+        tables.append(other.listing(title, notes))
+    for one, name in zip(
+        judged, ["the test", *(other.faces.source or "people held out" for other in others)], strict=True
+    ):
+        found = one.identification(f"Identification, {name}")
+        if found is not None:
+            tables.append(found)
     return Judgement(
         accuracies={name: found.mean for name, found in test.accuracies.items()},
         changes=test.changes,
@@ -383,5 +425,6 @@ def rates(embeddings: NDArray[np.float32], faces: Verification, fars: Sequence[f
     }
 
 
-def _people(faces: Any, kind: str = "") -> str:
-    return f"{len(faces):,} images of {len(faces.identities):,} {kind}people"
+def _people(faces: FaceSet, kind: str = "") -> str:
+    unlabeled = f" and {faces.unlabeled:,} unlabeled ones" if faces.unlabeled else ""
+    return f"{len(faces) - faces.unlabeled:,} images of {len(faces.identities):,} {kind}people{unlabeled}"

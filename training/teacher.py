@@ -21,13 +21,16 @@ from deploy.inference.bundle import InputSpec
 from deploy.inference.interpreter import Interpreter
 from deploy.inference.preprocessing import dequantised, input_table, look_up
 from training.data.batches import Lesson, Targets, normalize, plain_batches, resize
-from training.data.faces import IMAGE_SIZE, Images
+from training.data.faces import IMAGE_SIZE, Images, Selection
 from training.progress import Progress
-from training.recipe import TeacherConfig
+from training.recipe import TeacherConfig, TeacherModelConfig
 from training.verification import unit_length
 
 Float = NDArray[np.float32]
 Teach = Callable[[NDArray[np.uint8]], Lesson]
+
+# So many faces are enough for the axes of a projection of some hundred dimensions.
+_PROJECTED = 16384
 
 
 @dataclass(frozen=True)
@@ -97,76 +100,73 @@ def _create(file: Path, shape: tuple[int, ...], dtype: np.dtype[Any], value: flo
 
 
 def teacher_targets(config: TeacherConfig, images: Images, source: str, cache: Path, embedding_size: int) -> Targets:
-    """What a teacher says of training images: embeddings of unit length and, if `config.features`, a feature map.
+    """What the teachers say of training images: embeddings of unit length and, if `config.features`, a feature map.
 
-    The teacher is run only where the kept files lack something: a machine that is given whole ones needs no runtime.
+    The teachers are run only where the kept files lack something: a machine that is given whole ones needs no runtime.
 
     Args:
-        source: what the images, and the views of them, were made of; with the teacher's digest it names the kept files.
-        embedding_size: what the student gives.
+        source: what the images, and the views of them, were made of; the kept files are named by it.
+        embedding_size: what the student gives; embeddings of more dimensions are projected to as many.
 
     Raises:
         FileNotFoundError: no such file.
-        ValueError: not a model that can be run, or its embeddings have another size.
+        ValueError: not a model that can be run, or the embeddings have fewer dimensions than the student's.
     """
-    files = targets_files(config, source, cache)
+    files = targets_files(config, source, cache, embedding_size)
     known = _known(files, len(images), config.views)
     if known is not None:
-        _check_size(config, known.embeddings.shape[1], embedding_size)
         return ImageTargets(known, config.views)
-    teach = open_teacher(config)
-    try:
-        size = teach(np.zeros((1, IMAGE_SIZE, IMAGE_SIZE, 3), np.uint8)).embeddings.shape[-1]
-    except Exception as error:  # the runtimes raise what they like on an input of another shape
-        height, width = config.crop[2:]
+    teach = open_teachers(config)
+    size = teach(np.zeros((1, IMAGE_SIZE, IMAGE_SIZE, 3), np.uint8)).embeddings.shape[-1]
+    names = " and ".join(Path(str(model.path)).name for model in config.models)
+    if size < embedding_size:
         raise ValueError(
-            f"teacher {Path(str(config.path)).name} does not take a {height}x{width} image; set "
-            f"teacher.crop=[top,left,height,width] to what it was trained on ({str(error).strip().splitlines()[0]})"
-        ) from error
-    _check_size(config, size, embedding_size)
-    return _targets(teach, images, files, config, Path(str(config.path)).name)
+            f"teacher {names} gives embeddings of {size}, the model of {embedding_size}: "
+            f"set model.embedding_size={size} or less, or take another teacher"
+        )
+    if size > embedding_size:
+        teach = projected(
+            teach, images, embedding_size, files.embeddings.with_name(f"axes-{files.embeddings.stem}.npy")
+        )
+    return _targets(teach, images, files, config.views, names)
 
 
-def targets_files(config: TeacherConfig, source: str, cache: Path) -> Files:
-    """Where what a teacher says is kept; `source` is as for `teacher_targets`.
+def targets_files(config: TeacherConfig, source: str, cache: Path, embedding_size: int) -> Files:
+    """Where what the teachers say is kept; arguments are as for `teacher_targets`.
 
     Raises:
-        FileNotFoundError: the teacher's file is not there.
+        FileNotFoundError: a teacher's file is not there.
     """
-    path = Path(str(config.path))
-    if not path.is_file():
-        raise FileNotFoundError(f"teacher.path: no file {path}")
-    options = json.dumps({k: v for k, v in asdict(config).items() if k != "path"}, sort_keys=True)
-    digest = hashlib.sha256(path.read_bytes() + options.encode() + source.encode()).hexdigest()[:16]
+    total = hashlib.sha256()
+    for model in config.models:
+        path = Path(str(model.path))
+        if not path.is_file():
+            raise FileNotFoundError(f"teacher.path: no file {path}")
+        total.update(path.read_bytes())
+    options = asdict(replace(config, path="", others=[replace(other, path="") for other in config.others]))
+    total.update(json.dumps([options, source, embedding_size], sort_keys=True).encode())
+    digest = total.hexdigest()[:16]
     features = cache / f"features-{digest}.npy" if config.features else None
     return Files(cache / f"targets-{digest}.npy", features)
 
 
-def model_targets(model: Any, config: TeacherConfig, images: Images, file: Path) -> Targets:
-    """The embeddings of a Keras 3 model of ours, kept in `file`."""
+def model_targets(model: Any, views: int, images: Images, file: Path) -> Targets:
+    """The embeddings of a Keras 3 model of ours, of each face or of so many views of it, kept in `file`."""
     size = int(model.inputs[0].shape[1])
     lock = threading.Lock()
 
     def teach(batch: NDArray[np.uint8]) -> Lesson:
         resized = normalize(np.stack([resize(image, size) for image in batch]))
         with lock:
-            return Lesson(np.asarray(model.predict_on_batch(resized), dtype=np.float32))
+            return Lesson(unit_length(np.asarray(model.predict_on_batch(resized), dtype=np.float32)))
 
-    return _targets(teach, images, Files(file), config, "the dense model")
+    return _targets(teach, images, Files(file), views, "the dense model")
 
 
-def _targets(teach: Teach, images: Images, files: Files, config: TeacherConfig, name: str) -> Targets:
-    def teach_unit(batch: NDArray[np.uint8]) -> Lesson:
-        said = teach(batch)
-        embedding = unit_length(said.embeddings)
-        if config.flip:
-            mirrored = np.ascontiguousarray(batch[:, :, ::-1])
-            embedding = unit_length(embedding + unit_length(teach(mirrored).embeddings))
-        return replace(said, embeddings=embedding)
-
-    if config.views:
-        return ViewTargets(teach_unit, files, len(images), config.views)
-    return ImageTargets(_all(teach_unit, images, files, name))
+def _targets(teach: Teach, images: Images, files: Files, views: int, name: str) -> Targets:
+    if views:
+        return ViewTargets(teach, files, len(images), views)
+    return ImageTargets(_all(teach, images, files, name))
 
 
 def _known(files: Files, count: int, views: int) -> Lesson | None:
@@ -184,14 +184,6 @@ def _known(files: Files, count: int, views: int) -> Lesson | None:
             f"{files.embeddings} holds {len(table.embeddings)} embeddings, but there are {rows} to know; delete it"
         )
     return None if np.isnan(table.embeddings[:, 0]).any() else table
-
-
-def _check_size(config: TeacherConfig, size: int, embedding_size: int) -> None:
-    if size != embedding_size:
-        raise ValueError(
-            f"teacher {Path(str(config.path)).name} gives embeddings of {size}, the model of {embedding_size}: "
-            f"set model.embedding_size={size} or take another teacher"
-        )
 
 
 def _all(teach: Teach, images: Images, files: Files, name: str, batch_size: int = 32) -> Lesson:
@@ -212,19 +204,88 @@ def _all(teach: Teach, images: Images, files: Files, name: str, batch_size: int 
     return Lesson(targets)
 
 
-def open_teacher(config: TeacherConfig) -> Teach:
+def open_teachers(config: TeacherConfig) -> Teach:
+    """The teachers of a configuration as one: embeddings of unit length, and the feature map of the first of them.
+
+    Several embeddings are concatenated so that a cosine is the weighted mean of the teachers'.
+
+    Raises:
+        ValueError: as for `open_teacher`.
+    """
+    models = config.models
+    teachers = [open_teacher(model, config.features if model is config else None) for model in models]
+    shares = np.array([model.weight for model in models], np.float32)
+    lengths = np.sqrt(shares / shares.sum())
+
+    def teach_unit(teach: Teach, batch: NDArray[np.uint8]) -> Lesson:
+        said = teach(batch)
+        embedding = unit_length(said.embeddings)
+        if config.flip:
+            mirrored = np.ascontiguousarray(batch[:, :, ::-1])
+            embedding = unit_length(embedding + unit_length(teach(mirrored).embeddings))
+        return replace(said, embeddings=embedding)
+
+    def run(batch: NDArray[np.uint8]) -> Lesson:
+        said = [teach_unit(teach, batch) for teach in teachers]
+        parts = [length * part.embeddings for length, part in zip(lengths, said, strict=True)]
+        return Lesson(np.concatenate(parts, axis=1), said[0].features)
+
+    return run
+
+
+def projected(teach: Teach, images: Images, size: int, file: Path) -> Teach:
+    """The teacher with embeddings of `size` dimensions: those in which its embeddings of the images are longest.
+
+    The projection is orthogonal and not centered, so that inner products, which of embeddings of unit length are
+    cosines, are kept as well as in so many dimensions they can be (Eckart and Young 1936).
+
+    Args:
+        file: keeps the axes, `(dimensions, size)`.
+    """
+    if not file.is_file():
+        chosen = np.random.default_rng(0).permutation(len(images))[:_PROJECTED]
+        progress = Progress(len(chosen), "embeddings that the axes are found by", unit="images")
+        parts = []
+        with ThreadPoolExecutor() as pool:
+            for part in pool.map(teach, plain_batches(Selection(images, chosen), IMAGE_SIZE, 32)):
+                parts.append(part.embeddings)
+                progress.advance(len(part.embeddings))
+        progress.close()
+        found = np.concatenate(parts)
+        axes = np.linalg.eigh(found.T @ found)[1][:, ::-1][:, :size].astype(np.float32)
+        short = found @ axes
+        error = np.abs(unit_length(short) @ unit_length(short[:1000]).T - found @ found[:1000].T).mean()
+        print(
+            f"teacher: {found.shape[1]} dimensions projected to {size}, which keep "
+            f"{100 * np.square(short).sum() / np.square(found).sum():.1f} % of the squared length; cosines are off by "
+            f"{error:.4f} on average",
+            flush=True,
+        )
+        with atomic(file) as partial:
+            np.save(partial, axes)
+    kept = np.load(file)
+
+    def run(batch: NDArray[np.uint8]) -> Lesson:
+        said = teach(batch)
+        return replace(said, embeddings=unit_length(said.embeddings @ kept))
+
+    return run
+
+
+def open_teacher(config: TeacherModelConfig, features: str | None = None) -> Teach:
     """A function from `(N, 112, 112, 3)` uint8 RGB faces to the teacher's `(N, E)` embeddings and the map asked for.
 
     Raises:
-        ValueError: the file's kind is unknown, it cannot be run, or it has no such feature map.
+        ValueError: the file's kind is unknown, it cannot be run, it takes images of another size, or it has no such
+            feature map.
     """
     path = Path(str(config.path))
     if path.suffix not in (".tflite", ".onnx"):
         raise ValueError(f"teacher.path {path.name}: expected a .tflite or .onnx file")
-    if config.features and path.suffix != ".onnx":
+    if features and path.suffix != ".onnx":
         raise ValueError(f"teacher.features: feature maps are read from .onnx files, not from {path.name}")
     try:
-        run = _open_tflite(path, config) if path.suffix == ".tflite" else _open_onnx(path, config)
+        run = _open_tflite(path, config) if path.suffix == ".tflite" else _open_onnx(path, config, features)
     except Exception as error:  # the runtimes raise what they like on a file that is not a model
         raise ValueError(f"teacher.path {path.name} cannot be opened: {str(error).splitlines()[0]}") from error
     top, left, height, width = config.crop
@@ -233,10 +294,17 @@ def open_teacher(config: TeacherConfig) -> Teach:
         faces = images[:, top : top + height, left : left + width]
         return run(np.ascontiguousarray(faces[..., ::-1] if config.color == "bgr" else faces))
 
+    try:
+        teach(np.zeros((1, IMAGE_SIZE, IMAGE_SIZE, 3), np.uint8))
+    except Exception as error:  # the runtimes raise what they like on an input of another shape
+        raise ValueError(
+            f"teacher {path.name} does not take a {height}x{width} image; set "
+            f"teacher.crop=[top,left,height,width] to what it was trained on ({str(error).strip().splitlines()[0]})"
+        ) from error
     return teach
 
 
-def _open_tflite(path: Path, config: TeacherConfig) -> Teach:
+def _open_tflite(path: Path, config: TeacherModelConfig) -> Teach:
     interpreter = Interpreter(path, os.cpu_count() or 1)
     height, width = config.crop[2:]
     table = input_table(InputSpec(height, width, config.mean, config.scale), interpreter.input)
@@ -250,14 +318,13 @@ def _open_tflite(path: Path, config: TeacherConfig) -> Teach:
     return run
 
 
-def _open_onnx(path: Path, config: TeacherConfig) -> Teach:
+def _open_onnx(path: Path, config: TeacherModelConfig, features: str | None) -> Teach:
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3
     # Threads of the caller are many already, and its own would wait spinning while the student trains.
     options.intra_op_num_threads = 1
-    features = config.features
     model = _with_output(path, features) if features else path.read_bytes()
     session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
     source = session.get_inputs()[0]

@@ -13,6 +13,7 @@ from pipeline.stages.train import announce
 from training.data import packed
 from training.data.batches import Targets
 from training.data.faces import FaceData
+from training.data.folders import without_places
 from training.data.load import fingerprint, source
 from training.job import Job
 from training.progress import Progress
@@ -34,12 +35,11 @@ def run(job: Job) -> None:
     announce(task)
     data = task.data
     # Where the faces lie on this machine is nothing to the other.
-    options = {name: value for name, value in source(config.data).items() if name != "root"}
-    packed.write(job.out / FACES, data, options, fingerprint(config.data))
+    packed.write(job.out / FACES, data, without_places(source(config.data)), fingerprint(config.data))
     if config.train.teacher.path is not None:
         targets = external_targets(job, data)
         _see_every_view(job, data, targets)
-        for kept in targets_files(config.train.teacher, views_source(job), job.cache):
+        for kept in targets_files(config.train.teacher, views_source(job), job.cache, config.model.embedding_size):
             shutil.copyfile(kept, job.out / kept.name)
 
 

@@ -26,8 +26,10 @@ REQUIRED = {
     "data/lfw": ["data.root=x"],
     "data/lfw_pins": ["data.root=x"],
     "data/packed": ["data.path=x"],
+    "data/public_faces": ["data.root=x"],
     "experiment/detector": ["data.root=x"],
     "experiment/lfw": ["data.root=x"],
+    "experiment/recognizer": ["data.root=x"],
 }
 
 

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import cv2
 import numpy as np
 import pytest
 
-from training.data import folders, lfw
+from training.data import folders, lfw, packed
 from training.data.augment import AugmentConfig, augment, bend, blend
-from training.data.batches import NOBODY, Batches, Lesson, normalize
-from training.data.faces import FaceSet
+from training.data.batches import Batches, Lesson, normalize
+from training.data.faces import UNLABELED, FaceSet
 from training.data.folders import FoldersConfig
 from training.data.lfw import LfwConfig
+from training.data.load import fingerprint, load
 
 
 def write_image(path, seed=0, size=112):
@@ -127,13 +130,13 @@ def test_people_held_out_are_not_trained_on_and_have_pairs_of_their_own(small_lf
             write_image(small_lfw / "pins112" / "images" / person / f"{number}.jpg")
     options = {"root": str(small_lfw), "extra": ["pins112/images"]}
     data = lfw.load(LfwConfig(held_out=2, held_out_pairs=8, **options))
-    held = data.held_out
+    (held,) = data.held_out
     assert held is not None
     assert set(held.faces.identities) | set(data.train.identities) == {"Ann_A", "Bob_B", "Eve E", "Flo F", "Gil G"}
     assert not set(held.faces.identities) & set(data.train.identities)
     same = held.faces.labels[held.pairs.left] == held.faces.labels[held.pairs.right]
     np.testing.assert_array_equal(same, held.pairs.same)
-    assert lfw.load(LfwConfig(**options)).held_out is None
+    assert lfw.load(LfwConfig(**options)).held_out == ()
     with pytest.raises(ValueError, match=r"data\.held_out is 3, but data\.extra has 3 people"):
         lfw.load(LfwConfig(held_out=3, **options))
 
@@ -211,7 +214,7 @@ def test_a_view_that_is_mixed_or_bent_is_nobodys(augment):
     changed, plain = (Batches(faces(), 40, config, seed=0).batch(0, 112) for config in (augment, AugmentConfig()))
     own = (changed.images == plain.images).all(axis=(1, 2, 3))
     assert 5 < own.sum() < 35
-    np.testing.assert_array_equal(changed.labels, np.where(own, plain.labels, NOBODY))
+    np.testing.assert_array_equal(changed.labels, np.where(own, plain.labels, UNLABELED))
 
 
 def test_an_epoch_shows_every_image_once_even_across_a_batch_border():
@@ -311,3 +314,59 @@ def test_the_fingerprint_follows_every_choice_among_the_files(people, small_lfw)
     assert lfw.fingerprint(LfwConfig(root=str(small_lfw))) != lfw.fingerprint(
         LfwConfig(root=str(small_lfw), exclude=["Ann_A"])
     )
+
+
+def test_unlabeled_faces_of_folders_and_packed_files_stand_behind_the_labeled(people, small_lfw, tmp_path):
+    for place in ("crops/a.png", "crops/deep/er/b.jpg", "crops/deep/c.png"):
+        write_image(tmp_path / place, seed=7)
+    (tmp_path / "crops" / "deep").rename(tmp_path / "deep")
+    (tmp_path / "crops" / "deep").symlink_to(tmp_path / "deep")
+    (tmp_path / "deep" / "loop").symlink_to(tmp_path / "crops")
+    (tmp_path / "crops" / "broken.jpg").write_bytes(b"no image")
+    (tmp_path / "crops" / "notes.txt").write_text("no image either")
+    names = FoldersConfig(root=str(people), test_fraction=0.3, test_pairs=20)
+    packed.write(tmp_path / "faces.npz", load(names, tmp_path), {}, "the names")
+    config = LfwConfig(root=str(small_lfw), unlabeled=["crops", str(tmp_path / "faces.npz")])
+    data = load(config, tmp_path)
+    np.testing.assert_array_equal(data.train.labels, [0, 0, 1, 1] + [UNLABELED] * (3 + 21))
+    assert data.train.unlabeled == 24
+    np.testing.assert_array_equal(data.train.images[4], cv2.imread(str(tmp_path / "crops" / "a.png"))[..., ::-1])
+    np.testing.assert_array_equal(data.train.images[7], load(names, tmp_path).train.images[0])
+    assert data.notes == (f"skipped {tmp_path / 'crops' / 'broken.jpg'}: not a readable image",)
+    with pytest.raises(FileNotFoundError, match=r"data\.unlabeled: no folder or file"):
+        load(replace(config, unlabeled=["none"]), tmp_path)
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(ValueError, match="no readable image in"):
+        load(replace(config, unlabeled=["empty"]), tmp_path)
+
+
+def test_a_fingerprint_covers_what_unlabeled_faces_there_are_but_not_where(small_lfw, tmp_path):
+    write_image(tmp_path / "crops" / "a.png", seed=7)
+    with_crops = LfwConfig(root=str(small_lfw), unlabeled=["crops"])
+    before = fingerprint(with_crops)
+    assert before != fingerprint(LfwConfig(root=str(small_lfw)))
+    (tmp_path / "crops").rename(tmp_path / "moved")
+    assert fingerprint(replace(with_crops, unlabeled=["moved"])) == before
+    write_image(tmp_path / "moved" / "a.png", seed=8)
+    assert fingerprint(replace(with_crops, unlabeled=["moved"])) != before
+
+
+def test_an_unlabeled_face_is_drawn_as_often_as_one_whose_person_has_no_other():
+    labels = np.array([0] * 9 + [UNLABELED] * 3, np.int32)
+    batches = Batches(FaceSet(np.zeros((12, 112, 112, 3), np.uint8), labels, ("a",)), 12, None, 0, balance=1.0)
+    drawn = np.concatenate([batches._places(step)[0] for step in range(200)])
+    assert np.mean(drawn >= 9) == pytest.approx(3 / 4, abs=0.02)
+
+
+def test_a_held_out_folder_is_a_verification_set_of_its_own_and_comes_first(small_lfw):
+    for person in ("F1", "F2", "F3"):
+        for number in range(4):
+            write_image(small_lfw / "families" / person / f"{number}.jpg")
+            write_image(small_lfw / "pins112" / "images" / f"Eve {person}" / f"{number}.jpg")
+    config = LfwConfig(
+        root=str(small_lfw), extra=["pins112/images"], held_out=2, held_out_folder="families", held_out_pairs=8
+    )
+    families, people = lfw.load(config).held_out
+    assert (families.source, people.source) == ("families", None)
+    assert len(np.unique(families.faces.labels)) == 3
+    assert lfw.fingerprint(config) != lfw.fingerprint(replace(config, held_out_folder=None))

@@ -8,7 +8,7 @@ import pytest
 
 from training import losses
 from training.data.augment import AugmentConfig
-from training.data.batches import NOBODY
+from training.data.faces import UNLABELED
 from training.recipe import LossConfig, TeacherConfig, TrainConfig
 
 RNG = np.random.default_rng(0)
@@ -57,7 +57,7 @@ def test_arcface_stays_monotonic_where_the_angle_would_pass_pi():
 @pytest.mark.parametrize("classification", ["softmax", "cosface", "arcface"])
 def test_a_face_of_nobody_is_not_classified(classification):
     loss = losses.classification(LossConfig(classification=classification))
-    values = keras.ops.convert_to_numpy(loss(np.where(LABELS == 0, NOBODY, LABELS), COSINES))
+    values = keras.ops.convert_to_numpy(loss(np.where(LABELS == 0, UNLABELED, LABELS), COSINES))
     np.testing.assert_array_equal(values == 0, LABELS == 0)
 
 

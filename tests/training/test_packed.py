@@ -69,7 +69,7 @@ def test_packed_faces_are_those_of_the_source(kind, root, tmp_path):
     assert_same(here.test, there.test)
     assert_same_pairs(here.pairs, there.pairs)
     assert here.notes == tuple(there.notes)
-    assert here.held_out is None
+    assert here.held_out == ()
     assert fingerprint(PackedConfig(path=str(tmp_path / "faces.npz"))) == fingerprint(config)
     assert source(PackedConfig(path=str(tmp_path / "faces.npz"))) == asdict(config)
 
@@ -80,10 +80,10 @@ def test_people_held_out_are_packed_as_well(root, tmp_path):
     everyone = FaceSet(files, labels, tuple("abcdef"))
     some = np.array([3, 4, 9], np.int64)
     pairs = Pairs(*np.array([[0, 1], [1, 2]], np.int32), np.array([True, False]), np.array([0, 1], np.int32))
-    second = Verification(FaceSet(Selection(files, some), labels[some], tuple("abcdef")), pairs)
-    packed.write(tmp_path / "faces.npz", FaceData(everyone, everyone, pairs, (), second), {}, "0")
-    held_out = packed.load(PackedConfig(path=str(tmp_path / "faces.npz"))).held_out
-    assert held_out is not None
+    second = Verification(FaceSet(Selection(files, some), labels[some], tuple("abcdef")), pairs, "elsewhere")
+    packed.write(tmp_path / "faces.npz", FaceData(everyone, everyone, pairs, (), (second,)), {}, "0")
+    (held_out,) = packed.load(PackedConfig(path=str(tmp_path / "faces.npz"))).held_out
+    assert held_out.source == "elsewhere"
     assert_same(held_out.faces, second.faces)
     assert_same_pairs(held_out.pairs, second.pairs)
 
@@ -141,7 +141,7 @@ def test_the_pack_stage_makes_a_table_that_a_training_needs_no_teacher_for(root,
     train = TrainConfig(teacher=teacher, loss=loss, augment=AugmentConfig(mix=0.3), workers=2)
     folders = FoldersConfig(root=str(root), test_fraction=0.4, test_pairs=8)
     runtime = BrightnessTeacher()
-    monkeypatch.setattr("training.teacher.open_teacher", lambda _: runtime)
+    monkeypatch.setattr("training.teacher.open_teacher", lambda *_: runtime)
 
     def job(data, cache) -> Job:
         model = SimpleNamespace(embedding_size=3)
@@ -153,7 +153,7 @@ def test_the_pack_stage_makes_a_table_that_a_training_needs_no_teacher_for(root,
     assert "faces.npz" in {path.name for path in (tmp_path / "out").iterdir()}
     assert str(tmp_path) not in str(packed.source(PackedConfig(path=str(tmp_path / "out" / "faces.npz"))))
 
-    def no_runtime(_):
+    def no_runtime(*_):
         raise AssertionError("the teacher was asked for")
 
     # What a training here would be told, view by view, against what the pack tells one elsewhere.

@@ -7,8 +7,9 @@ import pytest
 import tensorflow as tf
 
 import training.teacher
-from training.recipe import TeacherConfig
+from training.recipe import TeacherConfig, TeacherModelConfig
 from training.teacher import open_teacher, teacher_targets
+from training.verification import unit_length
 
 
 @pytest.fixture(scope="module")
@@ -64,8 +65,8 @@ def test_a_teacher_that_sees_the_views_is_asked_once_for_each(teacher, tmp_path,
     asked = []
     original = training.teacher.open_teacher
 
-    def counting(options):
-        embed = original(options)
+    def counting(*options):
+        embed = original(*options)
 
         def counted(images):
             asked.append(len(images))
@@ -92,7 +93,7 @@ def test_a_teacher_that_sees_the_views_is_asked_once_for_each(teacher, tmp_path,
 def test_a_whole_table_needs_no_teacher_and_a_partial_one_does(teacher, tmp_path, monkeypatch):
     opened = []
     original = training.teacher.open_teacher
-    monkeypatch.setattr("training.teacher.open_teacher", lambda options: opened.append(1) or original(options))
+    monkeypatch.setattr("training.teacher.open_teacher", lambda *options: opened.append(1) or original(*options))
     views = config(teacher, views=2)
     everything = np.arange(3)
     targets = teacher_targets(views, FACES, "views", tmp_path, 4)
@@ -105,8 +106,6 @@ def test_a_whole_table_needs_no_teacher_and_a_partial_one_does(teacher, tmp_path
     assert whole.views == 2
     np.testing.assert_array_equal(whole(everything, np.zeros_like(everything), FACES).embeddings, first)
     np.testing.assert_array_equal(whole(everything, np.ones_like(everything), FACES).embeddings, second)
-    with pytest.raises(ValueError, match=r"gives embeddings of 4, the model of 128"):
-        teacher_targets(views, FACES, "views", tmp_path, 128)
 
 
 @pytest.fixture(scope="module")
@@ -146,17 +145,48 @@ def test_a_feature_map_is_told_with_the_embedding_and_kept(onnx_teacher, tmp_pat
 
 def test_a_feature_map_that_is_not_there_is_named_with_what_is(onnx_teacher, teacher):
     with pytest.raises(ValueError, match="has no value 'quarters'; did you mean quarter"):
-        open_teacher(TeacherConfig(path=str(onnx_teacher), flip=False, views=1, features="quarters"))
+        open_teacher(TeacherConfig(path=str(onnx_teacher)), "quarters")
     with pytest.raises(ValueError, match=r"read from \.onnx files"):
-        open_teacher(config(teacher, views=1, features="quarter"))
+        open_teacher(config(teacher), "quarter")
     with pytest.raises(ValueError, match=r"give teacher\.views"):
         TeacherConfig(features="quarter")
 
 
 def test_a_teacher_of_another_embedding_size_is_one_clear_line(teacher, tmp_path):
-    with pytest.raises(ValueError, match=r"gives embeddings of 4, the model of 128: set model\.embedding_size=4"):
+    with pytest.raises(
+        ValueError, match=r"gives embeddings of 4, the model of 128: set model\.embedding_size=4 or less"
+    ):
         teacher_targets(config(teacher), FACES, "data", tmp_path, 128)
     assert not list(tmp_path.iterdir())
+
+
+def test_several_teachers_give_the_weighted_mean_of_their_cosines(teacher, onnx_teacher, tmp_path):
+    def cosines(**options):
+        options = {"crop": [0, 8, 112, 96], "mean": 100.0, "scale": 50.0, "flip": False, **options}
+        said = table(teacher_targets(TeacherConfig(**options), FACES, "faces", tmp_path, 7))
+        return said @ said.T
+
+    other = TeacherModelConfig(path=str(onnx_teacher), mean=0.0, scale=255.0, weight=3.0)
+    alone = [unit_length(open_teacher(model)(FACES).embeddings) for model in (config(teacher), other)]
+    expected = 0.25 * alone[0] @ alone[0].T + 0.75 * alone[1] @ alone[1].T
+    np.testing.assert_allclose(cosines(path=str(teacher), others=[other]), expected, atol=1e-5)
+
+
+def test_embeddings_of_more_dimensions_are_projected_so_that_cosines_are_kept(teacher, tmp_path, capsys):
+    whole = table(teacher_targets(config(teacher), FACES, "faces", tmp_path, 4))
+    # The fourth dimension is twice the first: three hold all there is.
+    short = table(teacher_targets(config(teacher), FACES, "faces", tmp_path, 3))
+    assert short.shape == (3, 3)
+    np.testing.assert_allclose(short @ short.T, whole @ whole.T, atol=1e-5)
+    assert "4 dimensions projected to 3, which keep 100.0 % of the squared length" in capsys.readouterr().out
+    np.testing.assert_array_equal(table(teacher_targets(config(teacher), FACES, "faces", tmp_path, 3)), short)
+
+
+def test_further_teachers_need_a_first_one():
+    with pytest.raises(ValueError, match=r"beside the teacher of teacher\.path"):
+        TeacherConfig(others=[TeacherModelConfig(path="b.onnx")])
+    with pytest.raises(ValueError, match="needs a path"):
+        TeacherConfig(path="a.onnx", others=[TeacherModelConfig()])
 
 
 def test_files_that_are_no_teacher_are_refused(tmp_path):

@@ -19,16 +19,13 @@ from numpy.typing import NDArray
 
 from deploy.inference.preprocessing import PIXEL_MEAN, PIXEL_SCALE, resized
 from training.data.augment import AugmentConfig, augment, bend, blend
-from training.data.faces import FaceSet, Image, Images, Selection
+from training.data.faces import UNLABELED, FaceSet, Image, Images, Selection
 
 Float = NDArray[np.float32]
 
 T = TypeVar("T")
 
 AHEAD = 4
-
-# The label of a face that is nobody's: `one_hot` makes zeros of it.
-NOBODY = -1
 
 
 @dataclass(frozen=True)
@@ -101,7 +98,8 @@ class Batch:
 
     Attributes:
         images: `(B, size, size, 3)` float32, normalised.
-        labels: `(B,)` int32; `NOBODY` for views that are mixed or bent, and so no longer their person's.
+        labels: `(B,)` int32; `UNLABELED` also for views that are mixed or bent, and so no longer their
+            person's.
         indices: `(B,)`, places in the set.
         lesson: if there is a teacher.
     """
@@ -121,7 +119,8 @@ class Batches:
         targets: what a teacher says of the images.
         workers: threads; 0 takes one for each processor.
         balance: 0 takes each image once an epoch. Above 0, images are drawn with the probability `n ** -balance` of one
-            whose person has `n` images, also those that others are mixed with.
+            whose person has `n` images, also those that others are mixed with; an unlabeled image is taken for its
+            person's only one.
     """
 
     faces: FaceSet
@@ -142,7 +141,7 @@ class Batches:
         images, own = self._views(indices, variants)
         lesson = self.targets(indices, variants, images) if self.targets is not None else None
         resized = np.stack([resize(image, size) for image in images])
-        labels = np.where(own, self.faces.labels[indices], np.int32(NOBODY))
+        labels = np.where(own, self.faces.labels[indices], np.int32(UNLABELED))
         return Batch(normalize(resized), labels, indices, lesson)
 
     def views(self, indices: NDArray[np.int64], variants: NDArray[np.int64]) -> NDArray[np.uint8]:
@@ -198,7 +197,10 @@ class Batches:
 
     @cached_property
     def _cumulative(self) -> NDArray[np.float64]:
-        weights = np.bincount(self.faces.labels)[self.faces.labels] ** -float(self.balance)
+        # Nobody knows whose the unlabeled are: each counts as a person with one image.
+        labels = self.faces.labels
+        images = np.where(labels == UNLABELED, 1, np.bincount(labels[labels != UNLABELED], minlength=1)[labels])
+        weights = images ** -float(self.balance)
         cumulative = np.cumsum(weights)
         share: NDArray[np.float64] = cumulative / cumulative[-1]
         return share

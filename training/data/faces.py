@@ -16,6 +16,9 @@ Image = NDArray[np.uint8]
 
 IMAGE_SIZE = 112
 
+UNLABELED = -1
+"""The label of a face that is no known person's: a classification loss leaves it out (`one_hot` makes zeros of it)."""
+
 
 class Images(Protocol):
     """A sequence of images, in memory (`(N, 112, 112, 3)` arrays serve as they are) or read when asked for."""
@@ -39,13 +42,33 @@ class Selection:
         return self.images[int(self.indices[index])]
 
 
+class Joined:
+    """Several sequences of images, one after the other."""
+
+    def __init__(self, parts: Sequence[Images]) -> None:
+        self.parts = tuple(parts)
+        self._ends = np.cumsum([len(part) for part in parts])
+
+    def __len__(self) -> int:
+        return int(self._ends[-1])
+
+    def __getitem__(self, index: int, /) -> Image:
+        part, place = self.locate(index)
+        return part[place]
+
+    def locate(self, index: int) -> tuple[Images, int]:
+        """The sequence that an image belongs to, and its place there."""
+        number = int(np.searchsorted(self._ends, index, side="right"))
+        return self.parts[number], index - (int(self._ends[number - 1]) if number else 0)
+
+
 @dataclass(frozen=True)
 class FaceSet:
     """Images with the identity of each.
 
     Attributes:
         images: `N` images.
-        labels: `(N,)` int32, index into `identities`.
+        labels: `(N,)` int32, index into `identities`, or `UNLABELED`.
         identities: names, one for each label.
     """
 
@@ -59,6 +82,11 @@ class FaceSet:
 
     def __len__(self) -> int:
         return len(self.labels)
+
+    @property
+    def unlabeled(self) -> int:
+        """How many of the faces have no name."""
+        return int(np.count_nonzero(self.labels == UNLABELED))
 
 
 @dataclass(frozen=True)
@@ -82,10 +110,15 @@ class Pairs:
 
 @dataclass(frozen=True)
 class Verification:
-    """Faces, and pairs of them to tell apart; every cross-identity pair is an impostor pair."""
+    """Faces, and pairs of them to tell apart; every cross-identity pair is an impostor pair.
+
+    Attributes:
+        source: the folder that all of the faces are from, if nothing was trained on any of it.
+    """
 
     faces: FaceSet
     pairs: Pairs
+    source: str | None = None
 
 
 @dataclass(frozen=True)
@@ -97,14 +130,15 @@ class FaceData:
         test: faces of people who are not in `train`; every cross-identity pair is an impostor pair.
         pairs: the verification protocol on `test`.
         notes: one line for each thing the source skipped, for example an unreadable file.
-        held_out: a second verification set of other people, to choose among trainings by, so that `test` stays unseen.
+        held_out: further verification sets of other people, so that `test` stays unseen; by the first of them the
+            best weights of a training are chosen.
     """
 
     train: FaceSet
     test: FaceSet
     pairs: Pairs
     notes: Sequence[str] = field(default=())
-    held_out: Verification | None = None
+    held_out: tuple[Verification, ...] = ()
 
     def __post_init__(self) -> None:
         if not len(self.train) or not len(self.pairs):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -26,6 +26,9 @@ EXTENSIONS = frozenset(
 )
 """What OpenCV reads; other files, such as notes, are passed over."""
 
+PLACES = frozenset({"root", "unlabeled", "held_out_folder"})
+"""Options of sources that name folders or files: which faces are in them counts, not where they lie."""
+
 
 @dataclass
 class FoldersConfig:
@@ -35,6 +38,8 @@ class FoldersConfig:
         root: a folder that the entries of `folders` are relative to.
         folders: each holds one directory for each identity; the same name in two folders is the same person.
         exclude: identities to leave out.
+        unlabeled: folders of aligned crops, however deep they lie, or files of the pack stage, relative to `root`; what
+            they hold is trained on by distillation alone.
         test_fraction: share of the identities kept for verification.
         test_pairs: verification pairs drawn from them.
         seed: of the split and the pairs.
@@ -46,6 +51,7 @@ class FoldersConfig:
     root: str = "???"
     folders: list[str] = field(default_factory=lambda: ["."])
     exclude: list[str] = field(default_factory=list)
+    unlabeled: list[str] = field(default_factory=list)
     test_fraction: float = 0.1
     test_pairs: int = 2000
     seed: int = 0
@@ -122,9 +128,9 @@ def scan(folders: Sequence[Path], *, exclude: Sequence[str] = ()) -> Listing:
                 notes.append(f"skipped {identity}: no image in it")
             found += [(identity.name, path) for path in files]
     with ThreadPoolExecutor() as pool:
-        readable = list(pool.map(lambda item: _readable(item[1]), found))
-    notes += [f"skipped {path}: not a readable image" for (_, path), ok in zip(found, readable, strict=True) if not ok]
-    kept = [item for item, ok in zip(found, readable, strict=True) if ok]
+        whole = list(pool.map(lambda item: readable(item[1]), found))
+    notes += [f"skipped {path}: not a readable image" for (_, path), ok in zip(found, whole, strict=True) if not ok]
+    kept = [item for item, ok in zip(found, whole, strict=True) if ok]
     return Listing(tuple(path for _, path in kept), tuple(name for name, _ in kept), tuple(notes))
 
 
@@ -140,7 +146,12 @@ def face_set(listing: Listing, names: set[str]) -> FaceSet:
 
 def choices(config: Any) -> bytes:
     """The options that decide which faces are taken, as text; where they lie is not one of them."""
-    return json.dumps({**asdict(config), "root": None}, sort_keys=True).encode()
+    return json.dumps({"root": None, **without_places(asdict(config))}, sort_keys=True).encode()
+
+
+def without_places(options: Mapping[str, Any]) -> dict[str, Any]:
+    """The options of a source without those that say where its faces lie on this machine."""
+    return {name: value for name, value in options.items() if name not in PLACES}
 
 
 def digest_files(folders: Sequence[Path]) -> bytes:
@@ -151,7 +162,7 @@ def digest_files(folders: Sequence[Path]) -> bytes:
             raise FileNotFoundError(f"data: no folder {folder}")
         files = sorted(path for path in folder.glob("*/*") if path.suffix.lower() in EXTENSIONS)
         with ThreadPoolExecutor() as pool:
-            for path, digest in zip(files, pool.map(_digest_file, files), strict=True):
+            for path, digest in zip(files, pool.map(digest_file, files), strict=True):
                 total.update(path.relative_to(folder).as_posix().encode() + b"\0" + digest)
     return total.digest()
 
@@ -176,7 +187,8 @@ def decode_image(encoded: NDArray[np.uint8]) -> Image | None:
     return image
 
 
-def _readable(path: Path) -> bool:
+def readable(path: Path) -> bool:
+    """Whether a file is an image that can be decoded."""
     return decode(read_bytes(path)) is not None
 
 
@@ -211,5 +223,6 @@ def decode(encoded: NDArray[np.uint8]) -> Image | None:
     return None if image is None else cv2.cvtColor(image, cv2.COLOR_BGR2RGB, dst=image)
 
 
-def _digest_file(path: Path) -> bytes:
+def digest_file(path: Path) -> bytes:
+    """SHA-256 of a file's content."""
     return hashlib.sha256(path.read_bytes()).digest()

@@ -32,10 +32,14 @@ class LfwConfig:
         test_pairs: the verification protocol, a list of `lists`: `pairsDevTest.txt` (View 1) or `pairs.txt` (View 2).
         extra: further folders of identity directories to train on.
         exclude: identities of `extra` to leave out, for example people who are also in LFW.
+        unlabeled: folders of aligned crops, however deep they lie, or files of the pack stage; what they hold is
+            trained on by distillation alone.
         suspects: CSV files whose first column names files, relative to the folder beside the CSV's `images`, that
             are left out as probable label errors.
         held_out: so many people of `extra`, drawn at random, are not trained on but kept as a second verification set.
-        held_out_pairs: verification pairs drawn from them.
+        held_out_folder: a folder of identity directories of which nothing is trained on: a further verification set,
+            of another source, and the one that the best weights of a training are chosen by.
+        held_out_pairs: verification pairs drawn from either.
     """
 
     task: ClassVar[str] = "recognition"
@@ -49,7 +53,9 @@ class LfwConfig:
     extra: list[str] = field(default_factory=list)
     exclude: list[str] = field(default_factory=list)
     suspects: list[str] = field(default_factory=list)
+    unlabeled: list[str] = field(default_factory=list)
     held_out: int = 0
+    held_out_folder: str | None = None
     held_out_pairs: int = 2000
 
 
@@ -79,15 +85,24 @@ def load(config: LfwConfig) -> FaceData:
     test = face_set(lfw, tested)
     index = {path.stem: i for i, path in enumerate(_paths(lfw, tested))}
     pairs = _pairs(rows, index, config.test_pairs)
-    second = _verification(face_set(extra, kept), config.held_out_pairs) if kept else None
-    return FaceData(train, test, pairs, (*lfw.notes, *extra.notes), second)
+    notes = [*lfw.notes, *extra.notes]
+    held_out = []
+    if config.held_out_folder is not None:
+        other = scan([root / config.held_out_folder])
+        faces = face_set(other, set(other.names))
+        held_out.append(_verification(faces, config.held_out_pairs, Path(config.held_out_folder).name))
+        notes += other.notes
+    if kept:
+        held_out.append(_verification(face_set(extra, kept), config.held_out_pairs))
+    return FaceData(train, test, pairs, notes, tuple(held_out))
 
 
 def fingerprint(config: LfwConfig) -> str:
     """A digest of every image and list that the configuration names, and of its choice among them."""
     root = Path(config.root)
     total = hashlib.sha256(choices(config))
-    total.update(digest_files([root / config.images, *(root / folder for folder in config.extra)]))
+    others = [*config.extra, *([] if config.held_out_folder is None else [config.held_out_folder])]
+    total.update(digest_files([root / config.images, *(root / folder for folder in others)]))
     lists = [f"{config.lists}/{name}" for name in (config.train_people, config.test_pairs)]
     for path in (*lists, *config.suspects):
         total.update(existing(root / path).read_bytes())
@@ -140,13 +155,13 @@ def _held_out(listing: Listing, count: int) -> set[str]:
     return {names[i] for i in np.random.default_rng(0).permutation(len(names))[:count]}
 
 
-def _verification(faces: FaceSet, count: int) -> Verification:
+def _verification(faces: FaceSet, count: int, source: str | None = None) -> Verification:
     """Pairs of the faces, and the faces that they are of."""
     pairs = sample_pairs(faces.labels, count)
     used, places = np.unique(np.concatenate([pairs.left, pairs.right]), return_inverse=True)
     left, right = np.split(places.astype(np.int32), 2)
     chosen = FaceSet(Selection(faces.images, used.astype(np.int64)), faces.labels[used], faces.identities)
-    return Verification(chosen, Pairs(left, right, pairs.same, pairs.fold))
+    return Verification(chosen, Pairs(left, right, pairs.same, pairs.fold), source)
 
 
 def _pairs(rows: list[Row], index: dict[str, int], source: str) -> Pairs:

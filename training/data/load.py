@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
+import hashlib
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-from training.data import folders, lfw, packed, scenes, synthetic
+from training.data import folders, lfw, packed, scenes, synthetic, unlabeled
 from training.data.faces import FaceData
 from training.data.folders import FoldersConfig
 from training.data.lfw import LfwConfig
@@ -19,6 +20,12 @@ DataConfig = SyntheticConfig | FoldersConfig | LfwConfig | PackedConfig
 
 def load(config: DataConfig, cache: Path) -> FaceData:
     """Faces to train on and to be judged on; derived data, such as drawn faces, is kept in `cache`."""
+    data = _labeled(config, cache)
+    train, notes = unlabeled.beside(data.train, _unlabeled(config))
+    return replace(data, train=train, notes=(*data.notes, *notes))
+
+
+def _labeled(config: DataConfig, cache: Path) -> FaceData:
     if isinstance(config, SyntheticConfig):
         return synthetic.load(config, cache)
     if isinstance(config, LfwConfig):
@@ -30,6 +37,13 @@ def load(config: DataConfig, cache: Path) -> FaceData:
 
 def fingerprint(config: DataConfig | ScenesConfig) -> str:
     """A digest that changes when the data do; packed faces have that of the source that they were packed from."""
+    if isinstance(config, LfwConfig | FoldersConfig) and config.unlabeled:
+        others = unlabeled.fingerprint(_unlabeled(config))
+        return hashlib.sha256(_of_labeled(config).encode() + others).hexdigest()
+    return _of_labeled(config)
+
+
+def _of_labeled(config: DataConfig | ScenesConfig) -> str:
     if isinstance(config, ScenesConfig):
         return scenes.fingerprint(config)
     if isinstance(config, SyntheticConfig):
@@ -39,6 +53,12 @@ def fingerprint(config: DataConfig | ScenesConfig) -> str:
     if isinstance(config, PackedConfig):
         return packed.fingerprint(config)
     return folders.fingerprint(config)
+
+
+def _unlabeled(config: DataConfig) -> list[Path]:
+    if isinstance(config, LfwConfig | FoldersConfig):
+        return [Path(config.root) / path for path in config.unlabeled]
+    return []
 
 
 def source(config: DataConfig) -> dict[str, Any]:

@@ -21,10 +21,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from deploy.common.files import save_arrays
-from training.data.faces import FaceData, FaceSet, Image, Images, Pairs, Selection, Verification
+from training.data.faces import FaceData, FaceSet, Image, Images, Joined, Pairs, Selection, Verification
 from training.data.folders import FileImages, decode_image
 
-FORMAT = "slimcam faces 1"
+FORMAT = "slimcam faces 2"
 
 Bytes = NDArray[np.uint8]
 
@@ -76,12 +76,14 @@ def write(path: Path, data: FaceData, source: dict[str, Any], fingerprint: str) 
     """
     sets = {"train": data.train, "test": data.test}
     pairs = {"test": data.pairs}
-    if data.held_out is not None:
-        sets["held_out"], pairs["held_out"] = data.held_out.faces, data.held_out.pairs
+    names = [f"held_out_{number}" for number in range(len(data.held_out))]
+    for name, held in zip(names, data.held_out, strict=True):
+        sets[name], pairs[name] = held.faces, held.pairs
     about = {
         "format": FORMAT,
         "source": source,
         "fingerprint": fingerprint,
+        "held_out": dict(zip(names, (held.source for held in data.held_out), strict=True)),
         "identities": {name: faces.identities for name, faces in sets.items()},
         "notes": list(data.notes),
     }
@@ -115,8 +117,8 @@ def load(config: PackedConfig) -> FaceData:
             left, right, same, fold = np.ascontiguousarray(pack[f"{name}_pairs"].T)
             return Pairs(left, right, same.astype(bool), fold)
 
-        held_out = Verification(faces("held_out"), pairs("held_out")) if "held_out_pairs" in pack else None
-        return FaceData(faces("train"), faces("test"), pairs("test"), tuple(about["notes"]), held_out)
+        held_out = (Verification(faces(name), pairs(name), source) for name, source in about["held_out"].items())
+        return FaceData(faces("train"), faces("test"), pairs("test"), tuple(about["notes"]), tuple(held_out))
 
 
 def fingerprint(config: PackedConfig) -> str:
@@ -154,6 +156,8 @@ def _about(pack: Any) -> dict[str, Any]:
 def _encode(images: Images, index: int) -> Bytes:
     if isinstance(images, Selection):
         return _encode(images.images, int(images.indices[index]))
+    if isinstance(images, Joined):
+        return _encode(*images.locate(index))
     if isinstance(images, PackedImages):
         return images.encoded(index)
     if isinstance(images, FileImages):

@@ -92,13 +92,18 @@ def run(tmp_path: Path, faces: Path, make_bundle: Callable[..., Bundle]) -> Eval
 def test_people_held_out_are_judged_beside_the_test_and_by_their_own_pairs(run: Evaluate, faces: Path) -> None:
     result = run().result
     data = lfw.load(_data(faces, 3))
-    assert data.held_out is not None
-    first, second = result["tables"]
+    (held_out,) = data.held_out
+    first, second, *identified = result["tables"]
+    assert [found["title"] for found in identified] == [
+        "Identification, the test",
+        "Identification, people held out",
+    ]
+    assert [title for title, _ in identified[1]["columns"]] == ["1 photo enrolled: rank 1", "3 photos enrolled: rank 1"]
     assert "24 verification pairs of 3 people" in first["notes"][0]
-    assert f"{len(data.held_out.pairs)} verification pairs of 3 people, and 48 impostor pairs" in second["notes"][0]
-    embeddings = recognition.embed(faces / "convert/pruned", data.held_out.faces.images, 1)
-    scores = verification.pair_scores(embeddings, data.held_out.pairs)
-    expected = verification.fold_accuracy(scores, data.held_out.pairs)
+    assert f"{len(held_out.pairs)} verification pairs of 3 people, and 48 impostor pairs" in second["notes"][0]
+    embeddings = recognition.embed(faces / "convert/pruned", held_out.faces.images, 1)
+    scores = verification.pair_scores(embeddings, held_out.pairs)
+    expected = verification.fold_accuracy(scores, held_out.pairs)
     # 12 images of three people: 48 impostor pairs support a rate of 0.2 with fewer than ten, and so have no column.
     assert [title for title, _ in second["columns"]] == [
         "Accuracy",
@@ -117,15 +122,15 @@ def test_a_change_on_people_held_out_is_against_the_dense_model_on_the_same_pair
 ) -> None:
     run()
     data = lfw.load(_data(faces, 3))
-    assert data.held_out is not None
+    (held_out,) = data.held_out
     folders = {"dense": faces / "convert/dense", "other": faces / "convert/other"}
     # The same network on other pixels errs on other pairs.
     spec, images = InputSpec(32, 32, mean=250.0, scale=20.0), np.zeros((1, 32, 32, 3), np.uint8)
     golden = {"golden_input": images, "golden_output": FloatModel(float_model, spec).outputs(images)}
     make_bundle(folders["other"], model=float_model, input=spec, **golden)
-    images = data.held_out.faces.images
+    images = held_out.faces.images
     embeddings = {name: recognition.embed(folder, images, 1) for name, folder in folders.items()}
-    found = Judged(embeddings, data.held_out, [0.5])
+    found = Judged(embeddings, held_out, [0.5])
     accuracy = {name: found.accuracies[name].mean for name in folders}
     change = found.changes["other"]
     assert change["difference"] != 0
@@ -150,7 +155,7 @@ def test_the_card_has_a_line_of_the_people_held_out_that_says_what_they_were_use
 
 def test_data_that_hold_nobody_out_are_judged_as_ever(run: Evaluate) -> None:
     found = run(held_out=0)
-    assert len(found.result["tables"]) == 1
+    assert [table["title"] for table in found.result["tables"]] == ["Verification", "Identification, the test"]
     assert "held out" not in found.card
 
 
