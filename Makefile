@@ -7,7 +7,7 @@ READY := $(VENV)/.ready
 GALLERY := gallery=runs/camera/gallery/gallery.db key=runs/camera/key/gallery.key
 
 .DEFAULT_GOAL := help
-.PHONY: help demo camera test lint validate-a53
+.PHONY: help demo camera test lint docs validate-a53
 
 help: ## this list
 	@sed -n 's/^\([a-z0-9-]*\):.*## /  make \1   /p' $(MAKEFILE_LIST)
@@ -35,6 +35,13 @@ lint: $(READY) ## style and types
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+docs: $(VENV)/.docs ## the pages of docs/ as a site, build/site/index.html
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet
+
+$(VENV)/.docs: $(READY)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[docs]'
+	@touch $@
 
 # A stamp, so that an installation that broke off is done again.
 $(READY): pyproject.toml constraints.txt
