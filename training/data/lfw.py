@@ -94,7 +94,7 @@ def load(config: LfwConfig) -> FaceData:
         notes += other.notes
     if kept:
         held_out.append(_verification(face_set(extra, kept), config.held_out_pairs))
-    return FaceData(train, test, pairs, notes, tuple(held_out))
+    return FaceData(train, test, pairs, tuple(notes), tuple(held_out))
 
 
 def fingerprint(config: LfwConfig) -> str:
