@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from compression.export.delegation import check_requantisation
+from compression.export.delegation import delegation_problems
 from deploy.common.files import write_text
 from deploy.inference.bundle import InputSpec, write_bundle
 from deploy.inference.model import Model
@@ -42,7 +42,7 @@ def run(job: Job) -> None:
         "pruned": tflite.float_tflite(load_keras(job.inputs["prune"] / MODEL)),
         "quantized": tflite.int8_tflite(quantized),
     }
-    if problems := check_requantisation(files["quantized"]):
+    if problems := delegation_problems(files["quantized"]):
         raise ValueError(f"XNNPACK would not run the int8 model: {'; '.join(map(str, problems))}")
     spec = InputSpec(*size, PIXEL_MEAN, PIXEL_SCALE)
     golden = task.golden_images(size)
