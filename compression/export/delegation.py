@@ -52,8 +52,8 @@ class _Operator:
 def delegation_problems(model: bytes) -> list[Problem]:
     """Lists what keeps XNNPACK from running an int8 model, without running it; nothing for a float model.
 
-    Found are requantization scales and additions beyond `xnnpack_limits`, operators without an int8 kernel, and operators
-    left in float.
+    Found are requantization scales and additions beyond `xnnpack_limits`, operators without an int8 kernel, and
+    operators left in float.
 
     Raises:
         ConversionError: the bytes are not a TFLite model.
@@ -103,7 +103,10 @@ def _addition(operator: _Operator) -> Iterator[str]:
             continue
         ratio = tensor.scale[0] / operator.output.scale[0]
         if not low <= ratio < high:
-            yield f"scale of {tensor.name} is {ratio:.3g} times the output's; XNNPACK adds from {low:.3g} to below {high:g}"
+            yield (
+                f"scale of {tensor.name} is {ratio:.3g} times the output's, "
+                f"XNNPACK adds from {low:.3g} to below {high:g}"
+            )
 
 
 _SCALE_RULES: dict[str, Callable[[_Operator], Iterator[str]]] = {

@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from compression.pruning.config import CRITERIA, BudgetConfig
+from compression.pruning.config import Criterion, PruningRatioConfig
+from deploy.common.choices import choose
 from training.recipe import FitConfig, LossConfig
 
 TEACHERS = ("dense", "external")
@@ -22,7 +23,7 @@ def _check_teacher(teacher: str) -> None:
 
 
 @dataclass
-class PruneConfig(BudgetConfig):
+class PruneConfig(PruningRatioConfig):
     """The prune stage: the budget, and the recovery.
 
     Attributes:
@@ -39,7 +40,7 @@ class PruneConfig(BudgetConfig):
         fit, loss: of the recovery, the loss of the task's own kind; its epochs are those of all steps together.
     """
 
-    criterion: str = "l2"
+    criterion: str = Criterion.L2
     weights: str = "kept"
     steps: int = 1
     step_epochs: float = 1.0
@@ -52,8 +53,7 @@ class PruneConfig(BudgetConfig):
         super().__post_init__()
         if self.bn_images < 0:
             raise ValueError(f"bn_images must not be below 0; got {self.bn_images}")
-        if self.criterion not in CRITERIA:
-            raise ValueError(f"criterion is one of {', '.join(CRITERIA)}; got {self.criterion!r}")
+        self.criterion = choose("criterion", Criterion, self.criterion)
         if self.weights not in WEIGHTS:
             raise ValueError(f"weights is one of {', '.join(WEIGHTS)}; got {self.weights!r}")
         if self.steps < 1 or self.step_epochs <= 0:

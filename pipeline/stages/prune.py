@@ -11,12 +11,12 @@ from pathlib import Path
 
 import keras
 
-from compression.pruning.batch_norm import reestimate_batch_norm
+from compression.pruning.batch_norm import recalibrate_batch_norm
 from compression.pruning.cost import cost
 from compression.pruning.graph import trace
 from compression.pruning.importance import importance
-from compression.pruning.plan import PruningPlan, keep_best, plan, widths
-from compression.pruning.rescale import rescale
+from compression.pruning.plan import PruningPlan, keep_best, plan, width_schedule
+from compression.pruning.rescale import rescale_kernels
 from compression.pruning.surgery import cut
 from deploy.common.files import write_text
 from pipeline.stages.artifacts import COST, HISTORY, PLAN, write_history
@@ -44,9 +44,12 @@ def run(job: Job) -> None:
     costs = {"dense": asdict(cost(dense)), "pruned": asdict(cost(cut(dense, target)))}
     write_text(job.out / COST, json.dumps(costs, indent=2))
     print("; ".join(f"{name}: {c['parameters']:,} parameters, {c['macs']:,} MACs" for name, c in costs.items()))
+    if uncounted := costs["dense"]["uncounted"]:
+        print(f"not counted in the MACs: {', '.join(uncounted)}", flush=True)
     steps = _steps(job, config.steps)
     source = job.inputs["train"]
-    for step, counts, fit in zip(steps, widths(target, config.steps, config.round_to), config.recoveries, strict=True):
+    widths = width_schedule(target, config.steps, config.round_to)
+    for step, counts, fit in zip(steps, widths, config.recoveries, strict=True):
         if not (step.out / MODEL).is_file():
             _take_step(step, source, counts, fit, task)
         source = step.out
@@ -74,13 +77,13 @@ def _take_step(job: Job, source: Path, counts: Mapping[str, int], fit: FitConfig
     if fresh:
         model = keras.models.clone_model(model)
     else:
-        rescale(model)
+        rescale_kernels(model)
     statistics = partial(task.samples, config.bn_images, input_size(model), _BATCH)
-    reestimate_batch_norm(model, statistics())
+    recalibrate_batch_norm(model, statistics())
     title = "recovery" if config.steps == 1 else f"recovery {job.work.name}"
     lessons = Lessons(fit, config.loss, config.teacher, None if fresh else source, keras, title)
     history = task.learn(model, lessons, job)
-    reestimate_batch_norm(model, statistics())
+    recalibrate_batch_norm(model, statistics())
     if (source / PLAN).is_file():  # the source is pruned itself
         chosen = PruningPlan.load(source / PLAN).then(chosen)
         history = _continued([json.loads(line) for line in (source / HISTORY).read_text().splitlines()], history)
