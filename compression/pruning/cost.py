@@ -53,9 +53,13 @@ class Cost:
             macs = "not counted" if layer.macs is None else f"{layer.macs:,}"
             lines.append(f"{layer.name:<32} {layer.kind:<20} {shape:<20} {layer.parameters:>12,} {macs:>15}")
         lines.append(f"{'total':<74} {self.parameters:>12,} {self.macs:>15,}")
-        if self.uncounted:
-            lines.append(f"not counted in the MACs: {', '.join(self.uncounted)}")
-        return "\n".join(lines)
+        return "\n".join([*lines, self.remark] if self.uncounted else lines)
+
+    @property
+    def remark(self) -> str:
+        """What the MACs leave out, in one line; empty where they are complete."""
+        more = f" and {len(self.uncounted) - 3} more" if len(self.uncounted) > 3 else ""
+        return f"not counted in the MACs: {', '.join(self.uncounted[:3])}{more}" if self.uncounted else ""
 
 
 def cost(model: Any) -> Cost:

@@ -44,12 +44,12 @@ def run(job: Job) -> None:
     graph = trace(dense)
     target = plan(graph, importance(dense, graph, config.criterion), config)
     _LOG.info("%s", target)
-    costs = {"dense": asdict(cost(dense)), "pruned": asdict(cost(cut(dense, target)))}
-    write_text(job.out / COST, json.dumps(costs, indent=2))
+    costs = {"dense": cost(dense), "pruned": cost(cut(dense, target))}
+    write_text(job.out / COST, json.dumps({name: asdict(found) for name, found in costs.items()}, indent=2))
     for name, found in costs.items():
-        _LOG.info(f"{name}: {found['parameters']:,} parameters, {found['macs']:,} MACs")
-    if uncounted := costs["dense"]["uncounted"]:
-        _LOG.warning("not counted in the MACs: %s", ", ".join(uncounted))
+        _LOG.info(f"{name}: {found.parameters:,} parameters, {found.macs:,} MACs")
+    if costs["dense"].remark:
+        _LOG.warning(costs["dense"].remark)
     steps = _steps(job, config.steps)
     source = job.inputs["train"]
     widths = width_schedule(target, config.steps, config.round_to)
