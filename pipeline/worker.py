@@ -79,6 +79,7 @@ def main() -> None:
     except (EOFError, pickle.UnpicklingError):  # the parent ended before it had said what to do
         sys.exit(1)
     threading.Thread(target=_end_with_parent, daemon=True).start()
+    _log_to_console()
     try:
         if request.backend is not None:
             _import_keras()
@@ -90,6 +91,17 @@ def main() -> None:
         except OSError:  # a full disk takes no log either
             print(_one_line(error), file=sys.stderr, flush=True)
         sys.exit(1)
+
+
+def _log_to_console() -> None:
+    """What our packages log appears on stdout as it is; other libraries keep their own handlers."""
+    handler = logging.StreamHandler(sys.stdout)
+    handler.setFormatter(logging.Formatter("%(message)s"))
+    for name in ("compression", "deploy", "pipeline", "training"):
+        logger = logging.getLogger(name)
+        logger.addHandler(handler)
+        logger.setLevel(logging.INFO)
+        logger.propagate = False
 
 
 def _import_keras() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -17,9 +18,11 @@ from training import verification
 from training.job import Job
 from training.task import Judgement, Task, task_of
 
+_LOG = logging.getLogger(__name__)
+
 
 def run(job: Job) -> None:
-    """Writes `evaluation.json` and the sealed `bundle/` of the quantised model.
+    """Writes `evaluation.json` and the sealed `bundle/` of the quantized model.
 
     A failed gate does not stop the stage: the figures are kept, and the pipeline ends with an error once the report
     is written.
@@ -43,11 +46,11 @@ def run(job: Job) -> None:
     write_text(job.out / EVALUATION, json.dumps(result, indent=2))
     _seal(task, folders["quantized"], job.out / BUNDLE, judgement, result)
     for name in VARIANTS:
-        print(f"{name}: {task.measure.lower()} {100 * judgement.accuracies[name]:.2f} %", flush=True)
+        _LOG.info(f"{name}: {task.measure.lower()} {100 * judgement.accuracies[name]:.2f} %")
     for fact in judgement.facts:
-        print(fact, flush=True)
+        _LOG.info("%s", fact)
     for gate in checked:
-        print(gate.text, flush=True)
+        _LOG.info("%s", gate.text)
 
 
 def figures(change: verification.Interval, records: dict[str, Record], fidelity: float) -> gates.Figures:

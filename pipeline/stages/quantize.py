@@ -1,4 +1,4 @@
-"""The quantize stage: int8 quantisation-aware training of the pruned model."""
+"""The quantize stage: int8 quantization-aware training of the pruned model."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def run(job: Job) -> None:
     model = qat.quantize_aware(to_tf_keras(pruned))
     qat.calibrate(model, samples())
     qat.freeze_batch_norm(model)
-    lessons = Lessons(config.fit, config.loss, config.teacher, source, tf_keras, "quantisation-aware training")
+    lessons = Lessons(config.fit, config.loss, config.teacher, source, tf_keras, "quantization-aware training")
     with qat.fixed_ranges(model):
         history = task.learn(model, lessons, job)
     qat.save(model, job.out / QUANTIZED)
