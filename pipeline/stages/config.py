@@ -6,7 +6,8 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from compression.pruning.config import CRITERIA, BudgetConfig
-from training.recipe import FitConfig, LossConfig
+from training.fit.config import FitConfig
+from training.recipe import LossConfig
 
 TEACHERS = ("dense", "external")
 WEIGHTS = ("kept", "random")
