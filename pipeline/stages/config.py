@@ -7,7 +7,7 @@ from typing import Any
 
 from compression.pruning.config import CRITERIA, BudgetConfig
 from training.fit.config import FitConfig
-from training.recipe import LossConfig
+from training.tasks.recognition.config import LossConfig
 
 TEACHERS = ("dense", "external")
 WEIGHTS = ("kept", "random")
