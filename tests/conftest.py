@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from ai_edge_litert import interpreter as interpreter_module
 
+from deploy.common.console import log_to_console
 from deploy.inference.bundle import Bundle, InputSpec, write_bundle
 
 SIZE = 32
@@ -19,6 +20,12 @@ EMBEDDING = 8
 # A shell starts what it runs in the background with SIGINT ignored, and children inherit that.
 if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def console() -> None:
+    """Tests see the lines that the user of a console script sees."""
+    log_to_console(to_stdout=("pipeline", "training"))
 
 
 @pytest.fixture(scope="session")

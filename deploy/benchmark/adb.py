@@ -7,6 +7,7 @@ process of its own, one after the other. It tells a mean, and a median in newer 
 
 from __future__ import annotations
 
+import logging
 import re
 import shlex
 import shutil
@@ -25,11 +26,12 @@ from deploy.common.files import atomic, file_sha256
 from deploy.common.messages import last_line
 from deploy.inference.interpreter import Interpreter
 from deploy.latency.machine import read_clusters, read_condition
-from deploy.latency.progress import say
 from deploy.latency.provenance import identify, now_utc, own_version
 from deploy.latency.record import Cluster, Condition, Execution, Latency, Machine, Record, Start
 from deploy.latency.request import check_sampling, model_files, thread_counts
 from deploy.latency.statistics import doubts
+
+logger = logging.getLogger(__name__)
 
 FOLDER = "/data/local/tmp/slimcam"
 CLUSTERS = ("fast", "slow", "any")
@@ -130,7 +132,7 @@ def measure(models: Mapping[str, Path], config: AdbConfig) -> list[Record]:
             remote[name] = phone.push(file)
         for threads in thread_counts(config.threads):
             for name in files:
-                say(f"{phone.serial}: {name}, {threads} {'thread' if threads == 1 else 'threads'}")
+                logger.info(f"benchmark: {phone.serial}: {name}, {threads} {'thread' if threads == 1 else 'threads'}")
                 command = _command(remote_tool, remote[name], threads, processors, config)
                 before = phone.condition(processors)
                 output = phone.benchmark(command, operators[name])
@@ -239,7 +241,7 @@ class _Phone:
         if digest in self._shell(f"sha256sum {remote}")[1]:
             return remote
         self.shell(f"mkdir -p {FOLDER}")
-        say(f"{self.serial}: copying {file.name}, {file.stat().st_size / 1e6:.1f} MB")
+        logger.info(f"benchmark: {self.serial}: copying {file.name}, {file.stat().st_size / 1e6:.1f} MB")
         child = self._adb("push", str(file), f"{remote}.part")
         if child.returncode:
             self.remove([f"{remote}.part"])
@@ -399,7 +401,7 @@ def _tool(config: AdbConfig) -> Path:
 
 
 def _download(address: str, path: Path) -> None:
-    say(f"downloading {address}")
+    logger.info(f"benchmark: downloading {address}")
     try:
         with (
             urllib.request.urlopen(address, timeout=60) as answer,

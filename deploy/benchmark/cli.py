@@ -12,6 +12,7 @@ from omegaconf import MISSING, DictConfig, OmegaConf
 
 from deploy.benchmark.targets import measure, register
 from deploy.common import application
+from deploy.common.console import show
 from deploy.latency.record import write_records
 from deploy.latency.table import summary, table
 
@@ -46,8 +47,8 @@ def _benchmark(composed: DictConfig) -> None:
     config: Any = OmegaConf.to_object(composed)
     paths = config.model if isinstance(config.model, list) else [config.model]
     records = measure(name_models([Path(str(path)) for path in paths]), config.target)
-    print(summary(records[0]))
-    print(table(records))
+    show(summary(records[0]))
+    show(table(records))
     if config.output:
         write_records(records, Path(config.output))
 

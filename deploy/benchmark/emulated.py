@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -24,7 +25,6 @@ from deploy.benchmark.a53.latency import (
 from deploy.benchmark.a53.profile import Profile
 from deploy.benchmark.a53.sysroot import Sysroot, prepare
 from deploy.common.files import file_sha256
-from deploy.latency.progress import say
 from deploy.latency.provenance import identify, now_utc, own_version
 from deploy.latency.record import (
     Cluster,
@@ -38,6 +38,8 @@ from deploy.latency.record import (
     ThreadsEstimate,
 )
 from deploy.latency.request import model_files, thread_counts
+
+logger = logging.getLogger(__name__)
 
 NOWHERE = Condition(governor=None, frequency_mhz=None, temperature_c=None, load=None)
 
@@ -108,15 +110,16 @@ def measure(models: Mapping[str, Path], config: EmulatedConfig) -> list[Record]:
         file = files[name]
         doubts = []
         if config.prove:
-            say(f"{name}: does the emulated ARM compute the same?")
+            logger.info(f"benchmark: {name}: does the emulated ARM compute the same?")
             doubts = [doubt for doubt in [prove(sysroot, path)] if doubt]
-        say(f"{name}: counting what one inference executes")
+        logger.info(f"benchmark: {name}: counting what one inference executes")
         found = profile(sysroot, file, fresh=config.fresh)
         if config.cost_table and not records:
             table = make_cost_table(found, file_sha256(file), device, constants)
             write_cost_table(table, Path(config.cost_table))
         elif config.cost_table:
-            say(f"{name}: {table.estimate_ms(found):.1f} ms on one thread by the cost table of the first model")
+            estimate = table.estimate_ms(found)
+            logger.info(f"benchmark: {name}: {estimate:.1f} ms on one thread by the cost table of the first model")
         records.append(_record(name, file, list(models), found, config, constants, sysroot, doubts))
     return records
 

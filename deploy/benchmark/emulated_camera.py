@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import sys
+import logging
 import tempfile
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
@@ -25,6 +25,8 @@ from deploy.gallery.people import Snapshot
 from deploy.latency.record import Estimate
 from deploy.types import Frame
 from deploy.vision.align import face_sizes
+
+logger = logging.getLogger(__name__)
 
 POINTS_TOLERANCE = 0.02
 """Widths of a face by which a point may lie elsewhere: libraries round differently on the two processors."""
@@ -136,7 +138,7 @@ def run(request: CameraRequest) -> CameraPrediction:
         own = answers(trial, own_frames)
         sysroot = prepare(Path(request.device.cache) if request.device.cache else None)
         functions = sysroot.functions()
-        print(f"{PROGRESS}a camera that sees {len(own_frames)} frames", file=sys.stderr, flush=True)
+        logger.info(f"{PROGRESS}a camera that sees {len(own_frames)} frames")
         trial.write(folder / "trial.json")
         dump = folder / "blocks.txt"
         arguments = ("camera", str(folder / "trial.json"), *watched(functions))

@@ -11,6 +11,7 @@ from deploy.benchmark import emulated_camera
 from deploy.benchmark.emulated import EmulatedConfig
 from deploy.benchmark.targets import register
 from deploy.camera.known_people import Known
+from deploy.common.console import show
 from deploy.common.files import write_text
 from deploy.inference.bundle import DETECTOR, RECOGNIZER
 from deploy.inference.model import Recognizer
@@ -55,7 +56,7 @@ def emulate(config: CameraConfig) -> None:
     finally:
         known.close()
     prediction = emulated_camera.run(request)
-    print(emulated_camera.table(prediction))
+    show(emulated_camera.table(prediction))
     if config.report:
         write_text(Path(config.report), json.dumps(asdict(prediction), indent=2) + "\n")
     if prediction.differences:

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import os
 import shlex
 import shutil
@@ -29,10 +30,11 @@ from deploy.common.files import file_sha256
 from deploy.inference.bundle import CARD, GOLDEN, MANIFEST, MODEL, is_bundle
 from deploy.latency import board
 from deploy.latency.host import HostConfig
-from deploy.latency.progress import say
 from deploy.latency.provenance import own_version
 from deploy.latency.record import Record, parse_records
 from deploy.latency.request import model_files, thread_counts
+
+logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
@@ -169,7 +171,7 @@ class _Link:
                     raise
                 now = time.monotonic()
                 if lost is None or self._heard > lost:
-                    say(f"{error}; connecting again")
+                    logger.info(f"benchmark: {error}; connecting again")
                     lost = now
                 if now - lost >= self._config.patience:
                     raise OSError(
@@ -254,7 +256,7 @@ class _Job:
                 offset = message["offset"]
                 for entry in message["log"].splitlines():
                     if entry.startswith("benchmark: "):
-                        say(f"{self._config.host}: {entry.removeprefix('benchmark: ')}")
+                        logger.info(f"benchmark: {self._config.host}: {entry.removeprefix('benchmark: ')}")
             result.update(message.get("result", {}))
             return "result" in message
 
@@ -305,7 +307,7 @@ class _Job:
             if there is None:
                 return
             if size - there > 1e6:
-                say(f"{self._config.host}: copying {local.name}, {(size - there) / 1e6:.0f} MB")
+                logger.info(f"benchmark: {self._config.host}: copying {local.name}, {(size - there) / 1e6:.0f} MB")
             with local.open("rb") as file:
                 # ssh reads from where the file stands.
                 os.lseek(file.fileno(), min(there, size), os.SEEK_SET)

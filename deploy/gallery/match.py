@@ -12,6 +12,7 @@ import time
 import numpy as np
 from numpy.typing import NDArray
 
+from deploy.common.console import show
 from deploy.common.vectors import unit_length
 from deploy.gallery.people import Person, Snapshot
 from deploy.inference.bundle import Bundle
@@ -113,6 +114,6 @@ if __name__ == "__main__":
     # Libraries of linear algebra read it when they are loaded.
     single = {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
     if os.environ.items() >= single.items():
-        print(_measure())
+        show(_measure())
     else:
         os.execve(sys.executable, [sys.executable, "-m", "deploy.gallery.match"], {**os.environ, **single})

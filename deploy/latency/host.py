@@ -11,6 +11,7 @@ core to a little one, has no latency of its own.
 
 from __future__ import annotations
 
+import logging
 import os
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -22,12 +23,13 @@ from typing import Any
 from deploy.inference.interpreter import Interpreter
 from deploy.latency.inputs import random_input
 from deploy.latency.machine import pinning_order, read_condition, read_machine
-from deploy.latency.progress import say
 from deploy.latency.provenance import execution, identify, now_utc, own_version
 from deploy.latency.record import Condition, Record, Start
 from deploy.latency.request import check_sampling, model_files, thread_counts
 from deploy.latency.start import measure_start
 from deploy.latency.statistics import doubts, latency, slowdown
+
+logger = logging.getLogger(__name__)
 
 PROGRESS_SECONDS = 5.0
 
@@ -130,7 +132,7 @@ def prepare(models: Mapping[str, Path], config: HostConfig) -> list[Run]:
     for threads in thread_counts(config.threads):
         chosen = None if order is None else order[:threads]
         for name, file in files.items():
-            say(f"start-up of {name}" + (f", {threads} threads" if threads > 1 else ""))
+            logger.info(f"benchmark: start-up of {name}" + (f", {threads} threads" if threads > 1 else ""))
             # The runtime's threads inherit where they may run from the one that makes them.
             with confined(chosen):
                 runs.append(Run(name, file, threads, chosen, measure_start(file, threads), Interpreter(file, threads)))
@@ -164,7 +166,7 @@ def sample(runs: Sequence[Run], config: HostConfig) -> tuple[float, Condition, C
         if now - said >= PROGRESS_SECONDS:
             said = now
             left = max(config.seconds - seconds, (config.samples - rounds) * seconds / rounds)
-            say(f"{rounds} samples of each model, {seconds:.0f} s, about {max(left, 0):.0f} s left")
+            logger.info(f"benchmark: {rounds} samples of each model, {seconds:.0f} s, about {max(left, 0):.0f} s left")
     return seconds, before, read_condition(processors=used)
 
 

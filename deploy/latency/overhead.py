@@ -16,6 +16,7 @@ from pathlib import Path
 
 import numpy as np
 
+from deploy.common.console import log_to_console, show
 from deploy.latency.host import HostConfig, Run, confined, prepare, sample
 
 BLOCK = 40
@@ -71,11 +72,12 @@ def _whole(run: Run) -> float:
 
 
 if __name__ == "__main__":
+    log_to_console()
     try:
         found = overhead(Path(sys.argv[1]), float(sys.argv[2]) if len(sys.argv) > 2 else 60.0)
     except (OSError, ValueError, RuntimeError, IndexError) as error:
         sys.exit(f"overhead: {error}")
-    print(
+    show(
         f"{found.pairs} pairs of {BLOCK} inferences: one by one is {found.ratio:.4f} times as a whole "
         f"(95 % interval {found.low:.4f} to {found.high:.4f}); a reading of the clock takes {found.clock_ns:.0f} ns"
     )

@@ -5,8 +5,8 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
+import logging
 import subprocess
-import sys
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -23,6 +23,8 @@ from deploy.benchmark.a53.guest import PROGRESS
 from deploy.benchmark.a53.profile import Profile, load, save
 from deploy.benchmark.a53.sysroot import Sysroot
 from deploy.common.files import file_sha256
+
+logger = logging.getLogger(__name__)
 
 # The function of XNNPACK that runs one operator (src/operator-run.c), and that of TFLite that loops over the nodes.
 RUN_OPERATOR = "xnn_run_operator_with_index"
@@ -132,7 +134,7 @@ def ask(sysroot: Sysroot, plugin_arguments: str | None, *arguments: str, progres
                 try:
                     for line in process.stderr or ():
                         if progress and line.startswith(PROGRESS):
-                            print(line, end="", file=sys.stderr, flush=True)
+                            logger.info(line.rstrip())
                         elif line.strip():
                             said.append(line.strip())
                 except BaseException:

@@ -15,6 +15,7 @@ import base64
 import ctypes
 import gc
 import json
+import logging
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -22,9 +23,12 @@ from typing import Any
 
 import numpy as np
 
+from deploy.common.console import log_to_console, show
 from deploy.inference.interpreter import Interpreter, import_runtime
 from deploy.inference.model import BundledModel
 from deploy.latency.inputs import random_input
+
+logger = logging.getLogger(__name__)
 
 GETPGID, MARK = 155, 0x0A530000
 WATCH, BEGIN, END, STAGE = range(4)
@@ -122,7 +126,7 @@ def camera(path: Path, *addresses: int) -> dict[str, Any]:
         answers.append(seen(view))
         images.append(frame.image)
         begun += 1
-        print(f"{PROGRESS}frame {begun} of {trial.warmup + trial.frames}", file=sys.stderr, flush=True)
+        logger.info(f"{PROGRESS}frame {begun} of {trial.warmup + trial.frames}")
     mark(END)
     np.savez(trial.pictures, *images)
     return {"frames": answers, "library": file, "maps": executable_maps()}
@@ -186,6 +190,7 @@ TASKS: dict[str, Callable[..., Any]] = {"prove": prove, "profile": profile, "cam
 if __name__ == "__main__":
     try:
         task, file, *numbers = sys.argv[1:]
-        print(json.dumps(TASKS[task](Path(file), *map(int, numbers))))
+        log_to_console()
+        show(json.dumps(TASKS[task](Path(file), *map(int, numbers))))
     except (ValueError, OSError, ImportError, RuntimeError) as problem:
         sys.exit(str(problem))

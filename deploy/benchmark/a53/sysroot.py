@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import importlib.util
+import logging
 import os
 import platform
 import shutil
@@ -21,6 +22,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from deploy.benchmark.a53.elf import Functions, read_functions
+
+logger = logging.getLogger(__name__)
 
 HERE = Path(__file__).parent
 RELEASE = "bookworm"
@@ -126,14 +129,14 @@ def prepare(cache: Path | None = None) -> Sysroot:
     folder.parent.mkdir(parents=True, exist_ok=True)
     partial = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}."))
     try:
-        _say(f"making an emulated Cortex-A53 in {folder}, once")
-        _say("qemu (1 of 4)")
+        logger.info(f"a53: making an emulated Cortex-A53 in {folder}, once")
+        logger.info("a53: qemu (1 of 4)")
         _unpack_packages("amd64", EMULATOR_PACKAGES, partial / "emulator")
-        _say("an aarch64 Python (2 of 4)")
+        logger.info("a53: an aarch64 Python (2 of 4)")
         _unpack_packages("arm64", DEVICE_PACKAGES, partial / "device")
-        _say("aarch64 wheels (3 of 4)")
+        logger.info("a53: aarch64 wheels (3 of 4)")
         _unpack_wheels(partial / "device" / "opt" / "slimcam")
-        _say("the profiler (4 of 4)")
+        logger.info("a53: the profiler (4 of 4)")
         describe_processor(partial / "device")
         _run("gcc", "-O2", "-shared", "-fPIC", "-fvisibility=hidden", "-o", str(partial / "profiler.so"), str(PROFILER))
         try:
@@ -261,7 +264,3 @@ def _run(*command: str, environment: dict[str, str] | None = None) -> None:
         raise OSError(
             f"{Path(command[0]).name} {' '.join(command[1:4])} ... failed while an emulated device was made: {why}"
         )
-
-
-def _say(line: str) -> None:
-    print(f"a53: {line}", file=sys.stderr, flush=True)
