@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from deploy.common.errors import BundleError
 from deploy.common.files import atomic_folder, file_sha256
 
 SCHEMA_VERSION = 2
@@ -93,7 +94,7 @@ def load_bundle(folder: Path | str) -> Bundle:
 
     Raises:
         FileNotFoundError: the folder or a file of it is missing.
-        ValueError: a file is truncated or altered, or the bundle is of another version.
+        BundleError: A file is truncated or altered, or the bundle is of another version.
     """
     folder = Path(folder)
     manifest = _read_manifest(folder)
@@ -103,7 +104,7 @@ def load_bundle(folder: Path | str) -> Bundle:
             raise FileNotFoundError(f"bundle {folder}: {name} is missing; copy the bundle again")
         found = file_sha256(path)
         if found != expected:
-            raise ValueError(
+            raise BundleError(
                 f"bundle {folder}: {name} is altered: sha256 is {found[:12]}..., "
                 f"{MANIFEST} says {expected[:12]}...; copy the bundle again"
             )
@@ -219,16 +220,16 @@ def _read_manifest(folder: Path) -> dict[str, Any]:
         manifest = json.loads((folder / MANIFEST).read_bytes())
         version, digest = manifest["schema_version"], manifest.pop("sha256")
     except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise ValueError(
+        raise BundleError(
             f"bundle {folder}: {MANIFEST} is truncated or not a bundle's; copy the bundle again"
         ) from error
     if version != SCHEMA_VERSION:
-        raise ValueError(
+        raise BundleError(
             f"bundle {folder}: {MANIFEST} has schema version {version}, this slimcam reads {SCHEMA_VERSION}; "
             "update slimcam or make the bundle again"
         )
     if digest != _digest(manifest):
-        raise ValueError(f"bundle {folder}: {MANIFEST} is altered (its sha256 does not fit); copy the bundle again")
+        raise BundleError(f"bundle {folder}: {MANIFEST} is altered (its sha256 does not fit); copy the bundle again")
     return dict(manifest)
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from deploy.common.errors import BundleError
 from deploy.common.vectors import unit_length
 from deploy.inference.bundle import Bundle, InputSpec, load_bundle
 from deploy.inference.interpreter import Interpreter
@@ -66,7 +67,7 @@ class BundledModel(Model):
         check: run the golden images first and compare.
 
     Raises:
-        ValueError: the bundle is damaged, for another task, does not fit its model, or its golden outputs are not
+        BundleError: The bundle is damaged, for another task, does not fit its model, or its golden outputs are not
             reproduced.
     """
 
@@ -75,13 +76,13 @@ class BundledModel(Model):
     ) -> None:
         self.bundle = bundle if isinstance(bundle, Bundle) else load_bundle(bundle)
         if task is not None and self.bundle.task != task:
-            raise ValueError(f"bundle {self.bundle.path} is for {self.bundle.task}, not for {task}; give another one")
+            raise BundleError(f"bundle {self.bundle.path} is for {self.bundle.task}, not for {task}; give another one")
         try:
             super().__init__(self.bundle.model, self.bundle.input, threads)
         except ValueError as error:
-            raise ValueError(f"bundle {self.bundle.path}: {error}; make the bundle again") from error
+            raise BundleError(f"bundle {self.bundle.path}: {error}; make the bundle again") from error
         if self.bundle.golden_output.shape[1:] != self.shape:
-            raise ValueError(
+            raise BundleError(
                 f"bundle {self.bundle.path}: the model gives {self.shape}, its golden outputs are "
                 f"{self.bundle.golden_output.shape[1:]}; make the bundle again"
             )
@@ -92,7 +93,7 @@ class BundledModel(Model):
         bundle = self.bundle
         cosines = agreement(self.outputs(bundle.golden_input), bundle.golden_output)
         if not cosines.min() >= GOLDEN_COSINE:
-            raise ValueError(
+            raise BundleError(
                 f"bundle {bundle.path}: golden image {int(cosines.argmin())} gives another output on this device "
                 f"(cosine {cosines.min():.4f}, at least {GOLDEN_COSINE} expected; "
                 f"{self.interpreter.runtime.name} {self.interpreter.runtime.version}); do not use it here"

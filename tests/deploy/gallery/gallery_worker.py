@@ -3,7 +3,7 @@
     python gallery_worker.py GALLERY KEY
 
 A line is a seed. `> PID` the child; `+ ID NAME` enrolled, `? ID HEX` about to be forgotten, with
-the sealed name, `- ID` forgotten. A name is its number of templates and a seed of their embeddings.
+the encrypted name, `- ID` forgotten. A name is its number of templates and a seed of their embeddings.
 """
 
 from __future__ import annotations
@@ -43,9 +43,9 @@ def work(path: Path, key: Path, seed: int) -> None:
             if there and choose.random() < 0.5:
                 id = there.pop(choose.randrange(len(there)))
                 with sqlite3.connect(path, 30) as other:
-                    (sealed,) = other.execute("SELECT name FROM people WHERE id = ?", (id,)).fetchone()
+                    (encrypted,) = other.execute("SELECT name FROM people WHERE id = ?", (id,)).fetchone()
                 other.close()
-                say("?", id, sealed.hex())
+                say("?", id, encrypted.hex())
                 gallery.forget(id)
                 say("-", id)
             else:

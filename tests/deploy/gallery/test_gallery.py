@@ -16,6 +16,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from deploy.common.errors import DamagedRowError, GalleryError, OtherModelError, UnknownPersonError, WrongKeyError
 from deploy.common.vectors import unit_length
 from deploy.gallery import archive
 from deploy.gallery.crops import encode_crop
@@ -116,7 +117,7 @@ def test_templates_can_be_added(opened: Open) -> None:
     assert gallery.snapshot().owners.tolist() == [0, 0, 0, 1]
     with pytest.raises(ValueError, match="is Anna, not Bob"):
         gallery.enrol("Bob", some(1), consent="x", person=anna.id)
-    with pytest.raises(ValueError, match="nobody in the gallery has the id 'gone'"):
+    with pytest.raises(UnknownPersonError, match="nobody in the gallery has the id 'gone'"):
         gallery.enrol("Anna", some(1), consent="x", person="gone")
     assert gallery.people()[0] == more
 
@@ -235,8 +236,8 @@ def test_every_change_of_any_process_changes_the_version(opened: Open, tmp_path:
 # Forgetting
 
 
-def sealed_rows(path: Path) -> dict[str, list[bytes]]:
-    """The sealed contents of each person, of all tables."""
+def encrypted_rows(path: Path) -> dict[str, list[bytes]]:
+    """The encrypted contents of each person, of all tables."""
     with sqlite3.connect(path) as database:
         found: dict[str, list[bytes]] = {}
         for query in (
@@ -246,8 +247,8 @@ def sealed_rows(path: Path) -> dict[str, list[bytes]]:
             "SELECT person, source FROM templates",
             "SELECT person, image FROM templates JOIN crops ON template = id",
         ):
-            for person, sealed in database.execute(query):
-                found.setdefault(person, []).append(sealed)
+            for person, encrypted in database.execute(query):
+                found.setdefault(person, []).append(encrypted)
     database.close()
     return found
 
@@ -258,17 +259,17 @@ def test_forgetting_leaves_no_byte_in_any_file(opened: Open, path: Path) -> None
         gallery.enrol(f"Person Number{i}", some(1 + i % 7, i, crops=i % 5 == 0), consent=f"note {i}") for i in range(60)
     ]
     watcher = opened()
-    rows = sealed_rows(path)
+    rows = encrypted_rows(path)
     assert all(pieces[0] in path.read_bytes() for pieces in rows.values())
     for i in np.random.default_rng(0).permutation(60)[:40]:
         gallery.forget(people[i].id)
         left = b"".join(file.read_bytes() for file in path.parent.iterdir())
         # A middle part too: what crosses a page is stored in pieces.
-        for sealed in rows.pop(people[i].id):
-            assert sealed[:40] not in left
-            assert sealed[-40:] not in left
-            assert sealed[len(sealed) // 2 :][:40] not in left
-    assert {one.id for one in watcher.people()} == rows.keys() == sealed_rows(path).keys()
+        for encrypted in rows.pop(people[i].id):
+            assert encrypted[:40] not in left
+            assert encrypted[-40:] not in left
+            assert encrypted[len(encrypted) // 2 :][:40] not in left
+    assert {one.id for one in watcher.people()} == rows.keys() == encrypted_rows(path).keys()
     assert [file.name for file in path.parent.iterdir()] == ["gallery.db"]
 
 
@@ -285,7 +286,7 @@ def test_nothing_readable_is_in_the_files(opened: Open, path: Path) -> None:
 def test_forgetting_nobody_is_refused(opened: Open) -> None:
     gallery = opened()
     version = gallery.version()
-    with pytest.raises(ValueError, match="nobody in the gallery has the id"):
+    with pytest.raises(UnknownPersonError, match="nobody in the gallery has the id"):
         gallery.forget("0" * 32)
     assert (gallery.version(), gallery.audit()) == (version, [])
 
@@ -333,7 +334,7 @@ def test_another_key_is_refused_and_nothing_changes(opened: Open, path: Path, tm
     other.write_text("00" * 32)
     other.chmod(0o600)
     before = path.read_bytes()
-    with pytest.raises(ValueError, match=r"other\.key is not the key of the gallery") as error:
+    with pytest.raises(WrongKeyError, match=r"other\.key is not the key of the gallery") as error:
         opened(key=other)
     assert "\n" not in str(error.value)
     with pytest.raises(FileNotFoundError, match="there is no key"):
@@ -372,10 +373,10 @@ def test_swapped_rows_are_noticed(table: str, column: str, where: str, opened: O
         ((first,), (second,)) = (
             database.execute(f"SELECT {column} FROM {table} WHERE {where} = ?", (x.id,)).fetchone() for x in (one, two)
         )
-        for sealed, person in ((second, one), (first, two)):
-            database.execute(f"UPDATE {table} SET {column} = ? WHERE {where} = ?", (sealed, person.id))
+        for encrypted, person in ((second, one), (first, two)):
+            database.execute(f"UPDATE {table} SET {column} = ? WHERE {where} = ?", (encrypted, person.id))
     database.close()
-    with pytest.raises(ValueError, match=rf"{table}\.{column} of .* is damaged or was put there") as error:
+    with pytest.raises(DamagedRowError, match=rf"{table}\.{column} of .* is damaged or was put there") as error:
         [gallery.templates(x.id) for x in gallery.people()]
     assert "\n" not in str(error.value)
     gallery.forget(one.id)
@@ -399,7 +400,7 @@ def test_altered_rows_are_noticed(change: str, opened: Open, path: Path) -> None
     with sqlite3.connect(path) as database:
         database.execute(change)
     database.close()
-    with pytest.raises(ValueError, match="is damaged or was put there"):
+    with pytest.raises(DamagedRowError, match="is damaged or was put there"):
         gallery.snapshot()
 
 
@@ -411,7 +412,7 @@ def test_crops_cannot_be_swapped(opened: Open, path: Path) -> None:
             "UPDATE crops SET image = (SELECT image FROM crops AS other WHERE other.template != crops.template)"
         )
     database.close()
-    with pytest.raises(ValueError, match=r"crops\.image of .* is damaged"):
+    with pytest.raises(DamagedRowError, match=r"crops\.image of .* is damaged"):
         gallery.crops(anna.id)
 
 
@@ -423,7 +424,7 @@ def test_a_file_that_is_no_gallery_is_refused_and_kept(content: bytes, opened: O
     opened().close()
     other = tmp_path / "data/other.db"
     other.write_bytes(content)
-    with pytest.raises(ValueError, match="not a gallery of slimcam"):
+    with pytest.raises(GalleryError, match="not a gallery of slimcam"):
         opened(file=other)
     assert other.read_bytes() == content
 
@@ -436,7 +437,7 @@ def test_another_programs_database_is_refused_and_kept(opened: Open, tmp_path: P
         database.execute("CREATE TABLE songs (name)")
     database.close()
     before, mode = other.read_bytes(), other.stat().st_mode
-    with pytest.raises(ValueError, match="but not a gallery of slimcam"):
+    with pytest.raises(GalleryError, match="but not a gallery of slimcam"):
         opened(file=other)
     assert (other.read_bytes(), other.stat().st_mode) == (before, mode)
 
@@ -446,7 +447,7 @@ def test_a_newer_schema_is_refused(opened: Open, path: Path) -> None:
     with sqlite3.connect(path) as database:
         database.execute("PRAGMA user_version = 2")
     database.close()
-    with pytest.raises(ValueError, match="schema version 2, this slimcam reads 1; update slimcam"):
+    with pytest.raises(GalleryError, match="schema version 2, this slimcam reads 1; update slimcam"):
         opened()
 
 
@@ -456,7 +457,7 @@ def test_a_truncated_gallery_is_refused_in_one_line(opened: Open, path: Path) ->
         gallery.enrol(f"Person {i}", some(3, i, crops=True), consent="yes")
     gallery.close()
     path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
-    with pytest.raises(ValueError, match="damaged") as error:
+    with pytest.raises(GalleryError, match="damaged") as error:
         opened().snapshot()
     assert "\n" not in str(error.value)
 
@@ -467,7 +468,7 @@ def test_a_truncated_gallery_is_refused_in_one_line(opened: Open, path: Path) ->
 def test_another_model_is_refused_until_re_enrolled(opened: Open) -> None:
     gallery = opened()
     anna = gallery.enrol("Anna", some(3, crops=True), consent="yes", expires=time.time() + 100)
-    with pytest.raises(ValueError, match="slimcam-faces re-enrol") as error:
+    with pytest.raises(OtherModelError, match="slimcam-faces re-enrol") as error:
         opened(OTHER, 24)
     assert "\n" not in str(error.value)
     keeper = opened(None, None)
@@ -480,7 +481,7 @@ def test_another_model_is_refused_until_re_enrolled(opened: Open) -> None:
         np.testing.assert_array_equal(other.crops(anna.id), crops)
     # The camera that has it open with the former model is told at its next look.
     for look in (gallery.snapshot, lambda: gallery.enrol("Bob", some(1), consent="yes")):
-        with pytest.raises(ValueError, match="slimcam-faces re-enrol"):
+        with pytest.raises(OtherModelError, match="slimcam-faces re-enrol"):
             look()
 
 
@@ -584,7 +585,7 @@ def test_archives_are_imported_whole_or_not_at_all(opened: Open, tmp_path: Path)
         with pytest.raises(ValueError, match=reason) as error:
             other.import_(bad, PASSPHRASE)
         assert re.fullmatch(r"[^\n]*nothing was imported", str(error.value))
-    with pytest.raises(ValueError, match="the passphrase is another one"):
+    with pytest.raises(WrongKeyError, match="the passphrase is another one"):
         other.import_(file, PASSPHRASE + "!")
     assert (other.version(), len(other.people())) == (version, 1)
 

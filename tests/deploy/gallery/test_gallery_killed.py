@@ -86,7 +86,7 @@ def test_a_gallery_whose_process_is_killed_holds_what_was_acknowledged_and_no_ha
             # The opening has cleaned up after those who were killed.
             for file in path.parent.iterdir():
                 content = file.read_bytes()
-                assert not [id for id, sealed in gone.items() if sealed in content]
+                assert not [id for id, encrypted in gone.items() if encrypted in content]
         process.stdin.close()
     print(f"{ROUNDS} kills, {changes} changes acknowledged, {interrupted} more committed, {journals} hot journals")
     assert changes > 0
