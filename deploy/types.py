@@ -69,7 +69,7 @@ class Sighting:
     track: int
     points: NDArray[np.float32]
     score: float
-    flaws: tuple[str, ...]
+    quality_issues: tuple[str, ...]
     identity: Identity | None
 
 

@@ -14,8 +14,10 @@ from hydra.types import RunMode
 from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
+from deploy.benchmark import emulated
 from deploy.common.config_errors import explain
 from deploy.common.console import log_to_console, show
+from deploy.common.renamed_options import below, with_new_names
 from pipeline.config import Config, register, validate
 from pipeline.publish import failed_gates, publish
 from pipeline.report.table import summary
@@ -25,6 +27,9 @@ logger = logging.getLogger(__name__)
 
 RESULTS_OF = ("pipeline", "training", "compression")
 """Packages whose log says what a run did, which goes to stdout; progress and what goes wrong go to stderr."""
+
+RENAMED_OPTIONS = below("benchmark", emulated.RENAMED_OPTIONS)
+"""Former names of options, which work for one version more."""
 
 ERROR = 1
 GATES_FAILED = 3
@@ -53,6 +58,9 @@ def main() -> None:
                 raise
             codes.append(_fail(error))
 
+    sys.argv[1:], notices = with_new_names(sys.argv[1:], RENAMED_OPTIONS)
+    for line in notices:
+        logger.warning(f"slimcam: {line}")
     try:
         hydra.main(version_base=None, config_path="pkg://conf", config_name="slimcam")(job)()
     except KeyboardInterrupt:

@@ -30,11 +30,13 @@ from deploy.camera.track_identity import RecognizeConfig
 from deploy.camera.web.config import WebConfig
 from deploy.common import application
 from deploy.common.hydra_args import with_texts
+from deploy.common.renamed_options import below
 from deploy.inference.bundle import DETECTOR, RECOGNIZER
 from deploy.inference.model import Recognizer
 from deploy.latency.record import write_records
 from deploy.latency.request import model_file
 from deploy.types import Event, Output
+from deploy.vision import quality, track
 from deploy.vision.detector import open_detector
 from deploy.vision.quality import QualityConfig
 from deploy.vision.track import TrackConfig
@@ -54,6 +56,10 @@ EMULATED = "deploy.benchmark.emulated_camera_cli"
 
 WARMUP = 3
 """Frames that do not count: in the first ones memory is touched and code is loaded."""
+
+
+RENAMED_OPTIONS = below("quality", quality.RENAMED_OPTIONS) | below("track", track.RENAMED_OPTIONS)
+"""Former names of options, which work for one version more."""
 
 
 @dataclass
@@ -140,6 +146,7 @@ def start(task: Callable[[CameraConfig], None]) -> None:
         program="slimcam-camera",
         config_name="slimcam_camera",
         overrides=lambda words: with_texts(words, TEXTS),
+        renamed=RENAMED_OPTIONS,
     )
 
 
@@ -223,7 +230,7 @@ def describe(event: Event) -> str:
 def _page(config: CameraConfig, known: Known, state: Callable[[], str]) -> Output:
     from deploy.camera.web.server import Web
 
-    page = Web(config.web, known.open, known.enrol, state)
+    page = Web(config.web, known.open, known.enroll, state)
     tell(f"the page is at {page.url}")
     if config.web.open:
         webbrowser.open(page.url)

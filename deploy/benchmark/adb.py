@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from deploy.benchmark.a53.sysroot import cache_folder
-from deploy.benchmark.benchmark_tool import Output, parse
+from deploy.benchmark.benchmark_tool import ToolOutput, parse
 from deploy.common.files import atomic, file_sha256
 from deploy.common.messages import last_line
 from deploy.inference.interpreter import Interpreter
@@ -29,7 +29,7 @@ from deploy.latency.machine import read_clusters, read_condition
 from deploy.latency.provenance import identify, now_utc, own_version
 from deploy.latency.record import Cluster, Condition, Execution, Latency, Machine, Record, Start
 from deploy.latency.request import check_sampling, model_files, thread_counts
-from deploy.latency.statistics import doubts
+from deploy.latency.statistics import validity_warnings
 
 logger = logging.getLogger(__name__)
 
@@ -98,7 +98,7 @@ class AdbConfig:
             raise ValueError(f"cluster is one of {', '.join(CLUSTERS)}; got {self.cluster!r}")
 
 
-def measure(models: Mapping[str, Path], config: AdbConfig) -> list[Record]:
+def measure_over_adb(models: Mapping[str, Path], config: AdbConfig) -> list[Record]:
     """Measures models on the phone, one after the other; progress goes to stderr.
 
     Args:
@@ -167,8 +167,8 @@ def measure(models: Mapping[str, Path], config: AdbConfig) -> list[Record]:
                         latency_ms=latency_ms,
                         start=_start(output),
                         validity=[
-                            *doubts(output.samples, latency_ms, execution, machine, before, after),
-                            *_doubts(output, config),
+                            *validity_warnings(output.samples, latency_ms, execution, machine, before, after),
+                            *_tool_warnings(output, config),
                         ],
                         version=version,
                         commit=commit,
@@ -200,7 +200,7 @@ class _Phone:
             raise RuntimeError(f"{self.serial}: {last_line(text, f'exit code {code}')}")
         return text
 
-    def benchmark(self, command: str, operators: int) -> Output:
+    def benchmark(self, command: str, operators: int) -> ToolOutput:
         """Runs the tool.
 
         Raises:
@@ -463,7 +463,7 @@ def _command(tool: str, model: str, threads: int, processors: Sequence[int] | No
     return f"{pinned}{tool} " + " ".join(f"--{name}={value}" for name, value in flags.items())
 
 
-def _latency(output: Output) -> Latency:
+def _latency(output: ToolOutput) -> Latency:
     return Latency(
         mean=round(output.mean_ms, 4),
         min=round(output.min_ms, 4),
@@ -474,7 +474,7 @@ def _latency(output: Output) -> Latency:
     )
 
 
-def _start(output: Output) -> Start:
+def _start(output: ToolOutput) -> Start:
     return Start(
         init_ms=round(output.init_ms, 4),
         first_ms=round(output.first_ms, 4),
@@ -483,8 +483,8 @@ def _start(output: Output) -> Start:
     )
 
 
-def _doubts(output: Output, config: AdbConfig) -> list[str]:
-    """Reasons to doubt that the tool's own figures give."""
+def _tool_warnings(output: ToolOutput, config: AdbConfig) -> list[str]:
+    """Validity warnings from the tool's own figures."""
     found = []
     if output.samples < config.samples:
         found.append(f"{output.samples} samples of {config.samples} that were asked for; give a longer target.timeout")

@@ -24,7 +24,7 @@ _REPLACED = re.compile(r"Replacing (\d+) (?:out of (\d+) )?node\(s\) with delega
 
 
 @dataclass(frozen=True)
-class Output:
+class ToolOutput:
     """Figures of one run of the tool.
 
     Attributes:
@@ -55,7 +55,7 @@ class Output:
     profile: list[Operator] | None
 
 
-def parse(text: str, operators: int) -> Output:
+def parse(text: str, operators: int) -> ToolOutput:
     """Reads what the tool printed.
 
     Args:
@@ -73,7 +73,7 @@ def parse(text: str, operators: int) -> Output:
     timings, regular = _pairs(summary, ": "), counts[-1]
     delegate, delegated = _delegation(lines, operators)
     try:
-        return Output(
+        return ToolOutput(
             samples=int(regular["count"]),
             # With one sample the tool prints `count=1 curr=...` alone.
             mean_ms=regular.get("avg", regular["curr"]) / 1e3,

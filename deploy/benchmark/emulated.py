@@ -11,11 +11,11 @@ from typing import Any
 
 from deploy.benchmark.a53.cost_table import make_cost_table, write_cost_table
 from deploy.benchmark.a53.device import L2_BYTES, Device
-from deploy.benchmark.a53.emulator import profile, prove
+from deploy.benchmark.a53.emulator import parity_check, profile_model
 from deploy.benchmark.a53.latency import (
     MODEL,
     Constants,
-    cost,
+    operator_cost,
     predict_ms,
     predict_threads_ms,
     read_constants,
@@ -23,7 +23,7 @@ from deploy.benchmark.a53.latency import (
     weights_bytes,
 )
 from deploy.benchmark.a53.profile import Profile
-from deploy.benchmark.a53.sysroot import Sysroot, prepare
+from deploy.benchmark.a53.sysroot import Sysroot, make_sysroot
 from deploy.common.files import file_sha256
 from deploy.latency.provenance import identify, now_utc, own_version
 from deploy.latency.record import (
@@ -44,6 +44,10 @@ logger = logging.getLogger(__name__)
 NOWHERE = Condition(governor=None, frequency_mhz=None, temperature_c=None, load=None)
 
 
+RENAMED_OPTIONS = {"prove": "parity_check"}
+"""Former names of options of `EmulatedConfig`, which work for one version more."""
+
+
 @dataclass
 class EmulatedConfig:
     """A chip with Cortex-A53 cores and what to predict for it.
@@ -54,7 +58,7 @@ class EmulatedConfig:
         cores: of them.
         memory_gbs: peak bandwidth of its memory, GB/s.
         threads: a number or a list of them; those beyond 1 are predicted as intervals.
-        prove: check first that the emulated ARM computes what this machine does, an int8 model bit for bit.
+        parity_check: check first that the emulated ARM computes what this machine does, an int8 model bit for bit.
         fresh: profile the model again, although its profile is in the cache.
         operators: predict each operator too.
         cost_table: JSON file for the predicted microseconds of each layer at other channel counts; none where null. Of
@@ -67,7 +71,7 @@ class EmulatedConfig:
     cores: int = 8
     memory_gbs: float = 7.464
     threads: Any = (1, 2, 4, 8)
-    prove: bool = True
+    parity_check: bool = True
     fresh: bool = False
     operators: bool = False
     cost_table: str | None = None
@@ -84,7 +88,7 @@ class EmulatedConfig:
         return Device(self.device, self.clock_mhz, self.cores, self.memory_gbs)
 
 
-def measure(models: Mapping[str, Path], config: EmulatedConfig) -> list[Record]:
+def predict_models(models: Mapping[str, Path], config: EmulatedConfig) -> list[Record]:
     """Predicts models on an emulated Cortex-A53; progress goes to stderr.
 
     The first call makes the emulated device, in some minutes.
@@ -104,27 +108,29 @@ def measure(models: Mapping[str, Path], config: EmulatedConfig) -> list[Record]:
     """
     files = model_files(models)
     constants, device = read_constants(), config.chip()
-    sysroot = prepare(Path(config.cache) if config.cache else None)
+    sysroot = make_sysroot(Path(config.cache) if config.cache else None)
     records: list[Record] = []
     for name, path in models.items():
         file = files[name]
-        doubts = []
-        if config.prove:
+        warnings = []
+        if config.parity_check:
             logger.info(f"benchmark: {name}: does the emulated ARM compute the same?")
-            doubts = [doubt for doubt in [prove(sysroot, path)] if doubt]
+            warnings = [doubt for doubt in [parity_check(sysroot, path)] if doubt]
         logger.info(f"benchmark: {name}: counting what one inference executes")
-        found = profile(sysroot, file, fresh=config.fresh)
+        found = profile_model(sysroot, file, fresh=config.fresh)
         if config.cost_table and not records:
             table = make_cost_table(found, file_sha256(file), device, constants)
             write_cost_table(table, Path(config.cost_table))
         elif config.cost_table:
             estimate = table.estimate_ms(found)
             logger.info(f"benchmark: {name}: {estimate:.1f} ms on one thread by the cost table of the first model")
-        records.append(_record(name, file, list(models), found, config, constants, sysroot, doubts))
+        records.append(_record(name, file, list(models), found, config, constants, sysroot, warnings))
     return records
 
 
-def predict(profile: Profile, device: Device, constants: Constants, threads: Any, operators: bool) -> Prediction:
+def predict_latency(
+    profile: Profile, device: Device, constants: Constants, threads: Any, operators: bool
+) -> Prediction:
     """Everything that is predicted of a profiled model.
 
     Args:
@@ -174,7 +180,7 @@ def _operators(profile: Profile, device: Device, constants: Constants, fit: bool
                 name=operator.layer or operator.kind,
                 kind=operator.kind,
                 kernels=kernels,
-                ms=round(cost(profile, operator).ms(device, constants), 5),
+                ms=round(operator_cost(profile, operator).ms(device, constants), 5),
                 roof_ms=round(roof_ms(operator, device, fit), 5),
                 instructions=profile.instructions(operator),
                 l1_misses=sum(use.l1_misses for use in operator.uses),
@@ -192,11 +198,11 @@ def _record(
     config: EmulatedConfig,
     constants: Constants,
     sysroot: Sysroot,
-    doubts: list[str],
+    warnings: list[str],
 ) -> Record:
     version, commit = own_version()
-    prediction = predict(profile, config.chip(), constants, config.threads, config.operators)
-    validity = list(doubts)
+    prediction = predict_latency(profile, config.chip(), constants, config.threads, config.operators)
+    validity = list(warnings)
     if profile.left_out:
         total = len(profile.operators) - 1
         validity.append(

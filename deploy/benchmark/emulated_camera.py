@@ -16,8 +16,8 @@ from deploy.benchmark.a53.dump import PARTS, read_stages
 from deploy.benchmark.a53.emulator import ask, watched
 from deploy.benchmark.a53.guest import PROGRESS
 from deploy.benchmark.a53.latency import read_constants
-from deploy.benchmark.a53.stages import RatePrediction, StagePrediction, predict
-from deploy.benchmark.a53.sysroot import prepare
+from deploy.benchmark.a53.stages import RatePrediction, StagePrediction, predict_stages
+from deploy.benchmark.a53.sysroot import make_sysroot
 from deploy.benchmark.emulated import EmulatedConfig
 from deploy.common.redaction import redacted
 from deploy.common.text_table import grid
@@ -136,7 +136,7 @@ def run(request: CameraRequest) -> CameraPrediction:
                 f"an emulated camera needs more than the {trial.warmup} that it warms up with"
             )
         own = answers(trial, own_frames)
-        sysroot = prepare(Path(request.device.cache) if request.device.cache else None)
+        sysroot = make_sysroot(Path(request.device.cache) if request.device.cache else None)
         functions = sysroot.functions()
         logger.info(f"{PROGRESS}a camera that sees {len(own_frames)} frames")
         trial.write(folder / "trial.json")
@@ -150,9 +150,9 @@ def run(request: CameraRequest) -> CameraPrediction:
         blocks, stretches = read_stages(dump, told, functions)
         decoding = pixel_gap(own_frames, list(pictured(trial, there)))
     counts = [len(answer["faces"]) for answer in there[trial.warmup :]]
-    stages, rates = predict(blocks, stretches, counts, request.device.chip(), read_constants(), trial.warmup)
-    differences, gap = compare(there, same)
-    decoded, decoded_gap = compare(there, own, judge_figures=False)
+    stages, rates = predict_stages(blocks, stretches, counts, request.device.chip(), read_constants(), trial.warmup)
+    differences, gap = compare_answers(there, same)
+    decoded, decoded_gap = compare_answers(there, own, judge_figures=False)
     height, width = own_frames[0].image.shape[:2]
     return CameraPrediction(
         device=request.device.device,
@@ -176,7 +176,9 @@ def answers(trial: Trial, frames: Iterable[Frame]) -> list[Answer]:
     return [seen(recognition.see(frame)) for frame in frames]
 
 
-def compare(there: Sequence[Answer], here: Sequence[Answer], judge_figures: bool = True) -> tuple[list[str], Gap]:
+def compare_answers(
+    there: Sequence[Answer], here: Sequence[Answer], judge_figures: bool = True
+) -> tuple[list[str], Gap]:
     """What the emulated ARM saw otherwise than this machine.
 
     Args:
@@ -217,7 +219,7 @@ def pixel_gap(first: Sequence[Frame], second: Sequence[Frame]) -> tuple[int, flo
     return max(int(gap.max()) for gap in gaps), round(float(np.mean([gap.mean() for gap in gaps])), 3)
 
 
-def table(prediction: CameraPrediction) -> str:
+def prediction_table(prediction: CameraPrediction) -> str:
     """The prediction as text."""
     width, height = prediction.size
     named = [name for name in PARTS if any(name in stage.parts for stage in prediction.stages)]

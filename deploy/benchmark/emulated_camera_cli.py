@@ -56,7 +56,7 @@ def emulate(config: CameraConfig) -> None:
     finally:
         known.close()
     prediction = emulated_camera.run(request)
-    show(emulated_camera.table(prediction))
+    show(emulated_camera.prediction_table(prediction))
     if config.report:
         write_text(Path(config.report), json.dumps(asdict(prediction), indent=2) + "\n")
     if prediction.differences:

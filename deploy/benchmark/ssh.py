@@ -72,7 +72,7 @@ class _LostError(OSError):
     """The connection could not be made or was lost."""
 
 
-def measure(models: Mapping[str, Path], config: SshConfig) -> list[Record]:
+def measure_over_ssh(models: Mapping[str, Path], config: SshConfig) -> list[Record]:
     """Measures models on the board, interleaved; progress goes to stderr.
 
     Args:

@@ -14,7 +14,7 @@ from deploy.camera.track_identity import Embedding, Look, Matcher, RecognizeConf
 from deploy.types import Event, EventKind, Frame, Sighting, View
 from deploy.vision.align import align
 from deploy.vision.detector import Detector
-from deploy.vision.quality import Measures, QualityConfig, measure
+from deploy.vision.quality import QualityConfig, ViewMeasures, measure_view
 from deploy.vision.shot_boundary import Cuts
 from deploy.vision.track import Track, TrackConfig, Tracker
 
@@ -92,7 +92,7 @@ class Recognition:
             self._seen = {track.number for track in tracks}
         with self._timed(milliseconds, "align"):
             views = self._measured(frame, tracks, eager=matcher is not None)
-            fit = [track for track in tracks if track.number in views and not self._votes[track.number].flaws]
+            fit = [track for track in tracks if track.number in views and not self._votes[track.number].quality_issues]
             looked = [] if matcher is None else self._chosen(fit, views, frame.seconds)
             crops = [align(frame.image, track.points) for track in looked]
         embeddings: Iterable[Embedding] = ()
@@ -122,14 +122,14 @@ class Recognition:
             Event("left", track.number, self._votes.pop(track.number).identity, frame.seconds, at) for track in ended
         ]
         sightings = tuple(
-            Sighting(track.number, track.points, track.score, votes.flaws, votes.identity)
+            Sighting(track.number, track.points, track.score, votes.quality_issues, votes.identity)
             for track in tracks
             for votes in [self._votes[track.number]]
         )
         milliseconds["result"] = 1000 * (time.monotonic() - frame.captured)
         return View(frame, sightings, tuple(events), milliseconds)
 
-    def _measured(self, frame: Frame, tracks: list[Track], eager: bool) -> dict[int, Measures]:
+    def _measured(self, frame: Frame, tracks: list[Track], eager: bool) -> dict[int, ViewMeasures]:
         """How good this frame's views are, of those tracks that may be looked at: measuring takes longer than tracking.
 
         That is every `spacing`, and, if `eager`, in every frame for a face that is fit and waits for its first look.
@@ -137,13 +137,13 @@ class Recognition:
         views = {}
         for track in tracks:
             votes = self._votes[track.number]
-            waits = eager and not votes.looks and not votes.flaws
+            waits = eager and not votes.looks and not votes.quality_issues
             if waits or frame.seconds - votes.measured >= self.config.spacing:
-                view = views[track.number] = measure(frame.image, track.points)
-                votes.flaws, votes.measured = view.flaws(self.quality), frame.seconds
+                view = views[track.number] = measure_view(frame.image, track.points)
+                votes.quality_issues, votes.measured = view.quality_issues(self.quality), frame.seconds
         return views
 
-    def _chosen(self, fit: list[Track], views: dict[int, Measures], seconds: float) -> list[Track]:
+    def _chosen(self, fit: list[Track], views: dict[int, ViewMeasures], seconds: float) -> list[Track]:
         candidates = [
             self._votes[track.number].candidate(track.number, views[track.number].quality, seconds) for track in fit
         ]

@@ -135,7 +135,7 @@ class Votes:
     odd: list[Look] = field(default_factory=list)
     looked: float = -math.inf
     wait: float = 0.0
-    flaws: tuple[str, ...] = ()
+    quality_issues: tuple[str, ...] = ()
     measured: float = -math.inf
     told: Identity | None = None
     settled: bool = False

@@ -134,7 +134,7 @@ class Gallery:
             self._check_model(database)
             return self._rows.snapshot(database, self.embedding_size or 0, time.time())
 
-    def enrol(
+    def enroll(
         self,
         name: str,
         templates: Sequence[Template],
@@ -207,7 +207,7 @@ class Gallery:
         """
         return decode_crops(self.templates(person))
 
-    def re_enrol(self, embed: Callable[[NDArray[np.uint8]], Float], model: str) -> int:
+    def re_enroll(self, embed: Callable[[NDArray[np.uint8]], Float], model: str) -> int:
         """Makes the templates anew from kept crops, for another recognizer; all of them or none.
 
         Templates without a crop are dropped, where their person has others.

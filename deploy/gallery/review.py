@@ -11,7 +11,7 @@ from deploy.gallery.crops import decode_crops
 from deploy.gallery.gallery import Gallery
 from deploy.gallery.people import NO_CONSENT, Person, Snapshot, name_list
 from deploy.vision.align import TEMPLATE
-from deploy.vision.quality import QualityConfig, flaws
+from deploy.vision.quality import QualityConfig, quality_issues
 
 SAME_PICTURE = 0.9999
 """Cosine from which on two templates are of one picture."""
@@ -37,7 +37,7 @@ def review(gallery: Gallery, threshold: float, stranger: float, quality: Quality
     found += [f"{name_list([one])} has no consent note" for one in people if one.consent == NO_CONSENT]
     found += resemblances(snapshot, threshold, stranger)
     for one in people:
-        found += unfit(gallery, one, quality)
+        found += unfit_templates(gallery, one, quality)
     return found
 
 
@@ -69,9 +69,9 @@ def resemblances(snapshot: Snapshot, threshold: float, stranger: float) -> list[
     return found
 
 
-def unfit(gallery: Gallery, person: Person, quality: QualityConfig) -> Iterator[str]:
+def unfit_templates(gallery: Gallery, person: Person, quality: QualityConfig) -> Iterator[str]:
     """Templates whose kept crops show faces that are not fit to be recognised by."""
     for one in gallery.templates(person.id):
         for crop in decode_crops([one]):
-            if words := flaws(crop, TEMPLATE, quality):
+            if words := quality_issues(crop, TEMPLATE, quality):
                 yield f"{name_list([person])}: the face of {one.source} is {', '.join(words)}"

@@ -12,7 +12,7 @@ from deploy.common.errors import BundleError
 from deploy.common.vectors import unit_length
 from deploy.inference.bundle import Bundle, InputSpec, load_bundle
 from deploy.inference.interpreter import Interpreter
-from deploy.inference.preprocessing import agreement, dequantised, input_table, look_up, resized
+from deploy.inference.preprocessing import agreement, dequantized, input_table, look_up, resized
 
 # Outputs for the golden images must agree with the recorded ones this well: kernels of another CPU may round
 # differently, but a wrong preprocessing constant or a swapped colour order falls far below.
@@ -46,7 +46,7 @@ class Model:
     def output(self, image: NDArray[np.uint8]) -> NDArray[np.float32]:
         """What the model gives for an image, `(height, width, 3)` uint8 RGB of its size."""
         found = self.interpreter.run(look_up(self._table, image)[np.newaxis])
-        output: NDArray[np.float32] = dequantised(found, self.interpreter.output)[0]
+        output: NDArray[np.float32] = dequantized(found, self.interpreter.output)[0]
         return output
 
     def outputs(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:

@@ -62,7 +62,7 @@ def agreement(found: NDArray[np.float32], expected: NDArray[np.float32]) -> NDAr
     return np.asarray(np.einsum("ne,ne->n", *pairs), dtype=np.float32)
 
 
-def dequantised(values: NDArray[Any], tensor: TensorInfo) -> NDArray[np.float32]:
+def dequantized(values: NDArray[Any], tensor: TensorInfo) -> NDArray[np.float32]:
     """The real numbers that a tensor's values stand for."""
     if tensor.scale == 0:
         return values.astype(np.float32)

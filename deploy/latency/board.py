@@ -43,14 +43,14 @@ def main(arguments: list[str]) -> None:
     log_to_console()
     wheel, command, job = arguments[0], arguments[1], Path(arguments[2])
     if command == "start":
-        start(job, wheel)
+        start_job(job, wheel)
     elif command == "follow":
         follow(job, int(arguments[3]))
     else:
         work(job, Path(wheel))
 
 
-def start(job: Path, wheel: str) -> None:
+def start_job(job: Path, wheel: str) -> None:
     """Starts the job's worker in a session of its own, unless there is one or it has ended.
 
     Raises:
@@ -113,7 +113,7 @@ def work(job: Path, wheel: Path) -> None:
     write_text(job / "result.json", json.dumps(result))
 
 
-def measure(job: Path) -> dict[str, Any]:
+def measure_request(job: Path) -> dict[str, Any]:
     """The records of what the request asks for, or the line that says why there are none."""
     # Here, because only the virtual environment has what they need.
     from deploy.inference.bundle import is_bundle
@@ -127,7 +127,7 @@ def measure(job: Path) -> dict[str, Any]:
             if is_bundle(path):
                 # A bundle proves that this device computes what was tested.
                 BundledModel(path)
-        records = host.measure(models, host.HostConfig(**request["config"]))
+        records = host.measure_on_host(models, host.HostConfig(**request["config"]))
     except (OSError, ValueError, ImportError, RuntimeError) as error:
         return {"error": one_line(error)}
     return {"records": [asdict(record) for record in records]}
@@ -227,4 +227,4 @@ def _worked_at(job: Path) -> bool:
 
 if __name__ == "__main__":
     log_to_console()
-    _answer(measure(Path(sys.argv[2])))
+    _answer(measure_request(Path(sys.argv[2])))

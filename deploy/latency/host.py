@@ -27,7 +27,7 @@ from deploy.latency.provenance import execution, identify, now_utc, own_version
 from deploy.latency.record import Condition, Record, Start
 from deploy.latency.request import check_sampling, model_files, thread_counts
 from deploy.latency.start import measure_start
-from deploy.latency.statistics import doubts, latency, slowdown
+from deploy.latency.statistics import latency, slowdown, validity_warnings
 
 logger = logging.getLogger(__name__)
 
@@ -74,7 +74,7 @@ class Run:
     samples: list[float] = field(default_factory=list)
 
 
-def measure(models: Mapping[str, Path], config: HostConfig) -> list[Record]:
+def measure_on_host(models: Mapping[str, Path], config: HostConfig) -> list[Record]:
     """Measures models on this machine, interleaved; progress goes to stderr.
 
     Args:
@@ -89,7 +89,7 @@ def measure(models: Mapping[str, Path], config: HostConfig) -> list[Record]:
         ValueError: there are no models, one is damaged, or this process may not use the processors that are named.
         RuntimeError: the runtime refuses a model.
     """
-    runs = prepare(models, config)
+    runs = prepare_runs(models, config)
     machine = read_machine()
     seconds, before, after = sample(runs, config)
     version, commit = own_version()
@@ -111,7 +111,9 @@ def measure(models: Mapping[str, Path], config: HostConfig) -> list[Record]:
                 interleaved=list(models),
                 latency_ms=latency_ms,
                 start=run.start,
-                validity=doubts(len(run.samples), latency_ms, executed, machine, before, after, slowdown(run.samples)),
+                validity=validity_warnings(
+                    len(run.samples), latency_ms, executed, machine, before, after, slowdown(run.samples)
+                ),
                 version=version,
                 commit=commit,
                 time_utc=now_utc(),
@@ -120,7 +122,7 @@ def measure(models: Mapping[str, Path], config: HostConfig) -> list[Record]:
     return records
 
 
-def prepare(models: Mapping[str, Path], config: HostConfig) -> list[Run]:
+def prepare_runs(models: Mapping[str, Path], config: HostConfig) -> list[Run]:
     """Opens each model with each number of threads.
 
     Raises:

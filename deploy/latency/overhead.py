@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 
 from deploy.common.console import log_to_console, show
-from deploy.latency.host import HostConfig, Run, confined, prepare, sample
+from deploy.latency.host import HostConfig, Run, confined, prepare_runs, sample
 
 BLOCK = 40
 
@@ -47,7 +47,7 @@ def overhead(model: Path, seconds: float = 60.0) -> Overhead:
         OSError, ValueError, RuntimeError: as `host.measure` does for a model that is missing or refused.
     """
     config = HostConfig(warmup=0, samples=BLOCK, seconds=0.0)
-    (run,) = prepare({"model": model}, config)
+    (run,) = prepare_runs({"model": model}, config)
     sample([run], config)
     ratios: list[float] = []
     end = time.monotonic() + seconds

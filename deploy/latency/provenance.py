@@ -10,12 +10,12 @@ import deploy
 from deploy.common.files import file_sha256
 from deploy.inference.interpreter import Interpreter
 from deploy.latency.machine import git_commit
-from deploy.latency.record import Execution, Model
+from deploy.latency.record import Execution, MeasuredModel
 
 
-def identify(name: str, file: Path) -> Model:
+def identify(name: str, file: Path) -> MeasuredModel:
     """What a record says of a model."""
-    return Model(name, file_sha256(file), file.stat().st_size)
+    return MeasuredModel(name, file_sha256(file), file.stat().st_size)
 
 
 def own_version() -> tuple[str, str | None]:

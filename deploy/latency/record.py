@@ -19,7 +19,7 @@ SCHEMA_VERSION = 3
 
 
 @dataclass(frozen=True)
-class Model:
+class MeasuredModel:
     """What was measured. `size_bytes` is the size of the .tflite file, `sha256` its digest."""
 
     name: str
@@ -230,7 +230,7 @@ class CameraRun:
     """
 
     source: str
-    detector: Model
+    detector: MeasuredModel
     frames: int
     lost: int
     fps: float
@@ -264,7 +264,7 @@ class Record:
     """
 
     target: str
-    model: Model
+    model: MeasuredModel
     execution: Execution
     machine: Machine
     before: Condition
@@ -342,4 +342,4 @@ def parse_records(text: str) -> list[Record]:
         version = entry.get("schema_version") if isinstance(entry, dict) else None
         if version != SCHEMA_VERSION:
             raise ValueError(f"a record has schema version {version}")
-    return [schema.build(Record, entry, f"record {index}") for index, entry in enumerate(entries)]
+    return [schema.from_json(Record, entry, f"record {index}") for index, entry in enumerate(entries)]

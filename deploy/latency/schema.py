@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 T = TypeVar("T")
 
 
-def build(kind: type[T], value: Any, where: str) -> T:
+def from_json(kind: type[T], value: Any, where: str) -> T:
     """Makes a `kind` of what `json.loads` gave.
 
     Args:

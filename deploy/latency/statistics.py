@@ -46,7 +46,7 @@ def slowdown(samples_ms: Sequence[float]) -> float:
     return float(np.median(samples_ms[-quarter:]) / np.median(samples_ms[:quarter])) - 1
 
 
-def doubts(
+def validity_warnings(
     samples: int,
     latency_ms: Latency,
     execution: Execution,

@@ -31,12 +31,12 @@ OVERLAP = 0.45
 """Detections whose boxes have this intersection over union with a better one are of the same face, and say where it is.
 """
 
-INSIDE, TWICE = 0.6, 4.0
+OVER_SMALLER, SIZE_RATIO = 0.6, 4.0
 """Where boxes whose areas are to each other up to `TWICE` share this much of the smaller one, they are of the same face
 too, but one of them has its size wrong: nothing is learnt from it. A much smaller one inside may be a face behind, or
 on a shirt."""
 
-SURER = 8
+SCORE_EXPONENT = 8
 """The power of a score that is its weight. The points of sure detections are the better ones: on photos trained on, the
 error of the mean is 5.0 % of the distance of the eyes with the scores themselves, 4.4 % with this power."""
 
@@ -78,7 +78,7 @@ class Faces:
         return face_sizes(self.points)
 
 
-def decode(output: Float, height: int, width: int, threshold: float) -> Faces:
+def decode_faces(output: Float, height: int, width: int, threshold: float) -> Faces:
     """Faces from the output of a detector network, in pixels of its input.
 
     Args:
@@ -90,7 +90,7 @@ def decode(output: Float, height: int, width: int, threshold: float) -> Faces:
         ValueError: the output does not fit the input, or the threshold is out of range.
     """
     check_threshold(threshold)
-    centres = cells(height, width)
+    centres = cell_centers(height, width)
     if output.shape != (len(centres), CHANNELS):
         raise ValueError(
             f"an input of {width}x{height} has {len(centres)} cells of {CHANNELS} channels; got {output.shape}"
@@ -103,10 +103,10 @@ def decode(output: Float, height: int, width: int, threshold: float) -> Faces:
     rows = output[seen].astype(np.float64)
     sizes = 64 * np.exp2(np.clip(rows[:, 1] / 2, -8, 8))
     points = centres[seen, np.newaxis] + rows[:, 2:].reshape(-1, 5, 2) * (sizes / 8)[:, np.newaxis, np.newaxis]
-    return blend(points, 1 / (1 + np.exp(-rows[:, 0])))
+    return vote_boxes(points, 1 / (1 + np.exp(-rows[:, 0])))
 
 
-def blend(points: NDArray[np.float64], scores: NDArray[np.float64]) -> Faces:
+def vote_boxes(points: NDArray[np.float64], scores: NDArray[np.float64]) -> Faces:
     """Makes one face of the detections of each: non-maximum suppression that averages instead of dropping.
 
     The best detection takes in all that overlap it, each point the mean of theirs weighted by how sure they are, and
@@ -126,7 +126,7 @@ def blend(points: NDArray[np.float64], scores: NDArray[np.float64]) -> Faces:
     np.fill_diagonal(near, True)  # a box without area overlaps nothing, not even itself
     areas = boxes[:, 2] * boxes[:, 3]
     smaller, larger = np.minimum(areas[:, np.newaxis], areas), np.maximum(areas[:, np.newaxis], areas)
-    inside = (shared >= INSIDE * np.maximum(smaller, 1e-12)) & (larger <= TWICE * smaller)
+    inside = (shared >= OVER_SMALLER * np.maximum(smaller, 1e-12)) & (larger <= SIZE_RATIO * smaller)
     left = np.ones(len(points), bool)
     groups = []
     for i in range(len(points)):
@@ -134,13 +134,13 @@ def blend(points: NDArray[np.float64], scores: NDArray[np.float64]) -> Faces:
             groups.append(left & near[i])
             left &= ~(near[i] | inside[i])
     best = [int(group.argmax()) for group in groups]
-    weights = np.array(groups, np.float64).reshape(-1, len(points)) * scores**SURER
+    weights = np.array(groups, np.float64).reshape(-1, len(points)) * scores**SCORE_EXPONENT
     blended = weights @ points.reshape(-1, 10) / weights.sum(axis=1, keepdims=True)
     return Faces(blended.reshape(-1, 5, 2).astype(np.float32), scores[best].astype(np.float32))
 
 
 @lru_cache(maxsize=8)
-def cells(height: int, width: int) -> NDArray[np.float64]:
+def cell_centers(height: int, width: int) -> NDArray[np.float64]:
     """Centres of all cells of an input, `(R, 2)` x, y in its pixels, in the order of the network's rows."""
     parts = []
     for stride in STRIDES:

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from deploy.benchmark.emulated_camera import CameraRequest, run, table
+from deploy.benchmark.emulated_camera import CameraRequest, prediction_table, run
 from deploy.gallery.match import threshold
 from deploy.gallery.people import Person, Snapshot
 from deploy.inference.model import Recognizer
@@ -45,7 +45,7 @@ def test_the_emulated_arm_sees_what_this_machine_sees(tmp_path: Path) -> None:
             skip=max(0, [len(frame["faces"]) for frame in truth["frames"]].index(2) - 4),
         )
     )
-    print(table(prediction))
+    print(prediction_table(prediction))
     assert prediction.differences == []
     assert {face["person"] for answer in prediction.seen for face in answer["faces"]} - {None}
     by_name = {stage.name: stage for stage in prediction.stages}

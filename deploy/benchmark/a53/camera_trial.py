@@ -131,7 +131,7 @@ def seen(view: View) -> dict[str, Any]:
             {
                 "track": sighting.track,
                 "points": [[round(float(value), 2) for value in point] for point in sighting.points],
-                "flaws": list(sighting.flaws),
+                "flaws": list(sighting.quality_issues),
                 "looked_at": sighting.identity is not None,
                 "person": sighting.identity.person if sighting.identity else None,
                 "score": round(sighting.identity.score, 4) if sighting.identity else None,

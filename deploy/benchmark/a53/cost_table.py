@@ -19,9 +19,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from deploy.benchmark.a53.device import L1_BYTES, L2_BYTES, Device
-from deploy.benchmark.a53.latency import MODEL, Constants, cost, size_bytes, weights
+from deploy.benchmark.a53.latency import MODEL, Constants, operator_cost, size_bytes, weights
 from deploy.benchmark.a53.least_squares import nonnegative
-from deploy.benchmark.a53.profile import Operator, Profile
+from deploy.benchmark.a53.profile import Profile, ProfiledOperator
 from deploy.common.files import write_text
 
 STEP = 16
@@ -108,7 +108,8 @@ def make_cost_table(profile: Profile, sha256: str, device: Device, constants: Co
         ValueError: the model has no convolution or dense layer that a known kernel runs.
     """
     took = {
-        place: cost(profile, operator).ms(device, constants) * 1e3 for place, operator in enumerate(profile.operators)
+        place: operator_cost(profile, operator).ms(device, constants) * 1e3
+        for place, operator in enumerate(profile.operators)
     }
     layered = [place for place, operator in enumerate(profile.operators) if weights(operator) and operator.uses]
     groups: dict[str, list[int]] = defaultdict(list)
@@ -171,7 +172,7 @@ def read_cost_table(path: Path) -> CostTable:
         raise ValueError(f"{path}: not a cost table; make it again with slimcam-benchmark") from error
 
 
-def _kernel(profile: Profile, operator: Operator) -> str:
+def _kernel(profile: Profile, operator: ProfiledOperator) -> str:
     """The microkernel that does most of an operator's work."""
     return next(iter(profile.by_symbol(operator)))
 
@@ -188,7 +189,7 @@ class _Geometry:
     width: int
 
 
-def _geometry(operator: Operator) -> _Geometry:
+def _geometry(operator: ProfiledOperator) -> _Geometry:
     kernel = weights(operator)
     assert kernel is not None
     pixels = math.prod(operator.inputs[0].shape[:-1])
@@ -196,17 +197,17 @@ def _geometry(operator: Operator) -> _Geometry:
     return _Geometry(_rows(operator), pixels, _taps(operator), *_channels(operator), width)
 
 
-def _rows(operator: Operator) -> int:
+def _rows(operator: ProfiledOperator) -> int:
     return math.prod(operator.output.shape[:-1])
 
 
-def _taps(operator: Operator) -> int:
+def _taps(operator: ProfiledOperator) -> int:
     kernel = weights(operator)
     assert kernel is not None
     return math.prod(kernel.shape[1:3]) if len(kernel.shape) == 4 else 1
 
 
-def _channels(operator: Operator) -> tuple[int, int]:
+def _channels(operator: ProfiledOperator) -> tuple[int, int]:
     """Input and output channels; a convolution by channel has no input channels of its own."""
     kernel = weights(operator)
     assert kernel is not None

@@ -11,7 +11,7 @@ from typing import Any
 
 from deploy.benchmark.a53.assignment import assign
 from deploy.benchmark.a53.elf import Functions
-from deploy.benchmark.a53.profile import Block, Operator, Profile, Stretch, Tensor, Use
+from deploy.benchmark.a53.profile import Block, Profile, ProfiledOperator, Stretch, Tensor, Use
 
 # Branches name an address, which differs from run to run and says nothing about time.
 _TARGET = re.compile(r"^(b|bl|b\.\w+|cbn?z \w+,|tbn?z \w+, #\w+,|adrp? \w+,) ?#0x[0-9a-f]+$")
@@ -44,7 +44,7 @@ def read_dump(dump: Path, guest: dict[str, Any], functions: Functions) -> Profil
         delegated=guest["delegated"],
         left_out=tuple(guest["left_out"]),
         blocks=blocks,
-        operators=tuple(Operator(*node, uses=used) for node, used in zip(nodes, uses, strict=True)),
+        operators=tuple(ProfiledOperator(*node, uses=used) for node, used in zip(nodes, uses, strict=True)),
     )
 
 

@@ -20,7 +20,7 @@ from deploy.benchmark.a53 import guest
 from deploy.benchmark.a53.dump import read_dump
 from deploy.benchmark.a53.elf import Functions
 from deploy.benchmark.a53.guest import PROGRESS
-from deploy.benchmark.a53.profile import Profile, load, save
+from deploy.benchmark.a53.profile import Profile, load_profile, save_profile
 from deploy.benchmark.a53.sysroot import Sysroot
 from deploy.common.files import file_sha256
 
@@ -33,7 +33,7 @@ RUN_GRAPH = "_ZN6tflite8Subgraph10InvokeImplEv"
 FLOAT_TOLERANCE = 1e-3
 
 
-def prove(sysroot: Sysroot, model: Path) -> str | None:
+def parity_check(sysroot: Sysroot, model: Path) -> str | None:
     """Checks that the emulated ARM computes what this machine does.
 
     Args:
@@ -47,12 +47,12 @@ def prove(sysroot: Sysroot, model: Path) -> str | None:
     Raises:
         RuntimeError: the model does not run there.
     """
-    there, here = ask(sysroot, None, "prove", str(model.resolve())), guest.prove(model)
+    there, here = ask(sysroot, None, "outputs", str(model.resolve())), guest.computed_outputs(model)
     return differences([_array(entry) for entry in there], [_array(entry) for entry in here])
 
 
 def differences(there: Sequence[NDArray[Any]], here: Sequence[NDArray[Any]]) -> str | None:
-    """Compares outputs, the model's own last, as `prove` tells."""
+    """Compares outputs, the model's own last, as `parity_check` tells."""
     exact = here[-1].dtype != np.float32
     for ours, other in zip(here, there, strict=True):
         gap = np.abs(ours.astype(np.float64) - other.astype(np.float64))
@@ -70,7 +70,7 @@ def _array(entry: dict[str, str]) -> NDArray[Any]:
     return np.frombuffer(base64.b64decode(entry["base64"]), entry["dtype"])
 
 
-def profile(sysroot: Sysroot, model: Path, *, fresh: bool = False) -> Profile:
+def profile_model(sysroot: Sysroot, model: Path, *, fresh: bool = False) -> Profile:
     """Counts what one inference of a model executes; a model that was profiled before is looked up.
 
     Args:
@@ -83,13 +83,13 @@ def profile(sysroot: Sysroot, model: Path, *, fresh: bool = False) -> Profile:
     """
     stored = stored_profile(sysroot, model)
     if stored.is_file() and not fresh:
-        return load(stored)
+        return load_profile(stored)
     functions = sysroot.functions()
     with tempfile.TemporaryDirectory(prefix="slimcam-a53-") as scratch:
         dump = Path(scratch) / "blocks.txt"
         told = ask(sysroot, f"out={dump}", "profile", str(model.resolve()), *watched(functions))
         found = read_dump(dump, told, functions)
-    save(found, stored)
+    save_profile(found, stored)
     return found
 
 

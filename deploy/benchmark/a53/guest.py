@@ -2,7 +2,7 @@
 
     python -m deploy.benchmark.a53.guest TASK FILE [ENTRY START END]
 
-    prove MODEL_OR_BUNDLE             what it computes, to compare with another machine
+    outputs MODEL_OR_BUNDLE           what it computes, to compare with another machine
     profile MODEL ENTRY START END     one inference between the profiler's marks
     camera TRIAL ENTRY START END      the whole camera on some frames, see `camera_trial.py`
 
@@ -41,7 +41,7 @@ PROGRESS = "a53: "
 LIBRARY = "libpywrap_litert_common.so"
 
 
-def prove(path: Path) -> list[dict[str, str]]:
+def computed_outputs(path: Path) -> list[dict[str, str]]:
     """What a model gives for random pixels and, if it is a bundle, for its golden images.
 
     The same call on two machines tells whether they compute the same. Arrays are in base64, to the last bit.
@@ -57,7 +57,7 @@ def prove(path: Path) -> list[dict[str, str]]:
     return [{"dtype": array.dtype.name, "base64": base64.b64encode(array.tobytes()).decode()} for array in arrays]
 
 
-def profile(path: Path, *addresses: int) -> dict[str, Any]:
+def run_profiled(path: Path, *addresses: int) -> dict[str, Any]:
     """Runs a model twice, the second time between marks, and describes what ran and where its code lies.
 
     Args:
@@ -184,7 +184,7 @@ def mark(which: int, *arguments: int) -> None:
     _system_call(*(ctypes.c_long(value) for value in (GETPGID, MARK + which, *arguments)))
 
 
-TASKS: dict[str, Callable[..., Any]] = {"prove": prove, "profile": profile, "camera": camera}
+TASKS: dict[str, Callable[..., Any]] = {"outputs": computed_outputs, "profile": run_profiled, "camera": camera}
 
 
 if __name__ == "__main__":

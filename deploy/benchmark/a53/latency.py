@@ -21,7 +21,7 @@ from pathlib import Path
 
 from deploy.benchmark.a53.device import LOAD_BYTES, PEAK_MACS, REFERENCE_MEMORY_GBS, Device
 from deploy.benchmark.a53.issue import cycles
-from deploy.benchmark.a53.profile import Block, Operator, Profile, Tensor, Use
+from deploy.benchmark.a53.profile import Block, Profile, ProfiledOperator, Tensor, Use
 
 CONSTANTS = Path(__file__).parent / "constants.json"
 MODEL = "cortex-a53-inorder 1"
@@ -52,7 +52,7 @@ class Constants:
 
 
 @dataclass(frozen=True)
-class Cost:
+class OperatorCost:
     """What an operator takes on one thread.
 
     Attributes:
@@ -97,12 +97,12 @@ def read_constants(path: Path = CONSTANTS) -> Constants:
     return Constants(**json.loads(path.read_text())["constants"])
 
 
-def cost(profile: Profile, operator: Operator) -> Cost:
+def operator_cost(profile: Profile, operator: ProfiledOperator) -> OperatorCost:
     """Adds up what an operator's blocks take."""
     return cost_of(profile.blocks, operator.uses)
 
 
-def cost_of(blocks: Sequence[Block], uses: Iterable[Use]) -> Cost:
+def cost_of(blocks: Sequence[Block], uses: Iterable[Use]) -> OperatorCost:
     """Adds up what some blocks take."""
     total = prefetching = 0.0
     l1_misses = l2_misses = prefetched = calls = 0
@@ -119,12 +119,12 @@ def cost_of(blocks: Sequence[Block], uses: Iterable[Use]) -> Cost:
         else:
             l1_misses += use.l1_misses - use.l2_misses
             l2_misses += use.l2_misses
-    return Cost(total, l1_misses, l2_misses, prefetched, prefetching, calls)
+    return OperatorCost(total, l1_misses, l2_misses, prefetched, prefetching, calls)
 
 
 def predict_ms(profile: Profile, device: Device, constants: Constants) -> float:
     """Latency on one thread."""
-    return sum(cost(profile, operator).ms(device, constants) for operator in profile.operators)
+    return sum(operator_cost(profile, operator).ms(device, constants) for operator in profile.operators)
 
 
 def predict_threads_ms(profile: Profile, device: Device, constants: Constants, threads: int) -> tuple[float, float]:
@@ -140,7 +140,7 @@ def predict_threads_ms(profile: Profile, device: Device, constants: Constants, t
         raise ValueError(f"{device.name} has {device.cores} cores: ask for 1 to {device.cores} threads, not {threads}")
     low = high = 0.0
     for place, operator in enumerate(profile.operators):
-        each = cost(profile, operator)
+        each = operator_cost(profile, operator)
         compute, memory = each.compute_ms(device, constants), each.memory_ms(device, constants)
         alone = operator.kind == "overhead" or any(entry.split()[0] == str(place) for entry in profile.left_out)
         share = 1 if alone else min(threads, tiles(operator))
@@ -153,7 +153,7 @@ def _scaled(threads: int, fixed: float) -> float:
     return fixed + (1 - fixed) / threads
 
 
-def tiles(operator: Operator) -> int:
+def tiles(operator: ProfiledOperator) -> int:
     """Pieces into which XNNPACK can split an operator among threads, roughly: tiles of a matrix product, rows of a
     convolution by channel or of a pooling, 4 kB of an elementwise operator."""
     shape = operator.output.shape
@@ -165,7 +165,7 @@ def tiles(operator: Operator) -> int:
     return max(1, size_bytes(operator.output) // 4096)
 
 
-def roof_ms(operator: Operator, device: Device, weights_fit: bool) -> float:
+def roof_ms(operator: ProfiledOperator, device: Device, weights_fit: bool) -> float:
     """The least that one core can take for an operator.
 
     The largest of: its multiply-adds at the peak rate, its data once through the load port, and its weights once from
@@ -180,7 +180,7 @@ def roof_ms(operator: Operator, device: Device, weights_fit: bool) -> float:
     return max(arithmetic, port, memory) if operator.kind not in ("RESHAPE", "overhead") else 0.0
 
 
-def macs(operator: Operator) -> int:
+def macs(operator: ProfiledOperator) -> int:
     """Multiply-adds of a convolution or dense operator, padding included; 0 for others."""
     kernel = weights(operator)
     if kernel is None:
@@ -189,7 +189,7 @@ def macs(operator: Operator) -> int:
     return outputs * math.prod(kernel.shape[1:3] if operator.kind == "DEPTHWISE_CONV_2D" else kernel.shape[1:])
 
 
-def weights(operator: Operator) -> Tensor | None:
+def weights(operator: ProfiledOperator) -> Tensor | None:
     if operator.kind in ("CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED") and len(operator.inputs) > 1:
         return operator.inputs[1]
     return None

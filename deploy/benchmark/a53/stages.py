@@ -56,7 +56,7 @@ class RatePrediction:
     fps: Estimate
 
 
-def predict(
+def predict_stages(
     blocks: Sequence[Block],
     stretches: Sequence[Stretch],
     faces: Sequence[int],

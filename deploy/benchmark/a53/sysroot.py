@@ -111,7 +111,7 @@ def cache_folder() -> Path:
     return Path(chosen) if chosen else Path(base) / "slimcam"
 
 
-def prepare(cache: Path | None = None) -> Sysroot:
+def make_sysroot(cache: Path | None = None) -> Sysroot:
     """Makes the emulated device, or finds it in the cache; about 2 minutes and 450 MB the first time.
 
     Args:

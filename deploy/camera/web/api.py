@@ -73,8 +73,8 @@ class People:
         open_gallery: `None` where there is none yet.
     """
 
-    def __init__(self, executor: Executor, open_gallery: Callable[[], Gallery | None], enrol: Enrol) -> None:
-        self._executor, self._open, self._enrol = executor, open_gallery, enrol
+    def __init__(self, executor: Executor, open_gallery: Callable[[], Gallery | None], enroll: Enrol) -> None:
+        self._executor, self._open, self._enrol = executor, open_gallery, enroll
 
     async def list(self) -> list[dict[str, Any]]:
         def people() -> Sequence[Person]:
@@ -96,7 +96,7 @@ class People:
 
         await self._run(forget, refused=404)
 
-    async def enrol(self, view: View, track: int, name: str, consent: str) -> dict[str, Any]:
+    async def enroll(self, view: View, track: int, name: str, consent: str) -> dict[str, Any]:
         return person_record(await self._run(lambda: self._enrol(view, track, name, consent), refused=422))
 
     async def _run(self, step: Callable[[], T], refused: int = 503) -> T:
@@ -140,7 +140,7 @@ class Api:
             web.post("/api/snapshots", self.keep),
             web.get("/api/snapshots/{name:[A-Za-z0-9_-]{1,64}}.jpg", self.still),
             web.get("/api/people", self.people),
-            web.post("/api/people", self.enrol),
+            web.post("/api/people", self.enroll),
             web.delete("/api/people/{id:[A-Za-z0-9_-]{1,64}}", self.forget),
             web.post("/api/login", self.login),
         ]
@@ -211,12 +211,12 @@ class Api:
     async def people(self, _request: web.Request) -> web.Response:
         return _json({"people": await self._people.list()})
 
-    async def enrol(self, request: web.Request) -> web.Response:
+    async def enroll(self, request: web.Request) -> web.Response:
         body = await read_body(request, {"snapshot": str, "track": int, "name": str, "consent": str})
         view = self._snapshot(body["snapshot"])
         if all(sighting.track != body["track"] for sighting in view.sightings):
             refuse(404, "there is no such face in that snapshot")
-        person = await self._people.enrol(view, body["track"], body["name"], body["consent"])
+        person = await self._people.enroll(view, body["track"], body["name"], body["consent"])
         self._snapshots.remove(body["snapshot"])
         return _json(person, 201)
 

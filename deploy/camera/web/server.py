@@ -51,7 +51,7 @@ class Web:
         self,
         config: WebConfig,
         open_gallery: Callable[[], Gallery | None],
-        enrol: Enrol,
+        enroll: Enrol,
         source_state: Callable[[], str],
     ) -> None:
         if config.port is None:
@@ -60,7 +60,7 @@ class Web:
         guard = Guard(config)
         self._pictures = ThreadPoolExecutor(1, "web-pictures")
         self._gallery = ThreadPoolExecutor(1, "web-gallery")
-        self._people = People(self._gallery, open_gallery, enrol)
+        self._people = People(self._gallery, open_gallery, enroll)
         self._api = Api(config, guard, self._people, source_state, self._pictures)
         self._events, self._connections = 0, 0
         self._loop = asyncio.new_event_loop()

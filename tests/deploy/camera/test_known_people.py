@@ -14,32 +14,32 @@ from deploy.vision.quality import QualityConfig
 ROOT = Path(__file__).resolve().parents[3]
 
 
-def view(number: int = 0, flaws: tuple[str, ...] = (), **milliseconds: float) -> View:
+def view(number: int = 0, quality_issues: tuple[str, ...] = (), **milliseconds: float) -> View:
     frame = Frame(np.zeros((240, 320, 3), np.uint8), number, number / 10, time.monotonic(), lost=2)
     points = np.array([(120, 100), (160, 100), (140, 120), (125, 145), (155, 145)], np.float32)
-    return View(frame, (Sighting(1, points, 0.9, flaws, None),), (), milliseconds)
+    return View(frame, (Sighting(1, points, 0.9, quality_issues, None),), (), milliseconds)
 
 
 def test_who_is_enrolled_from_a_view_is_known_within_a_second(tmp_path: Path) -> None:
     recognizer = Recognizer(ROOT / "deploy/models/recognizer", check=False)
-    quality = QualityConfig(darkest=0, faintest=0, sharpness=0)
+    quality = QualityConfig(min_brightness=0, min_contrast=0, min_sharpness=0)
     path = tmp_path / "g/gallery.db"
     known = Known(recognizer, str(path), str(tmp_path / "k/key"), 0.001, 0.05, quality)
     assert known.matcher is None
     assert known.open() is None
     assert not path.exists()
-    person = known.enrol(view(), 1, "Ada", "herself")
+    person = known.enroll(view(), 1, "Ada", "herself")
     with pytest.raises(ValueError, match="not in the picture any more"):
-        known.enrol(view(), 2, "Ada", "herself")
+        known.enroll(view(), 2, "Ada", "herself")
     strict = Known(recognizer, str(tmp_path / "g/other.db"), str(tmp_path / "k/key2"), 0.001, 0.05, QualityConfig())
     # What counts is the view itself, and not what was measured shortly before.
     with pytest.raises(ValueError, match="dark"):
-        strict.enrol(view(), 1, "Ada", "herself")
+        strict.enroll(view(), 1, "Ada", "herself")
     time.sleep(1.1)
     assert known.changed()
     assert known.matcher is not None
     assert not known.changed()
-    assert known.enrol(view(), 1, "Ada", "herself").id == person.id
+    assert known.enroll(view(), 1, "Ada", "herself").id == person.id
     with known.open() as gallery:
         assert [(one.name, one.templates) for one in gallery.people()] == [("Ada", 2)]
     path.write_text("no gallery")

@@ -79,8 +79,8 @@ def test_people_are_there_after_reopening(opened: Open) -> None:
     templates = some(3, crops=True)
     with opened() as gallery:
         before = time.time()
-        anna = gallery.enrol("  Anna ", templates, consent="in person", expires=before + 1000)
-        bob = gallery.enrol("Bob", some(1, 1), consent="by letter")
+        anna = gallery.enroll("  Anna ", templates, consent="in person", expires=before + 1000)
+        bob = gallery.enroll("Bob", some(1, 1), consent="by letter")
     assert (anna.name, anna.templates, anna.consent, anna.expires) == ("Anna", 3, "in person", before + 1000)
     assert before <= anna.created <= time.time()
     with opened() as gallery:
@@ -102,7 +102,7 @@ def test_an_empty_gallery_has_an_empty_snapshot(opened: Open) -> None:
 
 def test_two_people_may_have_one_name(opened: Open) -> None:
     gallery = opened()
-    one, two = (gallery.enrol("Anna", some(1, i), consent="yes") for i in range(2))
+    one, two = (gallery.enroll("Anna", some(1, i), consent="yes") for i in range(2))
     assert one.id != two.id
     gallery.forget(one.id)
     assert gallery.people() == [two]
@@ -110,15 +110,15 @@ def test_two_people_may_have_one_name(opened: Open) -> None:
 
 def test_templates_can_be_added(opened: Open) -> None:
     gallery = opened()
-    anna = gallery.enrol("Anna", some(1), consent="first")
-    gallery.enrol("Bob", some(1, 5), consent="yes")
-    more = gallery.enrol("Anna", some(2, 1), consent="second", expires=time.time() + 99, person=anna.id)
+    anna = gallery.enroll("Anna", some(1), consent="first")
+    gallery.enroll("Bob", some(1, 5), consent="yes")
+    more = gallery.enroll("Anna", some(2, 1), consent="second", expires=time.time() + 99, person=anna.id)
     assert (more.id, more.templates, more.consent, more.created) == (anna.id, 3, "second", anna.created)
     assert gallery.snapshot().owners.tolist() == [0, 0, 0, 1]
     with pytest.raises(ValueError, match="is Anna, not Bob"):
-        gallery.enrol("Bob", some(1), consent="x", person=anna.id)
+        gallery.enroll("Bob", some(1), consent="x", person=anna.id)
     with pytest.raises(UnknownPersonError, match="nobody in the gallery has the id 'gone'"):
-        gallery.enrol("Anna", some(1), consent="x", person="gone")
+        gallery.enroll("Anna", some(1), consent="x", person="gone")
     assert gallery.people()[0] == more
 
 
@@ -138,7 +138,7 @@ def test_templates_can_be_added(opened: Open) -> None:
 def test_names_that_cannot_be_shown_are_refused(name: str, reason: str, opened: Open) -> None:
     gallery = opened()
     with pytest.raises(ValueError, match=reason) as error:
-        gallery.enrol(name, some(1), consent="yes")
+        gallery.enroll(name, some(1), consent="yes")
     assert str(error.value).isprintable()
     assert not gallery.people()
 
@@ -166,12 +166,12 @@ def test_a_name_is_refused_or_kept_in_its_composed_form(name: str) -> None:
     ],
 )
 def test_names_are_data(name: str, opened: Open) -> None:
-    opened().enrol(name, some(1), consent="yes")
+    opened().enroll(name, some(1), consent="yes")
     assert opened().people()[0].name == name
 
 
 def test_composed_and_decomposed_names_are_one(opened: Open) -> None:
-    assert opened().enrol("Jose\u0301", some(1), consent="yes").name == "Jos\u00e9"
+    assert opened().enroll("Jose\u0301", some(1), consent="yes").name == "Jos\u00e9"
 
 
 @pytest.mark.parametrize(
@@ -193,7 +193,7 @@ def test_what_is_not_fit_to_be_enrolled_is_refused(change: dict, reason: str, op
     gallery = opened()
     version = gallery.version()
     with pytest.raises(ValueError, match=reason) as error:
-        gallery.enrol(**{"name": "Anna", "templates": some(1), "consent": "yes", **change})
+        gallery.enroll(**{"name": "Anna", "templates": some(1), "consent": "yes", **change})
     assert "\n" not in str(error.value)
     assert (gallery.people(), gallery.version()) == ([], version)
 
@@ -204,8 +204,8 @@ def test_what_is_not_fit_to_be_enrolled_is_refused(change: dict, reason: str, op
 def test_who_has_expired_is_listed_but_not_recognised(opened: Open) -> None:
     gallery = opened()
     expires = time.time() + 3
-    gallery.enrol("Anna", some(2), consent="yes", expires=expires)
-    bob = gallery.enrol("Bob", some(1, 1), consent="yes")
+    gallery.enroll("Anna", some(2), consent="yes", expires=expires)
+    bob = gallery.enroll("Bob", some(1, 1), consent="yes")
     version = gallery.version()
     assert len(gallery.snapshot().people) == 2
     time.sleep(max(0.0, expires - time.time()) + 0.01)
@@ -219,9 +219,9 @@ def test_every_change_of_any_process_changes_the_version(opened: Open, tmp_path:
     watcher, gallery = opened(), opened()
     seen = [watcher.version()]
     assert watcher.version() == seen[0]
-    anna = gallery.enrol("Anna", some(1, crops=True), consent="yes")
+    anna = gallery.enroll("Anna", some(1, crops=True), consent="yes")
     seen.append(watcher.version())
-    gallery.enrol("Anna", some(1, crops=True), consent="yes", person=anna.id)
+    gallery.enroll("Anna", some(1, crops=True), consent="yes", person=anna.id)
     seen.append(watcher.version())
     gallery.export(tmp_path / "archive", PASSPHRASE)
     assert watcher.version() == seen[-1]
@@ -256,7 +256,8 @@ def encrypted_rows(path: Path) -> dict[str, list[bytes]]:
 def test_forgetting_leaves_no_byte_in_any_file(opened: Open, path: Path) -> None:
     gallery = opened()
     people = [
-        gallery.enrol(f"Person Number{i}", some(1 + i % 7, i, crops=i % 5 == 0), consent=f"note {i}") for i in range(60)
+        gallery.enroll(f"Person Number{i}", some(1 + i % 7, i, crops=i % 5 == 0), consent=f"note {i}")
+        for i in range(60)
     ]
     watcher = opened()
     rows = encrypted_rows(path)
@@ -275,7 +276,7 @@ def test_forgetting_leaves_no_byte_in_any_file(opened: Open, path: Path) -> None
 
 def test_nothing_readable_is_in_the_files(opened: Open, path: Path) -> None:
     templates = some(2, crops=True)
-    opened().enrol("Annabella Visible", templates, consent="consent-visible")
+    opened().enroll("Annabella Visible", templates, consent="consent-visible")
     content = path.read_bytes()
     for text in (b"Annabella", b"Visible", b"consent-visible", b"0-0.jpg", b"\x89PNG", b"IHDR"):
         assert text not in content
@@ -293,7 +294,7 @@ def test_forgetting_nobody_is_refused(opened: Open) -> None:
 
 def test_a_deletion_that_was_cut_short_is_cleaned_up_by_the_next_to_open(opened: Open, path: Path) -> None:
     gallery = opened()
-    gallery.enrol("Anna", some(1), consent="yes")
+    gallery.enroll("Anna", some(1), consent="yes")
     gallery.close()
     with sqlite3.connect(path) as database:
         database.execute("PRAGMA secure_delete = OFF")
@@ -312,11 +313,11 @@ def test_a_deletion_that_was_cut_short_is_cleaned_up_by_the_next_to_open(opened:
 
 def test_the_log_tells_what_was_done_and_names_nobody(opened: Open, tmp_path: Path) -> None:
     gallery = opened()
-    anna = gallery.enrol("Annabella", some(2, crops=True), consent="yes")
+    anna = gallery.enroll("Annabella", some(2, crops=True), consent="yes")
     gallery.export(tmp_path / "archive", PASSPHRASE)
     gallery.forget(anna.id)
     gallery.import_(tmp_path / "archive", PASSPHRASE)
-    gallery.re_enrol(brightness, OTHER)
+    gallery.re_enroll(brightness, OTHER)
     log = opened(OTHER, 24).audit()
     assert [one.action for one in log] == ["enrol", "export", "forget", "import", "re-enrol"]
     assert {one.person for one in log} == {anna.id}
@@ -329,7 +330,7 @@ def test_the_log_tells_what_was_done_and_names_nobody(opened: Open, tmp_path: Pa
 
 
 def test_another_key_is_refused_and_nothing_changes(opened: Open, path: Path, tmp_path: Path) -> None:
-    opened().enrol("Anna", some(1), consent="yes")
+    opened().enroll("Anna", some(1), consent="yes")
     other = tmp_path / "conf/other.key"
     other.write_text("00" * 32)
     other.chmod(0o600)
@@ -350,7 +351,7 @@ def test_a_key_in_the_gallerys_folder_is_refused_before_anything_is_made(opened:
 
 
 def test_files_are_this_users_alone(opened: Open, path: Path) -> None:
-    opened().enrol("Anna", some(1), consent="yes")
+    opened().enroll("Anna", some(1), consent="yes")
     assert (path.stat().st_mode & 0o777, path.parent.stat().st_mode & 0o777) == (0o600, 0o700)
     path.chmod(0o644)
     opened()
@@ -368,7 +369,7 @@ def test_files_are_this_users_alone(opened: Open, path: Path) -> None:
 )
 def test_swapped_rows_are_noticed(table: str, column: str, where: str, opened: Open, path: Path) -> None:
     gallery = opened()
-    one, two = (gallery.enrol(name, some(1, i), consent="yes") for i, name in enumerate(("Anna", "Bob")))
+    one, two = (gallery.enroll(name, some(1, i), consent="yes") for i, name in enumerate(("Anna", "Bob")))
     with sqlite3.connect(path) as database:
         ((first,), (second,)) = (
             database.execute(f"SELECT {column} FROM {table} WHERE {where} = ?", (x.id,)).fetchone() for x in (one, two)
@@ -396,7 +397,7 @@ def test_swapped_rows_are_noticed(table: str, column: str, where: str, opened: O
 def test_altered_rows_are_noticed(change: str, opened: Open, path: Path) -> None:
     gallery = opened()
     for i, name in enumerate(("Anna", "Bob")):
-        gallery.enrol(name, some(1, i), consent="yes", expires=time.time() + 100)
+        gallery.enroll(name, some(1, i), consent="yes", expires=time.time() + 100)
     with sqlite3.connect(path) as database:
         database.execute(change)
     database.close()
@@ -406,7 +407,7 @@ def test_altered_rows_are_noticed(change: str, opened: Open, path: Path) -> None
 
 def test_crops_cannot_be_swapped(opened: Open, path: Path) -> None:
     gallery = opened()
-    anna = gallery.enrol("Anna", some(2, crops=True), consent="yes")
+    anna = gallery.enroll("Anna", some(2, crops=True), consent="yes")
     with sqlite3.connect(path) as database:
         database.execute(
             "UPDATE crops SET image = (SELECT image FROM crops AS other WHERE other.template != crops.template)"
@@ -454,7 +455,7 @@ def test_a_newer_schema_is_refused(opened: Open, path: Path) -> None:
 def test_a_truncated_gallery_is_refused_in_one_line(opened: Open, path: Path) -> None:
     gallery = opened()
     for i in range(20):
-        gallery.enrol(f"Person {i}", some(3, i, crops=True), consent="yes")
+        gallery.enroll(f"Person {i}", some(3, i, crops=True), consent="yes")
     gallery.close()
     path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
     with pytest.raises(GalleryError, match="damaged") as error:
@@ -467,31 +468,31 @@ def test_a_truncated_gallery_is_refused_in_one_line(opened: Open, path: Path) ->
 
 def test_another_model_is_refused_until_re_enrolled(opened: Open) -> None:
     gallery = opened()
-    anna = gallery.enrol("Anna", some(3, crops=True), consent="yes", expires=time.time() + 100)
+    anna = gallery.enroll("Anna", some(3, crops=True), consent="yes", expires=time.time() + 100)
     with pytest.raises(OtherModelError, match="slimcam-faces re-enrol") as error:
         opened(OTHER, 24)
     assert "\n" not in str(error.value)
     keeper = opened(None, None)
     assert keeper.people() == [anna]
     crops = keeper.crops(anna.id)
-    assert keeper.re_enrol(brightness, OTHER) == 0
+    assert keeper.re_enroll(brightness, OTHER) == 0
     assert (keeper.people(), keeper.model, keeper.embedding_size) == ([anna], OTHER, 24)
     with opened(OTHER, 24) as other:
         np.testing.assert_array_equal(other.snapshot().embeddings, brightness(crops))
         np.testing.assert_array_equal(other.crops(anna.id), crops)
     # The camera that has it open with the former model is told at its next look.
-    for look in (gallery.snapshot, lambda: gallery.enrol("Bob", some(1), consent="yes")):
+    for look in (gallery.snapshot, lambda: gallery.enroll("Bob", some(1), consent="yes")):
         with pytest.raises(OtherModelError, match="slimcam-faces re-enrol"):
             look()
 
 
 def test_re_enrolling_is_all_or_nothing_and_says_who_has_no_crops(opened: Open, path: Path) -> None:
     gallery = opened()
-    gallery.enrol("Anna", some(1, crops=True), consent="yes")
-    bob = gallery.enrol("Bob", some(2, 1), consent="yes")
+    gallery.enroll("Anna", some(1, crops=True), consent="yes")
+    bob = gallery.enroll("Bob", some(2, 1), consent="yes")
     before = path.read_bytes()
     with pytest.raises(ValueError, match=rf"no crops were kept of Bob \({bob.id}\)") as error:
-        gallery.re_enrol(brightness, OTHER)
+        gallery.re_enroll(brightness, OTHER)
     assert "Anna" not in str(error.value)
 
     def broken(_: np.ndarray) -> np.ndarray:
@@ -500,31 +501,31 @@ def test_re_enrolling_is_all_or_nothing_and_says_who_has_no_crops(opened: Open, 
     gallery.forget(bob.id)
     before = path.read_bytes()
     with pytest.raises(ValueError, match="of length 1"):
-        gallery.re_enrol(broken, OTHER)
+        gallery.re_enroll(broken, OTHER)
     assert path.read_bytes() == before
-    gallery.enrol("Bob", some(2, 1, crops=True), consent="yes")
-    gallery.enrol("Bob", some(3, 2), consent="yes", person=gallery.people()[1].id)
-    assert gallery.re_enrol(brightness, OTHER) == 3
+    gallery.enroll("Bob", some(2, 1, crops=True), consent="yes")
+    gallery.enroll("Bob", some(3, 2), consent="yes", person=gallery.people()[1].id)
+    assert gallery.re_enroll(brightness, OTHER) == 3
     assert [one.templates for one in gallery.people()] == [1, 2]
 
 
 def test_re_enrolling_gives_way_to_a_change_meanwhile(opened: Open) -> None:
     gallery, other = opened(), opened()
-    gallery.enrol("Anna", some(1, crops=True), consent="yes")
+    gallery.enroll("Anna", some(1, crops=True), consent="yes")
 
     def interrupted(crops: np.ndarray) -> np.ndarray:
-        other.enrol("Bob", some(1, 1), consent="yes")
+        other.enroll("Bob", some(1, 1), consent="yes")
         return brightness(crops)
 
     with pytest.raises(RuntimeError, match="changed meanwhile"):
-        gallery.re_enrol(interrupted, OTHER)
+        gallery.re_enroll(interrupted, OTHER)
     assert [one.name for one in gallery.people()] == ["Anna", "Bob"]
     assert gallery.snapshot().embeddings.shape == (2, SIZE)
 
 
 def test_without_a_model_nobody_is_enrolled(opened: Open) -> None:
     with pytest.raises(ValueError, match="opened without a model"):
-        opened(None, None).enrol("Anna", some(1), consent="yes")
+        opened(None, None).enroll("Anna", some(1), consent="yes")
 
 
 # Archives
@@ -533,8 +534,8 @@ def test_without_a_model_nobody_is_enrolled(opened: Open) -> None:
 def test_an_archive_brings_everybody_to_another_gallery(opened: Open, tmp_path: Path) -> None:
     gallery, file = opened(), tmp_path / "archive"
     people = [
-        gallery.enrol("Anna", some(3, crops=True), consent="yes", expires=time.time() + 1000),
-        gallery.enrol("Åsa 'x'", some(1, 1), consent="by letter"),
+        gallery.enroll("Anna", some(3, crops=True), consent="yes", expires=time.time() + 1000),
+        gallery.enroll("Åsa 'x'", some(1, 1), consent="by letter"),
     ]
     assert gallery.export(file, PASSPHRASE) == people
     assert file.stat().st_mode & 0o777 == 0o600
@@ -551,7 +552,7 @@ def test_an_archive_brings_everybody_to_another_gallery(opened: Open, tmp_path: 
 
 def test_archives_are_imported_whole_or_not_at_all(opened: Open, tmp_path: Path) -> None:
     gallery, file = opened(), tmp_path / "archive"
-    gallery.enrol("Anna", some(1), consent="yes")
+    gallery.enroll("Anna", some(1), consent="yes")
     gallery.export(file, PASSPHRASE)
     with pytest.raises(FileExistsError, match="choose another file"):
         gallery.export(file, PASSPHRASE)
@@ -578,7 +579,7 @@ def test_archives_are_imported_whole_or_not_at_all(opened: Open, tmp_path: Path)
     hostile[archive.pack([(good, some(1)), (good, some(1))], MODEL, PASSPHRASE)] = "twice"
     hostile[archive.pack([(good, some(1))], OTHER, PASSPHRASE)] = "another gallery|not the gallery's"
     bad = tmp_path / "bad"
-    other.enrol("Bob", some(1, 3), consent="yes")
+    other.enroll("Bob", some(1, 3), consent="yes")
     version = other.version()
     for archived, reason in hostile.items():
         bad.write_bytes(archived)
@@ -628,16 +629,16 @@ def test_threads_may_share_a_gallery(opened: Open) -> None:
     gallery = opened()
     failures = []
 
-    def enrol(tag: int) -> None:
+    def enroll(tag: int) -> None:
         try:
             for i in range(5):
-                gallery.enrol(f"{tag} {i}", some(1, i), consent="yes")
+                gallery.enroll(f"{tag} {i}", some(1, i), consent="yes")
                 gallery.version()
                 gallery.snapshot()
         except Exception as error:
             failures.append(error)
 
-    threads = [threading.Thread(target=enrol, args=(tag,)) for tag in range(4)]
+    threads = [threading.Thread(target=enroll, args=(tag,)) for tag in range(4)]
     for thread in threads:
         thread.start()
     for thread in threads:
@@ -649,21 +650,21 @@ def test_threads_may_share_a_gallery(opened: Open) -> None:
 def test_a_gallery_in_use_elsewhere_is_said_to_be_busy(
     opened: Open, path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    opened().enrol("Anna", some(1), consent="yes")
+    opened().enroll("Anna", some(1), consent="yes")
     monkeypatch.setattr("deploy.gallery.database.PATIENCE", 0.2)
     gallery = opened()
     holder = sqlite3.connect(path, isolation_level=None)
     holder.execute("BEGIN IMMEDIATE")
     with pytest.raises(TimeoutError, match="another process has been writing"):
-        gallery.enrol("Bob", some(1), consent="yes")
+        gallery.enroll("Bob", some(1), consent="yes")
     assert len(gallery.people()) == 1  # readers go on
     holder.execute("ROLLBACK")
     holder.close()
-    gallery.enrol("Bob", some(1), consent="yes")
+    gallery.enroll("Bob", some(1), consent="yes")
 
 
 def test_a_copy_of_the_folder_opens_with_the_key_only(opened: Open, path: Path, tmp_path: Path) -> None:
-    opened().enrol("Anna", some(1), consent="yes")
+    opened().enroll("Anna", some(1), consent="yes")
     copy = Path(shutil.copytree(path.parent, tmp_path / "backup")) / "gallery.db"
     assert opened(file=copy).people()[0].name == "Anna"
     with pytest.raises(FileNotFoundError):

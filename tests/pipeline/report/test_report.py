@@ -25,7 +25,7 @@ from deploy.latency.record import (
     Execution,
     Latency,
     Machine,
-    Model,
+    MeasuredModel,
     Prediction,
     Record,
     Start,
@@ -370,7 +370,7 @@ def _measured(device: str, notes: tuple[str, ...]) -> list[Record]:
     return [
         Record(
             target="host",
-            model=Model(name, "0" * 64, SIZES[name]),
+            model=MeasuredModel(name, "0" * 64, SIZES[name]),
             execution=Execution("ai-edge-litert", "2.3.0", "XNNPACK", 74, 74, [], 1),
             machine=Machine(device, "Linux 6.1.0 x86_64", 2, [0, 1]),
             before=Condition(None, None, None, 1.2),

@@ -15,7 +15,7 @@ import pytest
 
 from deploy.inference.bundle import Bundle, InputSpec, load_bundle
 from deploy.inference.model import Model as FloatModel
-from deploy.latency.record import Condition, Execution, Latency, Machine, Model, Record, Start, write_records
+from deploy.latency.record import Condition, Execution, Latency, Machine, MeasuredModel, Record, Start, write_records
 from pipeline.stages import evaluate
 from pipeline.stages.artifacts import VARIANTS
 from pipeline.stages.config import EvaluateConfig, GatesConfig
@@ -184,7 +184,7 @@ def _draw(folder: Path, name: str, person: int) -> None:
 def _record(name: str) -> Record:
     return Record(
         target="host",
-        model=Model(name, "0" * 64, 1_000_000),
+        model=MeasuredModel(name, "0" * 64, 1_000_000),
         execution=Execution("ai-edge-litert", "2.3.0", "XNNPACK", 7, 7, [], 1),
         machine=Machine("a machine", "Linux 6.1.0 x86_64", 2, [0, 1]),
         before=Condition(None, None, None, 1.2),

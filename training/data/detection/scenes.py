@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from deploy.common.files import file_sha256
 from deploy.common.result_key import KEY_FILE, NOT_KEY, key_material
 from deploy.vision.align import TEMPLATE, face_sizes, similarity
-from deploy.vision.letterbox import fit as fit_frame
+from deploy.vision.letterbox import letterbox as fit_frame
 from training.data.detection.compose import COMPOSE_VERSION, ComposeConfig, arrange, compose
 from training.data.detection.relabel import LABELS_VERSION, averaged
 from training.data.detection.scene import Picture, Scene, Sources

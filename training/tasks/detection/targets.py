@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from deploy.vision.align import face_sizes
 from deploy.vision.detector_output import CHANNELS, STRIDES
-from deploy.vision.detector_output import cells as cell_centres
+from deploy.vision.detector_output import cell_centers as cell_centres
 from training.tasks.detection.metrics import Float
 
 _BORDERS = (0.0, 40.0, 100.0, np.inf)

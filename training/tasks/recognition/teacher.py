@@ -20,7 +20,7 @@ from deploy.common.files import atomic
 from deploy.common.result_key import key_material
 from deploy.inference.bundle import InputSpec
 from deploy.inference.interpreter import Interpreter
-from deploy.inference.preprocessing import dequantised, input_table, look_up
+from deploy.inference.preprocessing import dequantized, input_table, look_up
 from training.data.images import IMAGE_SIZE, Images, Selection, normalize
 from training.data.recognition.batches import plain_batches, resize
 from training.data.recognition.teacher_targets import Lesson, Targets
@@ -314,7 +314,7 @@ def _open_tflite(path: Path, config: TeacherModelConfig) -> Teach:
 
     def run(faces: NDArray[np.uint8]) -> Lesson:
         with lock:
-            said = [dequantised(interpreter.run(look_up(table, face)[None]), interpreter.output) for face in faces]
+            said = [dequantized(interpreter.run(look_up(table, face)[None]), interpreter.output) for face in faces]
         return Lesson(np.concatenate(said).reshape(len(faces), -1))
 
     return run

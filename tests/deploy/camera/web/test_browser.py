@@ -41,7 +41,7 @@ class Camera:
     """A scene of faces that move, recognised once they are enrolled, shown to a page in a thread."""
 
     people: dict[int, Person] = field(default_factory=dict)
-    flaws: tuple[str, ...] = ()
+    quality_issues: tuple[str, ...] = ()
     running: bool = True
     number: int = 0
     enrolled: list[tuple[View, int]] = field(default_factory=list)
@@ -58,8 +58,8 @@ class Camera:
             points = drawn_points(sample_person(track), sample_shot(track, 0)) * (size / 112) + (left, top)
             person = self.people.get(track)
             identity = Identity(person.id, person.name, 0.71, 0.4) if person else Identity(None, None, 0.21, 0.02)
-            flaws = self.flaws if track == 2 else ()
-            sightings.append(Sighting(track, points.astype(np.float32), 0.97, flaws, identity))
+            quality_issues = self.quality_issues if track == 2 else ()
+            sightings.append(Sighting(track, points.astype(np.float32), 0.97, quality_issues, identity))
             kinds: list[EventKind] = ["appeared", "recognised" if person else "unknown"]
             for kind in kinds:
                 if (track, kind) not in self.told:
@@ -78,7 +78,7 @@ class Camera:
             page.show(self.view())
             time.sleep(1 / 15)
 
-    def enrol(self, view: View, track: int, name: str, consent: str) -> Person:
+    def enroll(self, view: View, track: int, name: str, consent: str) -> Person:
         if name == "nobody":
             raise ValueError("that name is refused")
         self.enrolled.append((view, track))
@@ -117,7 +117,7 @@ class Known:
 
 @contextmanager
 def served(camera: Camera, **options: Any) -> Iterator[Web]:
-    page = Web(WebConfig(port=0, **options), lambda: Known(camera), camera.enrol, lambda: "webcam 0")
+    page = Web(WebConfig(port=0, **options), lambda: Known(camera), camera.enroll, lambda: "webcam 0")
     thread = threading.Thread(target=camera.run, args=(page,))
     thread.start()
     try:
@@ -233,7 +233,7 @@ def test_enrol_a_clicked_face_see_its_name_and_forget_it(browser: Any) -> None:
 
 
 def test_a_card_is_enough_and_a_keyboard_too(browser: Any) -> None:
-    camera = Camera(flaws=("small", "blurred"))
+    camera = Camera(quality_issues=("small", "blurred"))
     with served(camera) as web, visited(browser, web.url) as (page, complaints):
         card = page.get_by_role("button", name="Unknown, track 2: enrol this face")
         card.focus(timeout=LONG)
@@ -280,7 +280,7 @@ def test_a_camera_that_is_gone_is_said_to_be_and_comes_back(browser: Any) -> Non
         port = web.port
         web.close()
         page.locator("#source", has_text="camera not reached").wait_for(timeout=2 * LONG)
-        again = Web(WebConfig(port=port), lambda: Known(camera), camera.enrol, lambda: "webcam 0")
+        again = Web(WebConfig(port=port), lambda: Known(camera), camera.enroll, lambda: "webcam 0")
         again.show(camera.view())
         page.locator("#source", has_text="webcam 0").wait_for(timeout=2 * LONG)
         await_picture(page, "live")
@@ -291,7 +291,7 @@ def test_a_camera_that_is_gone_is_said_to_be_and_comes_back(browser: Any) -> Non
 @pytest.mark.parametrize("width", [1280, 390])
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_it_fits_screens_of_all_widths(browser: Any, width: int, scheme: str) -> None:
-    camera = Camera(flaws=("blurred",))
+    camera = Camera(quality_issues=("blurred",))
     camera.people[1] = Person("1", "Ada Lovelace", 1, time.time(), None, "herself, 3 May, for the door")
     camera.people[7] = Person("7", "W" * 100, 3, 1.7e9, 1.9e9, "a long note on consent " * 20)
     options = {"viewport": {"width": width, "height": 844}, "color_scheme": scheme}

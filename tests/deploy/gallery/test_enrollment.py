@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from deploy.gallery.crops import decode_crops
-from deploy.gallery.enrolment import VIEWS, lone_face, pictures, printable, resembling, templates, watch
+from deploy.gallery.enrollment import VIEWS, lone_face, pictures, printable_note, resembling, templates, watch
 from deploy.gallery.gallery import Gallery, Template
 from deploy.gallery.people import NO_CONSENT, Person, Snapshot
 from deploy.gallery.review import resemblances, review
@@ -127,9 +127,9 @@ def test_files_and_folders_are_read_and_what_is_no_picture_is_noted(tmp_path: Pa
 
 
 def test_names_of_files_become_printable() -> None:
-    assert printable("a\udc80\n.jpg") == "a??.jpg"
-    assert len(printable("x" * 1000)) == 500
-    assert printable("\n ") == "?"
+    assert printable_note("a\udc80\n.jpg") == "a??.jpg"
+    assert len(printable_note("x" * 1000)) == 500
+    assert printable_note("\n ") == "?"
 
 
 def snapshot(rows: list[list[float]], owners: list[int]) -> Snapshot:
@@ -173,12 +173,12 @@ def test_a_review_names_the_expired_the_unasked_and_the_unfit(tmp_path: Path, re
     crop = draw_face(3, 0)
     taken, _ = templates([("a", scene((crop, 112)))], Marked(), recognizer, QUALITY, keep_crops=True)
     with Gallery(tmp_path / "data/g.db", "a" * 64, 128, tmp_path / "conf/key") as gallery:
-        gallery.enrol("Anna", taken, consent="yes")
+        gallery.enroll("Anna", taken, consent="yes")
         assert review(gallery, 0.9, 0.3, QUALITY) == []
         expires = time.time() + 1
-        gallery.enrol("Bob", taken, consent=NO_CONSENT, expires=expires)
+        gallery.enroll("Bob", taken, consent=NO_CONSENT, expires=expires)
         time.sleep(max(0.0, expires - time.time()) + 0.01)
-        lines = review(gallery, 0.9, 0.3, QualityConfig(smallest=100))
+        lines = review(gallery, 0.9, 0.3, QualityConfig(min_size=100))
     assert ["expired" in line for line in lines] == [True, False, False, False]
     assert "has no consent note" in lines[1]
     assert all("the face of a is small" in line for line in lines[2:])

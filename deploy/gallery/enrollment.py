@@ -18,7 +18,7 @@ from deploy.types import Frame
 from deploy.vision.align import align
 from deploy.vision.detector import Detector
 from deploy.vision.image_files import read_picture
-from deploy.vision.quality import QualityConfig, flaws, quality
+from deploy.vision.quality import QualityConfig, quality, quality_issues
 
 Image = NDArray[np.uint8]
 
@@ -140,7 +140,7 @@ def lone_face(image: Image, detector: Detector, quality: QualityConfig) -> tuple
     if len(order) > 1 and faces.sizes[order[1]] >= RIVAL * faces.sizes[order[0]]:
         return None, "several faces of about one size"
     points = faces.points[order[0]]
-    found = flaws(image, points, quality)
+    found = quality_issues(image, points, quality)
     return (None, f"the face is {', '.join(found)}") if found else (points, "")
 
 
@@ -180,14 +180,14 @@ def pictures(paths: Sequence[Path], notes: list[str]) -> Iterator[tuple[str, Ima
         files = sorted(file for file in path.iterdir() if not file.name.startswith(".")) if path.is_dir() else [path]
         for file in files:
             if not file.is_file():
-                notes.append(f"{printable(file.name)}: not a file")
+                notes.append(f"{printable_note(file.name)}: not a file")
                 continue
             try:
-                yield printable(file.name), read_picture(file)
+                yield printable_note(file.name), read_picture(file)
             except (ValueError, OSError) as error:
-                notes.append(printable(str(error)))
+                notes.append(printable_note(str(error)))
 
 
-def printable(text: str) -> str:
+def printable_note(text: str) -> str:
     """A text as one line without control characters: names of files may have any, and any bytes."""
     return redaction.printable(text).strip()[:NOTE_LENGTH] or "?"
