@@ -22,6 +22,7 @@ from typing import Any
 
 from deploy.benchmark.a53.sysroot import cache_folder
 from deploy.benchmark.benchmark_tool import ToolOutput, parse
+from deploy.common.choices import Choice, choose
 from deploy.common.files import atomic, file_sha256
 from deploy.common.messages import last_line
 from deploy.inference.interpreter import Interpreter
@@ -34,7 +35,6 @@ from deploy.latency.statistics import validity_warnings
 logger = logging.getLogger(__name__)
 
 FOLDER = "/data/local/tmp/slimcam"
-CLUSTERS = ("fast", "slow", "any")
 # A standard deviation above this share of the mean says that something else was using the phone.
 NOISY_DEVIATION = 0.15
 # `adb shell` tells the exit code of a command only since Android 7.
@@ -64,6 +64,15 @@ SIGNALS = {
 }
 
 
+class PhoneCluster(Choice):
+    """Which of a phone's processors a measurement runs on."""
+
+    FAST = "fast"
+    SLOW = "slow"
+    ANY = "any"
+    """Android decides."""
+
+
 @dataclass
 class AdbConfig:
     """Which phone, with which tool, for how long.
@@ -73,7 +82,7 @@ class AdbConfig:
         sha256: of the tool; required for an address.
         serial: of the phone, where there are several (see `adb devices`).
         threads: a number, or a list of them to measure each.
-        cluster: of processors to run on: "fast", "slow", or "any" to leave that to Android.
+        cluster: Processors to run on, one of `PhoneCluster`.
         warmup: inferences before the first sample, at the least.
         samples: timed inferences of each model and number of threads, at the least.
         seconds: of sampling, each.
@@ -85,7 +94,7 @@ class AdbConfig:
     sha256: str | None = None
     serial: str | None = None
     threads: Any = 1
-    cluster: str = "fast"
+    cluster: str = PhoneCluster.FAST.value
     warmup: int = 10
     samples: int = 200
     seconds: float = 10.0
@@ -94,8 +103,7 @@ class AdbConfig:
 
     def __post_init__(self) -> None:
         check_sampling(self.threads, self.samples, self.warmup, self.seconds)
-        if self.cluster not in CLUSTERS:
-            raise ValueError(f"cluster is one of {', '.join(CLUSTERS)}; got {self.cluster!r}")
+        choose("cluster", PhoneCluster, self.cluster)
 
 
 def measure_over_adb(models: Mapping[str, Path], config: AdbConfig) -> list[Record]:
@@ -441,9 +449,9 @@ def _machine(phone: _Phone) -> Machine:
 
 def _processors(clusters: Sequence[Cluster], wanted: str) -> list[int] | None:
     """Those of the fastest or the slowest cluster; None where the choice is Android's."""
-    if wanted == "any" or not clusters:
+    if wanted == PhoneCluster.ANY or not clusters:
         return None
-    return list(clusters[0 if wanted == "fast" else -1].processors)
+    return list(clusters[0 if wanted == PhoneCluster.FAST else -1].processors)
 
 
 def _command(tool: str, model: str, threads: int, processors: Sequence[int] | None, config: AdbConfig) -> str:

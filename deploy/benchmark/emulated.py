@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +25,7 @@ from deploy.benchmark.a53.latency import (
 from deploy.benchmark.a53.profile import Profile
 from deploy.benchmark.a53.sysroot import Sysroot, make_sysroot
 from deploy.common.files import file_sha256
+from deploy.common.result_key import in_key
 from deploy.latency.provenance import identify, now_utc, own_version
 from deploy.latency.record import (
     Cluster,
@@ -71,7 +72,7 @@ class EmulatedConfig:
     cores: int = 8
     memory_gbs: float = 7.464
     threads: Any = (1, 2, 4, 8)
-    parity_check: bool = True
+    parity_check: bool = field(default=True, metadata=in_key(name="prove"))
     fresh: bool = False
     operators: bool = False
     cost_table: str | None = None
