@@ -14,12 +14,12 @@ from hydra.types import RunMode
 from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
-from deploy.benchmark import emulated
 from deploy.common.config_errors import explain
 from deploy.common.console import log_to_console, show
-from deploy.common.renamed_options import below, with_new_names
+from deploy.common.renamed_options import with_new_names
 from pipeline.config import Config, register, validate
 from pipeline.publish import failed_gates, publish
+from pipeline.renamed_options import RENAMED, accept_in_files
 from pipeline.report.table import summary
 from pipeline.run import StageError, run
 
@@ -27,9 +27,6 @@ logger = logging.getLogger(__name__)
 
 RESULTS_OF = ("pipeline", "training", "compression")
 """Packages whose log says what a run did, which goes to stdout; progress and what goes wrong go to stderr."""
-
-RENAMED_OPTIONS = below("benchmark", emulated.RENAMED_OPTIONS)
-"""Former names of options, which work for one version more."""
 
 ERROR = 1
 GATES_FAILED = 3
@@ -47,6 +44,10 @@ def main() -> None:
     os.environ["HYDRA_FULL_ERROR"] = "1"
     log_to_console(to_stdout=RESULTS_OF)
     register()
+    accept_in_files(RENAMED, _tell)
+    sys.argv[1:], notices = with_new_names(sys.argv[1:], RENAMED)
+    for notice in notices:
+        _tell(notice)
     codes: list[int] = []
 
     def job(composed: DictConfig) -> None:
@@ -58,9 +59,6 @@ def main() -> None:
                 raise
             codes.append(_fail(error))
 
-    sys.argv[1:], notices = with_new_names(sys.argv[1:], RENAMED_OPTIONS)
-    for line in notices:
-        logger.warning(f"slimcam: {line}")
     try:
         hydra.main(version_base=None, config_path="pkg://conf", config_name="slimcam")(job)()
     except KeyboardInterrupt:
@@ -95,6 +93,10 @@ def _run_name(config: Config) -> str:
     if hydra_config.mode != RunMode.MULTIRUN:
         return config.name
     return f"{config.name}/{re.sub(r'[^A-Za-z0-9_.,=+-]+', '_', hydra_config.job.override_dirname)}"
+
+
+def _tell(line: str) -> None:
+    logger.warning(f"slimcam: {line}")
 
 
 def _fail(error: Exception) -> int:
