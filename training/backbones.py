@@ -1,4 +1,4 @@
-"""A backbone of our own for small machines, and an example of bringing one: `model.backbone=module:function`."""
+"""A backbone of our own for small machines, `model.backbone=small_resnet`; an example of bringing one."""
 
 from __future__ import annotations
 

@@ -16,8 +16,16 @@ from typing import TYPE_CHECKING, Any, TypeGuard
 
 import numpy as np
 
+from training.backbones import small_resnet
+
 if TYPE_CHECKING:
     from numpy.typing import NDArray
+
+BACKBONES: dict[str, Callable[..., Any]] = {"small_resnet": small_resnet}
+"""Builders of our own by name."""
+
+_EARLIER = {"training.backbones:small_resnet": "small_resnet"}
+"""What builders of our own were called in configurations and bundles of earlier versions."""
 
 EMBEDDING = "embedding"
 COSINES = "cosines"
@@ -29,8 +37,9 @@ class ModelConfig:
     """A recognizer.
 
     Attributes:
-        backbone: a name in `keras.applications`, for example `ResNet50`; a `.keras` file of a functional model that
-            gives features; or `module:function` of your own builder, called with `input_shape` and the options.
+        backbone: `small_resnet`; a name in `keras.applications`, for example `ResNet50`; a `.keras` file of a
+            functional model that gives features; or `module:function` of your own builder, called with `input_shape`
+            and the options.
         weights: `null` for random ones, a `.weights.h5` file of the backbone, `imagenet` for Keras' own download, or a
             `.keras` file of the whole recognizer, whose training goes on. Best are weights trained on RGB in [-1, 1],
             as these models are fed; Keras' ResNet and VGG were trained on other pixels (BGR, 0 to 255, mean taken off)
@@ -182,8 +191,11 @@ def _backbone(config: ModelConfig) -> Any:
     weights = None if _of_recognizer(config.weights) else config.weights
     shape = (config.input_size, config.input_size, 3)
     try:
-        if ":" in config.backbone:
-            model = _own_builder(config.backbone)(input_shape=shape, **config.options)
+        own = BACKBONES.get(_EARLIER.get(config.backbone, config.backbone))
+        if own is None and ":" in config.backbone:
+            own = _own_builder(config.backbone)
+        if own is not None:
+            model = own(input_shape=shape, **config.options)
             if weights is not None:
                 model.load_weights(weights)
             return model
@@ -207,7 +219,7 @@ def _application(name: str) -> Callable[..., Any]:
 
     names = [known for known in dir(keras.applications) if known[0].isupper()]
     if name not in names:
-        nearest = difflib.get_close_matches(name, names, 1, 0.3)
+        nearest = difflib.get_close_matches(name, [*BACKBONES, *names], 1, 0.3)
         hint = f"; did you mean {nearest[0]}?" if nearest else ""
         raise ValueError(f"keras.applications has none of that name{hint}")
     builder: Callable[..., Any] = getattr(keras.applications, name)

@@ -28,9 +28,22 @@ def test_a_file_serves_as_backbone(tmp_path):
     assert model.output_shape == (None, 8)
 
 
-def test_a_builder_of_the_users_own_serves_as_backbone():
-    model = build(ModelConfig("training.backbones:small_resnet", None, 32, 8, {"width": 8}))
+@pytest.mark.parametrize("name", ["small_resnet", "training.backbones:small_resnet"])
+def test_our_own_backbone_goes_by_its_name_and_by_its_earlier_one(name):
+    model = build(ModelConfig(name, None, 32, 8, {"width": 8}))
     assert model.name == "small_resnet"
+    assert model.output_shape == (None, 8)
+
+
+def test_a_builder_of_the_users_own_serves_as_backbone(tmp_path, monkeypatch):
+    (tmp_path / "own_backbones.py").write_text(
+        "import keras\n\n\ndef tiny(input_shape, width):\n"
+        "    image = keras.Input(input_shape)\n"
+        "    return keras.Model(image, keras.layers.Conv2D(width, 3)(image))\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    model = build(ModelConfig("own_backbones:tiny", None, 32, 8, {"width": 4}))
+    assert model.name == "tiny"
     assert model.output_shape == (None, 8)
 
 
@@ -39,7 +52,8 @@ def test_a_builder_of_the_users_own_serves_as_backbone():
     [
         (ModelConfig("ResNet5O"), "did you mean ResNet50"),
         (ModelConfig("MobileNetV2", options={"alfa": 1}), "alfa"),
-        (ModelConfig("training.backbones:none"), "expected module:function"),
+        (ModelConfig("small_resmet"), "did you mean small_resnet"),
+        (ModelConfig("math:none"), "expected module:function"),
         (ModelConfig("nowhere:none"), "expected module:function"),
         (ModelConfig("MobileNetV2", input_size=8), "MobileNetV2"),
     ],
