@@ -19,7 +19,7 @@ class Stage:
 
     Attributes:
         name: of the stage and of its folder in the store.
-        function: `module:function`, called with a `training.job.Job` in a process of its own.
+        function: `module:function`, called with a `training.tasks.job.Job` in a process of its own.
         sections: the attributes of the configuration that it depends on; it sees no change of others.
         inputs: the stages whose results it reads.
         backend: `keras` runs on the configured Keras backend, `tensorflow` needs that one; none needs no Keras.

@@ -20,7 +20,7 @@ import traceback
 from dataclasses import dataclass
 from pathlib import Path
 
-from training.job import Job
+from training.tasks.job import Job
 
 # The import path is handed over, and not the current folder: a user's folder may hold a `training` of its own.
 _BOOT = "import sys; sys.path[:] = sys.argv[1:]; from pipeline.worker import main; main()"

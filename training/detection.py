@@ -200,7 +200,8 @@ class Recall:
     Attributes:
         threshold: the score from which on a find counts.
         found: `(T,)` of all faces, picture by picture. Two detectors' on the same pictures are what
-            `training.verification.paired_bootstrap` takes, whole or `found[within(...)]`; it draws faces, not pictures.
+            `training.tasks.bootstrap.paired_bootstrap` takes, whole or `found[within(...)]`; it draws faces, not
+            pictures.
         sizes: `(T,)`, pixels.
         scenes: `(T,)`, the picture that each face is in.
         errors: `(T,)`, percent of the distance of the eyes; NaN where the face is not found.

@@ -12,7 +12,6 @@ import numpy as np
 
 from deploy.vision.detector import open_detector
 from deploy.vision.detector_output import CHANNELS, STRIDES
-from training import verification
 from training.data import scenes
 from training.data.batches import ahead, normalize
 from training.data.scenes import SceneData, Scenes
@@ -27,12 +26,13 @@ from training.detection import (
     match,
     recall_at,
 )
-from training.files import EVENTS, MODEL, load_keras
-from training.fit import History, Objective, fit
-from training.job import Job
-from training.progress import Progress
-from training.recipe import FitConfig
-from training.task import Curves, Float, Judgement, Lessons, Listing, Pixels, Size, Task
+from training.fit.config import FitConfig
+from training.fit.files import EVENTS, MODEL, load_keras
+from training.fit.fit import History, Objective, fit
+from training.fit.progress import Progress
+from training.tasks.bootstrap import paired_bootstrap
+from training.tasks.job import Job
+from training.tasks.task import Curves, Float, Judgement, Lessons, Listing, Pixels, Size, Task
 
 FPPI = 0.1
 """False faces an image, at which recall is compared."""
@@ -314,9 +314,7 @@ def judgement(matches: Mapping[str, Mapping[str, Sequence[Match]]], rates: Seque
     }
     judged = {model: _counted(recall) for model, recall in recalls["scenes"].items()}
     changes = {
-        model: asdict(verification.paired_bootstrap(found, judged["dense"]))
-        for model, found in judged.items()
-        if model != "dense"
+        model: asdict(paired_bootstrap(found, judged["dense"])) for model, found in judged.items() if model != "dense"
     }
     small = list(judged)[-1]
     compressed = matches["scenes"][small]

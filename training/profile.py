@@ -1,7 +1,7 @@
 """`python -m training.profile`: how fast a model trains on this machine, and what takes the time.
 
 Everything is measured side by side in one run: the training step as Keras has it and with each thing that
-`training.speed` changes, the same at several image sizes, the optimizer alone, and the input pipeline alone.
+`training.fit.accelerate` changes, the same at several image sizes, the optimizer alone, and the input pipeline alone.
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ import numpy as np
 from training.data.augment import AugmentConfig
 from training.data.batches import Batches
 from training.data.faces import IMAGE_SIZE, FaceSet
+from training.fit.accelerate import accelerated
+from training.fit.config import FitConfig
 from training.losses import distillation
 from training.models import ModelConfig, build
-from training.recipe import FitConfig
-from training.speed import accelerated
 
 
 def main() -> None:

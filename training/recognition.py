@@ -21,10 +21,11 @@ from training.data.batches import Batch, Batches, Targets, normalize, plain_batc
 from training.data.faces import IMAGE_SIZE, FaceData, FaceSet, Images, Verification
 from training.data.load import fingerprint, load
 from training.data.synthetic import draw_face
-from training.files import EVENTS, MODEL, load_keras
-from training.fit import History, Objective, fit
+from training.fit.config import FitConfig
+from training.fit.files import EVENTS, MODEL, load_keras
+from training.fit.fit import History, Objective, fit
+from training.fit.progress import Progress
 from training.identification import Identification, identification
-from training.job import Job
 from training.models import (
     COSINES,
     EMBEDDING,
@@ -35,9 +36,10 @@ from training.models import (
     with_classifier,
     with_features,
 )
-from training.progress import Progress
-from training.recipe import FitConfig, LossConfig
-from training.task import Curves, Float, Judgement, Lessons, Listing, Pixels, Size, Task
+from training.recipe import LossConfig
+from training.tasks.bootstrap import paired_bootstrap
+from training.tasks.job import Job
+from training.tasks.task import Curves, Float, Judgement, Lessons, Listing, Pixels, Size, Task
 from training.teacher import model_targets, teacher_targets
 
 CENTRES = "centres.npz"
@@ -265,7 +267,7 @@ class Judged:
             self.identified[name] = [result for result in results if result is not None]
         dense = self.accuracies["dense"].correct
         self.changes = {
-            name: asdict(verification.paired_bootstrap(accuracy.correct, dense))
+            name: asdict(paired_bootstrap(accuracy.correct, dense))
             for name, accuracy in self.accuracies.items()
             if name != "dense"
         }

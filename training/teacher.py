@@ -22,7 +22,7 @@ from deploy.inference.interpreter import Interpreter
 from deploy.inference.preprocessing import dequantised, input_table, look_up
 from training.data.batches import Lesson, Targets, normalize, plain_batches, resize
 from training.data.faces import IMAGE_SIZE, Images, Selection
-from training.progress import Progress
+from training.fit.progress import Progress
 from training.recipe import TeacherConfig, TeacherModelConfig
 from training.verification import unit_length
 

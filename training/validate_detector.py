@@ -32,8 +32,9 @@ from training.data.lfw import read_pairs
 from training.data.scenes import Scenes, ScenesConfig, load
 from training.detection import SIZES, Match, average_precision, landmark_error, match, recall_at
 from training.detector import FPPI
-from training.progress import Progress
+from training.fit.progress import Progress
 from training.recipe import TeacherConfig
+from training.tasks.bootstrap import paired_bootstrap
 from training.teacher import open_teacher
 
 Float = NDArray[np.float32]
@@ -140,7 +141,7 @@ def verify(root: Path, peers: Mapping[str, Peer], teacher: Path) -> list[str]:
         accuracies[peer] = verification.fold_accuracy(verification.pair_scores(embeddings, pairs), pairs)
     table = [("aligned by", "accuracy", "change from YuNet's", "faces missed")]
     for peer, accuracy in accuracies.items():
-        change = verification.paired_bootstrap(accuracy.correct, accuracies["YuNet"].correct)
+        change = paired_bootstrap(accuracy.correct, accuracies["YuNet"].correct)
         interval = f"{100 * change.difference:+.1f} ({100 * change.low:+.1f} to {100 * change.high:+.1f})"
         table.append((peer, _percent(accuracy.mean), "" if peer == "YuNet" else interval, str(missed[peer])))
     return [f"{teacher.name} on {len(pairs):,} pairs, {len(names):,} photos", grid(table)]

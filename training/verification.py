@@ -31,15 +31,6 @@ class Accuracy:
     correct: Bool
 
 
-@dataclass(frozen=True)
-class Interval:
-    """A difference and its confidence interval."""
-
-    difference: float
-    low: float
-    high: float
-
-
 def pair_scores(embeddings: Float, pairs: Pairs) -> Float:
     """Cosine of each pair, `(P,)`, from `(N, E)` embeddings."""
     unit = unit_length(embeddings)
@@ -106,26 +97,6 @@ def roc(genuine: Float, impostors: Float) -> tuple[Float, Float]:
     accepted = 1 - np.searchsorted(ascending, thresholds, side="left") / len(genuine)
     false = 1 - np.searchsorted(impostors, thresholds, side="left") / len(impostors)
     return false.astype(np.float32), accepted.astype(np.float32)
-
-
-def paired_bootstrap(
-    correct: Bool, reference: Bool, *, samples: int = 10_000, confidence: float = 0.95, seed: int = 0
-) -> Interval:
-    """Change of accuracy of a model against a reference on the same pairs, with its percentile interval.
-
-    Pairs are drawn with replacement and both models judged on the same draw, so that what is hard for both cancels
-    (Efron and Tibshirani 1993, chapter 13).
-    """
-    if len(correct) != len(reference):
-        raise ValueError(f"the same pairs are needed: {len(correct)} against {len(reference)}")
-    delta = correct.astype(np.int8) - reference.astype(np.int8)
-    # The sum of a draw depends only on how often +1 and -1 come up: a multinomial draw, not an index matrix.
-    shares = [float(np.mean(delta == value)) for value in (1, -1, 0)]
-    draws = np.random.default_rng(seed).multinomial(len(delta), shares, size=samples)
-    changes = (draws[:, 0] - draws[:, 1]) / len(delta)
-    tail = (1 - confidence) / 2
-    low, high = np.quantile(changes, [tail, 1 - tail])
-    return Interval(float(delta.mean()), float(low), float(high))
 
 
 def unit_length(embeddings: Float) -> Float:

@@ -6,7 +6,7 @@ from deploy.benchmark.targets import measure
 from deploy.latency.record import write_records
 from deploy.latency.table import summary, table
 from pipeline.stages.artifacts import BENCHMARK, VARIANTS
-from training.job import Job
+from training.tasks.job import Job
 
 
 def run(job: Job) -> None:

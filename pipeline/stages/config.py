@@ -7,7 +7,8 @@ from typing import Any
 
 from compression.pruning.config import Criterion, PruningRatioConfig
 from deploy.common.choices import Choice, choose
-from training.recipe import FitConfig, LossConfig
+from training.fit.config import FitConfig
+from training.recipe import LossConfig
 
 
 class Teacher(Choice):

@@ -16,9 +16,9 @@ from deploy.inference.preprocessing import PIXEL_MEAN, PIXEL_SCALE, agreement
 from pipeline.stages.artifacts import FIDELITY, PLAN, QUANTIZED
 from pipeline.stages.model_card import model_card
 from training.data.batches import normalize
-from training.files import MODEL, load_keras
-from training.job import Job
-from training.task import Task, input_size, task_of
+from training.fit.files import MODEL, load_keras
+from training.tasks.job import Job
+from training.tasks.task import Task, input_size, task_of
 
 _LOG = logging.getLogger(__name__)
 

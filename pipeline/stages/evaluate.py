@@ -14,9 +14,9 @@ from deploy.latency.record import Record, first_of_each, read_records
 from pipeline.stages import gates
 from pipeline.stages.artifacts import BENCHMARK, BUNDLE, EVALUATION, FIDELITY, VARIANTS
 from pipeline.stages.model_card import model_card
-from training import verification
-from training.job import Job
-from training.task import Judgement, Task, task_of
+from training.tasks.bootstrap import Interval
+from training.tasks.job import Job
+from training.tasks.task import Judgement, Task, task_of
 
 _LOG = logging.getLogger(__name__)
 
@@ -33,7 +33,7 @@ def run(job: Job) -> None:
     judgement = task.judge(folders)
     records = first_of_each(read_records(job.inputs["benchmark"] / BENCHMARK))
     fidelity = json.loads((job.inputs["convert"] / FIDELITY).read_text())
-    change = verification.Interval(**judgement.changes["quantized"])
+    change = Interval(**judgement.changes["quantized"])
     checked = gates.check(figures(change, records, fidelity["mean"]), config.gates)
     result = {
         "task": task.name,
@@ -53,7 +53,7 @@ def run(job: Job) -> None:
         _LOG.info("%s", gate.text)
 
 
-def figures(change: verification.Interval, records: dict[str, Record], fidelity: float) -> gates.Figures:
+def figures(change: Interval, records: dict[str, Record], fidelity: float) -> gates.Figures:
     """What the gates look at, from the benchmark's records of all variants."""
     dense, quantized = records["dense"], records["quantized"]
     memory = None if quantized.start is None else quantized.start.model_rss_bytes

@@ -15,9 +15,9 @@ from training.data.batches import Targets
 from training.data.faces import FaceData
 from training.data.folders import without_places
 from training.data.load import fingerprint, source
-from training.job import Job
-from training.progress import Progress
+from training.fit.progress import Progress
 from training.recognition import Recognition, external_targets, training_batches, views_source
+from training.tasks.job import Job
 from training.teacher import targets_files
 
 FACES = "faces.npz"

@@ -22,11 +22,11 @@ from compression.pruning.surgery import cut
 from deploy.common.files import write_text
 from pipeline.stages.artifacts import COST, HISTORY, PLAN, write_history
 from pipeline.stages.config import Weights
-from training.files import EVENTS, MODEL, load_keras, save_keras
-from training.fit import History
-from training.job import Job
-from training.recipe import FitConfig
-from training.task import Lessons, Task, input_size, task_of
+from training.fit.config import FitConfig
+from training.fit.files import EVENTS, MODEL, load_keras, save_keras
+from training.fit.fit import History
+from training.tasks.job import Job
+from training.tasks.task import Lessons, Task, input_size, task_of
 
 _BATCH = 64
 _LOG = logging.getLogger(__name__)

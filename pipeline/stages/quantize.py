@@ -5,9 +5,9 @@ from __future__ import annotations
 from functools import partial
 
 from pipeline.stages.artifacts import QUANTIZED, write_history
-from training.files import MODEL, load_keras
-from training.job import Job
-from training.task import Lessons, input_size, task_of
+from training.fit.files import MODEL, load_keras
+from training.tasks.job import Job
+from training.tasks.task import Lessons, input_size, task_of
 
 
 def run(job: Job) -> None:

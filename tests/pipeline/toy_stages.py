@@ -7,7 +7,7 @@ import resource
 import signal
 import time
 
-from training.job import Job
+from training.tasks.job import Job
 
 
 def write(job: Job) -> None:

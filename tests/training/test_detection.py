@@ -16,7 +16,7 @@ from training.detection import (
     mirrored,
     recall_at,
 )
-from training.verification import paired_bootstrap
+from training.tasks.bootstrap import paired_bootstrap
 
 HEIGHT, WIDTH = 240, 320
 NOTHING = np.zeros((0, 5, 2), np.float32)

@@ -24,9 +24,9 @@ from training.detector import (
     network,
     objective,
 )
-from training.fit import fit
-from training.job import Job
-from training.recipe import FitConfig
+from training.fit.config import FitConfig
+from training.fit.fit import fit
+from training.tasks.job import Job
 
 SMALL = DetectorConfig(height=64, width=96, channels=[4, 8, 8, 8, 8], blocks=[1, 0, 1, 0])
 

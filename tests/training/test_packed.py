@@ -18,9 +18,9 @@ from training.data.folders import FileImages, FoldersConfig
 from training.data.load import fingerprint, load, source
 from training.data.packed import PackedConfig
 from training.data.synthetic import SyntheticConfig
-from training.job import Job
 from training.recipe import LossConfig, TeacherConfig, TrainConfig
 from training.recognition import external_targets
+from training.tasks.job import Job
 from training.teacher import Files, ViewTargets
 
 

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from training import verification
 from training.data.faces import Pairs
 from training.data.pairs import sample_pairs
+from training.tasks.bootstrap import paired_bootstrap
 
 
 def pairs_of(same, folds=10):
@@ -89,14 +90,14 @@ def test_the_bootstrap_interval_covers_the_true_change_as_often_as_it_says():
         flips = rng.random(500)
         correct = np.where(flips < 0.04, ~reference, reference)
         # Expected change: 4 % of the pairs flip; 90 % of them from right to wrong.
-        interval = verification.paired_bootstrap(correct, reference, samples=1000, seed=trial)
+        interval = paired_bootstrap(correct, reference, samples=1000, seed=trial)
         covered += interval.low <= 0.04 * (0.1 - 0.9) <= interval.high
     assert 180 <= covered <= 200
 
 
 def test_the_same_decisions_give_no_change_and_no_width():
     correct = np.random.default_rng(0).random(100) < 0.8
-    interval = verification.paired_bootstrap(correct, correct)
+    interval = paired_bootstrap(correct, correct)
     assert (interval.difference, interval.low, interval.high) == (0.0, 0.0, 0.0)
 
 

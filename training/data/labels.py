@@ -24,7 +24,7 @@ from deploy.vision.align import face_sizes
 from deploy.vision.detector import YuNet
 from training.data.pictures import Picture
 from training.detection import mirrored
-from training.progress import Progress
+from training.fit.progress import Progress
 
 Float = NDArray[np.float32]
 

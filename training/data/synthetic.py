@@ -30,7 +30,7 @@ from training.data.drawing.portrait import DRAWING_VERSION, draw, draw_face
 from training.data.drawing.traits import sample_person, sample_shot
 from training.data.faces import IMAGE_SIZE, FaceData, FaceSet, Image
 from training.data.pairs import sample_pairs
-from training.progress import Progress
+from training.fit.progress import Progress
 
 __all__ = ["SyntheticConfig", "draw_face", "fingerprint", "load"]
 

@@ -23,8 +23,8 @@ from training import recognition, verification
 from training.data import lfw
 from training.data.lfw import LfwConfig
 from training.data.synthetic import draw_face
-from training.job import Job
 from training.recognition import Judged
+from training.tasks.job import Job
 
 PROVENANCE = {
     "backbone": "tiny",

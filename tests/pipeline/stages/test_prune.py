@@ -18,9 +18,10 @@ from pipeline.stages import prune
 from pipeline.stages.config import PruneConfig
 from training.data.batches import Batches
 from training.data.synthetic import SyntheticConfig
-from training.files import load_keras
-from training.job import Job
-from training.recipe import FitConfig, LossConfig, TrainConfig
+from training.fit.config import FitConfig
+from training.fit.files import load_keras
+from training.recipe import LossConfig, TrainConfig
+from training.tasks.job import Job
 
 L = keras.layers
 

@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 
 from training.backbones import small_resnet
+from training.fit.accelerate import accelerated
+from training.fit.config import FitConfig
 from training.losses import distillation
-from training.recipe import FitConfig
-from training.speed import accelerated
 
 IMAGES = np.random.default_rng(0).normal(size=(8, 32, 32, 3)).astype(np.float32)
 TARGETS = np.random.default_rng(1).normal(size=(8, 64)).astype(np.float32)

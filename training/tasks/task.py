@@ -16,9 +16,9 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from training.fit import History
-from training.job import Job
-from training.recipe import FitConfig
+from training.fit.config import FitConfig
+from training.fit.fit import History
+from training.tasks.job import Job
 
 TASKS = {
     "recognition": "training.recognition:Recognition",

@@ -24,9 +24,10 @@ import keras, numpy as np
 from training.data.augment import AugmentConfig
 from training.data.batches import Batches
 from training.data.faces import FaceSet
-from training.fit import fit
+from training.fit.fit import fit
 from training.models import with_classifier
-from training.recipe import FitConfig, LossConfig
+from training.fit.config import FitConfig
+from training.recipe import LossConfig
 from training.recognition import objective
 
 rng = np.random.default_rng(0)

@@ -12,7 +12,7 @@ from typing import Any
 
 import keras
 
-from training.recipe import FitConfig
+from training.fit.config import FitConfig
 
 
 def accelerated(model: Any, config: FitConfig) -> Any:

@@ -13,9 +13,10 @@ import tf_keras
 from training.data.batches import Batches, Lesson, normalize, resize
 from training.data.faces import FaceSet, Verification
 from training.data.pairs import sample_pairs
-from training.fit import fit, learning_rate
+from training.fit.config import FitConfig
+from training.fit.fit import fit, learning_rate
 from training.models import with_classifier, with_features
-from training.recipe import FitConfig, LossConfig
+from training.recipe import LossConfig
 from training.recognition import held_out_accuracy, objective
 from training.teacher import ImageTargets
 from training.verification import Accuracy, pair_scores

@@ -19,8 +19,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from deploy.common.files import save_arrays
-from training.progress import Progress
-from training.recipe import FitConfig
+from training.fit.config import FitConfig
+from training.fit.progress import Progress
 
 History = list[dict[str, float]]
 Loss = Callable[[Any, Any], Any]
@@ -177,7 +177,7 @@ def _compile(model: Any, config: FitConfig, objective: Objective, keras: Any) ->
 
 def _accelerated(model: Any, config: FitConfig) -> Any:
     # Imported late, as the losses are.
-    from training.speed import accelerated
+    from training.fit.accelerate import accelerated
 
     return accelerated(model, config)
 
