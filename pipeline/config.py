@@ -17,11 +17,11 @@ from omegaconf import MISSING, DictConfig, OmegaConf
 from deploy.benchmark import targets
 from deploy.common.config_errors import nearest
 from pipeline.stages.config import ConvertConfig, EvaluateConfig, PruneConfig, QuantizeConfig
-from training.data.folders import FoldersConfig
-from training.data.lfw import LfwConfig
-from training.data.packed import PackedConfig
-from training.data.scenes import ScenesConfig
-from training.data.synthetic import SyntheticConfig
+from training.data.detection.scenes import ScenesConfig
+from training.data.recognition.folders import FoldersConfig
+from training.data.recognition.lfw import LfwConfig
+from training.data.recognition.packed import PackedConfig
+from training.data.recognition.synthetic import SyntheticConfig
 from training.detector import DetectorConfig, DetectorLossConfig, DetectorTrainConfig
 from training.models import ModelConfig
 from training.recipe import TrainConfig

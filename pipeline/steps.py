@@ -129,7 +129,7 @@ def select(names: Iterable[str], stages: Sequence[Stage] = STAGES) -> tuple[Stag
 
 def _values(name: str, section: Any) -> Any:
     if name == "data":
-        from training.data.load import source
+        from training.data.sources import source
 
         return source(section)
     return dataclasses.asdict(section) if dataclasses.is_dataclass(section) else section  # type: ignore[arg-type]
@@ -153,6 +153,6 @@ def _material(config: dict[str, Any]) -> dict[str, Any]:
 
 
 def _data_fingerprint(config: Any) -> str:
-    from training.data.load import fingerprint
+    from training.data.sources import fingerprint
 
     return fingerprint(config.data)

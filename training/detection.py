@@ -35,12 +35,6 @@ SIZES = {"16-32": (16.0, 32.0), "32-64": (32.0, 64.0), "64+": (64.0, np.inf), "2
 """Ranges of face sizes, pixels, that recall is reported for."""
 
 
-def mirrored(points: NDArray[np.floating], width: int) -> Float:
-    """Points of faces, `(..., 5, 2)`, in the mirror image of a picture: what was left is right, also by name."""
-    swapped = points[..., [1, 0, 2, 4, 3], :]
-    return np.stack([width - 1 - swapped[..., 0], swapped[..., 1]], axis=-1).astype(np.float32)
-
-
 @lru_cache(maxsize=16)
 def cells(height: int, width: int) -> tuple[Float, NDArray[np.int32]]:
     """Centres `(R, 2)`, x and y in pixels, and strides `(R,)` of the cells of all maps, in the order of the output."""

@@ -12,9 +12,9 @@ import numpy as np
 
 from deploy.vision.detector import open_detector
 from deploy.vision.detector_output import CHANNELS, STRIDES
-from training.data import scenes
-from training.data.batches import ahead, normalize
-from training.data.scenes import SceneData, Scenes
+from training.data.detection import scenes
+from training.data.detection.scenes import SceneData, Scenes
+from training.data.images import ahead, normalize
 from training.detection import (
     SIZES,
     Match,

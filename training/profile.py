@@ -14,9 +14,10 @@ from typing import Any
 import keras
 import numpy as np
 
-from training.data.augment import AugmentConfig
-from training.data.batches import Batches
-from training.data.faces import IMAGE_SIZE, FaceSet
+from training.data.images import IMAGE_SIZE
+from training.data.recognition.augment import AugmentConfig
+from training.data.recognition.batches import Batches
+from training.data.recognition.faces import FaceSet
 from training.fit.accelerate import accelerated
 from training.fit.config import FitConfig
 from training.losses import distillation

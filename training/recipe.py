@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from training.data.augment import AugmentConfig
+from training.data.recognition.augment import AugmentConfig
 from training.fit.config import FitConfig, _check
 
 CLASSIFICATIONS = ("none", "softmax", "cosface", "arcface")

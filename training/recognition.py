@@ -17,10 +17,12 @@ from deploy.common.files import save_arrays
 from deploy.inference.bundle import load_bundle
 from deploy.inference.model import Recognizer
 from training import verification
-from training.data.batches import Batch, Batches, Targets, normalize, plain_batches, resize, sample_batches
-from training.data.faces import IMAGE_SIZE, FaceData, FaceSet, Images, Verification
-from training.data.load import fingerprint, load
-from training.data.synthetic import draw_face
+from training.data.images import IMAGE_SIZE, Images, normalize
+from training.data.recognition.batches import Batch, Batches, plain_batches, resize, sample_batches
+from training.data.recognition.faces import FaceData, FaceSet, Verification
+from training.data.recognition.synthetic import draw_face
+from training.data.recognition.teacher_targets import Targets
+from training.data.sources import fingerprint, load
 from training.fit.config import FitConfig
 from training.fit.files import EVENTS, MODEL, load_keras
 from training.fit.fit import History, Objective, fit

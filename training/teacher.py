@@ -20,8 +20,9 @@ from deploy.common.files import atomic
 from deploy.inference.bundle import InputSpec
 from deploy.inference.interpreter import Interpreter
 from deploy.inference.preprocessing import dequantised, input_table, look_up
-from training.data.batches import Lesson, Targets, normalize, plain_batches, resize
-from training.data.faces import IMAGE_SIZE, Images, Selection
+from training.data.images import IMAGE_SIZE, Images, Selection, normalize
+from training.data.recognition.batches import plain_batches, resize
+from training.data.recognition.teacher_targets import Lesson, Targets
 from training.fit.progress import Progress
 from training.recipe import TeacherConfig, TeacherModelConfig
 from training.verification import unit_length

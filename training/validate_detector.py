@@ -26,10 +26,10 @@ from deploy.vision.align import align
 from deploy.vision.detector import Detector, YuNet, open_detector
 from deploy.vision.detector_output import Faces
 from training import verification
-from training.data.faces import Pairs
-from training.data.folders import decode, existing, read_bytes
-from training.data.lfw import read_pairs
-from training.data.scenes import Scenes, ScenesConfig, load
+from training.data.detection.scenes import Scenes, ScenesConfig, load
+from training.data.images import decode, existing, read_bytes
+from training.data.recognition.faces import Pairs
+from training.data.recognition.lfw import read_pairs
 from training.detection import SIZES, Match, average_precision, landmark_error, match, recall_at
 from training.detector import FPPI
 from training.fit.progress import Progress

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from training.data.faces import Pairs
+from training.data.recognition.faces import Pairs
 
 Float = NDArray[np.float32]
 Bool = NDArray[np.bool_]

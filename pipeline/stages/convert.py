@@ -15,7 +15,7 @@ from deploy.inference.model import Model
 from deploy.inference.preprocessing import PIXEL_MEAN, PIXEL_SCALE, agreement
 from pipeline.stages.artifacts import FIDELITY, PLAN, QUANTIZED
 from pipeline.stages.model_card import model_card
-from training.data.batches import normalize
+from training.data.images import normalize
 from training.fit.files import MODEL, load_keras
 from training.tasks.job import Job
 from training.tasks.task import Task, input_size, task_of

@@ -10,11 +10,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.stages.train import announce
-from training.data import packed
-from training.data.batches import Targets
-from training.data.faces import FaceData
-from training.data.folders import without_places
-from training.data.load import fingerprint, source
+from training.data.recognition import packed
+from training.data.recognition.faces import FaceData
+from training.data.recognition.folders import without_places
+from training.data.recognition.teacher_targets import Targets
+from training.data.sources import fingerprint, source
 from training.fit.progress import Progress
 from training.recognition import Recognition, external_targets, training_batches, views_source
 from training.tasks.job import Job

@@ -18,9 +18,9 @@ import pytest
 from pipeline import store
 from pipeline.run import StageError, run
 from pipeline.steps import Stage, steps
-from training.data.load import fingerprint, load
-from training.data.packed import PackedConfig, write
-from training.data.synthetic import SyntheticConfig
+from training.data.recognition.packed import PackedConfig, write
+from training.data.recognition.synthetic import SyntheticConfig
+from training.data.sources import fingerprint, load
 
 TABLE = (
     Stage("first", "toy_stages:write", ("one",)),

@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 
 from training import verification
-from training.data import lfw
-from training.data.batches import plain_batches
-from training.data.faces import FaceData, Pairs
-from training.data.lfw import LfwConfig
+from training.data.recognition import lfw
+from training.data.recognition.batches import plain_batches
+from training.data.recognition.faces import FaceData, Pairs
+from training.data.recognition.lfw import LfwConfig
 from training.recipe import TeacherConfig
 from training.teacher import open_teacher
 

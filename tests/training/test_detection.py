@@ -6,16 +6,8 @@ import numpy as np
 import pytest
 
 from deploy.vision.align import TEMPLATE, face_boxes, face_sizes, similarity
-from training.detection import (
-    average_precision,
-    cells,
-    encode,
-    found_at,
-    landmark_error,
-    match,
-    mirrored,
-    recall_at,
-)
+from training.data.detection.points import mirrored
+from training.detection import average_precision, cells, encode, found_at, landmark_error, match, recall_at
 from training.tasks.bootstrap import paired_bootstrap
 
 HEIGHT, WIDTH = 240, 320

@@ -11,8 +11,8 @@ import pytest
 
 from deploy.vision import align, detector
 from training import detection, losses
-from training.data.scenes import ScenesConfig
-from training.data.synthetic import SyntheticConfig
+from training.data.detection.scenes import ScenesConfig
+from training.data.recognition.synthetic import SyntheticConfig
 from training.detection import SIZES, encode, match
 from training.detector import (
     Detection,

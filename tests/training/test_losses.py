@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from training import losses
-from training.data.augment import AugmentConfig
-from training.data.faces import UNLABELED
+from training.data.recognition.augment import AugmentConfig
+from training.data.recognition.faces import UNLABELED
 from training.recipe import LossConfig, TeacherConfig, TrainConfig
 
 RNG = np.random.default_rng(0)

@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from training import verification
-from training.data.faces import Pairs
-from training.data.pairs import sample_pairs
+from training.data.recognition.faces import Pairs
+from training.data.recognition.pairs import sample_pairs
 from training.tasks.bootstrap import paired_bootstrap
 
 

@@ -20,13 +20,13 @@ import numpy as np
 
 from deploy.common.files import atomic, write_text
 from deploy.vision.align import face_boxes, face_sizes
-from training.data.camera import noisy
+from training.data.detection.degradation import noisy
+from training.data.detection.pasting import Canvas, Paste, ellipse, moved, turn
+from training.data.detection.scene import Scene
+from training.data.detection.scenes import drawn_points
 from training.data.drawing.portrait import draw
 from training.data.drawing.traits import Person, Shot, sample_person, sample_shot
-from training.data.faces import Image
-from training.data.pasting import Canvas, Paste, ellipse, moved, turn
-from training.data.pictures import Scene
-from training.data.scenes import drawn_points
+from training.data.images import Image
 
 NAMES = (
     *("Robin Keller", "Sasha Moreau", "Kim Andersen", "Noa Duarte", "Alex Okafor", "Jules Tanaka"),

@@ -1,8 +1,8 @@
 """One fit: the same loop for Keras 3 models on any backend and for tf_keras models.
 
 It counts in steps. A checkpoint holds every variable of model and optimizer as plain arrays, so that a run started on
-one backend can go on with another; with `training.data.batches` a resumed run sees the batches that it would have seen.
-Only what layers draw at random themselves (Dropout) starts anew.
+one backend can go on with another; with `training.data.recognition.batches` a resumed run sees the batches that it
+would have seen. Only what layers draw at random themselves (Dropout) starts anew.
 """
 
 from __future__ import annotations

@@ -4,7 +4,8 @@ import keras
 import numpy as np
 
 from compression.pruning.batch_norm import recalibrate_batch_norm
-from training.data.batches import normalize, sample_batches
+from training.data.images import normalize
+from training.data.recognition.batches import sample_batches
 
 
 def test_batch_norm_statistics_become_those_of_the_images():

@@ -19,7 +19,7 @@ from deploy.gallery.crops import encode_crop
 from deploy.gallery.gallery import Gallery, Person, Template
 from deploy.inference.bundle import load_bundle
 from deploy.inference.model import Recognizer
-from training.data.synthetic import draw_face
+from training.data.recognition.synthetic import draw_face
 
 ROOT = Path(__file__).resolve().parents[3]
 RECOGNIZER = ROOT / "deploy/models/recognizer"

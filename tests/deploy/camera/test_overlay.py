@@ -12,7 +12,7 @@ from deploy.camera import overlay
 from deploy.camera.overlay import KNOWN, UNDECIDED, UNKNOWN, annotated, label, place, printable
 from deploy.types import Frame, Identity, Sighting, View
 from deploy.vision.align import TEMPLATE, face_boxes
-from training.data.synthetic import draw_face
+from training.data.recognition.synthetic import draw_face
 
 STRANGER = Identity(None, None, 0.2, 0.1)
 

@@ -18,9 +18,9 @@ from deploy.vision.align import CROP_SIZE, align
 from deploy.vision.detector_output import Faces
 from deploy.vision.quality import QualityConfig
 from deploy.vision.track import TrackConfig
+from training.data.detection.scenes import drawn_points
 from training.data.drawing.traits import sample_person, sample_shot
-from training.data.scenes import drawn_points
-from training.data.synthetic import draw_face
+from training.data.recognition.synthetic import draw_face
 
 BUNDLE = Path(__file__).parents[3] / "deploy/models/recognizer"
 CONFIG = RecognizeConfig()

@@ -16,7 +16,7 @@ from deploy.types import Frame
 from deploy.vision.align import TEMPLATE
 from deploy.vision.detector_output import Faces
 from deploy.vision.quality import QualityConfig
-from training.data.synthetic import draw_face
+from training.data.recognition.synthetic import draw_face
 
 RECOGNIZER = Path(__file__).parents[3] / "deploy/models/recognizer"
 QUALITY = QualityConfig()

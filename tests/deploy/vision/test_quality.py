@@ -8,9 +8,9 @@ from hypothesis import strategies as st
 
 from deploy.vision.align import TEMPLATE, face_sizes
 from deploy.vision.quality import Pose, QualityConfig, flaws, measure, pose, quality
+from training.data.detection.scenes import drawn_points
 from training.data.drawing.traits import sample_person, sample_shot
-from training.data.scenes import drawn_points
-from training.data.synthetic import draw_face
+from training.data.recognition.synthetic import draw_face
 
 CONFIG = QualityConfig()
 PLACE = np.array([150.0, 90.0])

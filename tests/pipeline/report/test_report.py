@@ -38,8 +38,8 @@ from pipeline.report import report, table, wording
 from pipeline.stages import gates
 from pipeline.stages.artifacts import DATA
 from pipeline.steps import STAGES, steps
-from training.data.faces import FaceSet, Verification
-from training.data.pairs import sample_pairs
+from training.data.recognition.faces import FaceSet, Verification
+from training.data.recognition.pairs import sample_pairs
 from training.recognition import Judged, Recognition, judgement
 from training.tasks.bootstrap import Interval
 from training.tasks.job import Job

@@ -20,9 +20,9 @@ from pipeline.stages import evaluate
 from pipeline.stages.artifacts import VARIANTS
 from pipeline.stages.config import EvaluateConfig, GatesConfig
 from training import recognition, verification
-from training.data import lfw
-from training.data.lfw import LfwConfig
-from training.data.synthetic import draw_face
+from training.data.recognition import lfw
+from training.data.recognition.lfw import LfwConfig
+from training.data.recognition.synthetic import draw_face
 from training.recognition import Judged
 from training.tasks.job import Job
 

@@ -16,8 +16,8 @@ from compression.pruning.plan import PruningPlan
 from compression.pruning.surgery import cut
 from pipeline.stages import prune
 from pipeline.stages.config import PruneConfig
-from training.data.batches import Batches
-from training.data.synthetic import SyntheticConfig
+from training.data.recognition.batches import Batches
+from training.data.recognition.synthetic import SyntheticConfig
 from training.fit.config import FitConfig
 from training.fit.files import load_keras
 from training.recipe import LossConfig, TrainConfig

@@ -21,9 +21,9 @@ DRIVER = """
 import json, sys
 from pathlib import Path
 import keras, numpy as np
-from training.data.augment import AugmentConfig
-from training.data.batches import Batches
-from training.data.faces import FaceSet
+from training.data.recognition.augment import AugmentConfig
+from training.data.recognition.batches import Batches
+from training.data.recognition.faces import FaceSet
 from training.fit.fit import fit
 from training.models import with_classifier
 from training.fit.config import FitConfig

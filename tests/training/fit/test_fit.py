@@ -10,9 +10,11 @@ import numpy as np
 import pytest
 import tf_keras
 
-from training.data.batches import Batches, Lesson, normalize, resize
-from training.data.faces import FaceSet, Verification
-from training.data.pairs import sample_pairs
+from training.data.images import normalize
+from training.data.recognition.batches import Batches, resize
+from training.data.recognition.faces import FaceSet, Verification
+from training.data.recognition.pairs import sample_pairs
+from training.data.recognition.teacher_targets import Lesson
 from training.fit.config import FitConfig
 from training.fit.fit import fit, learning_rate
 from training.models import with_classifier, with_features

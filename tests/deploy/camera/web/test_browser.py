@@ -22,9 +22,9 @@ from deploy.camera.web.config import WebConfig
 from deploy.camera.web.server import Web
 from deploy.gallery.people import Person
 from deploy.types import STAGES, Event, EventKind, Frame, Identity, Sighting, View
+from training.data.detection.scenes import drawn_points
 from training.data.drawing.traits import sample_person, sample_shot
-from training.data.scenes import drawn_points
-from training.data.synthetic import draw_face
+from training.data.recognition.synthetic import draw_face
 
 sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
 CHROMIUM = shutil.which("chromium")

@@ -28,8 +28,9 @@ from numpy.typing import NDArray
 from deploy.common.files import atomic
 from training.data.drawing.portrait import DRAWING_VERSION, draw, draw_face
 from training.data.drawing.traits import sample_person, sample_shot
-from training.data.faces import IMAGE_SIZE, FaceData, FaceSet, Image
-from training.data.pairs import sample_pairs
+from training.data.images import IMAGE_SIZE, Image
+from training.data.recognition.faces import FaceData, FaceSet
+from training.data.recognition.pairs import sample_pairs
 from training.fit.progress import Progress
 
 __all__ = ["SyntheticConfig", "draw_face", "fingerprint", "load"]

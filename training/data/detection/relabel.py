@@ -22,8 +22,8 @@ from numpy.typing import NDArray
 from deploy.common.files import file_sha256, save_arrays
 from deploy.vision.align import face_sizes
 from deploy.vision.detector import YuNet
-from training.data.pictures import Picture
-from training.detection import mirrored
+from training.data.detection.points import mirrored
+from training.data.detection.scene import Picture
 from training.fit.progress import Progress
 
 Float = NDArray[np.float32]

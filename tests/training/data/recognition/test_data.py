@@ -8,13 +8,15 @@ import cv2
 import numpy as np
 import pytest
 
-from training.data import folders, lfw, packed
-from training.data.augment import AugmentConfig, augment, bend, blend
-from training.data.batches import Batches, Lesson, normalize
-from training.data.faces import UNLABELED, FaceSet
-from training.data.folders import FoldersConfig
-from training.data.lfw import LfwConfig
-from training.data.load import fingerprint, load
+from training.data.images import normalize
+from training.data.recognition import folders, lfw, packed
+from training.data.recognition.augment import AugmentConfig, augment, bend, blend
+from training.data.recognition.batches import Batches
+from training.data.recognition.faces import UNLABELED, FaceSet
+from training.data.recognition.folders import FoldersConfig
+from training.data.recognition.lfw import LfwConfig
+from training.data.recognition.teacher_targets import Lesson
+from training.data.sources import fingerprint, load
 
 
 def write_image(path, seed=0, size=112):

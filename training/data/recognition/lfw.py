@@ -13,9 +13,10 @@ from typing import ClassVar
 
 import numpy as np
 
-from training.data.faces import FaceData, FaceSet, Pairs, Selection, Verification
-from training.data.folders import Listing, choices, digest_files, existing, face_set, scan
-from training.data.pairs import sample_pairs
+from training.data.images import Selection, existing
+from training.data.recognition.faces import FaceData, FaceSet, Pairs, Verification
+from training.data.recognition.folders import Listing, choices, digest_files, face_set, scan
+from training.data.recognition.pairs import sample_pairs
 
 Row = tuple[tuple[str, int], tuple[str, int], bool, int]
 

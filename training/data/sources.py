@@ -7,13 +7,14 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-from training.data import folders, lfw, packed, scenes, synthetic, unlabeled
-from training.data.faces import FaceData
-from training.data.folders import FoldersConfig
-from training.data.lfw import LfwConfig
-from training.data.packed import PackedConfig
-from training.data.scenes import ScenesConfig
-from training.data.synthetic import SyntheticConfig
+from training.data.detection import scenes
+from training.data.detection.scenes import ScenesConfig
+from training.data.recognition import folders, lfw, packed, synthetic, unlabeled
+from training.data.recognition.faces import FaceData
+from training.data.recognition.folders import FoldersConfig
+from training.data.recognition.lfw import LfwConfig
+from training.data.recognition.packed import PackedConfig
+from training.data.recognition.synthetic import SyntheticConfig
 
 DataConfig = SyntheticConfig | FoldersConfig | LfwConfig | PackedConfig
 

@@ -8,8 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from training.data.faces import Image
-from training.data.folders import decode
+from training.data.images import Image, decode
 
 Float = NDArray[np.float32]
 

@@ -12,8 +12,8 @@ from omegaconf import OmegaConf
 from training.data.drawing.canvas import ARCFACE, SCALE, View
 from training.data.drawing.portrait import draw
 from training.data.drawing.traits import sample_person, sample_shot
-from training.data.pairs import sample_pairs
-from training.data.synthetic import SyntheticConfig, draw_face, fingerprint, load
+from training.data.recognition.pairs import sample_pairs
+from training.data.recognition.synthetic import SyntheticConfig, draw_face, fingerprint, load
 
 
 def tiny(**changes: int) -> SyntheticConfig:

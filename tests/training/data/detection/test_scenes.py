@@ -13,13 +13,13 @@ import pytest
 from omegaconf import OmegaConf
 
 from deploy.vision.align import TEMPLATE, face_corners, face_sizes, similarity
-from training.data.compose import FACELESS, arrange, compose
+from training.data.detection.compose import FACELESS, arrange, compose
+from training.data.detection.pasting import LEAST_SEEN
+from training.data.detection.scene import Picture, Scene, Sources
+from training.data.detection.scenes import Composed, ScenesConfig, drawn_points, fingerprint, fit, load
 from training.data.drawing.portrait import draw
 from training.data.drawing.traits import sample_person, sample_shot
-from training.data.pasting import LEAST_SEEN
-from training.data.pictures import Picture, Scene, Sources
-from training.data.scenes import Composed, ScenesConfig, drawn_points, fingerprint, fit, load
-from training.data.synthetic import draw_face
+from training.data.recognition.synthetic import draw_face
 
 RED, GREEN, BLUE, YELLOW, MAGENTA = (255, 0, 0), (0, 255, 0), (0, 0, 255), (255, 255, 0), (255, 0, 255)
 DOTS = (RED, GREEN, BLUE, YELLOW, MAGENTA)

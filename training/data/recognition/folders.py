@@ -14,8 +14,9 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from training.data.faces import IMAGE_SIZE, FaceData, FaceSet, Image
-from training.data.pairs import sample_pairs
+from training.data.images import IMAGE_SIZE, Image, decode, read_bytes
+from training.data.recognition.faces import FaceData, FaceSet
+from training.data.recognition.pairs import sample_pairs
 
 EXTENSIONS = frozenset(
     f".{kind}"
@@ -190,37 +191,6 @@ def decode_image(encoded: NDArray[np.uint8]) -> Image | None:
 def readable(path: Path) -> bool:
     """Whether a file is an image that can be decoded."""
     return decode(read_bytes(path)) is not None
-
-
-def read_bytes(path: Path) -> NDArray[np.uint8]:
-    """The bytes of a file, none if it cannot be read."""
-    try:
-        return np.fromfile(path, dtype=np.uint8)
-    except (OSError, ValueError):  # ValueError: a name that no file can have
-        return np.empty(0, dtype=np.uint8)
-
-
-def existing(path: Path) -> Path:
-    """The path of a file that must be there.
-
-    Raises:
-        FileNotFoundError: it is not.
-    """
-    if not path.is_file():
-        raise FileNotFoundError(f"data: no file {path}")
-    return path
-
-
-def decode(encoded: NDArray[np.uint8]) -> Image | None:
-    """Decodes the bytes of an image file as `(H, W, 3)` uint8 RGB; `None` where they are not readable."""
-    # imdecode, not imread: it takes any file name, and an unreadable file costs no line of OpenCV's on the terminal.
-    if encoded.size == 0:
-        return None
-    try:
-        image: Image | None = cv2.imdecode(encoded, cv2.IMREAD_COLOR)
-    except cv2.error:
-        return None
-    return None if image is None else cv2.cvtColor(image, cv2.COLOR_BGR2RGB, dst=image)
 
 
 def digest_file(path: Path) -> bytes:

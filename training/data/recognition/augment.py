@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from training.data.faces import Image
+from training.data.images import Image
 
 
 @dataclass

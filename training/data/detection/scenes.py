@@ -1,7 +1,8 @@
 """Scenes to train a face detector on and to judge it by: photos with landmarks, crops, or faces drawn here.
 
 The photos are those of a folder `detect` with lists of the landmarks of one face each; only where no other face was
-found is a photo fully labelled. Without a folder, everything is made of the drawn faces of `training.data.synthetic`.
+found is a photo fully labelled. Without a folder, everything is made of the drawn faces of
+`training.data.recognition.synthetic`.
 """
 
 from __future__ import annotations
@@ -22,16 +23,15 @@ from numpy.typing import NDArray
 from deploy.common.files import file_sha256
 from deploy.vision.align import TEMPLATE, face_sizes, similarity
 from deploy.vision.letterbox import fit as fit_frame
-from training.data import synthetic
-from training.data.compose import COMPOSE_VERSION, ComposeConfig, arrange, compose
+from training.data.detection.compose import COMPOSE_VERSION, ComposeConfig, arrange, compose
+from training.data.detection.relabel import LABELS_VERSION, averaged
+from training.data.detection.scene import Picture, Scene, Sources
 from training.data.drawing.canvas import SCALE, View
 from training.data.drawing.traits import Person, Shot, sample_person, sample_shot
-from training.data.faces import IMAGE_SIZE
-from training.data.folders import decode, existing, read_bytes
-from training.data.labels import LABELS_VERSION, averaged
-from training.data.lfw import read_people
-from training.data.pictures import Picture, Scene, Sources
-from training.data.synthetic import SyntheticConfig
+from training.data.images import IMAGE_SIZE, decode, existing, read_bytes
+from training.data.recognition import synthetic
+from training.data.recognition.lfw import read_people
+from training.data.recognition.synthetic import SyntheticConfig
 
 __all__ = ["Composed", "Scene", "SceneData", "Scenes", "ScenesConfig", "Sources", "compose", "fingerprint", "load"]
 
@@ -57,7 +57,7 @@ class ScenesConfig(ComposeConfig):
             drawn faces.
         test_scenes: composed scenes to be judged by.
         labeller: YuNet's .onnx file, whose answers are averaged for the points of the pictures; see
-            `training.data.labels`. `None` takes the points in the lists.
+            `training.data.detection.relabel`. `None` takes the points in the lists.
         people: drawn people: 500 where there is no root, and with one, so many more to train on; `None` says so.
         held_out: share of the drawn people who are only in scenes to be judged by; a root has lists of its own.
         seed: of all that is random.

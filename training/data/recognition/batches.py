@@ -6,90 +6,19 @@ resumes at step `n` sees exactly what it would have seen.
 
 from __future__ import annotations
 
-import os
-from collections import deque
-from collections.abc import Callable, Generator, Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Generator, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from deploy.inference.preprocessing import PIXEL_MEAN, PIXEL_SCALE, resized
-from training.data.augment import AugmentConfig, augment, bend, blend
-from training.data.faces import UNLABELED, FaceSet, Image, Images, Selection
-
-Float = NDArray[np.float32]
-
-T = TypeVar("T")
-
-AHEAD = 4
-
-
-@dataclass(frozen=True)
-class Lesson:
-    """What a teacher says of some images.
-
-    Attributes:
-        embeddings: `(N, E)` float32.
-        features: `(N, h, w, C)`, one of its feature maps, if that is imitated too.
-    """
-
-    embeddings: Float
-    features: NDArray[np.floating] | None = None
-
-    @property
-    def channels(self) -> int:
-        return 0 if self.features is None else int(self.features.shape[-1])
-
-    def __getitem__(self, rows: NDArray[np.int64]) -> Lesson:
-        return Lesson(self.embeddings[rows], None if self.features is None else self.features[rows])
-
-    def put(self, rows: NDArray[np.int64], said: Lesson) -> None:
-        """Overwrites rows; the embeddings last."""
-        if self.features is not None:
-            assert said.features is not None
-            self.features[rows] = said.features
-        self.embeddings[rows] = said.embeddings
-
-
-def ahead(make: Callable[[int], T], steps: Iterable[int], workers: int) -> Generator[T, None, None]:
-    """What `make` makes of each step in turn, prepared ahead by threads; 0 takes one for each processor."""
-    workers = workers or os.cpu_count() or 1
-    with ThreadPoolExecutor(workers, thread_name_prefix="batches") as pool:
-        left = iter(steps)
-        pending: deque[Future[T]] = deque()
-        try:
-            while True:
-                while len(pending) < AHEAD + workers and (step := next(left, None)) is not None:
-                    pending.append(pool.submit(make, step))
-                if not pending:
-                    return
-                yield pending.popleft().result()
-        finally:
-            for future in pending:
-                future.cancel()
-
-
-class Targets(Protocol):
-    """What a teacher says of images.
-
-    Attributes:
-        views: how many augmented views of each image are told apart; 0 where every view has its image's target.
-        channels: of the feature maps; 0 where there are none.
-    """
-
-    @property
-    def views(self) -> int: ...
-
-    @property
-    def channels(self) -> int: ...
-
-    def __call__(self, indices: NDArray[np.int64], variants: NDArray[np.int64], images: NDArray[np.uint8]) -> Lesson:
-        """Of the images at `indices`, of which the student sees these variants, `(B, 112, 112, 3)`."""
-        ...
+from deploy.inference.preprocessing import resized
+from training.data.images import Float, Image, Images, Selection, ahead, normalize
+from training.data.recognition.augment import AugmentConfig, augment, bend, blend
+from training.data.recognition.faces import UNLABELED, FaceSet
+from training.data.recognition.teacher_targets import Lesson, Targets
 
 
 @dataclass(frozen=True)
@@ -209,11 +138,6 @@ class Batches:
 def resize(image: Image, size: int) -> Image:
     """Resizes a square image to `(size, size, 3)` as the device does: by pixel area, or linearly to a larger size."""
     return resized(image, size, size)
-
-
-def normalize(images: NDArray[np.uint8]) -> Float:
-    """Pixels as the recognizers of `training.models` take them."""
-    return (images.astype(np.float32) - PIXEL_MEAN) / np.float32(PIXEL_SCALE)
 
 
 def plain_batches(images: Images, size: int, batch_size: int) -> Iterator[NDArray[np.uint8]]:

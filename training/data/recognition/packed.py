@@ -21,8 +21,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from deploy.common.files import save_arrays
-from training.data.faces import FaceData, FaceSet, Image, Images, Joined, Pairs, Selection, Verification
-from training.data.folders import FileImages, decode_image
+from training.data.images import Image, Images, Joined, Selection
+from training.data.recognition.faces import FaceData, FaceSet, Pairs, Verification
+from training.data.recognition.folders import FileImages, decode_image
 
 FORMAT = "slimcam faces 2"
 

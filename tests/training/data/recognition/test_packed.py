@@ -10,14 +10,16 @@ import numpy as np
 import pytest
 
 from pipeline.stages import pack
-from training.data import packed
-from training.data.augment import AugmentConfig
-from training.data.batches import Batches, Lesson
-from training.data.faces import FaceData, FaceSet, Pairs, Selection, Verification
-from training.data.folders import FileImages, FoldersConfig
-from training.data.load import fingerprint, load, source
-from training.data.packed import PackedConfig
-from training.data.synthetic import SyntheticConfig
+from training.data.images import Selection
+from training.data.recognition import packed
+from training.data.recognition.augment import AugmentConfig
+from training.data.recognition.batches import Batches
+from training.data.recognition.faces import FaceData, FaceSet, Pairs, Verification
+from training.data.recognition.folders import FileImages, FoldersConfig
+from training.data.recognition.packed import PackedConfig
+from training.data.recognition.synthetic import SyntheticConfig
+from training.data.recognition.teacher_targets import Lesson
+from training.data.sources import fingerprint, load, source
 from training.recipe import LossConfig, TeacherConfig, TrainConfig
 from training.recognition import external_targets
 from training.tasks.job import Job

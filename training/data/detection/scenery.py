@@ -9,10 +9,10 @@ import cv2
 import numpy as np
 
 from deploy.vision.align import face_corners, face_sizes
-from training.data.camera import noisy
-from training.data.faces import Image
-from training.data.pasting import SUBPIXEL_BITS, ellipse, fixed, moved, turn
-from training.data.pictures import Picture
+from training.data.detection.degradation import noisy
+from training.data.detection.pasting import SUBPIXEL_BITS, ellipse, fixed, moved, turn
+from training.data.detection.scene import Picture
+from training.data.images import Image
 
 
 def background(photos: Sequence[Picture], height: int, width: int, rng: np.random.Generator) -> Image:

@@ -7,59 +7,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-Image = NDArray[np.uint8]
-
-IMAGE_SIZE = 112
+from training.data.images import Images
 
 UNLABELED = -1
 """The label of a face that is no known person's: a classification loss leaves it out (`one_hot` makes zeros of it)."""
-
-
-class Images(Protocol):
-    """A sequence of images, in memory (`(N, 112, 112, 3)` arrays serve as they are) or read when asked for."""
-
-    def __len__(self) -> int: ...
-
-    def __getitem__(self, index: int, /) -> Image: ...
-
-
-@dataclass(frozen=True)
-class Selection:
-    """Some images of a sequence, in the order of `indices`."""
-
-    images: Images
-    indices: NDArray[np.int64]
-
-    def __len__(self) -> int:
-        return len(self.indices)
-
-    def __getitem__(self, index: int, /) -> Image:
-        return self.images[int(self.indices[index])]
-
-
-class Joined:
-    """Several sequences of images, one after the other."""
-
-    def __init__(self, parts: Sequence[Images]) -> None:
-        self.parts = tuple(parts)
-        self._ends = np.cumsum([len(part) for part in parts])
-
-    def __len__(self) -> int:
-        return int(self._ends[-1])
-
-    def __getitem__(self, index: int, /) -> Image:
-        part, place = self.locate(index)
-        return part[place]
-
-    def locate(self, index: int) -> tuple[Images, int]:
-        """The sequence that an image belongs to, and its place there."""
-        number = int(np.searchsorted(self._ends, index, side="right"))
-        return self.parts[number], index - (int(self._ends[number - 1]) if number else 0)
 
 
 @dataclass(frozen=True)

@@ -14,12 +14,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from deploy.vision.align import TEMPLATE, face_boxes, face_sizes
-from training.data.camera import photograph, relit
-from training.data.faces import Image
-from training.data.pasting import Canvas, Paste, ellipse, moved, turn
-from training.data.pictures import Float, Scene, Sources
-from training.data.scenery import background, faceless, plain
-from training.detection import mirrored
+from training.data.detection.degradation import photograph, relit
+from training.data.detection.pasting import Canvas, Paste, ellipse, moved, turn
+from training.data.detection.points import mirrored
+from training.data.detection.scene import Float, Scene, Sources
+from training.data.detection.scenery import background, faceless, plain
+from training.data.images import Image
 
 COMPOSE_VERSION = 1
 """Raise it with every change that changes a composed pixel or point."""

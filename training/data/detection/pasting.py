@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from deploy.vision.align import face_corners
-from training.data.faces import Image
+from training.data.images import Image
 
 Float = NDArray[np.float32]
 

@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 
 from deploy.vision.align import TEMPLATE
-from training.data.labels import averaged, mean_answer
-from training.data.pictures import Picture
-from training.data.scenes import ScenesConfig
-from training.data.synthetic import draw_face
+from training.data.detection.relabel import averaged, mean_answer
+from training.data.detection.scene import Picture
+from training.data.detection.scenes import ScenesConfig
+from training.data.recognition.synthetic import draw_face
 
-YUNET = Path(__file__).parents[2] / ".." / "shared" / "detectors" / "yunet_n_dynamic.onnx"
+YUNET = Path(__file__).parents[4] / ".." / "shared" / "detectors" / "yunet_n_dynamic.onnx"
 
 
 def test_answers_near_the_label_are_averaged():
