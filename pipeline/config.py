@@ -22,9 +22,9 @@ from training.data.recognition.folders import FoldersConfig
 from training.data.recognition.lfw import LfwConfig
 from training.data.recognition.packed import PackedConfig
 from training.data.recognition.synthetic import SyntheticConfig
-from training.detector import DetectorConfig, DetectorLossConfig, DetectorTrainConfig
-from training.models import ModelConfig
-from training.recipe import TrainConfig
+from training.tasks.detection.config import DetectorConfig, DetectorLossConfig, DetectorTrainConfig
+from training.tasks.recognition.config import TrainConfig
+from training.tasks.recognition.model import ModelConfig
 
 BACKENDS = ("tensorflow", "jax", "torch")
 

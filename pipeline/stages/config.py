@@ -8,7 +8,7 @@ from typing import Any
 from compression.pruning.config import Criterion, PruningRatioConfig
 from deploy.common.choices import Choice, choose
 from training.fit.config import FitConfig
-from training.recipe import LossConfig
+from training.tasks.recognition.config import LossConfig
 
 
 class Teacher(Choice):

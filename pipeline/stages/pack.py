@@ -16,9 +16,9 @@ from training.data.recognition.folders import without_places
 from training.data.recognition.teacher_targets import Targets
 from training.data.sources import fingerprint, source
 from training.fit.progress import Progress
-from training.recognition import Recognition, external_targets, training_batches, views_source
 from training.tasks.job import Job
-from training.teacher import targets_files
+from training.tasks.recognition.task import Recognition, external_targets, training_batches, views_source
+from training.tasks.recognition.teacher import targets_files
 
 FACES = "faces.npz"
 

@@ -16,7 +16,7 @@ from deploy.inference.model import Recognizer
 from deploy.vision.align import align
 from deploy.vision.detector import open_detector
 from deploy.vision.image_files import read_picture
-from training.data.clip import ClipConfig, write_clip
+from training.tools.demo_clip import ClipConfig, write_clip
 
 MODELS = Path(__file__).parents[2] / "deploy/models"
 DETECTOR, RECOGNIZER = MODELS / "detector", MODELS / "recognizer"

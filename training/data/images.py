@@ -120,5 +120,5 @@ def ahead(make: Callable[[int], T], steps: Iterable[int], workers: int) -> Gener
 
 
 def normalize(images: NDArray[np.uint8]) -> Float:
-    """Pixels as the recognizers of `training.models` take them."""
+    """Pixels as the recognizers of `training.tasks.recognition.model` take them."""
     return (images.astype(np.float32) - PIXEL_MEAN) / np.float32(PIXEL_SCALE)

@@ -21,8 +21,8 @@ from training.fit.fit import History
 from training.tasks.job import Job
 
 TASKS = {
-    "recognition": "training.recognition:Recognition",
-    "detection": "training.detector:Detection",
+    "recognition": "training.tasks.recognition.task:Recognition",
+    "detection": "training.tasks.detection.task:Detection",
 }
 
 Float = NDArray[np.float32]

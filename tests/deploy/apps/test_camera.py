@@ -18,7 +18,7 @@ from omegaconf import OmegaConf
 from deploy.apps.camera import CameraConfig, describe
 from deploy.latency.record import read_records
 from deploy.types import STAGES, Event, Identity
-from training.data.clip import ClipConfig, write_clip
+from training.tools.demo_clip import ClipConfig, write_clip
 
 ROOT = Path(__file__).resolve().parents[3]
 SEED = 4

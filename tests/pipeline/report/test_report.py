@@ -40,9 +40,10 @@ from pipeline.stages.artifacts import DATA
 from pipeline.steps import STAGES, steps
 from training.data.recognition.faces import FaceSet, Verification
 from training.data.recognition.pairs import sample_pairs
-from training.recognition import Judged, Recognition, judgement
 from training.tasks.bootstrap import Interval
 from training.tasks.job import Job
+from training.tasks.recognition.evaluation import Judged, judgement
+from training.tasks.recognition.task import Recognition
 
 SIZES = {"dense": 98_050_000, "pruned": 10_010_000, "quantized": 2_670_000}
 P50 = {"dense": 24.21, "pruned": 2.23, "quantized": 2.91}

@@ -20,8 +20,8 @@ from training.data.recognition.batches import Batches
 from training.data.recognition.synthetic import SyntheticConfig
 from training.fit.config import FitConfig
 from training.fit.files import load_keras
-from training.recipe import LossConfig, TrainConfig
 from training.tasks.job import Job
+from training.tasks.recognition.config import LossConfig, TrainConfig
 
 L = keras.layers
 

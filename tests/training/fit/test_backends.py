@@ -25,10 +25,10 @@ from training.data.recognition.augment import AugmentConfig
 from training.data.recognition.batches import Batches
 from training.data.recognition.faces import FaceSet
 from training.fit.fit import fit
-from training.models import with_classifier
+from training.tasks.recognition.model import with_classifier
 from training.fit.config import FitConfig
-from training.recipe import LossConfig
-from training.recognition import objective
+from training.tasks.recognition.config import LossConfig
+from training.tasks.recognition.task import objective
 
 rng = np.random.default_rng(0)
 labels = np.arange(48, dtype=np.int32) % 4

@@ -1,4 +1,4 @@
-"""Pictures whose faces are known by their points, see `training.detection`."""
+"""Pictures whose faces are known by their points, see `training.tasks.detection.metrics`."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class Scene:
 
     Attributes:
         image: `(H, W, 3)` uint8 RGB.
-        points: `(N, 5, 2)` float32, see `training.detection`.
+        points: `(N, 5, 2)` float32, see `training.tasks.detection.metrics`.
     """
 
     image: Image

@@ -20,10 +20,10 @@ from training.data.recognition.packed import PackedConfig
 from training.data.recognition.synthetic import SyntheticConfig
 from training.data.recognition.teacher_targets import Lesson
 from training.data.sources import fingerprint, load, source
-from training.recipe import LossConfig, TeacherConfig, TrainConfig
-from training.recognition import external_targets
 from training.tasks.job import Job
-from training.teacher import Files, ViewTargets
+from training.tasks.recognition.config import LossConfig, TeacherConfig, TrainConfig
+from training.tasks.recognition.task import external_targets
+from training.tasks.recognition.teacher import Files, ViewTargets
 
 
 @pytest.fixture
@@ -143,7 +143,7 @@ def test_the_pack_stage_makes_a_table_that_a_training_needs_no_teacher_for(root,
     train = TrainConfig(teacher=teacher, loss=loss, augment=AugmentConfig(mix=0.3), workers=2)
     folders = FoldersConfig(root=str(root), test_fraction=0.4, test_pairs=8)
     runtime = BrightnessTeacher()
-    monkeypatch.setattr("training.teacher.open_teacher", lambda *_: runtime)
+    monkeypatch.setattr("training.tasks.recognition.teacher.open_teacher", lambda *_: runtime)
 
     def job(data, cache) -> Job:
         model = SimpleNamespace(embedding_size=3)
@@ -161,7 +161,7 @@ def test_the_pack_stage_makes_a_table_that_a_training_needs_no_teacher_for(root,
     # What a training here would be told, view by view, against what the pack tells one elsewhere.
     here = load(folders, tmp_path)
     table = ViewTargets(runtime, Files(tmp_path / "live.npy"), len(here.train), 2)
-    monkeypatch.setattr("training.teacher.open_teacher", no_runtime)
+    monkeypatch.setattr("training.tasks.recognition.teacher.open_teacher", no_runtime)
     elsewhere = job(PackedConfig(path=str(tmp_path / "out" / "faces.npz")), tmp_path / "out")
     there = load(elsewhere.config.data, elsewhere.cache)
     targets = external_targets(elsewhere, there)
