@@ -7,6 +7,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
+from deploy.common.result_key import key_material
 from training.data.detection import scenes
 from training.data.detection.scenes import ScenesConfig
 from training.data.recognition import folders, lfw, packed, synthetic, unlabeled
@@ -62,6 +63,14 @@ def _unlabeled(config: DataConfig) -> list[Path]:
     return []
 
 
-def source(config: DataConfig) -> dict[str, Any]:
+def source(config: DataConfig | ScenesConfig) -> dict[str, Any]:
     """The options that the faces were chosen by; of packed faces those of the source that they were packed from."""
     return packed.source(config) if isinstance(config, PackedConfig) else asdict(config)
+
+
+def material(config: DataConfig | ScenesConfig) -> dict[str, Any]:
+    """What of these options is part of the key of results; where the faces lie on this machine is none of it."""
+    if isinstance(config, PackedConfig):
+        return packed.source(config)
+    options: dict[str, Any] = key_material(config)
+    return options

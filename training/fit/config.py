@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from deploy.common.result_key import NOT_KEY
+
 OPTIMIZERS = ("sgd", "adamw")
 PRECISIONS = ("float32", "bfloat16")
 
@@ -49,8 +51,8 @@ class FitConfig:
     sizes: list[int] = field(default_factory=list)
     ema: float = 0.0
     validations: int = 0
-    checkpoint_seconds: float = 120.0
-    log_seconds: float = 10.0
+    checkpoint_seconds: float = field(default=120.0, metadata=NOT_KEY)
+    log_seconds: float = field(default=10.0, metadata=NOT_KEY)
 
     def __post_init__(self) -> None:
         _check(self.optimizer in OPTIMIZERS, f"optimizer is one of {', '.join(OPTIMIZERS)}; got {self.optimizer!r}")

@@ -13,7 +13,7 @@ import itertools
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import ClassVar, Protocol
 
@@ -21,6 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from deploy.common.files import file_sha256
+from deploy.common.result_key import KEY_FILE, NOT_KEY, key_material
 from deploy.vision.align import TEMPLATE, face_sizes, similarity
 from deploy.vision.letterbox import fit as fit_frame
 from training.data.detection.compose import COMPOSE_VERSION, ComposeConfig, arrange, compose
@@ -66,8 +67,8 @@ class ScenesConfig(ComposeConfig):
     task: ClassVar[str] = "detection"
 
     kind: str = "scenes"
-    root: str | None = None
-    labeller: str | None = None
+    root: str | None = field(default=None, metadata=NOT_KEY)
+    labeller: str | None = field(default=None, metadata=KEY_FILE)
     test_scenes: int = 500
     people: int | None = None
     held_out: float = 0.2
@@ -178,7 +179,8 @@ def load(config: ScenesConfig, cache: Path) -> SceneData:
 
 def fingerprint(config: ScenesConfig) -> str:
     """A digest of the options and of the lists and the names and sizes of all pictures: the same in another place."""
-    total = hashlib.sha256(json.dumps({**asdict(config), "root": None, "labeller": None}, sort_keys=True).encode())
+    options = {**key_material(config), "root": None, "labeller": None}
+    total = hashlib.sha256(json.dumps(options, sort_keys=True).encode())
     total.update(f"compose {COMPOSE_VERSION}".encode())
     if config.drawn:
         total.update(synthetic.fingerprint(_drawn_config(config)).encode())

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -14,6 +14,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from deploy.common.result_key import NOT_KEY, key_material
 from training.data.images import IMAGE_SIZE, Image, decode, read_bytes
 from training.data.recognition.faces import FaceData, FaceSet
 from training.data.recognition.pairs import sample_pairs
@@ -26,9 +27,6 @@ EXTENSIONS = frozenset(
     )
 )
 """What OpenCV reads; other files, such as notes, are passed over."""
-
-PLACES = frozenset({"root", "unlabeled", "held_out_folder"})
-"""Options of sources that name folders or files: which faces are in them counts, not where they lie."""
 
 
 @dataclass
@@ -49,10 +47,10 @@ class FoldersConfig:
     task: ClassVar[str] = "recognition"
 
     kind: str = "folders"
-    root: str = "???"
+    root: str = field(default="???", metadata=NOT_KEY)
     folders: list[str] = field(default_factory=lambda: ["."])
     exclude: list[str] = field(default_factory=list)
-    unlabeled: list[str] = field(default_factory=list)
+    unlabeled: list[str] = field(default_factory=list, metadata=NOT_KEY)
     test_fraction: float = 0.1
     test_pairs: int = 2000
     seed: int = 0
@@ -147,12 +145,7 @@ def face_set(listing: Listing, names: set[str]) -> FaceSet:
 
 def choices(config: Any) -> bytes:
     """The options that decide which faces are taken, as text; where they lie is not one of them."""
-    return json.dumps({"root": None, **without_places(asdict(config))}, sort_keys=True).encode()
-
-
-def without_places(options: Mapping[str, Any]) -> dict[str, Any]:
-    """The options of a source without those that say where its faces lie on this machine."""
-    return {name: value for name, value in options.items() if name not in PLACES}
+    return json.dumps({"root": None, **key_material(config)}, sort_keys=True).encode()
 
 
 def digest_files(folders: Sequence[Path]) -> bytes:

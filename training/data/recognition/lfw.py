@@ -13,6 +13,7 @@ from typing import ClassVar
 
 import numpy as np
 
+from deploy.common.result_key import NOT_KEY
 from training.data.images import Selection, existing
 from training.data.recognition.faces import FaceData, FaceSet, Pairs, Verification
 from training.data.recognition.folders import Listing, choices, digest_files, face_set, scan
@@ -46,7 +47,7 @@ class LfwConfig:
     task: ClassVar[str] = "recognition"
 
     kind: str = "lfw"
-    root: str = "???"
+    root: str = field(default="???", metadata=NOT_KEY)
     images: str = "lfw112/images"
     lists: str = "lfw112"
     train_people: str = "peopleDevTrain.txt"
@@ -54,9 +55,9 @@ class LfwConfig:
     extra: list[str] = field(default_factory=list)
     exclude: list[str] = field(default_factory=list)
     suspects: list[str] = field(default_factory=list)
-    unlabeled: list[str] = field(default_factory=list)
+    unlabeled: list[str] = field(default_factory=list, metadata=NOT_KEY)
     held_out: int = 0
-    held_out_folder: str | None = None
+    held_out_folder: str | None = field(default=None, metadata=NOT_KEY)
     held_out_pairs: int = 2000
 
 

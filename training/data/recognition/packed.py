@@ -12,7 +12,7 @@ import json
 import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -21,6 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from deploy.common.files import save_arrays
+from deploy.common.result_key import KEY_FILE
 from training.data.images import Image, Images, Joined, Selection
 from training.data.recognition.faces import FaceData, FaceSet, Pairs, Verification
 from training.data.recognition.folders import FileImages, decode_image
@@ -41,7 +42,7 @@ class PackedConfig:
     task: ClassVar[str] = "recognition"
 
     kind: str = "packed"
-    path: str = "???"
+    path: str = field(default="???", metadata=KEY_FILE)
 
 
 class PackedImages:
@@ -69,7 +70,7 @@ def write(path: Path, data: FaceData, source: dict[str, Any], fingerprint: str) 
     """Packs faces into a file, atomically.
 
     Args:
-        source: the options that the source chose the faces by.
+        source: the options that the source chose the faces by, as keys of results have them.
         fingerprint: of the source.
 
     Raises:

@@ -17,7 +17,7 @@ from collections.abc import Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import ClassVar
 
@@ -26,6 +26,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from deploy.common.files import atomic
+from deploy.common.result_key import NOT_KEY, key_material
 from training.data.drawing.portrait import DRAWING_VERSION, draw, draw_face
 from training.data.drawing.traits import sample_person, sample_shot
 from training.data.images import IMAGE_SIZE, Image
@@ -60,7 +61,7 @@ class SyntheticConfig:
     test_images_per_identity: int = 10
     test_pairs: int = 4000
     seed: int = 0
-    workers: int = 0
+    workers: int = field(default=0, metadata=NOT_KEY)
 
 
 def load(config: SyntheticConfig, cache: Path) -> FaceData:
@@ -81,9 +82,7 @@ def load(config: SyntheticConfig, cache: Path) -> FaceData:
 
 def fingerprint(config: SyntheticConfig) -> str:
     """A digest of everything that decides the content of the faces and pairs; draws nothing."""
-    values = asdict(config)
-    del values["workers"]
-    return _digest([DRAWING_VERSION, values])
+    return _digest([DRAWING_VERSION, key_material(config)])
 
 
 def _check(config: SyntheticConfig) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from deploy.common.result_key import NOT_KEY
 from training.fit.config import FitConfig
 
 
@@ -65,7 +66,7 @@ class DetectorTrainConfig:
     loss: DetectorLossConfig = field(default_factory=DetectorLossConfig)
     epoch_scenes: int = 10_000
     seed: int = 0
-    workers: int = 0
+    workers: int = field(default=0, metadata=NOT_KEY)
 
     def __post_init__(self) -> None:
         if min(self.seed, self.workers) < 0 or self.epoch_scenes < 1:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from deploy.common.result_key import KEY_FILE, KEY_UNLESS_DEFAULT, NOT_KEY, in_key
 from training.data.recognition.augment import AugmentConfig
 from training.fit.config import FitConfig, _check
 
@@ -69,12 +70,13 @@ class TeacherModelConfig:
         weight: how much its cosines count among those of several teachers.
     """
 
-    path: str | None = None
+    path: str | None = field(default=None, metadata=KEY_FILE)
     crop: list[int] = field(default_factory=lambda: [0, 0, 112, 112])
     mean: float = 127.5
     scale: float = 128.0
     color: str = "rgb"
-    weight: float = 1.0
+    # That of a single teacher changes nothing, and results of earlier versions, which knew no other, are made without.
+    weight: float = field(default=1.0, metadata=in_key(absent=lambda teacher, _: not getattr(teacher, "others", True)))
 
     def __post_init__(self) -> None:
         _check(len(self.crop) == 4, f"teacher crop is [top, left, height, width]; got {list(self.crop)}")
@@ -104,7 +106,7 @@ class TeacherConfig(TeacherModelConfig):
             (Romero et al. 2015, "FitNets"), with `loss.features_weight`.
     """
 
-    others: list[TeacherModelConfig] = field(default_factory=list)
+    others: list[TeacherModelConfig] = field(default_factory=list, metadata=KEY_UNLESS_DEFAULT)
     flip: bool = True
     views: int = 0
     features: str | None = None
@@ -145,7 +147,7 @@ class TrainConfig:
     teacher: TeacherConfig = field(default_factory=TeacherConfig)
     augment: AugmentConfig = field(default_factory=AugmentConfig)
     seed: int = 0
-    workers: int = 0
+    workers: int = field(default=0, metadata=NOT_KEY)
     balance: float = 0.0
 
     def __post_init__(self) -> None:

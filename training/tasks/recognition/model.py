@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, TypeGuard
 
 import numpy as np
 
+from deploy.common.result_key import file_content, in_key
 from training.tasks.recognition.backbones import small_resnet
 
 if TYPE_CHECKING:
@@ -30,6 +31,20 @@ _EARLIER = {"training.backbones:small_resnet": "small_resnet"}
 EMBEDDING = "embedding"
 COSINES = "cosines"
 FEATURES = "features"
+
+
+def _is_file(backbone: str) -> bool:
+    return backbone.endswith((".keras", ".h5"))
+
+
+def _backbone_key(backbone: str) -> Any:
+    """A file counts by its content, a builder by its name: that of earlier versions, where it had another."""
+    earlier = {name: before for before, name in _EARLIER.items()}
+    return file_content(backbone) if _is_file(backbone) else earlier.get(backbone, backbone)
+
+
+def _weights_key(weights: str | None) -> Any:
+    return weights if weights == "imagenet" else file_content(weights)
 
 
 @dataclass
@@ -49,8 +64,8 @@ class ModelConfig:
         options: further arguments of the function that builds the backbone, for example `alpha` of MobileNetV2.
     """
 
-    backbone: str = "ResNet50"
-    weights: str | None = None
+    backbone: str = field(default="ResNet50", metadata=in_key(material=_backbone_key))
+    weights: str | None = field(default=None, metadata=in_key(material=_weights_key))
     input_size: int = 112
     embedding_size: int = 512
     options: dict[str, Any] = field(default_factory=dict)
@@ -158,7 +173,7 @@ def initial_weights(config: ModelConfig) -> str:
     if config.weights is not None:
         name = config.weights.replace("\\", "/").rsplit("/", 1)[-1]
         return f"those of a recognizer trained before, {name}" if _of_recognizer(name) else name
-    return f"those of {Path(config.backbone).name}" if config.backbone.endswith((".keras", ".h5")) else "random"
+    return f"those of {Path(config.backbone).name}" if _is_file(config.backbone) else "random"
 
 
 def _of_recognizer(weights: str | None) -> TypeGuard[str]:
@@ -184,7 +199,7 @@ def _train_on(model: Any, file: str) -> None:
 def _backbone(config: ModelConfig) -> Any:
     import keras
 
-    if config.backbone.endswith((".keras", ".h5")):
+    if _is_file(config.backbone):
         if not Path(config.backbone).is_file():
             raise FileNotFoundError(f"model.backbone: no file {config.backbone}")
         return keras.saving.load_model(config.backbone, compile=False)
@@ -228,7 +243,7 @@ def _application(name: str) -> Callable[..., Any]:
 
 def _name(backbone: str) -> str:
     own = backbone.rpartition(":")[2]
-    return (Path(own).stem if own.endswith((".keras", ".h5")) else own).lower()
+    return (Path(own).stem if _is_file(own) else own).lower()
 
 
 def _first_line(error: Exception) -> str:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import asdict
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -13,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from deploy.common.files import save_arrays
+from deploy.common.result_key import key_material
 from deploy.inference.bundle import load_bundle
 from training.data.images import normalize
 from training.data.recognition.batches import Batch, Batches, plain_batches, resize, sample_batches
@@ -234,10 +234,8 @@ def external_targets(job: Job, data: FaceData) -> Targets:
 def views_source(job: Job) -> str:
     """What the images that a teacher sees are made of: the data, and for augmented views how they are drawn."""
     train = job.config.train
-    drawn = (
-        json.dumps([asdict(train.augment), train.seed, train.balance], sort_keys=True) if train.teacher.views else ""
-    )
-    return fingerprint(job.config.data) + drawn
+    views = [key_material(train.augment), train.seed, train.balance]
+    return fingerprint(job.config.data) + (json.dumps(views, sort_keys=True) if train.teacher.views else "")
 
 
 def _people(faces: FaceSet, kind: str = "") -> str:

@@ -9,7 +9,7 @@ import os
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from deploy.common.files import atomic
+from deploy.common.result_key import key_material
 from deploy.inference.bundle import InputSpec
 from deploy.inference.interpreter import Interpreter
 from deploy.inference.preprocessing import dequantised, input_table, look_up
@@ -144,7 +145,7 @@ def targets_files(config: TeacherConfig, source: str, cache: Path, embedding_siz
         if not path.is_file():
             raise FileNotFoundError(f"teacher.path: no file {path}")
         total.update(path.read_bytes())
-    options = asdict(replace(config, path="", others=[replace(other, path="") for other in config.others]))
+    options = key_material(replace(config, path="", others=[replace(other, path="") for other in config.others]))
     total.update(json.dumps([options, source, embedding_size], sort_keys=True).encode())
     digest = total.hexdigest()[:16]
     features = cache / f"features-{digest}.npy" if config.features else None

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
 from types import SimpleNamespace
 
 import cv2
@@ -19,7 +18,7 @@ from training.data.recognition.folders import FileImages, FoldersConfig
 from training.data.recognition.packed import PackedConfig
 from training.data.recognition.synthetic import SyntheticConfig
 from training.data.recognition.teacher_targets import Lesson
-from training.data.sources import fingerprint, load, source
+from training.data.sources import fingerprint, load, material
 from training.tasks.job import Job
 from training.tasks.recognition.config import LossConfig, TeacherConfig, TrainConfig
 from training.tasks.recognition.task import external_targets
@@ -43,7 +42,7 @@ def root(tmp_path):
 
 def packed_of(config, tmp_path) -> PackedConfig:
     path = tmp_path / "faces.npz"
-    packed.write(path, load(config, tmp_path), source(config), fingerprint(config))
+    packed.write(path, load(config, tmp_path), material(config), fingerprint(config))
     return PackedConfig(path=str(path))
 
 
@@ -73,7 +72,7 @@ def test_packed_faces_are_those_of_the_source(kind, root, tmp_path):
     assert here.notes == tuple(there.notes)
     assert here.held_out == ()
     assert fingerprint(PackedConfig(path=str(tmp_path / "faces.npz"))) == fingerprint(config)
-    assert source(PackedConfig(path=str(tmp_path / "faces.npz"))) == asdict(config)
+    assert material(PackedConfig(path=str(tmp_path / "faces.npz"))) == material(config)
 
 
 def test_people_held_out_are_packed_as_well(root, tmp_path):
