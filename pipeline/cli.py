@@ -14,8 +14,10 @@ from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
 from deploy.common.config_errors import explain
+from deploy.common.renamed_options import with_new_names
 from pipeline.config import Config, register, validate
 from pipeline.publish import failed_gates, publish
+from pipeline.renamed_options import RENAMED, accept_in_files
 from pipeline.report.table import summary
 from pipeline.run import StageError, run
 
@@ -34,6 +36,10 @@ def main() -> None:
     # With it Hydra raises what is wrong with a configuration, and leaves it to us to say so in one line.
     os.environ["HYDRA_FULL_ERROR"] = "1"
     register()
+    accept_in_files(RENAMED, _tell)
+    sys.argv[1:], notices = with_new_names(sys.argv[1:], RENAMED)
+    for notice in notices:
+        _tell(notice)
     codes: list[int] = []
 
     def job(composed: DictConfig) -> None:
@@ -79,6 +85,10 @@ def _run_name(config: Config) -> str:
     if hydra_config.mode != RunMode.MULTIRUN:
         return config.name
     return f"{config.name}/{re.sub(r'[^A-Za-z0-9_.,=+-]+', '_', hydra_config.job.override_dirname)}"
+
+
+def _tell(line: str) -> None:
+    print(f"slimcam: {line}", file=sys.stderr)
 
 
 def _fail(error: Exception) -> int:

@@ -53,6 +53,11 @@ def test_a_file_with_the_name_of_a_value_is_not_taken_for_it(tmp_path: Path, mon
     assert {name: step.key for name, step in steps_of("experiment=shapes").items()} == before
 
 
+def test_a_renamed_option_is_in_keys_by_its_former_name() -> None:
+    """The key with `augment.occlusion=0.3` of a version that had this name."""
+    assert steps_of("experiment=demo", "train.augment.erase=0.3")["train"].key == "c560f83935cb96c1"
+
+
 def test_a_backbone_by_its_earlier_name_is_the_same_backbone() -> None:
     names = ("small_resnet", "training.backbones:small_resnet")
     new, old = (steps_of("experiment=demo", f"model.backbone='{name}'")["train"].key for name in names)

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from deploy.inference.preprocessing import resized
 from training.data.images import Float, Image, Images, Selection, ahead, normalize
-from training.data.recognition.augment import AugmentConfig, augment, bend, blend
+from training.data.recognition.augment import AugmentConfig, augment, deform, mixup
 from training.data.recognition.faces import UNLABELED, FaceSet
 from training.data.recognition.teacher_targets import Lesson, Targets
 
@@ -27,8 +27,8 @@ class Batch:
 
     Attributes:
         images: `(B, size, size, 3)` float32, normalised.
-        labels: `(B,)` int32; `UNLABELED` also for views that are mixed or bent, and so no longer their
-            person's.
+        labels: `(B,)` int32; `UNLABELED` also for views after mixup or elastic deformation, which show
+            no longer their person.
         indices: `(B,)`, places in the set.
         lesson: if there is a teacher.
     """
@@ -111,11 +111,11 @@ class Batches:
             return image, True
         rng = np.random.default_rng((self.seed, variant, index))
         view, own = augment(image, self.augment, rng), True
-        if rng.random() < self.augment.mix:
+        if rng.random() < self.augment.mixup:
             other = self.faces.images[int(self._draw(1, rng)[0])]
-            view, own = blend(view, augment(other, self.augment, rng), rng), False
-        if rng.random() < self.augment.bend:
-            view, own = bend(view, rng), False
+            view, own = mixup(view, augment(other, self.augment, rng), rng), False
+        if rng.random() < self.augment.elastic:
+            view, own = deform(view, rng), False
         return view, own
 
     def _draw(self, count: int, rng: np.random.Generator) -> NDArray[np.int64]:

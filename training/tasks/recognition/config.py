@@ -160,9 +160,9 @@ class TrainConfig:
             "loss.distillation_weight is above 0, but there is no teacher to imitate: give train.teacher.path",
         )
         _check(
-            self.augment.mix == self.augment.bend == 0
+            self.augment.mixup == self.augment.elastic == 0
             or (self.teacher.views > 0 and max(self.loss.distillation_weight, self.loss.features_weight) > 0),
-            "augment.mix and bend make faces of nobody, of whom only a teacher knows something: give "
+            "augment.mixup and elastic make faces that are nobody's, which only a teacher can label: give "
             "train.teacher.views, and imitate it (loss.distillation_weight or features_weight)",
         )
         _check(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from training.data.recognition.augment import AugmentConfig, augment, bend, blend
+from training.data.recognition.augment import AugmentConfig, augment, deform, mixup
 from training.data.recognition.faces import FaceSet
 
 
@@ -34,16 +34,16 @@ def test_a_certain_flip_mirrors_the_face():
     np.testing.assert_allclose(augment(image, mirrored, np.random.default_rng(0)), image[:, ::-1], atol=1)
 
 
-def test_a_blend_shows_both_faces():
+def test_mixup_shows_both_faces():
     black, white = np.zeros((112, 112, 3), np.uint8), np.full((112, 112, 3), 200, np.uint8)
-    shares = [blend(black, white, np.random.default_rng(seed)).mean() / 200 for seed in range(50)]
+    shares = [mixup(black, white, np.random.default_rng(seed)).mean() / 200 for seed in range(50)]
     assert min(shares) >= 0.1
     assert max(shares) <= 0.9
     assert max(shares) - min(shares) > 0.3
 
 
-def test_what_is_bent_stays_in_its_place_by_a_few_pixels():
+def test_elastic_deformation_moves_pixels_by_a_few_at_most():
     ramp = np.broadcast_to(np.arange(112, dtype=np.uint8)[None, :, None], (112, 112, 3)).copy()
-    moves = np.stack([bend(ramp, np.random.default_rng(seed)) for seed in range(20)]).astype(int) - ramp
+    moves = np.stack([deform(ramp, np.random.default_rng(seed)) for seed in range(20)]).astype(int) - ramp
     assert 1 < np.abs(moves).max() < 20
     assert np.abs(np.diff(moves[:, :, 20:90, 0], axis=2)).max() <= 3

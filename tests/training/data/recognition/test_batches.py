@@ -19,7 +19,7 @@ def faces(count=20):
 
 def test_batches_are_the_same_for_any_number_of_workers_and_from_any_start():
     def first(workers, start, count):
-        batches = Batches(faces(), 6, AugmentConfig(mix=0.3), seed=3, workers=workers)
+        batches = Batches(faces(), 6, AugmentConfig(mixup=0.3), seed=3, workers=workers)
         stream = batches.stream([112] * 10, start)
         found = [next(stream) for _ in range(count)]
         stream.close()
@@ -32,8 +32,8 @@ def test_batches_are_the_same_for_any_number_of_workers_and_from_any_start():
         np.testing.assert_array_equal(a.images, b.images)
 
 
-@pytest.mark.parametrize("augment", [AugmentConfig(mix=0.5), AugmentConfig(bend=0.5)])
-def test_a_view_that_is_mixed_or_bent_is_nobodys(augment):
+@pytest.mark.parametrize("augment", [AugmentConfig(mixup=0.5), AugmentConfig(elastic=0.5)])
+def test_mixup_and_elastic_deformation_make_a_view_unlabeled(augment):
     changed, plain = (Batches(faces(), 40, config, seed=0).batch(0, 112) for config in (augment, AugmentConfig()))
     own = (changed.images == plain.images).all(axis=(1, 2, 3))
     assert 5 < own.sum() < 35
@@ -63,7 +63,7 @@ def test_views_of_a_face_come_again_after_their_number_and_not_before():
             return Lesson(np.zeros((len(indices), 4), np.float32))
 
     seen = []
-    batches = Batches(faces(20), 5, AugmentConfig(mix=0.5, bend=0.5), seed=0, targets=Counted())
+    batches = Batches(faces(20), 5, AugmentConfig(mixup=0.5, elastic=0.5), seed=0, targets=Counted())
     for step in range(16):
         batches.batch(step, 112)
     views = {}

@@ -139,7 +139,7 @@ def test_the_pack_stage_makes_a_table_that_a_training_needs_no_teacher_for(root,
     (tmp_path / "teacher.onnx").write_bytes(b"a teacher")
     teacher = TeacherConfig(path=str(tmp_path / "teacher.onnx"), flip=False, views=2)
     loss = LossConfig(classification="none", distillation_weight=1.0)
-    train = TrainConfig(teacher=teacher, loss=loss, augment=AugmentConfig(mix=0.3), workers=2)
+    train = TrainConfig(teacher=teacher, loss=loss, augment=AugmentConfig(mixup=0.3), workers=2)
     folders = FoldersConfig(root=str(root), test_fraction=0.4, test_pairs=8)
     runtime = BrightnessTeacher()
     monkeypatch.setattr("training.tasks.recognition.teacher.open_teacher", lambda *_: runtime)

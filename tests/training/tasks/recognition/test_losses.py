@@ -111,8 +111,8 @@ def test_features_are_compared_channel_by_channel_in_the_size_of_the_student():
     ("options", "message"),
     [
         ({"loss": LossConfig("none", distillation_weight=1.0, features_weight=1.0)}, r"give train\.teacher\.features"),
-        ({"augment": AugmentConfig(bend=0.5)}, r"give train\.teacher\.views"),
-        ({"augment": AugmentConfig(mix=0.5), "teacher": TeacherConfig("teacher.onnx", views=2)}, "and imitate it"),
+        ({"augment": AugmentConfig(elastic=0.5)}, r"give train\.teacher\.views"),
+        ({"augment": AugmentConfig(mixup=0.5), "teacher": TeacherConfig("teacher.onnx", views=2)}, "and imitate it"),
         ({"balance": 2.0}, "balance is 0 to 1"),
     ],
 )
