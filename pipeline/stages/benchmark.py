@@ -1,4 +1,4 @@
-"""The benchmark stage: latency of the dense, the pruned and the quantised model on the target that is configured."""
+"""The benchmark stage: latency of the dense, the pruned and the quantized model on the target that is configured."""
 
 from __future__ import annotations
 

@@ -38,7 +38,7 @@ def run(job: Job) -> None:
     quantized = qat.load(job.inputs["quantize"] / QUANTIZED)
     size = input_size(dense)
     images = task.test_images(config.convert.fidelity_images, size)
-    # Before the conversion: it may widen ranges in the model itself, and that change is part of what is judged.
+    # Before the conversion: it may widen ranges in the model itself, and that change is part of what is evaluated.
     expected = np.asarray(quantized.predict(normalize(images), verbose=0))
     files = {
         "dense": tflite.float_tflite(dense),
