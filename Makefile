@@ -31,10 +31,11 @@ test: $(READY) ## sets up and runs the tests
 validate-a53: $(READY) ## compares predicted latencies with published ones, 20 minutes
 	$(BIN)/python -m pipeline.tools.validate_a53
 
-lint: $(READY) ## style and types
+lint: $(READY) ## style, types and spelling
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/codespell -D - -D .codespell.txt
 
 docs: $(VENV)/.docs ## the pages of docs/ as a site, build/site/index.html
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet

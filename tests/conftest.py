@@ -36,7 +36,7 @@ def float_model() -> bytes:
 
 @pytest.fixture(scope="session")
 def int8_model() -> bytes:
-    """The same after post-training quantisation, int8 in and out."""
+    """The same after post-training quantization, int8 in and out."""
     return _convert(_network(), int8=True)
 
 
@@ -89,8 +89,8 @@ def embeddings_of(int8_model: bytes, images: np.ndarray[Any, np.dtype[np.uint8]]
     for image in images:
         scale, zero_point = taken["quantization"]
         pixels = (image.astype(np.float64) - 128.0) / 128.0
-        quantised = np.clip(np.round(pixels / scale + zero_point), -128, 127).astype(np.int8)
-        interpreter.set_tensor(taken["index"], quantised[np.newaxis])
+        quantized = np.clip(np.round(pixels / scale + zero_point), -128, 127).astype(np.int8)
+        interpreter.set_tensor(taken["index"], quantized[np.newaxis])
         interpreter.invoke()
         scale, zero_point = given["quantization"]
         rows.append((interpreter.get_tensor(given["index"])[0].astype(np.float32) - zero_point) * scale)

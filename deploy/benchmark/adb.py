@@ -78,16 +78,16 @@ class AdbConfig:
     """Which phone, with which tool, for how long.
 
     Attributes:
-        benchmark_model: the tool: a file, or an https address.
-        sha256: of the tool; required for an address.
-        serial: of the phone, where there are several (see `adb devices`).
-        threads: a number, or a list of them to measure each.
+        benchmark_model: File or https address of TFLite's benchmark tool.
+        sha256: SHA-256 of the tool; required for an address.
+        serial: Serial number of the phone, where there are several (see `adb devices`).
+        threads: Number of threads, or a list of numbers to measure each.
         cluster: Processors to run on, one of `PhoneCluster`.
-        warmup: inferences before the first sample, at the least.
-        samples: timed inferences of each model and number of threads, at the least.
-        seconds: of sampling, each.
-        profile: time each operator, in a run of its own after the one that counts.
-        timeout: seconds that one run of the tool may take.
+        warmup: Least number of inferences before the first sample.
+        samples: Least number of timed inferences of each model and number of threads.
+        seconds: Seconds of sampling of each model and number of threads.
+        profile: Whether to time each operator, in a run of its own after the one that counts.
+        timeout: Seconds that one run of the tool may take.
     """
 
     benchmark_model: str = ""
@@ -111,7 +111,7 @@ def measure_over_adb(models: Mapping[str, Path], config: AdbConfig) -> list[Reco
 
     Args:
         models: name to .tflite file or bundle folder.
-        config: of the phone.
+        config: Options of the phone and the tool.
 
     Returns:
         One record for each number of threads and model, in their order.

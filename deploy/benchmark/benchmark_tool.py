@@ -28,16 +28,19 @@ class ToolOutput:
     """Figures of one run of the tool.
 
     Attributes:
-        samples: inferences that count.
-        mean_ms, min_ms, max_ms, deviation_ms: of them.
-        median_ms: null in builds that do not tell it.
-        init_ms: until the interpreter was ready.
-        first_ms: the first inference.
-        model_rss_mb: memory that the run added; null where the tool does not tell.
-        peak_rss_mb: of the process; null where the tool was not asked or does not tell.
+        samples: Number of inferences that count.
+        mean_ms: Mean milliseconds of an inference.
+        min_ms: Milliseconds of the fastest inference.
+        max_ms: Milliseconds of the slowest inference.
+        deviation_ms: Standard deviation of the milliseconds.
+        median_ms: Median milliseconds; null in builds that do not tell them.
+        init_ms: Milliseconds until the interpreter was ready.
+        first_ms: Milliseconds of the first inference.
+        model_rss_mb: Memory that the run added; null where the tool does not tell.
+        peak_rss_mb: Peak memory of the process; null where the tool was not asked or does not tell.
         delegate: "XNNPACK", another delegate's own name, or "none".
-        delegated: nodes of the graph that it took; null where the tool does not tell.
-        profile: null where the tool was not asked.
+        delegated: Number of nodes that the delegate took; null where the tool does not tell.
+        profile: Time of each operator; null where the tool was not asked.
     """
 
     samples: int
@@ -60,7 +63,7 @@ def parse(text: str, operators: int) -> ToolOutput:
 
     Args:
         text: stdout and stderr together.
-        operators: of the model's graph.
+        operators: Number of operators of the model's graph.
 
     Raises:
         ValueError: the figures are not in it.

@@ -54,17 +54,17 @@ class EmulatedConfig:
     """A chip with Cortex-A53 cores and what to predict for it.
 
     Attributes:
-        device: name of the chip or board.
-        clock_mhz: of its cores.
-        cores: of them.
-        memory_gbs: peak bandwidth of its memory, GB/s.
-        threads: a number or a list of them; those beyond 1 are predicted as intervals.
-        parity_check: check first that the emulated ARM computes what this machine does, an int8 model bit for bit.
-        fresh: profile the model again, although its profile is in the cache.
-        operators: predict each operator too.
+        device: Name of the chip or board.
+        clock_mhz: Clock of the cores.
+        cores: Number of cores.
+        memory_gbs: Peak bandwidth of the memory, GB/s.
+        threads: Number of threads, or a list of numbers; those beyond 1 are predicted as intervals.
+        parity_check: Whether to check first that the emulated ARM computes what this machine does, int8 bit for bit.
+        fresh: Whether to profile the model again, although its profile is in the cache.
+        operators: Whether to predict each operator too.
         cost_table: JSON file for the predicted microseconds of each layer at other channel counts; none where null. Of
-            several models it is of the first, and the others, pruned from it, are put beside what it says of them.
-        cache: folder for the emulated device and profiles; null is `$SLIMCAM_CACHE` or `~/.cache/slimcam`.
+            several models it is of the first, and the others, pruned from it, are compared with its estimates.
+        cache: Folder for the emulated device and profiles; null is `$SLIMCAM_CACHE` or `~/.cache/slimcam`.
     """
 
     device: str = "Snapdragon 625"
@@ -96,7 +96,7 @@ def predict_models(models: Mapping[str, Path], config: EmulatedConfig) -> list[R
 
     Args:
         models: name to .tflite file or bundle folder.
-        config: which chip, and what to predict.
+        config: Chip, and what to predict.
 
     Returns:
         One record for each model, in their order: the predicted latency, never a measured one.
@@ -116,7 +116,7 @@ def predict_models(models: Mapping[str, Path], config: EmulatedConfig) -> list[R
         warnings = []
         if config.parity_check:
             logger.info(f"benchmark: {name}: does the emulated ARM compute the same?")
-            warnings = [doubt for doubt in [parity_check(sysroot, path)] if doubt]
+            warnings = [warning for warning in [parity_check(sysroot, path)] if warning]
         logger.info(f"benchmark: {name}: counting what one inference executes")
         found = profile_model(sysroot, file, fresh=config.fresh)
         if config.cost_table and not records:
@@ -135,11 +135,11 @@ def predict_latency(
     """Everything that is predicted of a profiled model.
 
     Args:
-        profile: of the model.
-        device: that it is predicted for.
-        constants: of the timing model.
+        profile: Profile of the model.
+        device: Device that the model is predicted for.
+        constants: Constants of the timing model.
         threads: numbers of threads; 1 among them is what `ms` is about anyway.
-        operators: list them.
+        operators: Whether to list the operators.
     """
     value = predict_ms(profile, device, constants)
     fit = weights_bytes(profile) <= L2_BYTES

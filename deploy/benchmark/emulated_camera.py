@@ -43,8 +43,8 @@ class CameraRequest:
     """What to try, see `Trial` for the attributes that are not here.
 
     Attributes:
-        snapshot: of the gallery; `None` where there is none.
-        device: the chip to predict for; its cache is where the emulated device is kept.
+        snapshot: Snapshot of the gallery; `None` where there is none.
+        device: Chip to predict for, and where the emulated device is cached.
     """
 
     source: str
@@ -80,8 +80,8 @@ class Gap:
     """How far the emulated ARM is from this machine at most.
 
     Attributes:
-        points: of the faces, pixels of the frame.
-        score: cosines of identities.
+        points: Largest distance of landmarks, pixels of the frame.
+        score: Largest difference of the cosines of identities.
     """
 
     points: float
@@ -93,14 +93,15 @@ class CameraPrediction:
     """What an emulated camera did.
 
     Attributes:
-        frames: that were counted, after `warmup` others.
-        size: width and height of the first.
-        stages: in the order of `camera_trial.COUNTED`.
-        rates: by the number of faces.
-        seen: by the emulated ARM, frame by frame, warm-up included; see `camera_trial.seen`.
-        differences: from what this machine sees in the same frames; none where it sees the same.
-        gap: of the same frames, and `decoded_gap`: where each decodes the clip for itself.
-        decoding: largest and mean difference of the decoded pixels, 0..255.
+        frames: Number of frames that were counted, after `warmup` others.
+        size: Width and height of the first frame.
+        stages: Predictions of the stages, in the order of `camera_trial.COUNTED`.
+        rates: Predictions of whole frames, by the number of faces.
+        seen: What the emulated ARM saw in each frame, warm-up included; see `camera_trial.seen`.
+        differences: Differences from what this machine sees in the same frames, a line each.
+        gap: Gap in the same frames.
+        decoded_gap: Gap where each machine decodes the clip for itself.
+        decoding: Largest and mean difference of the decoded pixels, 0..255.
     """
 
     device: str
@@ -142,12 +143,12 @@ def run(request: CameraRequest) -> CameraPrediction:
         trial.write(folder / "trial.json")
         dump = folder / "blocks.txt"
         arguments = ("camera", str(folder / "trial.json"), *watched(functions))
-        told = ask(sysroot, f"out={dump},whole=1", *arguments, progress=True)
-        there: list[Answer] = told["frames"]
+        answer = ask(sysroot, f"out={dump},whole=1", *arguments, progress=True)
+        there: list[Answer] = answer["frames"]
         if len(there) <= trial.warmup:
             raise RuntimeError(f"the emulated ARM read {len(there)} frames of {request.source}, not {len(own_frames)}")
         same = answers(trial, pictured(trial, there))
-        blocks, stretches = read_stages(dump, told, functions)
+        blocks, stretches = read_stages(dump, answer, functions)
         decoding = pixel_gap(own_frames, list(pictured(trial, there)))
     counts = [len(answer["faces"]) for answer in there[trial.warmup :]]
     stages, rates = predict_stages(blocks, stretches, counts, request.device.chip(), read_constants(), trial.warmup)

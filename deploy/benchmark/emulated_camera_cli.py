@@ -17,7 +17,7 @@ from deploy.inference.bundle import DETECTOR, RECOGNIZER
 from deploy.inference.model import Recognizer
 
 EMULATED_FRAMES = 5
-"""That an emulated device answers, unless `frames` says otherwise."""
+"""Frames that an emulated device answers, unless `frames` is given."""
 
 
 def main() -> None:

@@ -49,14 +49,14 @@ class SshConfig(HostConfig):
     """Which board, beside how long to measure there.
 
     Attributes:
-        host: `user@address`, or a name of the ssh configuration.
-        ssh_config: file to read in place of the user's ssh configuration.
-        folder: on the board, below the home folder, for what is copied and set up there.
-        python: on the board, 3.10 to 3.13.
-        system_packages: let the virtual environment use what the board's system has installed (NumPy, OpenCV).
-        wheels: folder of wheels to copy for a board without a network (`pip download --only-binary=:all:
+        host: `user@address` of the board, or a name of the ssh configuration.
+        ssh_config: File to read in place of the user's ssh configuration.
+        folder: Folder on the board, below the home folder, for what is copied and set up there.
+        python: Python on the board, 3.10 to 3.13.
+        system_packages: Whether the virtual environment uses what the board's system has installed (NumPy, OpenCV).
+        wheels: Folder of wheels to copy for a board without a network (`pip download --only-binary=:all:
             --platform manylinux2014_aarch64 --platform manylinux_2_28_aarch64 -d FOLDER .`).
-        patience: seconds to wait for a lost connection to come back.
+        patience: Seconds to wait for a lost connection to come back.
     """
 
     host: str = ""
@@ -77,7 +77,7 @@ def measure_over_ssh(models: Mapping[str, Path], config: SshConfig) -> list[Reco
 
     Args:
         models: name to .tflite file or bundle folder.
-        config: of the board.
+        config: Options of the board.
 
     Returns:
         One record for each number of threads and model, as `host.measure` gives on the board.
@@ -117,8 +117,8 @@ class _Link:
 
     def __init__(self, config: SshConfig) -> None:
         self._config = config
-        # When the board was last heard of; None before the first time.
-        self._heard: float | None = None
+        # When the board last answered; None before the first time.
+        self._answered: float | None = None
         own = ["-F", config.ssh_config] if config.ssh_config else []
         self._ssh = ["ssh", *own, *(part for option in OPTIONS for part in ("-o", option)), config.host]
 
@@ -149,7 +149,7 @@ class _Link:
             assert child.stdout is not None
             try:
                 for line in child.stdout:
-                    self._heard = time.monotonic()
+                    self._answered = time.monotonic()
                     # A line without its end was cut off with the connection.
                     if line.endswith(b"\n") and take(line.decode(errors="replace")):
                         return
@@ -167,10 +167,10 @@ class _Link:
                 return step()
             except _LostError as error:  # noqa: PERF203
                 # What was never reached is not waited for: the address or the key is wrong.
-                if self._heard is None:
+                if self._answered is None:
                     raise
                 now = time.monotonic()
-                if lost is None or self._heard > lost:
+                if lost is None or self._answered > lost:
                     logger.info(f"benchmark: {error}; connecting again")
                     lost = now
                 if now - lost >= self._config.patience:
@@ -181,16 +181,16 @@ class _Link:
                 time.sleep(RETRY_SECONDS)
 
     def _check(self, code: int, stderr: bytes) -> None:
-        said = [line.strip() for line in stderr.decode(errors="replace").splitlines() if line.strip()]
-        last = next((line for line in reversed(said) if not line.startswith("Warning:")), "it said nothing")
+        lines = [line.strip() for line in stderr.decode(errors="replace").splitlines() if line.strip()]
+        last = next((line for line in reversed(lines) if not line.startswith("Warning:")), "it printed nothing")
         name = self._config.host
         if code == SSH_FAILED:
-            if self._heard is None:
+            if self._answered is None:
                 raise _LostError(
                     f"{name}: ssh cannot connect ({last}); see that `ssh {name} true` works without a question"
                 )
             raise _LostError(f"{name}: the connection was lost ({last})")
-        self._heard = time.monotonic()
+        self._answered = time.monotonic()
         if code:
             raise RuntimeError(f"{name}: {last}")
 

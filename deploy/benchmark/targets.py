@@ -32,7 +32,7 @@ def measure_on_target(models: Mapping[str, Path], config: Any) -> list[Record]:
 
     Args:
         models: name to .tflite file or bundle folder.
-        config: of one of `TARGETS`.
+        config: Options of one of `TARGETS`.
 
     Returns:
         The records, those of the first number of threads first, in the order of the models.

@@ -18,7 +18,7 @@ from deploy.common.errors import GalleryError
 SCHEMA_VERSION = 1
 
 APPLICATION = 0x736C6366
-"""SQLite's application id, by which a gallery is told from other databases: "slcf"."""
+"""SQLite's application id, that distinguishes a gallery from other databases: "slcf"."""
 
 PATIENCE = 30.0
 """Seconds to wait while another process writes."""
@@ -117,7 +117,7 @@ class Database:
         """Makes the tables, unless another process has just done it.
 
         Args:
-            key_check: Key-check value: a fixed text encrypted with the gallery's key, by which another key is told.
+            key_check: Key-check value: a fixed text encrypted with the gallery's key, by which another key is noticed.
         """
         with self.writing() as connection:
             if connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()[0] == 0:
@@ -148,7 +148,7 @@ class Database:
             yield connection
 
     def rewrite(self) -> None:
-        """Writes the file anew without the space of deleted rows.
+        """Rewrites the file without the space of deleted rows.
 
         `secure_delete` fills deleted rows with zeros, but rows that SQLite once moved from one page to another can
         have left a copy in the unused part of the first: about one in 2,000 that were changed or deleted at random.

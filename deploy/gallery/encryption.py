@@ -93,7 +93,7 @@ def read_key(path: Path) -> bytes:
     except FileNotFoundError as error:
         raise FileNotFoundError(
             f"{path}: there is no key, and without its key a gallery cannot be read; bring the key back, "
-            "or remove the gallery and enrol anew"
+            "or remove the gallery and enroll again"
         ) from error
     if stat.S_IMODE(mode) & 0o077:
         raise PermissionError(f"{path}: other users may open the key; chmod 600 it")

@@ -56,7 +56,7 @@ def templates(
 
     Args:
         images: name and `(h, w, 3)` uint8 RGB of each picture.
-        keep_crops: to make the templates anew when the recognizer is replaced.
+        keep_crops: Whether to keep the crops, from which templates are made again when the recognizer is replaced.
 
     Returns:
         The templates, and a note for each picture that was left out: without a face, with several large ones, or with
@@ -73,7 +73,7 @@ def templates(
         else:
             taken.append(template(image, points, recognizer, name, keep_crops))
     if not taken:
-        raise ValueError("no picture to enrol is left" + "".join(f"; {note}" for note in notes))
+        raise ValueError("no picture to enroll is left" + "".join(f"; {note}" for note in notes))
     return taken, notes
 
 
@@ -89,8 +89,8 @@ def watch(
     """Templates of the one person whom a camera or video shows, from the best frames of 10 seconds.
 
     Args:
-        source: what the templates are said to be from.
-        alike: the least cosine of views of one person.
+        source: Source that the templates name.
+        alike: Least cosine of views of one person.
 
     Returns:
         At most 5 templates, and notes on how many frames were left out and why.
@@ -112,7 +112,7 @@ def watch(
             best[part] = score, frame, points
     notes = [f"{source}: {count} frames: {note}" for note, count in left_out.items()]
     if not best:
-        raise ValueError(f"{source}: no frame to enrol is left" + "".join(f"; {note}" for note in notes))
+        raise ValueError(f"{source}: no frame to enroll is left" + "".join(f"; {note}" for note in notes))
     taken = [
         template(frame.image, points, recognizer, f"{source}, second {frame.seconds:.1f}", keep_crops)
         for _, (_, frame, points) in sorted(best.items())
@@ -126,7 +126,7 @@ def watch(
     if len(reached) < len(taken):
         raise ValueError(
             f"{source}: the frames show more than one person, or one too differently; let one person alone "
-            "look into the camera, or enrol from pictures"
+            "look into the camera, or enroll from pictures"
         )
     return taken, notes
 

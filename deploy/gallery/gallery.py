@@ -53,11 +53,11 @@ class Gallery:
     or undone.
 
     Args:
-        path: the SQLite file.
+        path: SQLite file of the gallery.
         model: SHA-256 of the recognizer's model file, which all embeddings must be from; `None` to keep the gallery
             (list, forget, export ...) whichever model it is from.
-        embedding_size: of the model.
-        key: the key's file, made where both are missing; `deploy.gallery.encryption.default_key()` if `None`.
+        embedding_size: Size of the model's embeddings.
+        key: File of the key, made where both are missing; `deploy.gallery.encryption.default_key()` if `None`.
         actor: whom the audit log names; the user of the machine if `None`.
         patience: seconds to wait for other processes that write.
 
@@ -119,12 +119,12 @@ class Gallery:
             return version(database, time.time())
 
     def people(self) -> list[Person]:
-        """Everybody, in the order of enrolment, expired ones too."""
+        """Everybody, in the order of enrollment, expired ones too."""
         with self._database.reading() as database:
             return self._rows.people(database)
 
     def snapshot(self) -> Snapshot:
-        """All that is needed to recognise people.
+        """All that is needed to recognize people.
 
         Raises:
             OtherModelError: The gallery has become another model's.
@@ -148,7 +148,7 @@ class Gallery:
         Args:
             name: up to 100 characters without control characters. Several people may have one name.
             consent: who agreed, when, to what; up to 500 characters.
-            expires: Unix time from which on the person is not recognised any more.
+            expires: Unix time from which on the person is not recognized any more.
             person: the id of one who is there, with this name; note and expiry now given replace the former ones.
 
         Raises:
@@ -156,7 +156,7 @@ class Gallery:
             ValueError: An argument is not as it has to be, or the person has another name.
         """
         if self.model is None:
-            raise ValueError("the gallery was opened without a model; open it with the recognizer's to enrol")
+            raise ValueError("the gallery was opened without a model; open it with the recognizer's to enroll")
         name, consent = clean_name(name), clean_text(consent, "a consent note", NOTE_LENGTH)
         expires = None if expires is None else float(expires)
         if expires is not None and not time.time() < expires < LAST_MOMENT:
@@ -190,7 +190,7 @@ class Gallery:
         self._clean()
 
     def templates(self, person: str) -> list[Template]:
-        """The templates of a person, in the order of enrolment.
+        """The templates of a person, in the order of enrollment.
 
         Raises:
             UnknownPersonError: Nobody has this id.
@@ -208,7 +208,7 @@ class Gallery:
         return decode_crops(self.templates(person))
 
     def re_enroll(self, embed: Callable[[NDArray[np.uint8]], Float], model: str) -> int:
-        """Makes the templates anew from kept crops, for another recognizer; all of them or none.
+        """Makes the templates again from kept crops, for another recognizer; all of them or none.
 
         Templates without a crop are dropped, where their person has others.
 
@@ -229,27 +229,29 @@ class Gallery:
         kept = [(person, [one for one in templates if one.crop is not None]) for person, templates in holdings]
         if lacking := [person for person, templates in kept if not templates]:
             raise ValueError(
-                f"no crops were kept of {name_list(lacking)}: forget them, then enrol them anew afterwards; "
+                f"no crops were kept of {name_list(lacking)}: forget them, then enroll them again afterwards; "
                 "nothing was changed"
             )
-        anew = []
+        renewed = []
         for person, templates in kept:
             embeddings = embed(decode_crops(templates))
-            anew.append((person, [Template(e, t.crop, t.source) for e, t in zip(embeddings, templates, strict=True)]))
-            for template in anew[-1][1]:
+            renewed.append(
+                (person, [Template(e, t.crop, t.source) for e, t in zip(embeddings, templates, strict=True)])
+            )
+            for template in renewed[-1][1]:
                 check_embedding(template.embedding, None)
         with self._database.writing() as database:
             if stored_version(database) != before:
                 raise RuntimeError("the gallery was changed meanwhile; nothing was re-enrolled, run it again")
             database.execute("DELETE FROM templates")
-            for person, templates in anew:
+            for person, templates in renewed:
                 self._rows.put(database, person, templates, model)
                 log(database, self._actor, "re-enrol", person.id, f"{len(templates)} templates")
             database.execute("UPDATE gallery SET version = version + 1, dirty = version + 1")
         self.model = model
-        self.embedding_size = len(anew[0][1][0].embedding) if anew else None
+        self.embedding_size = len(renewed[0][1][0].embedding) if renewed else None
         self._clean()
-        return sum(len(templates) for _, templates in holdings) - sum(len(templates) for _, templates in anew)
+        return sum(len(templates) for _, templates in holdings) - sum(len(templates) for _, templates in renewed)
 
     def export(self, path: Path, passphrase: str) -> list[Person]:
         """Writes everybody into an archive, see `deploy.gallery.archive`.

@@ -59,7 +59,7 @@ class Rows:
         self._cipher, self._title = cipher, title
 
     def people(self, database: sqlite3.Connection) -> list[Person]:
-        """Everybody, in the order of enrolment.
+        """Everybody, in the order of enrollment.
 
         Raises:
             DamagedRowError: A row is damaged or not in its place.
@@ -84,7 +84,7 @@ class Rows:
         )
 
     def templates(self, database: sqlite3.Connection, person: str) -> list[Template]:
-        """The templates of a person, in the order of enrolment.
+        """The templates of a person, in the order of enrollment.
 
         Raises: as `people`.
         """
@@ -133,10 +133,10 @@ class Rows:
                 database.execute("INSERT INTO crops (template, image) VALUES (?, ?)", (id, encrypted))
 
     def snapshot(self, database: sqlite3.Connection, size: int, now: float) -> Snapshot:
-        """All that is needed to recognise people who have not expired.
+        """All that is needed to recognize people who have not expired.
 
         Args:
-            size: of an embedding, where there is none to tell it.
+            size: Size of an embedding, for a gallery that holds none.
 
         Raises: as `people`.
         """

@@ -35,7 +35,7 @@ MANIFEST = "bundle.json"
 
 @dataclass(frozen=True)
 class InputSpec:
-    """The image that the model takes: RGB, uint8 pixels normalised as `(pixel - mean) / scale`."""
+    """The image that the model takes: RGB, uint8 pixels normalized as `(pixel - mean) / scale`."""
 
     height: int = 112
     width: int = 112
@@ -52,19 +52,19 @@ class Bundle:
     """A bundle whose files are present and unaltered.
 
     Attributes:
-        path: the folder.
-        name: of the model.
-        task: what it is for: `recognition` or `detection`.
-        input: size and preprocessing of its input.
+        path: Folder of the bundle.
+        name: Name of the model.
+        task: Task of the model: `recognition` or `detection`.
+        input: Size and preprocessing of the model's input.
         thresholds: scores at or above which the answer is yes, by the rate of errors that each allows as text: for a
             recognizer `"0.001"` of the impostors, for a detector `"0.1"` false faces an image.
-        gates: what the model had to pass, each with figure and bound.
-        figures: what was measured of it, for example accuracies.
+        gates: Gates that the model had to pass, each with figure and bound.
+        figures: Figures that were measured of the model, for example accuracies.
         golden_input: `(K, height, width, 3)` uint8.
         golden_output: `(K, ...)` float32, what the model gives for them.
-        provenance: what made the model (configuration, data, versions).
-        license: licence of the model and the data behind it.
-        sha256: of the model file.
+        provenance: Configuration, data and versions that made the model.
+        license: License of the model and the data behind it.
+        sha256: SHA-256 of the model file.
     """
 
     path: Path

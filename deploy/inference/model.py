@@ -15,7 +15,7 @@ from deploy.inference.interpreter import Interpreter
 from deploy.inference.preprocessing import agreement, dequantized, input_table, look_up, resized
 
 # Outputs for the golden images must agree with the recorded ones this well: kernels of another CPU may round
-# differently, but a wrong preprocessing constant or a swapped colour order falls far below.
+# differently, but a wrong preprocessing constant or a swapped color order falls far below.
 GOLDEN_COSINE = 0.999
 
 
@@ -25,10 +25,10 @@ class Model:
     Args:
         model: a .tflite file or its content.
         spec: size and preprocessing of the model's input.
-        threads: of the interpreter.
+        threads: Number of threads of the interpreter.
 
     Attributes:
-        shape: of what the model gives for one image.
+        shape: Shape of the model's output for one image.
 
     Raises:
         ValueError: the model has another input.
@@ -62,8 +62,8 @@ class BundledModel(Model):
 
     Args:
         bundle: a bundle, or the folder of one.
-        task: that the bundle must be for; any if `None`.
-        threads: of the interpreter.
+        task: Task that the bundle must be for; any if `None`.
+        threads: Number of threads of the interpreter.
         check: run the golden images first and compare.
 
     Raises:

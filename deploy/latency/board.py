@@ -79,7 +79,7 @@ def follow(job: Path, offset: int) -> None:
     parent = os.getppid()
     # A connection that is lost leaves its followers to another parent.
     while os.getppid() == parent:
-        # Looked at before the log is read: what was logged before the end is sent before the end is told.
+        # Looked at before the log is read: what was logged before the end is sent before the result.
         worked_at = _worked_at(job)
         result = job / "result.json"
         ended = result.exists()
@@ -93,7 +93,7 @@ def follow(job: Path, offset: int) -> None:
             _answer({"result": json.loads(result.read_text())})
             return
         if not worked_at:
-            error = f"the measurement was killed there, or the board restarted; it last said: {_last_line(job)}"
+            error = f"the measurement was killed there, or the board restarted; its last line: {_last_line(job)}"
             _answer({"result": {"error": error}})
             return
         time.sleep(POLL_SECONDS)
@@ -114,7 +114,7 @@ def work(job: Path, wheel: Path) -> None:
 
 
 def measure_request(job: Path) -> dict[str, Any]:
-    """The records of what the request asks for, or the line that says why there are none."""
+    """The records of what the request asks for, or an error in one line."""
     # Here, because only the virtual environment has what they need.
     from deploy.inference.bundle import is_bundle
     from deploy.inference.model import BundledModel
@@ -125,7 +125,7 @@ def measure_request(job: Path) -> dict[str, Any]:
     try:
         for path in models.values():
             if is_bundle(path):
-                # A bundle proves that this device computes what was tested.
+                # Opening a bundle checks that this device computes what was tested.
                 BundledModel(path)
         records = host.measure_on_host(models, host.HostConfig(**request["config"]))
     except (OSError, ValueError, ImportError, RuntimeError) as error:
@@ -134,7 +134,7 @@ def measure_request(job: Path) -> dict[str, Any]:
 
 
 def _measure_in(python: Path, job: Path) -> dict[str, Any]:
-    """What `measure` says in the virtual environment.
+    """Result of `measure_request` in the virtual environment.
 
     Raises:
         RuntimeError: it was killed.
@@ -180,7 +180,7 @@ def _run(command: list[str], advice: str) -> None:
     """Runs a step of the set-up.
 
     Raises:
-        RuntimeError: it failed; the message has what it said last, or its last error.
+        RuntimeError: It failed; the message has its last line, or its last error.
     """
     child = subprocess.run(
         command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True

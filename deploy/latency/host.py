@@ -39,11 +39,11 @@ class HostConfig:
     """How long to measure; MLPerf Mobile asks for 1,024 samples and 60 seconds.
 
     Attributes:
-        threads: of each interpreter; a number, or a list of them to measure each.
-        processors: which to use, in this order; where it is null, the fastest ones, one of each core first.
-        warmup: untimed inferences of each model before the first sample.
-        samples: timed inferences of each model and number of threads, at the least.
-        seconds: of sampling, everything together, at the least.
+        threads: Number of threads of each interpreter, or a list of numbers to measure each.
+        processors: Processors to use, in this order; null for the fastest ones, one of each core first.
+        warmup: Untimed inferences of each model before the first sample.
+        samples: Timed inferences of each model and number of threads, at the least.
+        seconds: Least seconds of sampling, all models and numbers of threads together.
     """
 
     threads: Any = 1
@@ -153,7 +153,7 @@ def sample(runs: Sequence[Run], config: HostConfig) -> tuple[float, Condition, C
             for _ in range(config.warmup):
                 run.interpreter.invoke()
     before = read_condition(processors=used)
-    begin = said = time.perf_counter()
+    begin = reported = time.perf_counter()
     seconds, rounds = 0.0, 0
     while rounds < config.samples or seconds < config.seconds:
         for run in runs:
@@ -165,8 +165,8 @@ def sample(runs: Sequence[Run], config: HostConfig) -> tuple[float, Condition, C
         rounds += 1
         now = time.perf_counter()
         seconds = now - begin
-        if now - said >= PROGRESS_SECONDS:
-            said = now
+        if now - reported >= PROGRESS_SECONDS:
+            reported = now
             left = max(config.seconds - seconds, (config.samples - rounds) * seconds / rounds)
             logger.info(f"benchmark: {rounds} samples of each model, {seconds:.0f} s, about {max(left, 0):.0f} s left")
     return seconds, before, read_condition(processors=used)

@@ -27,10 +27,11 @@ class Overhead:
     """The ratio of latencies measured one by one to those measured as a whole.
 
     Attributes:
-        pairs: of blocks.
-        ratio: their median ratio; 1.01 is 1 % of overhead.
-        low, high: its 95 % bootstrap interval.
-        clock_ns: between two readings of the clock, the median.
+        pairs: Number of pairs of blocks.
+        ratio: Median ratio of the pairs; 1.01 is 1 % of overhead.
+        low: Lower end of the ratio's 95 % bootstrap interval.
+        high: Upper end of that interval.
+        clock_ns: Median nanoseconds between two readings of the clock.
     """
 
     pairs: int

@@ -1,4 +1,4 @@
-"""What a record says of the model, of what executes it, and of slimcam."""
+"""Provenance in a record: the model, what executes it, and the version of slimcam."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from deploy.latency.record import Execution, MeasuredModel
 
 
 def identify(name: str, file: Path) -> MeasuredModel:
-    """What a record says of a model."""
+    """Name, digest and size of a model."""
     return MeasuredModel(name, file_sha256(file), file.stat().st_size)
 
 
@@ -33,7 +33,7 @@ def now_utc() -> str:
 
 
 def execution(interpreter: Interpreter, threads: int, processors: list[int] | None) -> Execution:
-    """What a record says of what executes a model."""
+    """Runtime, delegate and threads that execute a model."""
     delegation = interpreter.delegation()
     return Execution(
         runtime=interpreter.runtime.name,

@@ -1,4 +1,4 @@
-"""Records as text: one table of what was measured, one of what was predicted, and the doubts about both."""
+"""Records as text: one table of what was measured, one of what was predicted, and the validity warnings of both."""
 
 from __future__ import annotations
 

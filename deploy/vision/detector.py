@@ -34,7 +34,7 @@ class FaceDetector:
     """The project's own detector.
 
     Args:
-        model: of a detector, see the module.
+        model: Model of a detector, see `deploy.vision.detector_output`.
         threshold: the least score of a face, between 0 and 1.
 
     Raises:
@@ -60,7 +60,7 @@ def open_detector(path: Path | str, threshold: float | None = None, threads: int
     """The detector of a bundle, or YuNet from its .onnx file.
 
     Args:
-        path: of the bundle's folder, or the file.
+        path: Folder of the bundle, or the .onnx file.
         threshold: the least score of a face; `None` is the bundle's for one false face in ten images, or YuNet's usual.
 
     Raises:
@@ -79,7 +79,7 @@ class YuNet:
     Args:
         model: its .onnx file.
         threshold: the least score of a face, between 0 and 1.
-        threads: of OpenCV, which has one number for the whole process: the last one set holds.
+        threads: Number of OpenCV's threads, one for the whole process: the last one set holds.
         input: height and width that frames are fitted into, as `FaceDetector` does.
 
     Raises:

@@ -1,7 +1,7 @@
-"""Whether a view of a face is fit to be recognised by, and which of two views is the better one.
+"""Quality of a view of a face: whether it is fit to be recognized by, and which of two views is the better one.
 
-A crop that is too small, too blurred or seen from the side has an embedding too, and it is like that of some stranger:
-such views are neither enrolled nor matched. What is measured follows from the five points and from a small aligned
+A crop that is too small, too blurred or seen from the side has an embedding too, which resembles that of somebody else:
+such views are neither enrolled nor matched. The measures follow from the five points and from a small aligned
 crop, so that the gate costs a fraction of an embedding.
 """
 
@@ -181,7 +181,7 @@ NOTHING = ViewMeasures(0.0, 0.0, Pose(0.0, 0.0, 0.0), 0.0, 0.0, 0.0, 0.0)
 def quality_issues(
     image: NDArray[np.uint8], points: NDArray[np.floating], config: QualityConfig
 ) -> tuple[QualityIssue, ...]:
-    """Why a view of a face is not fit to be recognised by; nothing if it is.
+    """Why a view of a face is not fit to be recognized by; nothing if it is.
 
     Args:
         image: `(h, w, 3)` uint8 RGB, the frame.
@@ -219,7 +219,7 @@ def measure_view(image: NDArray[np.uint8], points: NDArray[np.floating]) -> View
         brightness=mean,
         contrast=deviation,
         overexposed=float(np.count_nonzero(face >= _SATURATED)) / face.size,
-        # A grey level's variance more, so that a plain area is not sharp by its noise.
+        # A gray level's variance more, so that a plain area is not sharp by its noise.
         sharpness=curvature / face.size / (deviation**2 + 1),
     )
 
@@ -263,7 +263,7 @@ def pose(points: NDArray[np.floating]) -> Pose:
 def _inside(points: NDArray[np.floating], height: int, width: int) -> float:
     """The share of a face's box that lies in a frame of this size."""
     x, y, w, h = face_boxes(points)[0].tolist()
-    # Pixels are squares about their centres.
+    # Pixels are squares about their centers.
     columns = max(0.0, min(x + w, width - 0.5) - max(x, -0.5))
     rows = max(0.0, min(y + h, height - 0.5) - max(y, -0.5))
     return columns * rows / (w * h) if w * h > 0 else 0.0

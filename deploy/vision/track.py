@@ -74,10 +74,10 @@ class Track:
     """A face over time, as of the last frame that it was in.
 
     Attributes:
-        number: from 1, in the order of appearance; never given twice.
-        points: `(5, 2)` float32, as they were detected.
-        score: of the detector.
-        age: seconds since it was first seen.
+        number: Number of the track, from 1 in the order of appearance; never given twice.
+        points: Landmarks, `(5, 2)` float32, as they were detected.
+        score: Detection score.
+        age: Seconds since the face was first seen.
     """
 
     number: int
@@ -133,7 +133,7 @@ class Tracker:
         """Takes in the faces of one more frame.
 
         Args:
-            faces: in any order, which does not matter.
+            faces: Detected faces, in any order.
             seconds: when the frame was; frames may be missing. Where time goes back, another clip begins and all
                 tracks end.
             cut: whether the frame begins another scene, and all tracks end.

@@ -1,4 +1,4 @@
-"""The table that a run is evaluated by: each model's cost, size, accuracy and latency, beside the published case study."""
+"""A run's table: the cost, size, accuracy and latency of each model, beside the published case study."""
 
 from __future__ import annotations
 

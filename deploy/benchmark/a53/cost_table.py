@@ -35,13 +35,13 @@ class Layer:
     """One convolution or dense operator at every channel count.
 
     Attributes:
-        name: of the layer, as the graph has it.
-        kind: of the operator.
-        rows: output pixels.
-        taps: of the filter, height times width.
-        tile: output channels that the kernel makes at a time; any part of them costs as much as all.
+        name: Name of the layer, as the graph has it.
+        kind: Kind of the operator.
+        rows: Number of output pixels.
+        taps: Number of taps of the filter, height times width.
+        tile: Output channels that the kernel makes at a time; a part of them costs as much as all.
         inputs, outputs: channel counts, ascending; a depthwise convolution has one list, `inputs` is `[0]` there.
-        microseconds: by input and output channels.
+        microseconds: Microseconds by input and output channels.
     """
 
     name: str
@@ -66,13 +66,14 @@ class CostTable:
     """The layers of a model on one thread of a device.
 
     Attributes:
-        device: and its clock, in MHz.
-        timing_model: that predicted the profile behind the table.
-        model_sha256: of the profiled file.
-        fit_error: mean and largest relative error with which the rates reproduce the profiled operators.
-        prediction_error: relative band of the timing model itself.
-        layers: in the order of the graph.
-        other_us_per_kb: of all other operators, by kind, for each kB of output.
+        device: Name of the device.
+        clock_mhz: Clock of the device.
+        timing_model: Timing model that predicted the profile behind the table.
+        model_sha256: SHA-256 of the profiled file.
+        fit_error: Mean and largest relative error with which the rates reproduce the profiled operators.
+        prediction_error: Relative error band of the timing model itself.
+        layers: Layers in the order of the graph.
+        other_us_per_kb: Microseconds of all other operators, by kind, for each kB of output.
     """
 
     device: str

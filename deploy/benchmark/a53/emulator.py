@@ -37,7 +37,7 @@ def parity_check(sysroot: Sysroot, model: Path) -> str | None:
     """Checks that the emulated ARM computes what this machine does.
 
     Args:
-        sysroot: the emulated device.
+        sysroot: Emulated device.
         model: a .tflite file, fed with random pixels, or a bundle, whose golden images are embedded as well.
 
     Returns:
@@ -74,7 +74,7 @@ def profile_model(sysroot: Sysroot, model: Path, *, fresh: bool = False) -> Prof
     """Counts what one inference of a model executes; a model that was profiled before is looked up.
 
     Args:
-        sysroot: the emulated device.
+        sysroot: Emulated device.
         model: a .tflite file.
         fresh: profile it again.
 
@@ -87,8 +87,8 @@ def profile_model(sysroot: Sysroot, model: Path, *, fresh: bool = False) -> Prof
     functions = sysroot.functions()
     with tempfile.TemporaryDirectory(prefix="slimcam-a53-") as scratch:
         dump = Path(scratch) / "blocks.txt"
-        told = ask(sysroot, f"out={dump}", "profile", str(model.resolve()), *watched(functions))
-        found = read_dump(dump, told, functions)
+        answer = ask(sysroot, f"out={dump}", "profile", str(model.resolve()), *watched(functions))
+        found = read_dump(dump, answer, functions)
     save_profile(found, stored)
     return found
 
@@ -113,9 +113,9 @@ def ask(sysroot: Sysroot, plugin_arguments: str | None, *arguments: str, progres
     """Runs `deploy.benchmark.a53.guest` on the emulated ARM.
 
     Args:
-        plugin_arguments: of the profiler; None runs without it.
-        arguments: of the guest.
-        progress: pass on the lines about it that the guest says.
+        plugin_arguments: Arguments of the profiler; `None` runs without it.
+        arguments: Arguments of the guest.
+        progress: Whether to log the lines of the guest that say how far it is.
 
     Returns:
         What the guest prints.
@@ -130,18 +130,18 @@ def ask(sysroot: Sysroot, plugin_arguments: str | None, *arguments: str, progres
         with (Path(scratch) / "answer").open("w+") as answer:
             pipes: Any = {"stdin": subprocess.DEVNULL, "stdout": answer, "stderr": subprocess.PIPE, "text": True}
             with subprocess.Popen(command, **pipes) as process:
-                said = []
+                printed = []
                 try:
                     for line in process.stderr or ():
                         if progress and line.startswith(PROGRESS):
                             logger.info(line.rstrip())
                         elif line.strip():
-                            said.append(line.strip())
+                            printed.append(line.strip())
                 except BaseException:
                     process.kill()
                     raise
             if process.returncode:
-                why = said[-1] if said else f"the emulator was ended by {process.returncode}"
+                why = printed[-1] if printed else f"the emulator was ended by {process.returncode}"
                 raise RuntimeError(f"on the emulated ARM: {why}")
             answer.seek(0)
             return json.loads(answer.read().strip().splitlines()[-1])

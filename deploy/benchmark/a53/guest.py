@@ -61,8 +61,8 @@ def run_profiled(path: Path, *addresses: int) -> dict[str, Any]:
     """Runs a model twice, the second time between marks, and describes what ran and where its code lies.
 
     Args:
-        path: of the model.
-        addresses: in the TFLite library, of the functions that the profiler's first mark is about.
+        path: File of the model.
+        addresses: Addresses in the TFLite library of the functions that the profiler's first mark is about.
     """
     import_runtime()
     base, file = mapped(LIBRARY)
@@ -90,8 +90,8 @@ def camera(path: Path, *addresses: int) -> dict[str, Any]:
     """Runs a camera on the frames of a trial, those after its first ones between marks, and tells what it saw.
 
     Args:
-        path: of the trial, as JSON.
-        addresses: as of `profile`.
+        path: JSON file of the trial.
+        addresses: Addresses as of `run_profiled`.
     """
     # Other tasks run without what a camera imports.
     import cv2

@@ -5,7 +5,7 @@ that do not prefetch for themselves, a cost for each simulated miss of the first
 answers (in cycles: both run at the core's clock) and for each that memory answers (in nanoseconds, scaled by the
 device's bandwidth). Blocks that prefetch (PRFM) hide the latency but not the bandwidth: an operator's prefetched
 misses take no less than their share of the memory's time. And a cost for each call of a kernel that computes, which
-stands for what is not modelled one by one: code that is not in the caches yet, page walks, mispredicted ends of loops.
+stands for what is not modeled one by one: code that is not in the caches yet, page walks, mispredicted ends of loops.
 
 The three costs and the error band are fitted by `fit.py`; `constants.json` holds them.
 """
@@ -33,13 +33,14 @@ class Constants:
     """What is fitted.
 
     Attributes:
-        l1_miss_cycles: of a first-level miss that the second level answers.
-        l2_miss_ns: of a line from the reference device's memory.
-        call_cycles: of each call of a kernel that computes, beyond its blocks.
-        band: relative error below which 19 of 20 predictions for one thread are expected to stay.
-        slowest_share, quickest_share: of the compute time on T threads, at the least efficient and the most efficient,
-            as the part that does not get shorter: `share + (1 - share) / T`.
-        memory_streams: how many threads' memory time overlaps at the best; at the worst it does not.
+        l1_miss_cycles: Cycles of a first-level miss that the second level answers.
+        l2_miss_ns: Nanoseconds of a line from the reference device's memory.
+        call_cycles: Cycles of each call of a kernel that computes, beyond its blocks.
+        band: Relative error below which 19 of 20 predictions for one thread are expected to stay.
+        slowest_share: Share of the compute time that T threads do not shorten, where they are least efficient: it takes
+            `share + (1 - share) / T`.
+        quickest_share: The same where they are most efficient.
+        memory_streams: How many threads' memory time overlaps at the best; at the worst it does not.
     """
 
     l1_miss_cycles: float
@@ -56,12 +57,12 @@ class OperatorCost:
     """What an operator takes on one thread.
 
     Attributes:
-        cycles: of the pipeline.
-        l1_misses: that the second level answers, in blocks that do not prefetch.
-        l2_misses: that memory answers, in blocks that do not prefetch.
-        prefetched_lines: that memory answers, in blocks that prefetch.
-        prefetching_cycles: of the pipeline in these.
-        calls: of kernels that compute.
+        cycles: Cycles of the pipeline.
+        l1_misses: Misses that the second level answers, in blocks that do not prefetch.
+        l2_misses: Misses that memory answers, in blocks that do not prefetch.
+        prefetched_lines: Lines that memory answers, in blocks that prefetch.
+        prefetching_cycles: Cycles of the pipeline in blocks that prefetch.
+        calls: Calls of kernels that compute.
     """
 
     cycles: float

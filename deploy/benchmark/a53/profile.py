@@ -99,7 +99,7 @@ class Profile:
         delegated: operators which the delegate took.
         left_out: the others.
         blocks: the code that ran.
-        operators: in the order of the graph; the last is the "overhead".
+        operators: Operators in the order of the graph; the last is the "overhead".
     """
 
     runtime: str

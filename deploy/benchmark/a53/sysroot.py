@@ -47,8 +47,8 @@ class Sysroot:
     """An emulated device in a folder.
 
     Attributes:
-        folder: of the cache.
-        digest: changes with anything that may change what is counted.
+        folder: Folder of the emulated device in the cache.
+        digest: Digest of all that may change what is counted.
     """
 
     folder: Path
@@ -74,9 +74,9 @@ class Sysroot:
         """The command line that runs the device's Python under emulation.
 
         Args:
-            python_path: folder with slimcam's packages.
-            plugin_arguments: of the profiler; None runs without it.
-            arguments: of Python.
+            python_path: Folder with slimcam's packages.
+            plugin_arguments: Arguments of the profiler; `None` runs without it.
+            arguments: Arguments of Python.
         """
         emulator = self.folder / "emulator"
         libraries = [emulator / part / "x86_64-linux-gnu" for part in ("lib", "usr/lib")]
@@ -258,9 +258,9 @@ def _unpack_wheels(target: Path) -> None:
 def _run(*command: str, environment: dict[str, str] | None = None) -> None:
     done = subprocess.run(command, env=environment, stdin=subprocess.DEVNULL, capture_output=True, text=True)
     if done.returncode:
-        said = [line for line in (done.stderr + done.stdout).splitlines() if line.strip()]
-        errors = [line for line in said if line.lower().startswith(("e:", "error", "fatal")) or " error" in line]
-        why = (errors or said or ["it said nothing"])[0].strip()
+        lines = [line for line in (done.stderr + done.stdout).splitlines() if line.strip()]
+        errors = [line for line in lines if line.lower().startswith(("e:", "error", "fatal")) or " error" in line]
+        why = (errors or lines or ["it printed nothing"])[0].strip()
         raise OSError(
             f"{Path(command[0]).name} {' '.join(command[1:4])} ... failed while an emulated device was made: {why}"
         )

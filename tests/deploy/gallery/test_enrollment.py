@@ -73,7 +73,7 @@ def test_pictures_that_do_not_show_one_fit_face_are_left_out_with_a_note(recogni
     assert notes[:2] == ["none: no face in it", "two: several faces of about one size"]
     assert notes[2].startswith("small: the face is small")
     assert notes[3].startswith("dark: the face is dark")
-    with pytest.raises(ValueError, match="no picture to enrol is left; none: no face in it; two: several"):
+    with pytest.raises(ValueError, match="no picture to enroll is left; none: no face in it; two: several"):
         templates(images[:2], Marked(), recognizer, QUALITY)
 
 
@@ -97,7 +97,7 @@ def test_a_camera_that_shows_several_people_or_nobody_enrols_nobody(recognizer: 
     with pytest.raises(ValueError, match="more than one person"):
         watch(frames([one] * 5 + [two] * 5, 10.0), "cam", Marked(), recognizer, QUALITY, 0.8)
     empty = [Frame(scene(), i, float(i), 0.0) for i in range(3)]
-    with pytest.raises(ValueError, match="cam: no frame to enrol is left; cam: 3 frames: no face in it"):
+    with pytest.raises(ValueError, match="cam: no frame to enroll is left; cam: 3 frames: no face in it"):
         watch(empty, "cam", Marked(), recognizer, QUALITY, ALIKE)
 
 

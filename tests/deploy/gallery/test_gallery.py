@@ -602,7 +602,7 @@ def test_processes_write_at_once_and_nothing_is_lost(opened: Open, path: Path, t
         "one = Template(np.eye(16, dtype=np.float32)[0], None, 'x')\n"
         "with Gallery(Path(path), 'a' * 64, 16, Path(key)) as gallery:\n"
         "    for i in range(10):\n"
-        "        person = gallery.enrol(f'{tag} {i}', [one, one], consent='yes')\n"
+        "        person = gallery.enroll(f'{tag} {i}', [one, one], consent='yes')\n"
         "        if i % 2: gallery.forget(person.id)\n"
         "        gallery.snapshot()\n"
     )

@@ -24,10 +24,10 @@ def test_embeddings_have_unit_length_and_equal_the_reference_kernels(make_bundle
 
 
 def test_float_and_int8_models_agree(make_bundle: Make, tmp_path: Path, float_model: bytes) -> None:
-    quantised = make_bundle()
+    quantized = make_bundle()
     recognizer = Recognizer(make_bundle(tmp_path / "float", model=float_model), check=False)
-    found = recognizer.embed(quantised.golden_input)
-    assert np.sum(found * Recognizer(quantised).embed(quantised.golden_input), axis=1).min() > 0.99
+    found = recognizer.embed(quantized.golden_input)
+    assert np.sum(found * Recognizer(quantized).embed(quantized.golden_input), axis=1).min() > 0.99
 
 
 def test_larger_faces_are_averaged_down_to_the_models_input(make_bundle: Make) -> None:

@@ -19,12 +19,12 @@ from deploy.vision.letterbox import letterbox
 HEIGHT, WIDTH = 96, 128
 RECOGNIZER = Path(__file__).parents[3] / "deploy/models/recognizer/model.tflite"
 
-CENTRED = TEMPLATE.astype(np.float64) - TEMPLATE.mean(axis=0)
+CENTERED = TEMPLATE.astype(np.float64) - TEMPLATE.mean(axis=0)
 SPOT_SIZE = 24.0
 
 
 def face(x: float, y: float, size: float) -> np.ndarray:
-    return CENTRED * (size / 72) + (x, y)
+    return CENTERED * (size / 72) + (x, y)
 
 
 def nothing(height: int, width: int) -> np.ndarray:
@@ -116,7 +116,7 @@ def test_frames_of_all_sizes_work(size: tuple[int, int], detector: FaceDetector)
     [
         (None, "was the picture read"),
         (np.zeros((0, 0, 3), np.uint8), "empty"),
-        (np.zeros((96, 128), np.uint8), "grey, .*COLOR_GRAY2RGB"),
+        (np.zeros((96, 128), np.uint8), "gray, .*COLOR_GRAY2RGB"),
         (np.zeros((96, 128, 4), np.uint8), "must be uint8 RGB"),
         (np.zeros((96, 128, 3), np.float64), "must be uint8 RGB"),
     ],
@@ -177,8 +177,8 @@ def spot_model(height: int, width: int, *, int8: bool, missing: int = 0) -> byte
     rows, columns = height // 8, width // 8
     fine, total = rows * columns, len(cell_centers(height, width)) - missing
     kernel = np.zeros((CHANNELS, 8, 8, 3), np.float32)
-    kernel[0] = 12 / kernel[0].size  # -16 where it is black, -4 where it is grey, almost 8 where it is white
-    bias = np.concatenate([[-4, 2 * np.log2(SPOT_SIZE / 64)], (8 / 72 * CENTRED).ravel()]).astype(np.float32)
+    kernel[0] = 12 / kernel[0].size  # -16 where it is black, -4 where it is gray, almost 8 where it is white
+    bias = np.concatenate([[-4, 2 * np.log2(SPOT_SIZE / 64)], (8 / 72 * CENTERED).ravel()]).astype(np.float32)
     coarse = np.zeros((1, total - fine, CHANNELS), np.float32)
     coarse[..., 0] = -8
     input_scale, kernel_scale, output_scale = 1 / 128, float(kernel.max()) / 127, 1 / 16

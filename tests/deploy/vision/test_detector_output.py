@@ -16,11 +16,11 @@ from deploy.vision.detector_output import (
     vote_boxes,
 )
 
-CENTRED = TEMPLATE.astype(np.float64) - TEMPLATE.mean(axis=0)
+CENTERED = TEMPLATE.astype(np.float64) - TEMPLATE.mean(axis=0)
 
 
 def face(x: float, y: float, size: float) -> np.ndarray:
-    return CENTRED * (size / 72) + (x, y)
+    return CENTERED * (size / 72) + (x, y)
 
 
 def nothing(height: int, width: int) -> np.ndarray:
@@ -29,25 +29,25 @@ def nothing(height: int, width: int) -> np.ndarray:
     return rows
 
 
-def tell(rows: np.ndarray, cell: int, centre: tuple[float, float], points: np.ndarray, logit: float) -> None:
-    """Writes into a row that its cell, with this centre, sees this face."""
+def tell(rows: np.ndarray, cell: int, center: tuple[float, float], points: np.ndarray, logit: float) -> None:
+    """Writes into a row that its cell, with this center, sees this face."""
     size = float(face_sizes(points[np.newaxis])[0])
     rows[cell, :2] = logit, 2 * np.log2(size / 64)
-    rows[cell, 2:] = (8 * (points - centre) / size).ravel()
+    rows[cell, 2:] = (8 * (points - center) / size).ravel()
 
 
 def test_the_cells_are_three_maps_row_by_row() -> None:
-    centres = cell_centers(60, 100)  # 8 x 13, 4 x 7 and 2 x 4: the last of a row or column may be cut
-    assert centres.shape == (104 + 28 + 8, 2)
-    assert centres[[0, 1, 13]].tolist() == [[3.5, 3.5], [11.5, 3.5], [3.5, 11.5]]
-    assert centres[[104, 105, 111]].tolist() == [[7.5, 7.5], [23.5, 7.5], [7.5, 23.5]]
-    assert centres[[132, 139]].tolist() == [[15.5, 15.5], [111.5, 47.5]]
+    centers = cell_centers(60, 100)  # 8 x 13, 4 x 7 and 2 x 4: the last of a row or column may be cut
+    assert centers.shape == (104 + 28 + 8, 2)
+    assert centers[[0, 1, 13]].tolist() == [[3.5, 3.5], [11.5, 3.5], [3.5, 11.5]]
+    assert centers[[104, 105, 111]].tolist() == [[7.5, 7.5], [23.5, 7.5], [7.5, 23.5]]
+    assert centers[[132, 139]].tolist() == [[15.5, 15.5], [111.5, 47.5]]
     assert len(cell_centers(240, 320)) == 1580
 
 
 def test_a_row_becomes_the_face_that_its_numbers_say() -> None:
     rows = nothing(64, 96)  # 8 x 12, 4 x 6, 2 x 3 cells
-    # Stride 16, cell (1, 2): its centre is (39.5, 23.5). Size 128 px, so 8 is 128 px.
+    # Stride 16, cell (1, 2): its center is (39.5, 23.5). Size 128 px, so 8 is 128 px.
     rows[96 + 6 + 2] = [np.log(3), 2, -1, -1, 1, -1, 0, 0, -1, 1, 8, -8]
     faces = decode_faces(rows, 64, 96, 0.5)
     assert (faces.points.dtype, faces.scores.dtype) == (np.float32, np.float32)
@@ -58,7 +58,7 @@ def test_a_row_becomes_the_face_that_its_numbers_say() -> None:
 
 
 @pytest.mark.parametrize(
-    ("cell", "centre", "found"),
+    ("cell", "center", "found"),
     [
         (0, (3.5, 3.5), face(2, 1, 20)),  # cut by the upper left border
         (1199, (315.5, 235.5), face(318, 239, 30)),  # by the lower right one
@@ -67,11 +67,11 @@ def test_a_row_becomes_the_face_that_its_numbers_say() -> None:
     ],
 )
 def test_faces_at_the_borders_keep_their_points_outside(
-    cell: int, centre: tuple[float, float], found: np.ndarray
+    cell: int, center: tuple[float, float], found: np.ndarray
 ) -> None:
-    assert cell_centers(240, 320)[cell].tolist() == list(centre)
+    assert cell_centers(240, 320)[cell].tolist() == list(center)
     rows = nothing(240, 320)
-    tell(rows, cell, centre, found, 2)
+    tell(rows, cell, center, found, 2)
     faces = decode_faces(rows, 240, 320, 0.5)
     np.testing.assert_allclose(faces.points, found[np.newaxis], atol=1e-3)
     np.testing.assert_allclose(faces.sizes, face_sizes(found[np.newaxis]), rtol=1e-4)
@@ -110,7 +110,7 @@ def test_numbers_that_are_none_are_not_faces() -> None:
 def test_absurd_sizes_stay_finite() -> None:
     rows = nothing(240, 320)
     rows[[3, 1500], :2] = [[4, 1e6], [4, -1e6]]
-    rows[[3, 1500], 2:] = 1e3 * CENTRED.ravel()
+    rows[[3, 1500], 2:] = 1e3 * CENTERED.ravel()
     assert np.isfinite(decode_faces(rows, 240, 320, 0.5).boxes).all()
 
 
@@ -132,12 +132,12 @@ def test_faces_apart_stay_apart_and_best_first() -> None:
     points = np.stack([face(200, 100, 60), face(60, 50, 20), face(201, 101, 60), face(240, 100, 60), face(61, 50, 20)])
     faces = vote_boxes(points, np.array([0.9, 0.8, 0.7, 0.6, 0.5]))
     np.testing.assert_allclose(faces.scores, [0.9, 0.8, 0.6], rtol=1e-6)
-    centres = faces.points.mean(axis=1)
+    centers = faces.points.mean(axis=1)
     moved = [
         second**SCORE_EXPONENT / (first**SCORE_EXPONENT + second**SCORE_EXPONENT)
         for first, second in ((0.9, 0.7), (0.8, 0.5))
     ]
-    np.testing.assert_allclose(centres[:, 0], [200 + moved[0], 60 + moved[1], 240], rtol=1e-6)
+    np.testing.assert_allclose(centers[:, 0], [200 + moved[0], 60 + moved[1], 240], rtol=1e-6)
 
 
 def test_only_what_overlaps_the_best_one_is_its_own() -> None:
@@ -195,7 +195,7 @@ def overlap(one: np.ndarray, other: np.ndarray) -> tuple[float, float, float]:
 def test_a_frame_that_is_all_faces_takes_bounded_work() -> None:
     rows = np.zeros((len(cell_centers(480, 640)), CHANNELS), np.float32)  # 6,300 cells, all of them sure
     rows[:, 1] = -8
-    rows[:, 2:] = (8 / 72 * CENTRED).ravel()
+    rows[:, 2:] = (8 / 72 * CENTERED).ravel()
     rows[:, 0] = 4 + np.arange(len(rows)) / len(rows)
     decode_faces(rows, 480, 640, 0.5)
     tracemalloc.start()

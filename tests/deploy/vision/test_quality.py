@@ -24,7 +24,7 @@ HEAD = np.array(
 
 
 def view(person: int = 0, shot: int = 0) -> tuple[np.ndarray, np.ndarray]:
-    """A drawn face in a grey frame, and its points."""
+    """A drawn face in a gray frame, and its points."""
     frame = np.full((360, 640, 3), 110, np.uint8)
     x, y = PLACE.astype(int)
     frame[y : y + 112, x : x + 112] = draw_face(person, shot)
@@ -112,7 +112,7 @@ def test_the_share_inside_is_that_of_the_box() -> None:
     points = TEMPLATE  # the box is x 20..92, y 18..110
     frame = np.zeros((300, 300, 3), np.uint8)
     assert measure_view(frame, points).inside == pytest.approx(1)
-    # Pixel centres are at integers, so that a frame begins at -0.5.
+    # Pixel centers are at integers, so that a frame begins at -0.5.
     assert measure_view(frame, points - np.float32((56.5, 0))).inside == pytest.approx(0.5, abs=1e-3)
     assert measure_view(frame, points + np.float32((500, 0))).inside == 0
 
@@ -186,7 +186,7 @@ def test_points_that_are_no_face_are_small(points: np.ndarray) -> None:
 
 def test_bad_input_is_refused_in_one_line() -> None:
     for frame, points in ((np.zeros((48, 64), np.uint8), TEMPLATE), (np.zeros((48, 64, 3), np.uint8), TEMPLATE[:4])):
-        with pytest.raises(ValueError, match=r"grey|five points") as error:
+        with pytest.raises(ValueError, match=r"gray|five points") as error:
             quality_issues(frame, points, CONFIG)
         assert "\n" not in str(error.value)
 

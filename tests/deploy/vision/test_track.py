@@ -9,12 +9,12 @@ from deploy.vision.align import TEMPLATE
 from deploy.vision.detector_output import Faces
 from deploy.vision.track import Track, TrackConfig, Tracker
 
-CENTRED = (TEMPLATE - TEMPLATE.mean(axis=0)).astype(np.float64)
+CENTERED = (TEMPLATE - TEMPLATE.mean(axis=0)).astype(np.float64)
 NOBODY = Faces(np.empty((0, 5, 2), np.float32), np.empty(0, np.float32))
 
 
 def face(x: float, y: float, size: float = 60) -> np.ndarray:
-    return CENTRED * (size / 72) + (x, y)
+    return CENTERED * (size / 72) + (x, y)
 
 
 def faces(*points: np.ndarray, score: float | list[float] = 0.95) -> Faces:
@@ -171,7 +171,7 @@ def test_faces_that_cross_keep_their_numbers(
 
 
 def test_a_row_of_faces_that_walks_keeps_its_numbers() -> None:
-    """Half a spacing from frame to frame: without prediction each would be taken for its neighbour."""
+    """Half a spacing from frame to frame: without prediction each would be taken for its neighbor."""
     tracker = Tracker(TrackConfig())
     for i in range(12):
         # They set off slowly.
