@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+import logging
 
 from deploy.common.files import write_text
 from pipeline.stages.artifacts import DATA, write_history
 from training.fit.files import MODEL, save_keras
 from training.tasks.job import Job
-from training.tasks.task import Lessons, Task, task_of
+from training.tasks.task import Lessons, Task, Teacher, task_of
+
+_LOG = logging.getLogger(__name__)
 
 
 def run(job: Job) -> None:
@@ -21,14 +24,14 @@ def run(job: Job) -> None:
     write_text(job.out / DATA, json.dumps(task.describe(), indent=2))
     keras.utils.set_random_seed(train.seed)
     model = task.build()
-    lessons = Lessons(train.fit, train.loss, "external", None, keras, "train")
+    lessons = Lessons(train.fit, train.loss, Teacher.EXTERNAL, None, keras, "train")
     history = task.learn(model, lessons, job)
     save_keras(model, job.out / MODEL)
     write_history(job.out, history)
 
 
 def announce(task: Task) -> None:
-    """Prints what the data source gave and what it left out."""
+    """Logs what the data source gave and what it left out."""
     found = task.describe()
     for line in (found["summary"], *found["notes"]):
-        print(f"data: {line}", flush=True)
+        _LOG.info(f"data: {line}")
