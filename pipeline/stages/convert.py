@@ -73,7 +73,7 @@ def run(job: Job) -> None:
 def provenance(job: Job, task: Task) -> dict[str, Any]:
     """What a model was made of, for its bundle and card."""
     config = job.config
-    fits = {"train": config.train.fit, "prune": config.prune.fit, "quantize": config.quantize.fit}
+    fits = {"train": config.train.fits, "prune": [config.prune.fit], "quantize": [config.quantize.fit]}
     plan = json.loads((job.inputs["prune"] / PLAN).read_text())
     total = sum(plan["sizes"].values())
     return {
@@ -84,9 +84,9 @@ def provenance(job: Job, task: Task) -> dict[str, Any]:
         "pruned_steps": config.prune.steps,
         "pruned_weights": config.prune.weights,
         "epochs": {
-            "dense": config.train.fit.epochs,
+            "dense": sum(fit.epochs for fit in config.train.fits),
             "fine-tuning": config.prune.fit.epochs,
             "quantization-aware": config.quantize.fit.epochs,
         },
-        "validated_stages": [stage for stage, fit in fits.items() if fit.validations],
+        "validated_stages": [stage for stage, phases in fits.items() if any(fit.validations for fit in phases)],
     }

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field, fields
+from typing import Any
+
+from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
 
 from deploy.common.choices import Choice, choose
+from deploy.common.messages import did_you_mean, one_line
 from deploy.common.result_key import NOT_KEY
 
 
@@ -79,3 +84,26 @@ class FitConfig:
         check(0 <= self.ema < 1, f"ema is a decay, 0 to below 1; got {self.ema}")
         for name in ("weight_decay", "clip_norm", "validations", "checkpoint_seconds", "log_seconds"):
             check(getattr(self, name) >= 0, f"{name} must not be below 0; got {getattr(self, name)}")
+
+
+def phases_of(fit: FitConfig, phases: list[dict[str, Any]]) -> list[FitConfig]:
+    """The fits of a training in order, `fit` as the last.
+
+    Args:
+        fit: Options of the last phase, and of earlier ones where they give none.
+        phases: Options of each earlier phase that differ.
+
+    Raises:
+        ValueError: A phase has no such option, or refuses its value.
+    """
+    names = [option.name for option in fields(FitConfig)]
+    found = []
+    for number, options in enumerate(phases, 1):
+        for name in options:
+            check(name in names, f"phases: number {number} has no option {name!r}{did_you_mean(name, names)}")
+        try:
+            whole: Any = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(FitConfig), asdict(fit), options))
+            found.append(whole)
+        except (ValueError, OmegaConfBaseException) as error:
+            raise ValueError(f"phases: number {number}: {one_line(error)}") from error
+    return [*found, fit]

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Any
 
 from deploy.common.choices import Choice, choose
 from deploy.common.result_key import KEY_FILE, KEY_UNLESS_DEFAULT, NOT_KEY, in_key
 from training.data.recognition.augment import AugmentConfig
-from training.fit.config import FitConfig, check
+from training.fit.config import FitConfig, check, phases_of
 
 
 class Classification(Choice):
@@ -147,6 +148,9 @@ class TrainConfig:
     """The train stage.
 
     Attributes:
+        phases: Fits that run before `fit`, one after the other: each has an optimizer and a schedule of its own, the
+            options that it gives and otherwise those of `fit`, and goes on from the weights of the one before. For
+            example `[{epochs: 10, sizes: [64, 96, 112]}]`.
         seed: of initial weights, order and augmentation.
         workers: threads that read and augment images; 0 takes one for each processor.
         balance: how much people with many images are held back, 0 to 1: images are drawn with the probability
@@ -161,8 +165,15 @@ class TrainConfig:
     seed: int = 0
     workers: int = field(default=0, metadata=NOT_KEY)
     balance: float = 0.0
+    phases: list[dict[str, Any]] = field(default_factory=list, metadata=KEY_UNLESS_DEFAULT)
+
+    @property
+    def fits(self) -> list[FitConfig]:
+        """The fit of each phase, `fit` as the last."""
+        return phases_of(self.fit, self.phases)
 
     def __post_init__(self) -> None:
+        phases_of(self.fit, self.phases)
         check(0 <= self.balance <= 1, f"balance is 0 to 1; got {self.balance}")
         check(
             min(self.seed, self.workers) >= 0, f"seed and workers must not be below 0; got {self.seed}, {self.workers}"
