@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+import logging
 
 from deploy.common.files import write_text
 from pipeline.stages.artifacts import DATA, write_history
 from training.fit.files import MODEL, save_keras
 from training.tasks.job import Job
 from training.tasks.task import Lessons, Task, task_of
+
+logger = logging.getLogger(__name__)
 
 
 def run(job: Job) -> None:
@@ -31,4 +34,4 @@ def announce(task: Task) -> None:
     """Prints what the data source gave and what it left out."""
     found = task.describe()
     for line in (found["summary"], *found["notes"]):
-        print(f"data: {line}", flush=True)
+        logger.info(f"data: {line}")
