@@ -28,7 +28,7 @@ from training.tasks.job import Job
 from training.tasks.task import Lessons, Task, input_size, task_of
 
 _BATCH = 64
-_LOG = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 
 
 def run(job: Job) -> None:
@@ -42,13 +42,13 @@ def run(job: Job) -> None:
     dense = load_keras(job.inputs["train"] / MODEL)
     graph = trace(dense)
     target = plan(graph, importance(dense, graph, config.criterion), config)
-    _LOG.info("%s", target)
+    logger.info("%s", target)
     costs = {"dense": cost(dense), "pruned": cost(cut(dense, target))}
     write_text(job.out / COST, json.dumps({name: asdict(found) for name, found in costs.items()}, indent=2))
     for name, found in costs.items():
-        _LOG.info(f"{name}: {found.parameters:,} parameters, {found.macs:,} MACs")
+        logger.info(f"{name}: {found.parameters:,} parameters, {found.macs:,} MACs")
     if costs["dense"].remark:
-        _LOG.warning(costs["dense"].remark)
+        logger.warning(costs["dense"].remark)
     steps = substeps(job, "cut", config.steps)
     source = job.inputs["train"]
     widths = width_schedule(target, config.steps, config.round_to)

@@ -14,7 +14,7 @@ from training.fit.files import MODEL, load_keras, save_keras
 from training.tasks.job import Job
 from training.tasks.task import Lessons, Task, Teacher, task_of
 
-_LOG = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 
 
 def run(job: Job) -> None:
@@ -53,4 +53,4 @@ def announce(task: Task) -> None:
     """Logs what the data source gave and what it left out."""
     found = task.describe()
     for line in (found["summary"], *found["notes"]):
-        _LOG.info(f"data: {line}")
+        logger.info(f"data: {line}")

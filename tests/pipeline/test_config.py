@@ -19,8 +19,8 @@ from training.data.recognition.packed import PackedConfig
 
 CONF = Path(str(conf.__file__)).parent
 ALL = sorted(path.relative_to(CONF).with_suffix("").as_posix() for path in CONF.rglob("*.yaml"))
-# The applications of a device have a root of their own.
-DEVICE = [name.removeprefix("device/") for name in ALL if name.startswith("device/")]
+# The applications of a device have a root of their own; `application` is Hydra's part of each of them.
+DEVICE = [name.removeprefix("device/") for name in ALL if name.startswith("device/") and name != "device/application"]
 FILES = [name for name in ALL if not name.startswith("device/")]
 REQUIRED = {
     "data/folders": ["data.root=x"],

@@ -23,7 +23,7 @@ from deploy.common.files import save_arrays
 from training.fit.config import FitConfig, Optimizer, Precision
 from training.fit.progress import Progress
 
-_LOG = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 
 History = list[dict[str, float]]
 Loss = Callable[[Any, Any], Any]
@@ -104,7 +104,7 @@ def fit(
     checkpoint, best = work / "checkpoint.npz", work / "best.npz"
     start, history = _restore(learner, checkpoint)
     if start:
-        _LOG.info(f"{title}: resumed at step {start} of {steps}")
+        logger.info(f"{title}: resumed at step {start} of {steps}")
     writer = _event_writer(events)
     for entry in history:
         _write_event(writer, entry)
@@ -129,7 +129,7 @@ def fit(
             if done in validations:
                 assert judge is not None
                 entry["accuracy"] = _validate(learner, model, config, judge, history, best)
-                _LOG.info(f"{title}: {100 * entry['accuracy']:.2f} % on held-out data, step {done}")
+                logger.info(f"{title}: {100 * entry['accuracy']:.2f} % on held-out data, step {done}")
             history.append(entry)
             progress.done = done * count
             progress.show(f"step {done} of {steps}, loss {entry['loss']:.4f}")
@@ -252,7 +252,7 @@ def _event_writer(folder: Path | None) -> Any:
     try:
         from tensorboard.summary.writer.event_file_writer import EventFileWriter
     except ModuleNotFoundError:
-        _LOG.info("TensorBoard is not installed: the history is written, but no events for it")
+        logger.info("TensorBoard is not installed: the history is written, but no events for it")
         return None
     return EventFileWriter(str(folder))
 

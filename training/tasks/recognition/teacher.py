@@ -29,7 +29,7 @@ from training.data.recognition.teacher_targets import Lesson, Targets
 from training.fit.progress import Progress
 from training.tasks.recognition.config import Color, TeacherConfig, TeacherModelConfig
 
-_LOG = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 
 Float = NDArray[np.float32]
 Teach = Callable[[NDArray[np.uint8]], Lesson]
@@ -260,7 +260,7 @@ def projected(teach: Teach, images: Images, size: int, file: Path) -> Teach:
         axes = np.linalg.eigh(found.T @ found)[1][:, ::-1][:, :size].astype(np.float32)
         short = found @ axes
         error = np.abs(unit_length(short) @ unit_length(short[:1000]).T - found @ found[:1000].T).mean()
-        _LOG.info(
+        logger.info(
             f"teacher: {found.shape[1]} dimensions projected to {size}, which keep "
             f"{100 * np.square(short).sum() / np.square(found).sum():.1f} % of the squared length; cosines are off by "
             f"{error:.4f} on average"
