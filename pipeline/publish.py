@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
 
 from omegaconf import OmegaConf
 
-from deploy.common.files import write_text
+from deploy.common.files import atomic, atomic_folder, write_text
 from pipeline.config import Config
 from pipeline.stages.artifacts import BUNDLE, EVALUATION
 from pipeline.store import RECEIPT
@@ -78,11 +77,9 @@ def _remove(path: Path) -> None:
 
 def _replace(source: Path, target: Path) -> None:
     """Copies a file or folder over an old one; readers of a file never see half of it."""
-    temporary = target.with_name(f".{target.name}.{os.getpid()}")
     if source.is_dir():
-        shutil.rmtree(temporary, ignore_errors=True)
-        shutil.copytree(source, temporary)
-        shutil.rmtree(target, ignore_errors=True)
+        with atomic_folder(target) as partial:
+            shutil.copytree(source, partial, dirs_exist_ok=True)
     else:
-        shutil.copyfile(source, temporary)
-    temporary.replace(target)
+        with atomic(target) as partial:
+            shutil.copyfile(source, partial)

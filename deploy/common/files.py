@@ -4,27 +4,68 @@ from __future__ import annotations
 
 import hashlib
 import os
+import secrets
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import numpy as np
+
+@contextmanager
+def atomic(path: Path, *, durable: bool = False, mode: int | None = None) -> Iterator[Path]:
+    """Gives a temporary path in the same folder, with the same suffix; it replaces `path` when the block succeeds.
+
+    Nothing is left behind when the block fails, for example for want of space. Threads and processes that write the
+    same file at once do not disturb each other: the last one wins.
+
+    Args:
+        path: of the file; its folder is made.
+        durable: write content and name to the disk before returning, so that a power failure leaves the old file or
+            the new one.
+        mode: permissions, for example `0o600` for what nobody else may read at any moment; else the system's default.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = _beside(path)
+    try:
+        if mode is not None:
+            os.close(os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode))
+        yield partial
+        if durable:
+            sync(partial)
+        partial.replace(path)
+        if durable:
+            sync(path.parent)
+    finally:
+        partial.unlink(missing_ok=True)
 
 
 @contextmanager
-def atomic(path: Path) -> Iterator[Path]:
-    """Gives a temporary path in the same folder, with the same suffix; it replaces `path` when the block succeeds.
+def atomic_folder(path: Path) -> Iterator[Path]:
+    """`atomic` for folders: gives an empty folder to fill, which replaces `path` when the block succeeds.
 
-    Nothing is left behind when the block fails, for example for want of space.
+    A folder cannot be renamed onto a full one, so that for a moment there is none; there is never a part of one.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.stem}.{os.getpid()}{path.suffix}")
+    partial, old = _beside(path), _beside(path)
+    partial.mkdir()
     try:
         yield partial
+        if path.exists():
+            path.replace(old)
         partial.replace(path)
     finally:
-        partial.unlink(missing_ok=True)
+        shutil.rmtree(partial, ignore_errors=True)
+        shutil.rmtree(old, ignore_errors=True)
+
+
+def sync(path: Path) -> None:
+    """Waits until a file, or the names in a folder, are on the disk."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def write_text(path: Path, text: str) -> None:
@@ -35,6 +76,9 @@ def write_text(path: Path, text: str) -> None:
 
 def save_arrays(path: Path, **arrays: Any) -> None:
     """Writes a `.npz` file atomically."""
+    # Here, because a board writes files before it has NumPy.
+    import numpy as np
+
     with atomic(path) as partial:
         np.savez(partial, **arrays)
 
@@ -56,3 +100,8 @@ def file_sha256(path: Path) -> str:
         while block := file.read(1 << 20):
             digest.update(block)
     return digest.hexdigest()
+
+
+def _beside(path: Path) -> Path:
+    """A name in the same folder that nobody else uses."""
+    return path.with_name(f".{path.stem}.{secrets.token_hex(4)}{path.suffix}")

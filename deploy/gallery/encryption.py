@@ -14,6 +14,8 @@ from pathlib import Path
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
+from deploy.common.files import atomic
+
 KEY_BYTES = 32
 NONCE_BYTES = 12
 
@@ -108,26 +110,9 @@ def make_key(path: Path) -> bytes:
     # Two processes that begin at once must end up with one key.
     with _locked(path.parent):
         if not path.exists():
-            with private_file(path) as partial:
+            with atomic(path, durable=True, mode=0o600) as partial:
                 partial.write_text(secrets.token_hex(KEY_BYTES) + "\n")
         return read_key(path)
-
-
-@contextmanager
-def private_file(path: Path) -> Iterator[Path]:
-    """Gives an empty file of mode 0600 to fill, which replaces `path` when the block succeeds, else it is removed.
-
-    Content and name are on the disk at the end: a power failure leaves the file whole, or none.
-    """
-    partial = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
-    os.close(os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))
-    try:
-        yield partial
-        _sync(partial)
-        partial.replace(path)
-        _sync(path.parent)
-    finally:
-        partial.unlink(missing_ok=True)
 
 
 def _base(variable: str, default: str) -> Path:
@@ -142,14 +127,6 @@ def _locked(folder: Path) -> Iterator[None]:
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX)
         yield
-    finally:
-        os.close(descriptor)
-
-
-def _sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
     finally:
         os.close(descriptor)
 

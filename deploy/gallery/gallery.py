@@ -18,10 +18,11 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from deploy.common.files import atomic
 from deploy.gallery import archive
 from deploy.gallery.crops import decode_crops
 from deploy.gallery.database import PATIENCE, Database
-from deploy.gallery.encryption import Vault, check_outside, default_key, make_key, private_file, read_key
+from deploy.gallery.encryption import Vault, check_outside, default_key, make_key, read_key
 from deploy.gallery.people import (
     LAST_MOMENT,
     NOTE_LENGTH,
@@ -257,7 +258,7 @@ class Gallery:
         content = archive.pack(holdings, model, passphrase)
         people = [person for person, _ in holdings]
         # Logged before it is in place, so that there is no archive that the log does not know of.
-        with private_file(path) as partial:
+        with atomic(path, durable=True, mode=0o600) as partial:
             partial.write_bytes(content)
             with self._database.writing() as database:
                 for person in people:

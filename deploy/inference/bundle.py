@@ -11,7 +11,6 @@ from __future__ import annotations
 import hashlib
 import io
 import json
-import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -20,7 +19,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from deploy.common.files import file_sha256
+from deploy.common.files import atomic_folder, file_sha256
 
 SCHEMA_VERSION = 2
 
@@ -242,13 +241,6 @@ def _replace_folder(folder: Path, files: Mapping[str, bytes]) -> None:
     """Puts the files in place as one folder; at no moment is there a folder with some of them."""
     if folder.exists() and not is_bundle(folder) and (not folder.is_dir() or any(folder.iterdir())):
         raise FileExistsError(f"{folder} exists and is not a bundle; choose another folder or remove it")
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}.") as scratch:
-        new, old = Path(scratch) / "new", Path(scratch) / "old"
-        new.mkdir()
+    with atomic_folder(folder) as new:
         for name, content in files.items():
             (new / name).write_bytes(content)
-        # A folder cannot be renamed onto a full one.
-        if folder.exists():
-            folder.replace(old)
-        new.replace(folder)

@@ -35,6 +35,7 @@ from deploy.benchmark.a53.fit import (
 from deploy.benchmark.a53.latency import CONSTANTS, Constants
 from deploy.benchmark.a53.profile import Profile, compact, save
 from deploy.benchmark.a53.sysroot import cache_folder, prepare
+from deploy.common.files import atomic
 
 SIZE, CALIBRATION_IMAGES, SEED = 224, 4, 0
 # The error band is to hold 19 of 20 points, those of other devices and engines included.
@@ -132,10 +133,8 @@ def build(model: str, folder: Path) -> Path:
         converter.representative_dataset = lambda: ([each] for each in images)
         converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]
         converter.inference_input_type = converter.inference_output_type = tf.int8
-    folder.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.partial")
-    partial.write_bytes(converter.convert())
-    partial.replace(path)
+    with atomic(path) as partial:
+        partial.write_bytes(converter.convert())
     return path
 
 

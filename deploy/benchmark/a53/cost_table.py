@@ -22,6 +22,7 @@ from deploy.benchmark.a53.device import L1_BYTES, L2_BYTES, Device
 from deploy.benchmark.a53.latency import MODEL, Constants, cost, size_bytes, weights
 from deploy.benchmark.a53.least_squares import nonnegative
 from deploy.benchmark.a53.profile import Operator, Profile
+from deploy.common.files import write_text
 
 STEP = 16
 
@@ -153,10 +154,7 @@ def make_cost_table(profile: Profile, sha256: str, device: Device, constants: Co
 
 def write_cost_table(table: CostTable, path: Path) -> None:
     """Writes it as JSON, whole or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.partial")
-    partial.write_text(json.dumps(asdict(table)) + "\n")
-    partial.replace(path)
+    write_text(path, json.dumps(asdict(table)) + "\n")
 
 
 def read_cost_table(path: Path) -> CostTable:

@@ -10,6 +10,8 @@ from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
+from deploy.common.files import atomic
+
 
 @dataclass(frozen=True)
 class Block:
@@ -133,10 +135,8 @@ def save(profile: Profile, path: Path) -> None:
     content["operators"] = [
         {**operator, "uses": [_trimmed(use) for use in operator["uses"]]} for operator in content["operators"]
     ]
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.partial")
-    partial.write_bytes(gzip.compress(json.dumps(content, separators=(",", ":")).encode(), mtime=0))
-    partial.replace(path)
+    with atomic(path) as partial:
+        partial.write_bytes(gzip.compress(json.dumps(content, separators=(",", ":")).encode(), mtime=0))
 
 
 def load(path: Path) -> Profile:

@@ -14,7 +14,6 @@ from deploy.gallery.encryption import (
     default_gallery,
     default_key,
     make_key,
-    private_file,
     read_key,
 )
 
@@ -124,21 +123,3 @@ def test_defaults_follow_the_base_directories(monkeypatch: pytest.MonkeyPatch, t
     monkeypatch.setenv("HOME", str(tmp_path))
     assert default_key() == tmp_path / "c/slimcam/gallery.key"
     assert default_gallery() == tmp_path / ".local/share/slimcam/gallery.db"
-
-
-def test_a_private_file_is_there_whole_or_not_at_all(tmp_path: Path) -> None:
-    path = tmp_path / "file"
-
-    def fail() -> None:
-        with private_file(path) as partial:
-            partial.write_text("half")
-            raise KeyError
-
-    with pytest.raises(KeyError):
-        fail()
-    assert not list(tmp_path.iterdir())
-    with private_file(path) as partial:
-        assert not path.exists()
-        partial.write_text("whole")
-    assert path.read_text() == "whole"
-    assert path.stat().st_mode & 0o777 == 0o600
