@@ -15,7 +15,7 @@ from hydra.core.config_store import ConfigStore
 from omegaconf import MISSING, DictConfig, OmegaConf
 
 from deploy.benchmark import targets
-from deploy.common.config_errors import nearest
+from deploy.common.messages import did_you_mean, one_line
 from pipeline.stages.config import ConvertConfig, EvaluateConfig, PruneConfig, QuantizeConfig
 from training.data.folders import FoldersConfig
 from training.data.lfw import LfwConfig
@@ -125,7 +125,7 @@ def validate(composed: DictConfig) -> Config:
     """
     for path, key, schema in _unknown_keys(composed, ""):
         names = [known.name for known in fields(schema)]
-        raise ValueError(f"{path or 'the configuration'} has no key {key!r}{nearest(key, names)}")
+        raise ValueError(f"{path or 'the configuration'} has no key {key!r}{did_you_mean(key, names)}")
     for path in sorted(OmegaConf.missing_keys(composed)):
         raise ValueError(f"{path} is required; give it on the command line as {path}=...")
     for name in ("data", "model", "train", "prune", "quantize", "evaluate", "benchmark"):
@@ -140,7 +140,7 @@ def validate(composed: DictConfig) -> Config:
         try:
             sections[name] = OmegaConf.to_object(value) if OmegaConf.is_config(value) else value
         except ValueError as error:
-            raise ValueError(f"{name}: {' '.join(str(error).split())}") from error
+            raise ValueError(f"{name}: {one_line(error)}") from error
     return Config(**sections)
 
 

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
-import difflib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from deploy.common.files import file_sha256
+from deploy.common.messages import did_you_mean
 from pipeline.store import key_of
 
 
@@ -119,9 +119,7 @@ def select(names: Iterable[str], stages: Sequence[Stage] = STAGES) -> tuple[Stag
     known = [stage.name for stage in stages]
     for name in wanted:
         if name not in known:
-            nearest = difflib.get_close_matches(name, known, 1)
-            hint = f"; did you mean {nearest[0]!r}?" if nearest else ""
-            raise ValueError(f"stages: no stage {name!r}{hint} (stages are {', '.join(known)})")
+            raise ValueError(f"stages: no stage {name!r}{did_you_mean(name, known)}")
     if not wanted:
         raise ValueError(f"stages: none given; name one or more of {', '.join(known)}")
     return tuple(stage for stage in stages if stage.name in wanted)

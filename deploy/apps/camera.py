@@ -28,7 +28,7 @@ from deploy.camera.record import Tally, camera_record, camera_table
 from deploy.camera.sources import SourceConfig, open_source
 from deploy.camera.track_identity import RecognizeConfig
 from deploy.camera.web.config import WebConfig
-from deploy.common import console
+from deploy.common import application
 from deploy.common.hydra_args import with_texts
 from deploy.inference.bundle import DETECTOR, RECOGNIZER
 from deploy.inference.model import Recognizer
@@ -135,7 +135,7 @@ def start(task: Callable[[CameraConfig], None]) -> None:
             check_report(Path(config.report))
         task(config)
 
-    console.run(
+    application.run(
         configured,
         program="slimcam-camera",
         config_name="slimcam_camera",

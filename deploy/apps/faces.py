@@ -18,7 +18,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from deploy.apps.faces_arguments import overrides
 from deploy.camera.sources import SourceConfig, open_source
-from deploy.common import console
+from deploy.common import application
 from deploy.gallery import enrolment
 from deploy.gallery.encryption import default_gallery, default_key
 from deploy.gallery.gallery import Gallery
@@ -79,7 +79,7 @@ ConfigStore.instance().store(group="schema", name="slimcam_faces", node=FacesCon
 
 def main() -> None:
     """The console script."""
-    console.run(_faces, program="slimcam-faces", config_name="slimcam_faces", overrides=overrides)
+    application.run(_faces, program="slimcam-faces", config_name="slimcam_faces", overrides=overrides)
 
 
 def _faces(composed: DictConfig) -> None:

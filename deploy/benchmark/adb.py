@@ -7,7 +7,6 @@ process of its own, one after the other. It tells a mean, and a median in newer 
 
 from __future__ import annotations
 
-import os
 import re
 import shlex
 import shutil
@@ -22,7 +21,8 @@ from typing import Any
 
 from deploy.benchmark.a53.sysroot import cache_folder
 from deploy.benchmark.benchmark_tool import Output, parse
-from deploy.common.files import file_sha256
+from deploy.common.files import atomic, file_sha256
+from deploy.common.messages import last_line
 from deploy.inference.interpreter import Interpreter
 from deploy.latency.machine import read_clusters, read_condition
 from deploy.latency.progress import say
@@ -195,8 +195,7 @@ class _Phone:
         """
         code, text = self._shell(command)
         if code:
-            lines = text.strip().splitlines() or [f"exit code {code}"]
-            raise RuntimeError(f"{self.serial}: {lines[-1].strip()}")
+            raise RuntimeError(f"{self.serial}: {last_line(text, f'exit code {code}')}")
         return text
 
     def benchmark(self, command: str, operators: int) -> Output:
@@ -401,16 +400,15 @@ def _tool(config: AdbConfig) -> Path:
 
 def _download(address: str, path: Path) -> None:
     say(f"downloading {address}")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.{os.getpid()}")
     try:
-        with urllib.request.urlopen(address, timeout=60) as answer, partial.open("wb") as file:
+        with (
+            urllib.request.urlopen(address, timeout=60) as answer,
+            atomic(path) as partial,
+            partial.open("wb") as file,
+        ):
             shutil.copyfileobj(answer, file)
-        partial.replace(path)
     except OSError as error:
         raise OSError(f"{address}: cannot be downloaded ({error}); download it by hand and give its path") from error
-    finally:
-        partial.unlink(missing_ok=True)
 
 
 def _machine(phone: _Phone) -> Machine:

@@ -11,7 +11,7 @@ from hydra.core.config_store import ConfigStore
 from omegaconf import MISSING, DictConfig, OmegaConf
 
 from deploy.benchmark.targets import measure, register
-from deploy.common import console
+from deploy.common import application
 from deploy.latency.record import write_records
 from deploy.latency.table import summary, table
 
@@ -37,7 +37,7 @@ register()
 
 def main() -> None:
     """The console script."""
-    console.run(_benchmark, program="slimcam-benchmark", config_name="slimcam_benchmark")
+    application.run(_benchmark, program="slimcam-benchmark", config_name="slimcam_benchmark")
 
 
 def _benchmark(composed: DictConfig) -> None:

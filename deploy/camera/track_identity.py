@@ -10,6 +10,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from deploy.common.vectors import unit_length
 from deploy.types import EventKind, Identity
 
 Embedding = NDArray[np.float32]
@@ -154,7 +155,7 @@ class Votes:
     def mean(self) -> Embedding:
         """`(E,)`, L2-normalised; there must be a look."""
         total = np.sum([look.quality * look.embedding for look in self.looks], axis=0)
-        mean: Embedding = (total / max(float(np.linalg.norm(total)), 1e-12)).astype(np.float32)
+        mean: Embedding = unit_length(total).astype(np.float32)
         return mean
 
     def add(self, look: Look, seconds: float) -> bool:

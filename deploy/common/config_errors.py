@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import difflib
 import re
-from collections.abc import Iterable
 from dataclasses import fields, is_dataclass
 from pathlib import Path
 from typing import Any
@@ -20,6 +18,7 @@ from omegaconf import DictConfig
 from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBaseException, ValidationError
 
 import conf
+from deploy.common.messages import did_you_mean, first_line, one_line
 
 _KINDS = {"Float": "a number", "Integer": "an integer", "Boolean": "true or false", "String": "a text"}
 
@@ -38,22 +37,15 @@ def _explained(error: BaseException) -> str:
     if isinstance(error, MissingConfigException):
         return _missing_option(error)
     if isinstance(error, OverrideParseException):
-        return f"override {error.override!r} is not understood: {error.message.splitlines()[0]}"
+        return f"override {error.override!r} is not understood: {first_line(error)}"
     if isinstance(error, yaml.MarkedYAMLError) and error.problem_mark is not None:
         mark = error.problem_mark
         return f"{_relative(Path(mark.name))}, line {mark.line + 1}: not YAML: {error.problem}"
     cause = _omegaconf_error(error)
     if cause is None:
-        return _flat(str(error)) or type(error).__name__
+        return one_line(error)
     place = _place(error)
     return f"{place}: {_describe(cause, place)}" if place else _describe(cause, "")
-
-
-def nearest(name: str, known: Iterable[str]) -> str:
-    """`; did you mean 'x'?`, or the known names where none is near."""
-    names = sorted(known)
-    close = difflib.get_close_matches(name, names, 1, 0.5)
-    return f"; did you mean {close[0]!r}?" if close else f"; known are {', '.join(names) or 'none'}"
 
 
 def config_file(name: str) -> str:
@@ -68,13 +60,13 @@ def config_file(name: str) -> str:
 def _missing_option(error: MissingConfigException) -> str:
     name = error.missing_cfg_file
     if name is None or "/" not in name:
-        return _flat(str(error).split("Config search path", 1)[0])
+        return one_line(str(error).split("Config search path", 1)[0])
     group, option = name.rsplit("/", 1)
     options = [known for known in error.options or () if not known.endswith("_schema")]
     writer = re.match(r"In '([^']+)': ", str(error))
     # The primary configuration is where an option of the command line ends up.
     file = f"{config_file(writer[1])}: " if writer and "/" in writer[1] else ""
-    return f"{file}{group}={option}: {group} has no {option!r}{nearest(option, options)}"
+    return f"{file}{group}={option}: {group} has no {option!r}{did_you_mean(option, options)}"
 
 
 def _omegaconf_error(error: BaseException) -> OmegaConfBaseException | None:
@@ -95,13 +87,13 @@ def _place(error: BaseException) -> str:
 
 
 def _describe(error: OmegaConfBaseException, place: str) -> str:
-    message = _flat(str(error.msg or error).splitlines()[0])
+    message = one_line(str(error.msg or error).splitlines()[0])
     path = error.full_key or ""
     if isinstance(error, (ConfigKeyError, ConfigAttributeError)):
         parent, _, key = path.rpartition(".")
         if not _typed(error) and parent and place.startswith("override"):
             return f"{parent} has no key {key!r}; write +{path}=... to add it"
-        return f"{parent or 'the configuration'} has no key {key!r}{nearest(key, _valid_keys(error))}"
+        return f"{parent or 'the configuration'} has no key {key!r}{did_you_mean(key, _valid_keys(error))}"
     if isinstance(error, ValidationError) and (found := re.match(r"Value (.*) of type .* to (\w+)$", message)):
         return f"{path} is {_KINDS.get(found[2], f'a {found[2]}')}; got {found[1]}"
     return message if not path or path in message else f"{path}: {message}"
@@ -126,7 +118,3 @@ def _conf_folder() -> Path:
 def _relative(path: Path) -> Path:
     folder = _conf_folder()
     return path.relative_to(folder.parent) if path.is_relative_to(folder) else path
-
-
-def _flat(text: str) -> str:
-    return " ".join(text.split())

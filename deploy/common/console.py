@@ -1,55 +1,54 @@
-"""Starts a Hydra application so that every mistake of its user is one line, never a traceback."""
+"""What the user of a console script sees: the log of our packages, and results.
+
+Library code logs to `logging.getLogger(__name__)` and prints nothing, so that it can be embedded; an application calls
+`log_to_console` at its start, and `show` for the results that it was asked for.
+"""
 
 from __future__ import annotations
 
-import functools
-import os
+import logging
 import sys
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
+from contextlib import suppress
 
-import hydra
-from hydra.errors import HydraException
-from omegaconf import DictConfig
-from omegaconf.errors import OmegaConfBaseException
-
-from deploy.common.config_errors import explain
+PACKAGES = ("deploy", "training", "compression", "pipeline", "__main__")
+"""Loggers that the console shows; `__main__` is that of a module run with `python -m`."""
 
 
-def run(
-    task: Callable[[DictConfig], None],
-    *,
-    program: str,
-    config_name: str,
-    overrides: Callable[[Sequence[str]], list[str]] = list,
-) -> None:
-    """Runs a task on a configuration of `conf/device/` and the command line, whose words `overrides` makes Hydra's of.
+class _ConsoleHandler(logging.Handler):
+    """One line for each record: on stderr, or on stdout what loggers of some packages say below a warning."""
 
-    Bad input, a missing file or library and a refused model (ValueError, OSError, ImportError, RuntimeError) end the
-    process with one line on stderr and exit code 1; Ctrl-C ends it with 130.
+    def __init__(self, to_stdout: Sequence[str]) -> None:
+        super().__init__()
+        self._to_stdout = tuple(to_stdout)
+        self.setFormatter(logging.Formatter("%(message)s"))
+
+    def emit(self, record: logging.LogRecord) -> None:
+        result = record.levelno < logging.WARNING and record.name.split(".")[0] in self._to_stdout
+        # Looked up each time: whoever redirects them means this too.
+        stream = sys.stdout if result else sys.stderr
+        # Without a terminal, or with one that was closed, nobody reads it.
+        if stream is not None:
+            with suppress(OSError, ValueError):
+                print(self.format(record), file=stream, flush=True)
+
+
+def log_to_console(level: int = logging.INFO, to_stdout: Sequence[str] = ()) -> None:
+    """Shows the log of our packages on the console, one line a record; called again, it replaces what it did before.
+
+    Args:
+        level: Least severe records that are shown.
+        to_stdout: Packages whose records below WARNING are results, and go to stdout.
     """
-    # Makes Hydra raise its errors instead of printing them with half a traceback.
-    os.environ["HYDRA_FULL_ERROR"] = "1"
-
-    @functools.wraps(task)
-    def job(config: DictConfig) -> None:
-        # Caught in here too: Hydra prints a line of its own about errors that leave a job.
-        with _one_line_errors(program):
-            task(config)
-
-    application = hydra.main(version_base=None, config_path="pkg://conf.device", config_name=config_name)(job)
-    with _one_line_errors(program):
-        sys.argv[1:] = overrides(sys.argv[1:])
-        application()
+    handler = _ConsoleHandler(to_stdout)
+    for package in PACKAGES:
+        logger = logging.getLogger(package)
+        for old in [each for each in logger.handlers if isinstance(each, _ConsoleHandler)]:
+            logger.removeHandler(old)
+        logger.addHandler(handler)
+        logger.setLevel(level)
 
 
-@contextmanager
-def _one_line_errors(program: str) -> Iterator[None]:
-    try:
-        yield
-    except (HydraException, OmegaConfBaseException, ValueError, OSError, ImportError, RuntimeError) as error:
-        print(f"{program}: {explain(error)}", file=sys.stderr)
-        sys.exit(1)
-    except KeyboardInterrupt:
-        print(f"{program}: stopped", file=sys.stderr)
-        sys.exit(130)
+def show(text: str, to_stderr: bool = False) -> None:
+    """Prints a result that the user asked for; on stderr where stdout is taken by other data."""
+    print(text, file=sys.stderr if to_stderr else sys.stdout, flush=True)

@@ -12,6 +12,7 @@ import time
 import numpy as np
 from numpy.typing import NDArray
 
+from deploy.common.vectors import unit_length
 from deploy.gallery.people import Person, Snapshot
 from deploy.inference.bundle import Bundle
 from deploy.types import Identity
@@ -93,8 +94,7 @@ def threshold(bundle: Bundle, far: float) -> float:
 
 def _measure(templates: int = 100_000, size: int = 128, searches: int = 200) -> str:
     rng = np.random.default_rng(0)
-    embeddings = rng.standard_normal((templates, size), np.float32)
-    embeddings /= np.linalg.norm(embeddings, axis=1, keepdims=True)
+    embeddings = unit_length(rng.standard_normal((templates, size), np.float32))
     owners = np.arange(templates) // 4
     people = tuple(Person(f"{i:032x}", f"person {i}", 4, 0.0, None, "drawn") for i in range(int(owners[-1]) + 1))
     matcher = Matcher(Snapshot(1, people, embeddings, owners), 0.5)

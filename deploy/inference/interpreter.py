@@ -11,6 +11,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from deploy.common.messages import one_line
+
 # ai-edge-litert is the default; tflite-runtime, which ended at 2.14, serves devices that cannot have its successor.
 RUNTIMES = (("ai-edge-litert", "ai_edge_litert.interpreter"), ("tflite-runtime", "tflite_runtime.interpreter"))
 
@@ -76,7 +78,7 @@ class Interpreter:
             self._interpreter = library.Interpreter(**source, num_threads=threads)
             self._interpreter.allocate_tensors()
         except ValueError as error:
-            raise ValueError(f"{title}: not a whole TFLite model ({_line(error)}); make or copy it again") from error
+            raise ValueError(f"{title}: not a whole TFLite model ({one_line(error)}); make or copy it again") from error
         except RuntimeError as error:
             raise RuntimeError(_refusal(title, error)) from error
         self.input = _only(self._interpreter.get_input_details(), title, "input")
@@ -145,16 +147,12 @@ def import_runtime() -> tuple[Runtime, Any]:
 def _refusal(title: str, error: RuntimeError) -> str:
     """One line for a model that the runtime refuses, with the known cause where it is XNNPACK that does."""
     if "XNNPACK" not in str(error):
-        return f"{title}: the TFLite runtime refuses the model ({_line(error)})"
+        return f"{title}: the TFLite runtime refuses the model ({one_line(error)})"
     # https://github.com/google/XNNPACK/issues/3693
     return (
-        f"{title}: XNNPACK refuses the model ({_line(error)}); the usual cause is a convolution or dense layer whose "
-        "input scale * weight scale / output scale is 256 or more, from a dead channel or a tiny activation range"
+        f"{title}: XNNPACK refuses the model ({one_line(error)}); the usual cause is a convolution or dense layer "
+        "whose input scale * weight scale / output scale is 256 or more, from a dead channel or a tiny activation range"
     )
-
-
-def _line(error: Exception) -> str:
-    return " ".join(str(error).split())
 
 
 def _only(details: list[dict[str, Any]], title: str, role: str) -> TensorInfo:

@@ -8,9 +8,10 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from deploy.common.vectors import unit_length
 from deploy.inference.bundle import Bundle, InputSpec, load_bundle
 from deploy.inference.interpreter import Interpreter
-from deploy.inference.preprocessing import agreement, dequantised, input_table, l2_normalise, look_up, resized
+from deploy.inference.preprocessing import agreement, dequantised, input_table, look_up, resized
 
 # Outputs for the golden images must agree with the recorded ones this well: kernels of another CPU may round
 # differently, but a wrong preprocessing constant or a swapped colour order falls far below.
@@ -119,4 +120,4 @@ class Recognizer(BundledModel):
         embeddings = np.empty((len(images), self.embedding_size), np.float32)
         for i, image in enumerate(images):
             embeddings[i] = self.output(resized(image, self.spec.height, self.spec.width)).ravel()
-        return l2_normalise(embeddings)
+        return unit_length(embeddings)

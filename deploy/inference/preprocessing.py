@@ -8,6 +8,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from deploy.common.vectors import unit_length
 from deploy.inference.bundle import InputSpec
 from deploy.inference.interpreter import TensorInfo
 
@@ -54,17 +55,10 @@ def resized(image: NDArray[np.uint8], height: int, width: int) -> NDArray[np.uin
     return result
 
 
-def l2_normalise(embeddings: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Scales each row of `(N, E)` to length 1; a row of zeros stays zero."""
-    norms = np.linalg.norm(embeddings, axis=1, keepdims=True)
-    normalised: NDArray[np.float32] = (embeddings / np.maximum(norms, 1e-12)).astype(np.float32)
-    return normalised
-
-
 def agreement(found: NDArray[np.float32], expected: NDArray[np.float32]) -> NDArray[np.float32]:
     """How alike two lists of outputs, `(N, ...)`, are: the cosine of each pair, `(N,)`."""
     count = len(found)
-    pairs = (l2_normalise(outputs.reshape(count, -1)) for outputs in (found, expected))
+    pairs = (unit_length(outputs.reshape(count, -1)) for outputs in (found, expected))
     return np.asarray(np.einsum("ne,ne->n", *pairs), dtype=np.float32)
 
 

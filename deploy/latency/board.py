@@ -23,6 +23,9 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import IO, Any
 
+from deploy.common.files import write_text
+from deploy.common.messages import last_line, one_line
+
 OLDEST, NEWEST = (3, 10), (3, 13)
 POLL_SECONDS = 0.5
 VENV = Path("venv")
@@ -101,10 +104,8 @@ def work(job: Path, wheel: Path) -> None:
                 fcntl.flock(lock, fcntl.LOCK_EX)
             result = _measure_in(_set_up(wheel, json.loads((job / "request.json").read_text())), job)
     except (OSError, ValueError, RuntimeError) as error:
-        result = {"error": " ".join(str(error).split())}
-    partial = job / "result.partial"
-    partial.write_text(json.dumps(result))
-    partial.replace(job / "result.json")
+        result = {"error": one_line(error)}
+    write_text(job / "result.json", json.dumps(result))
 
 
 def measure(job: Path) -> dict[str, Any]:
@@ -123,7 +124,7 @@ def measure(job: Path) -> dict[str, Any]:
                 BundledModel(path)
         records = host.measure(models, host.HostConfig(**request["config"]))
     except (OSError, ValueError, ImportError, RuntimeError) as error:
-        return {"error": " ".join(str(error).split())}
+        return {"error": one_line(error)}
     return {"records": [asdict(record) for record in records]}
 
 
@@ -187,7 +188,7 @@ def _run(command: list[str], advice: str) -> None:
 
 def _last_line(job: Path) -> str:
     """Of the job's log."""
-    return ((job / "log").read_text(errors="replace").strip().splitlines() or ["nothing"])[-1]
+    return last_line((job / "log").read_text(errors="replace"), "nothing")
 
 
 def _lock(job: Path) -> IO[bytes] | None:

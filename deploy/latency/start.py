@@ -16,6 +16,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 import deploy
+from deploy.common.messages import last_line
 from deploy.inference.interpreter import Interpreter, import_runtime
 from deploy.latency.inputs import random_input
 from deploy.latency.record import Start
@@ -37,8 +38,7 @@ def measure_start(model: Path, threads: int) -> Start:
         text=True,
     )
     if child.returncode:
-        said = child.stderr.strip().splitlines() or [f"{model}: the process was ended by {child.returncode}"]
-        raise RuntimeError(said[-1])
+        raise RuntimeError(last_line(child.stderr, f"{model}: the process was ended by {child.returncode}"))
     return Start(**json.loads(child.stdout))
 
 

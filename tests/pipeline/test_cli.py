@@ -226,7 +226,7 @@ def test_a_sweep_goes_on_after_a_job_that_failed(slimcam: Slimcam) -> None:
 def test_help_tells_what_can_be_chosen(slimcam: Slimcam) -> None:
     ended = slimcam("--help")
     assert ended.code == 0
-    assert "experiment  demo, detector, lfw, shapes" in ended.out
+    assert "experiment  demo, detector, lfw, recognizer, shapes" in ended.out
     assert "learning_rate" in ended.out
 
 

@@ -16,11 +16,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from deploy.common.vectors import unit_length
 from deploy.gallery import archive
 from deploy.gallery.crops import encode_crop
 from deploy.gallery.gallery import Gallery, Person, Template
 from deploy.gallery.people import clean_name
-from deploy.inference.preprocessing import l2_normalise
 
 ROOT = Path(__file__).resolve().parents[3]
 MODEL, OTHER = "a" * 64, "b" * 64
@@ -30,7 +30,7 @@ PASSPHRASE = "correct horse"
 
 def some(count: int, seed: int = 0, crops: bool = False) -> list[Template]:
     rng = np.random.default_rng(seed)
-    rows = l2_normalise(rng.standard_normal((count, SIZE)).astype(np.float32))
+    rows = unit_length(rng.standard_normal((count, SIZE)).astype(np.float32))
     faces = rng.integers(0, 256, (count, 112, 112, 3)).astype(np.uint8)
     return [
         Template(row, encode_crop(face) if crops else None, f"{seed}-{i}.jpg")
@@ -40,7 +40,7 @@ def some(count: int, seed: int = 0, crops: bool = False) -> list[Template]:
 
 def brightness(crops: np.ndarray) -> np.ndarray:
     """A recognizer of sorts, of another embedding size."""
-    return l2_normalise(crops.reshape(len(crops), -1)[:, :24].astype(np.float32) - 100)
+    return unit_length(crops.reshape(len(crops), -1)[:, :24].astype(np.float32) - 100)
 
 
 def same(found: list[Template], expected: list[Template]) -> bool:

@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from deploy.common.vectors import unit_length
 from deploy.gallery.match import Matcher, threshold
 from deploy.gallery.people import Person, Snapshot
-from deploy.inference.preprocessing import l2_normalise
 
 RECOGNIZER = Path(__file__).parents[3] / "deploy/models/recognizer"
 
@@ -62,9 +62,9 @@ def test_the_search_agrees_with_one_person_at_a_time(
     seed: int, rows: int, people: int, least: float, margin: float
 ) -> None:
     rng = np.random.default_rng(seed)
-    embeddings = l2_normalise(rng.standard_normal((rows, 4)).astype(np.float32))
+    embeddings = unit_length(rng.standard_normal((rows, 4)).astype(np.float32))
     owners = rng.integers(0, people, rows)  # not in order
-    probe = l2_normalise(rng.standard_normal((1, 4)).astype(np.float32))[0]
+    probe = unit_length(rng.standard_normal((1, 4)).astype(np.float32))[0]
     scores = {int(owner): max(float(e @ probe) for e in embeddings[owners == owner]) for owner in set(owners)}
     best = max(scores, key=lambda owner: scores[owner])
     runner_up = max((score for owner, score in scores.items() if owner != best), default=-1.0)
