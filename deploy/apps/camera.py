@@ -1,4 +1,4 @@
-"""`slimcam-camera source=0`: finds, follows and recognises people live, and knows how fast it does."""
+"""`slimcam-camera source=0`: finds, follows and recognizes people live, and knows how fast it does."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ from typing import Any
 from hydra.core.config_store import ConfigStore
 from omegaconf import MISSING, DictConfig, OmegaConf
 
-from deploy.camera.known_people import Known
+from deploy.camera.known_people import KnownPeople
 from deploy.camera.outputs.config import OutputsConfig
 from deploy.camera.outputs.opening import close_all, open_outputs
 from deploy.camera.outputs.output import Stop, tell
-from deploy.camera.recognition import Recognition
+from deploy.camera.recognition import RecognitionPipeline
 from deploy.camera.record import Tally, camera_record, camera_table
 from deploy.camera.sources import SourceConfig, open_source
 from deploy.camera.track_identity import RecognizeConfig
@@ -61,24 +61,26 @@ class CameraConfig:
     """The camera application.
 
     Attributes:
-        source: number of a webcam, a video file, a folder of pictures, rtsp:// or http:// address, or picamera.
-        capture: how the source is read.
-        detector: bundle of a detector, or YuNet's .onnx file; null is slimcam's own.
-        recognizer: bundle of a recognizer; null is slimcam's own.
-        gallery: file of the people who are known; null is the user's own. It is made when the first one is enrolled.
-        key: file of the gallery's key; null is the user's own.
-        far: share of strangers' pairs that may be taken for one person; one of the rates that the bundle knows.
-        margin: how much better than the next person somebody must fit, in cosines.
-        threads: of each model.
-        quality: which views of a face are fit to be recognised.
-        track: how faces are followed.
-        recognize: how often they are looked at.
-        outputs: where the answers go.
-        web: the page; none where its port is null.
+        source: Number of a webcam, a video file, a folder of pictures, rtsp:// or http:// address, or picamera.
+        capture: Options of the source.
+        detector: Bundle of a detector, or YuNet's .onnx file; null is slimcam's own.
+        recognizer: Bundle of a recognizer; null is slimcam's own.
+        gallery: File of the people who are known; null is the user's own. It is made when the first one is enrolled.
+        key: File of the gallery's key; null is the user's own.
+        far: False accept rate (FAR) of the threshold: share of impostor pairs taken for one person. One of the rates
+            that the bundle was measured at. With N people enrolled, an unknown face gets a name (FPIR) about N times as
+            often.
+        margin: Least difference of cosines between the best and the next person.
+        threads: Threads of each model.
+        quality: Limits of the views that are fit to be recognized.
+        track: Options of the tracker.
+        recognize: Options of how often faces are looked at.
+        outputs: Where the answers go.
+        web: Options of the page; none where its port is null.
         report: JSON file for the latency of each stage, a record as `slimcam-benchmark` writes them; null for none.
-        frames: to answer before the camera ends; null is all of them.
-        seconds: to run; null is for ever.
-        target: an emulated device such as `snapdragon_625`, which answers some frames of a file in place of this one.
+        frames: Number of frames to answer before the camera ends; null is all of them.
+        seconds: Time to run; null is for ever.
+        target: Emulated device such as `snapdragon_625`, which answers some frames of a file in place of this one.
     """
 
     source: Any = MISSING
@@ -156,9 +158,9 @@ def run(config: CameraConfig) -> None:
     recognizer = Recognizer(config.recognizer or RECOGNIZER, config.threads)
     tally, frames = Tally(), 0
     with ExitStack() as open_things:
-        known = Known(recognizer, config.gallery, config.key, config.far, config.margin, config.quality)
+        known = KnownPeople(recognizer, config.gallery, config.key, config.far, config.margin, config.quality)
         open_things.callback(known.close)
-        recognition = Recognition(
+        recognition = RecognitionPipeline(
             detector, recognizer, known.matcher, config.recognize, quality=config.quality, track=config.track
         )
         source = open_things.enter_context(open_source(config.source, config.capture))
@@ -220,10 +222,10 @@ def describe(event: Event) -> str:
     return f"{event.seconds:8.2f} s  face {event.track} {event.kind}{name}{likeness}"
 
 
-def _page(config: CameraConfig, known: Known, state: Callable[[], str]) -> Output:
+def _page(config: CameraConfig, known: KnownPeople, state: Callable[[], str]) -> Output:
     from deploy.camera.web.server import Web
 
-    page = Web(config.web, known.open, known.enrol, state)
+    page = Web(config.web, known.open, known.enroll, state)
     tell(f"the page is at {page.url}")
     if config.web.open:
         webbrowser.open(page.url)

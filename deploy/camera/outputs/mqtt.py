@@ -47,8 +47,8 @@ class State:
     """Who is before the camera, as its events tell.
 
     Attributes:
-        present: what is known of each track in view.
-        last: who was recognised last, and when in Unix time.
+        present: Identity of each track in view, as far as it is known.
+        last: Name of the person recognized last, and when in Unix time.
     """
 
     present: dict[int, Identity | None] = field(default_factory=dict)

@@ -15,8 +15,8 @@ def open_outputs(config: OutputsConfig, fps: float) -> list[Output]:
     One that fails later, for want of space for example, tells so on stderr and is off; the others and the camera go on.
 
     Args:
-        config: which.
-        fps: frames a second of a video file.
+        config: Outputs that are asked for.
+        fps: Frames a second of the source, for a video file.
 
     Raises:
         ValueError, OSError, RuntimeError, ImportError: one cannot be opened; those open already are closed again.
@@ -44,8 +44,8 @@ class Contained:
     """An output whose failure is a line on stderr and the end of it alone.
 
     Args:
-        name: of it, in that line.
-        output: may raise OSError, ValueError and RuntimeError; `Stop` goes through.
+        name: Name of the output, in that line.
+        output: Output, which may raise OSError, ValueError and RuntimeError; `Stop` goes through.
     """
 
     def __init__(self, name: str, output: Output) -> None:

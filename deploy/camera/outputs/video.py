@@ -39,8 +39,8 @@ class Video:
     time. All frames are fitted into the size of the first; a side of odd length loses a pixel.
 
     Args:
-        path: with a suffix of `CODECS`.
-        fps: of the file.
+        path: File with a suffix of `CODECS`.
+        fps: Frames a second of the file.
 
     Raises:
         FileExistsError: there is such a file; a recording is not overwritten.
@@ -116,7 +116,7 @@ class Pace:
     """Which frames of a camera fill the evenly spaced ones of a file.
 
     Args:
-        fps: of the file.
+        fps: Frames a second of the file.
     """
 
     def __init__(self, fps: float) -> None:
@@ -128,7 +128,7 @@ class Pace:
         """How often to write: 0 leaves a frame out, above 1 all but the last are of the frame written before.
 
         Args:
-            seconds: of the frame. Where time jumps back or by more than `PAUSE`, the file goes on without a gap.
+            seconds: Time of the frame. Where time jumps back or by more than `PAUSE`, the file goes on without a gap.
         """
         if not 0 <= seconds - self._last <= PAUSE:
             self._origin = seconds - self.written / self.fps

@@ -20,10 +20,10 @@ class Capture:
     """An open camera, stream or file.
 
     Args:
-        target: what `cv2.VideoCapture` takes.
-        title: how errors call it.
-        backend: one of OpenCV's `CAP_` numbers.
-        options: of `cv2.VideoCapture`, property and value in turn.
+        target: Target of `cv2.VideoCapture`.
+        title: Name of it in errors.
+        backend: One of OpenCV's `CAP_` numbers.
+        options: Options of `cv2.VideoCapture`, property and value in turn.
 
     Raises:
         OSError: it cannot be opened.

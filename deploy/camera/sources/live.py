@@ -53,8 +53,8 @@ class LiveSource(Source):
         """The newest frame, which is waited for where it was handed out before or is too old.
 
         Args:
-            max_age: seconds since its capture; that of the config by default.
-            timeout: seconds to wait; as long as the source lasts by default.
+            max_age: Most seconds since its capture; those of the config by default.
+            timeout: Seconds to wait; as long as the source lasts by default.
 
         Returns:
             `None` where none came in time or the source has ended, see `state`.
@@ -138,8 +138,8 @@ class Camera(LiveSource):
     """A camera that is opened anew, as often as it takes, when it is lost.
 
     Args:
-        connect: opens it, raising OSError or ValueError where that fails.
-        stream: the camera where it is open already; without one, reaching it is left to the reader.
+        connect: Opens the camera, raising OSError or ValueError where that fails.
+        stream: Camera that is open already; without one, reaching it is left to the reader.
     """
 
     def __init__(

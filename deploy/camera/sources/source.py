@@ -26,14 +26,14 @@ class SourceConfig:
     """How frames are taken.
 
     Attributes:
-        width, height, fps: that a webcam or a Raspberry Pi camera is asked for, 0 for its own; it may give others. The
-            pictures of a folder follow each other at `fps`, at 1 where it is 0.
-        rotate: degrees clockwise that frames are turned by: 0, 90, 180 or 270.
-        loop: files begin anew at their end.
-        realtime: files are played as a camera would deliver them: who is too slow for them loses frames.
-        max_age: seconds; an older frame of a live source is not handed out.
-        reconnect_seconds: the longest pause between two attempts to reach a camera that was lost.
-        timeout: seconds without an answer after which a network stream counts as lost; FFmpeg may lose patience after
+        width, height, fps: Size and rate that a webcam or a Raspberry Pi camera is asked for, 0 for its own; it
+            may give others. The pictures of a folder follow each other at `fps`, at 1 where it is 0.
+        rotate: Degrees clockwise that frames are turned by: 0, 90, 180 or 270.
+        loop: Whether files begin anew at their end.
+        realtime: Whether files are played as a camera would deliver them: who is too slow for them loses frames.
+        max_age: Seconds after which a frame of a live source is too old to be handed out.
+        reconnect_seconds: Longest pause, seconds, between two attempts to reach a camera that was lost.
+        timeout: Seconds without an answer after which a network stream counts as lost; FFmpeg may lose patience after
             half of them.
     """
 
@@ -66,9 +66,9 @@ class Source(ABC):
     """Frames, one after the other, until the source ends or is closed.
 
     Attributes:
-        name: what it is, fit to be shown: without credentials.
-        live: whether frames come whether they are taken or not, so that some are lost.
-        notes: what was left out, or why it ended early; a line each.
+        name: Name that is fit to be shown: without credentials.
+        live: Whether frames come whether they are taken or not, so that some are lost.
+        notes: Lines on what was left out, or why the source ended early.
     """
 
     live: bool

@@ -5,7 +5,7 @@ GET    live.mjpg            the live view, a JPEG after the other (multipart/x-m
 POST   snapshots            keeps the view still -> snapshot, width, height, faces with track and box
 GET    snapshots/NAME.jpg   the picture of it
 GET    people               who is enrolled
-POST   people               {snapshot, track, name, consent} enrols a face of a snapshot -> the person
+POST   people               {snapshot, track, name, consent} enrolls a face of a snapshot -> the person
 DELETE people/ID            forgets a person
 POST   login                {token} -> a cookie
 """
@@ -61,8 +61,8 @@ class Gallery(Protocol):
     def close(self) -> None: ...
 
 
-Enrol = Callable[[View, int, str, str], Person]
-"""Enrols the face of a track in a view under a name, with a note on consent; a ValueError says why not."""
+Enroll = Callable[[View, int, str, str], Person]
+"""Enrolls the face of a track in a view under a name, with a note on consent; a ValueError says why not."""
 
 
 class People:
@@ -72,8 +72,8 @@ class People:
         open_gallery: `None` where there is none yet.
     """
 
-    def __init__(self, executor: Executor, open_gallery: Callable[[], Gallery | None], enrol: Enrol) -> None:
-        self._executor, self._open, self._enrol = executor, open_gallery, enrol
+    def __init__(self, executor: Executor, open_gallery: Callable[[], Gallery | None], enroll: Enroll) -> None:
+        self._executor, self._open, self._enroll = executor, open_gallery, enroll
 
     async def list(self) -> list[dict[str, Any]]:
         def people() -> Sequence[Person]:
@@ -95,8 +95,8 @@ class People:
 
         await self._run(forget, refused=404)
 
-    async def enrol(self, view: View, track: int, name: str, consent: str) -> dict[str, Any]:
-        return person_record(await self._run(lambda: self._enrol(view, track, name, consent), refused=422))
+    async def enroll(self, view: View, track: int, name: str, consent: str) -> dict[str, Any]:
+        return person_record(await self._run(lambda: self._enroll(view, track, name, consent), refused=422))
 
     async def _run(self, step: Callable[[], T], refused: int = 503) -> T:
         try:
@@ -111,8 +111,8 @@ class Api:
     """The handlers. All run on the server's event loop; `view` is set by the camera's thread.
 
     Args:
-        source_state: a word or two about the source, without credentials.
-        pictures: for JPEGs, which take milliseconds.
+        source_state: A word or two about the source, without credentials.
+        pictures: Executor for JPEGs, which take milliseconds.
     """
 
     def __init__(
@@ -136,7 +136,7 @@ class Api:
             web.post("/api/snapshots", self.keep),
             web.get("/api/snapshots/{name:[A-Za-z0-9_-]{1,64}}.jpg", self.still),
             web.get("/api/people", self.people),
-            web.post("/api/people", self.enrol),
+            web.post("/api/people", self.enroll),
             web.delete("/api/people/{id:[A-Za-z0-9_-]{1,64}}", self.forget),
             web.post("/api/login", self.login),
         ]
@@ -207,12 +207,12 @@ class Api:
     async def people(self, _request: web.Request) -> web.Response:
         return _json({"people": await self._people.list()})
 
-    async def enrol(self, request: web.Request) -> web.Response:
+    async def enroll(self, request: web.Request) -> web.Response:
         body = await read_body(request, {"snapshot": str, "track": int, "name": str, "consent": str})
         view = self._snapshot(body["snapshot"])
         if all(sighting.track != body["track"] for sighting in view.sightings):
             refuse(404, "there is no such face in that snapshot")
-        person = await self._people.enrol(view, body["track"], body["name"], body["consent"])
+        person = await self._people.enroll(view, body["track"], body["name"], body["consent"])
         self._snapshots.remove(body["snapshot"])
         return _json(person, 201)
 

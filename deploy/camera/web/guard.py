@@ -62,7 +62,7 @@ class Failures:
     """Wrong tokens of each address: after `limit` within `seconds`, that address has to wait.
 
     Args:
-        addresses: so many are remembered, the newest ones.
+        addresses: Most addresses that are remembered, the newest ones.
     """
 
     def __init__(self, limit: int = 10, seconds: float = 60.0, addresses: int = 1024) -> None:
@@ -164,7 +164,7 @@ class Connection(web.RequestHandler):
     """A connection whose malformed requests end as one line, and never in a log: there may be a token in them.
 
     Args:
-        ended: called once, when it is closed.
+        ended: Called once, when the connection is closed.
     """
 
     __slots__ = ("_ended",)

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from aiohttp import web
 
-from deploy.camera.web.api import BODY_BYTES, Api, Enrol, Gallery, People
+from deploy.camera.web.api import BODY_BYTES, Api, Enroll, Gallery, People
 from deploy.camera.web.config import WebConfig
 from deploy.camera.web.guard import Connection, Guard, add_headers
 from deploy.types import View
@@ -37,10 +37,10 @@ class Web:
     """Serves the page until it is closed. `show` only takes note: pictures are drawn when somebody watches.
 
     Args:
-        config: with a port.
-        open_gallery: called in the thread that uses the gallery, each time; `None` where there is none.
-        enrol: called in that thread.
-        source_state: a word or two about the source, without credentials; called often.
+        config: Options of the page, with a port.
+        open_gallery: Opens the gallery, in the thread that uses it, each time; `None` where there is none.
+        enroll: Enrolls a face, in the same thread.
+        source_state: A word or two about the source, without credentials; called often.
 
     Raises:
         ValueError: there is no port, or no token where one is needed.
@@ -51,7 +51,7 @@ class Web:
         self,
         config: WebConfig,
         open_gallery: Callable[[], Gallery | None],
-        enrol: Enrol,
+        enroll: Enroll,
         source_state: Callable[[], str],
     ) -> None:
         if config.port is None:
@@ -60,7 +60,7 @@ class Web:
         guard = Guard(config)
         self._pictures = ThreadPoolExecutor(1, "web-pictures")
         self._gallery = ThreadPoolExecutor(1, "web-gallery")
-        self._people = People(self._gallery, open_gallery, enrol)
+        self._people = People(self._gallery, open_gallery, enroll)
         self._api = Api(config, guard, self._people, source_state, self._pictures)
         self._events, self._connections = 0, 0
         self._loop = asyncio.new_event_loop()

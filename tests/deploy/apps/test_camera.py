@@ -66,7 +66,7 @@ def one_line(done: subprocess.CompletedProcess[str]) -> str:
 def test_people_who_are_enrolled_are_recognised_in_a_clip(scene: Path, tmp_path: Path) -> None:
     people = sorted(path.name for path in (scene / "people").iterdir())
     for name in people:
-        done = call("deploy.apps.faces", tmp_path, "enrol", name, str(scene / "people" / name), "consent=drawn")
+        done = call("deploy.apps.faces", tmp_path, "enroll", name, str(scene / "people" / name), "consent=drawn")
         assert done.returncode == 0, done.stderr
     done = camera(
         tmp_path,

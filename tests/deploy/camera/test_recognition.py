@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from deploy.camera.recognition import Recognition
-from deploy.camera.track_identity import Matcher, RecognizeConfig
+from deploy.camera.recognition import RecognitionPipeline
+from deploy.camera.track_identity import IdentityMatcher, RecognizeConfig
 from deploy.gallery.match import threshold
 from deploy.inference.model import Recognizer
 from deploy.types import STAGES, Event, Frame, Identity, View
@@ -70,7 +70,7 @@ class Shown:
         return Faces(np.array(self.faces, np.float32).reshape(-1, 5, 2), np.full(len(self.faces), 0.95, np.float32))
 
 
-class Colours:
+class Colors:
     """Embeds a face by the shade of its first corner pixel, and counts."""
 
     def __init__(self, people: dict[int, np.ndarray]) -> None:
@@ -112,10 +112,10 @@ def shade(person: int) -> int:
 class Stage:
     """A camera before drawn people."""
 
-    def __init__(self, matcher: Matcher | None, embeddings: dict[int, np.ndarray], **config: float) -> None:
+    def __init__(self, matcher: IdentityMatcher | None, embeddings: dict[int, np.ndarray], **config: float) -> None:
         self.detector = Shown()
-        self.recognizer = Colours({shade(person): embedding for person, embedding in embeddings.items()})
-        self.recognition = Recognition(
+        self.recognizer = Colors({shade(person): embedding for person, embedding in embeddings.items()})
+        self.recognition = RecognitionPipeline(
             self.detector, self.recognizer, matcher, RecognizeConfig(**config), QualityConfig(), TrackConfig()
         )
         self.number = 0
@@ -284,7 +284,7 @@ def test_memory_does_not_grow_with_tracks_that_have_left() -> None:
         stage.see(0, frames=3)
         stage.see(frames=2 * RATE)
     assert stage.told[-1][:2] == ("left", 4)
-    assert not stage.recognition._votes
+    assert not stage.recognition._identities
 
 
 def test_frames_of_another_shape_are_refused_and_the_next_one_is_seen() -> None:
@@ -314,7 +314,7 @@ def test_drawn_people_are_recognised_by_the_committed_model() -> None:
         threshold(recognizer.bundle, 0.001),
     )
     detector = Shown()
-    recognition = Recognition(detector, recognizer, gallery, CONFIG, QualityConfig(), TrackConfig())
+    recognition = RecognitionPipeline(detector, recognizer, gallery, CONFIG, QualityConfig(), TrackConfig())
     events: list[Event] = []
     for i in range(1, 2 * RATE):
         image, detector.faces = taken(i)

@@ -303,7 +303,7 @@ COLORS = np.array([(200, 40, 40), (40, 200, 40), (40, 40, 200), (200, 200, 40), 
 
 
 @pytest.mark.parametrize("suffix", [".avi", ".mkv", ".mp4", ".MKV"])
-def test_a_video_has_its_frames_colours_and_times(suffix: str, tmp_path: Path) -> None:
+def test_a_video_has_its_frames_colors_and_times(suffix: str, tmp_path: Path) -> None:
     path = tmp_path / f"out{suffix}"
     video = Video(str(path), 25)
     for i in range(20):
@@ -333,7 +333,7 @@ def test_a_video_shows_the_faces(tmp_path: Path) -> None:
 
 def test_uneven_frames_are_seen_at_their_time(tmp_path: Path) -> None:
     path = tmp_path / "out.mkv"
-    times = (0.0, 0.11, 0.2, 0.62, 1.0)  # of five colours, at 10 a second
+    times = (0.0, 0.11, 0.2, 0.62, 1.0)  # of five colors, at 10 a second
     video = Video(str(path), 10)
     for seconds, color in zip(times, COLORS, strict=True):
         video.show(view(5 + seconds, color=color))

@@ -78,7 +78,7 @@ class Camera:
             page.show(self.view())
             time.sleep(1 / 15)
 
-    def enrol(self, view: View, track: int, name: str, consent: str) -> Person:
+    def enroll(self, view: View, track: int, name: str, consent: str) -> Person:
         if name == "nobody":
             raise ValueError("that name is refused")
         self.enrolled.append((view, track))
@@ -117,7 +117,7 @@ class Known:
 
 @contextmanager
 def served(camera: Camera, **options: Any) -> Iterator[Web]:
-    page = Web(WebConfig(port=0, **options), lambda: Known(camera), camera.enrol, lambda: "webcam 0")
+    page = Web(WebConfig(port=0, **options), lambda: Known(camera), camera.enroll, lambda: "webcam 0")
     thread = threading.Thread(target=camera.run, args=(page,))
     thread.start()
     try:
@@ -194,21 +194,21 @@ def test_enrol_a_clicked_face_see_its_name_and_forget_it(browser: Any) -> None:
         points = camera.view().sightings[1].points.mean(axis=0)
         x, y = (points / (WIDTH, HEIGHT)).tolist()
         page.mouse.click(area["x"] + area["width"] * x, area["y"] + area["height"] * y)
-        page.locator("#enrol[open]").wait_for(timeout=LONG)
+        page.locator("#enroll[open]").wait_for(timeout=LONG)
         assert page.locator(".box[aria-pressed=true]").get_attribute("aria-label") == "Choose Unknown, track 2"
         at = camera.number
         page.wait_for_timeout(400)
         assert camera.number > at
         page.locator("#name").fill("nobody")
         page.locator("#consent").fill("asked at the door")
-        page.locator("#enrol-do").click()
-        page.locator("#enrol-error", has_text="that name is refused").wait_for(timeout=LONG)
+        page.locator("#enroll-do").click()
+        page.locator("#enroll-error", has_text="that name is refused").wait_for(timeout=LONG)
         assert not camera.people
         complaints[:] = [one for one in complaints if "422" not in one]  # Chromium tells of every refused request
         page.locator("#name").fill(NAME)
         page.locator("#name").press("Enter")
         page.locator("#people b", has_text=NAME).wait_for(timeout=LONG)
-        assert not page.locator("#enrol").is_visible()
+        assert not page.locator("#enroll").is_visible()
         (view, track), *more = camera.enrolled
         assert not more
         assert (track, camera.people[2].name, camera.people[2].consent) == (2, NAME, "asked at the door")
@@ -235,15 +235,15 @@ def test_enrol_a_clicked_face_see_its_name_and_forget_it(browser: Any) -> None:
 def test_a_card_is_enough_and_a_keyboard_too(browser: Any) -> None:
     camera = Camera(flaws=("small", "blurred"))
     with served(camera) as web, visited(browser, web.url) as (page, complaints):
-        card = page.get_by_role("button", name="Unknown, track 2: enrol this face")
+        card = page.get_by_role("button", name="Unknown, track 2: enroll this face")
         card.focus(timeout=LONG)
         page.wait_for_timeout(1500)  # cards are drawn anew meanwhile
         page.keyboard.press("Enter")
-        page.locator("#enrol[open]").wait_for(timeout=LONG)
+        page.locator("#enroll[open]").wait_for(timeout=LONG)
         assert page.locator("#hint").inner_text() == "Not a good view of this face: small, blurred."
         page.keyboard.press("Escape")
-        assert not page.locator("#enrol").is_visible()
-        page.get_by_role("button", name="Enrol from a snapshot").click()
+        assert not page.locator("#enroll").is_visible()
+        page.get_by_role("button", name="Enroll from a snapshot").click()
         page.locator("#name").fill("Ada")
         page.locator("#consent").fill("yes")
         page.keyboard.press("Enter")
@@ -280,7 +280,7 @@ def test_a_camera_that_is_gone_is_said_to_be_and_comes_back(browser: Any) -> Non
         port = web.port
         web.close()
         page.locator("#source", has_text="camera not reached").wait_for(timeout=2 * LONG)
-        again = Web(WebConfig(port=port), lambda: Known(camera), camera.enrol, lambda: "webcam 0")
+        again = Web(WebConfig(port=port), lambda: Known(camera), camera.enroll, lambda: "webcam 0")
         again.show(camera.view())
         page.locator("#source", has_text="webcam 0").wait_for(timeout=2 * LONG)
         await_picture(page, "live")
@@ -302,8 +302,8 @@ def test_it_fits_screens_of_all_widths(browser: Any, width: int, scheme: str) ->
         shot(page, f"page-{width}-{scheme}", full=True)
         page.get_by_role("button", name="Unknown, track 2").click()
         await_picture(page, "still")
-        assert page.evaluate("document.getElementById('enrol').scrollWidth") <= width
-        shot(page, f"enrol-{width}-{scheme}")
+        assert page.evaluate("document.getElementById('enroll').scrollWidth") <= width
+        shot(page, f"enroll-{width}-{scheme}")
         page.keyboard.press("Escape")
         page.get_by_role("button", name="Forget Ada Lovelace").click()
         shot(page, f"forget-{width}-{scheme}")

@@ -71,7 +71,7 @@ class House:
         self.opened += 1
         return Watched(self)
 
-    def enrol(self, seen: View, track: int, name: str, consent: str) -> Person:
+    def enroll(self, seen: View, track: int, name: str, consent: str) -> Person:
         self.threads.add(threading.get_ident())
         with Gallery(*self.place) as gallery:
             person = gallery.enrol(name, [Template(np.eye(8, dtype=np.float32)[0], None, "page")], consent=consent)
@@ -109,7 +109,7 @@ class Watched(Gallery):
 @contextmanager
 def served(house: House | None = None, **options: Any) -> Iterator[Web]:
     house = house or House()
-    page = Web(WebConfig(**{"port": 0, **options}), house.gallery, house.enrol, lambda: "clip.mp4")
+    page = Web(WebConfig(**{"port": 0, **options}), house.gallery, house.enroll, lambda: "clip.mp4")
     try:
         yield page
     finally:
@@ -544,7 +544,7 @@ def test_another_address_answers_to_any_name_to_those_with_the_token() -> None:
 )
 def test_other_sites_cannot_have_anything_changed(page: Web, house: House, headers: dict[str, Any]) -> None:
     page.show(view())
-    id = house.enrol(view(), 1, "Ada", "yes").id
+    id = house.enroll(view(), 1, "Ada", "yes").id
     for method, path in (("POST", "/api/snapshots"), ("DELETE", f"/api/people/{id}"), ("POST", "/api/people")):
         refusal(ask(page, method, path, headers=headers), 403)
     if "X-Slimcam" not in headers:
@@ -714,7 +714,7 @@ def test_connections_are_bounded_and_the_server_recovers(page: Web) -> None:
 
 
 def hostile(rng: random.Random, port: int, cookie: str) -> bytes:
-    """A request that is wrong in ways that a die decides; even with the cookie none enrols or forgets anybody."""
+    """A request that is wrong in ways that a die decides; even with the cookie none enrolls or forgets anybody."""
     junk = "".join(rng.choice(string.printable + "\x00é€\u202e") for _ in range(rng.choice((0, 1, 9, 200, 5000))))
 
     def pick(*sane: str) -> str:
@@ -759,7 +759,7 @@ def test_hostile_requests_change_nothing_and_the_camera_goes_on(
     tmp_path: Path, capfd: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
 ) -> None:
     house = House(tmp_path)
-    ada = house.enrol(view(), 1, "Ada", "yes")
+    ada = house.enroll(view(), 1, "Ada", "yes")
     enrolled = list(house.enrolled)
     rng = random.Random(6)
     statuses: Counter[int] = Counter()
@@ -788,7 +788,7 @@ def test_hostile_requests_change_nothing_and_the_camera_goes_on(
 
 def test_close_ends_the_thread_and_frees_the_port_even_with_watchers() -> None:
     threads = threading.active_count()
-    page = Web(WebConfig(port=0), House().gallery, House().enrol, lambda: "")
+    page = Web(WebConfig(port=0), House().gallery, House().enroll, lambda: "")
     page.show(view())
 
     def watch() -> None:
@@ -812,10 +812,10 @@ def test_close_ends_the_thread_and_frees_the_port_even_with_watchers() -> None:
 def test_a_port_that_is_taken_is_one_line_and_leaves_no_thread(page: Web) -> None:
     threads = threading.active_count()
     with pytest.raises(OSError, match=rf"127\.0\.0\.1 port {page.port} .*choose another web\.port") as error:
-        Web(WebConfig(port=page.port), House().gallery, House().enrol, lambda: "")
+        Web(WebConfig(port=page.port), House().gallery, House().enroll, lambda: "")
     assert "\n" not in str(error.value)
     with pytest.raises(OSError, match="cannot be served"):
-        Web(WebConfig(host="192.0.2.1", token=TOKEN), House().gallery, House().enrol, lambda: "")
+        Web(WebConfig(host="192.0.2.1", token=TOKEN), House().gallery, House().enroll, lambda: "")
     assert threading.active_count() == threads
 
 
