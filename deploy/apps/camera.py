@@ -160,10 +160,17 @@ def run(config: CameraConfig) -> None:
     with ExitStack() as open_things:
         known = KnownPeople(recognizer, config.gallery, config.key, config.far, config.margin, config.quality)
         open_things.callback(known.close)
-        recognition = RecognitionPipeline(
-            detector, recognizer, known.matcher, config.recognize, quality=config.quality, track=config.track
-        )
         source = open_things.enter_context(open_source(config.source, config.capture))
+        recognition = RecognitionPipeline(
+            detector,
+            recognizer,
+            known.matcher,
+            config.recognize,
+            quality=config.quality,
+            track=config.track,
+            kind=source.kind,
+            fps=source.fps,
+        )
         ending = open_things.enter_context(_told_to_end(source.close, config.seconds))
         outputs = open_outputs(config.outputs, source.fps or UNKNOWN_FPS)
         open_things.callback(close_all, outputs)

@@ -10,6 +10,8 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from deploy.camera.scene_rules import Interval, rules_for
+from deploy.camera.sources.source import SourceKind
 from deploy.camera.track_identity import (
     EmbeddedView,
     Embedding,
@@ -51,6 +53,8 @@ class RecognitionPipeline:
         matcher: Knows people; `None` where nobody is to be known, and then nothing is embedded.
         config, quality, track: Options of recognition, of the quality gate and of the tracker.
         stopwatch: Context that is entered around each stage; another one may count something else than time.
+        kind: Kind of the source; with its frame rate, it decides which rules hold from frame to frame.
+        fps: Frames a second that the source tells, 0 where it does not.
     """
 
     def __init__(
@@ -62,11 +66,16 @@ class RecognitionPipeline:
         quality: QualityConfig,
         track: TrackConfig,
         stopwatch: Callable[[dict[str, float], str], AbstractContextManager[None]] = timed,
+        kind: SourceKind = SourceKind.clip,
+        fps: float = 0.0,
     ) -> None:
         self.detector, self.recognizer = detector, recognizer
-        self.config, self.quality = config, quality
+        self.quality = quality
         self._timed = stopwatch
-        self._tracker, self._cuts = Tracker(track), Cuts()
+        self._kind, self._interval, self._options = kind, Interval(fps), (config, track)
+        rules = rules_for(kind, self._interval.seconds, config, track)
+        self.config, self._separate = rules.recognize, rules.separate
+        self._tracker, self._cuts = Tracker(rules.track), Cuts()
         self._identities: dict[int, TrackIdentity] = {}
         self._seen: set[int] = set()
         # The matcher that was given last, and the one in use: each has one writer, so that no lock is needed. They are
@@ -86,10 +95,11 @@ class RecognitionPipeline:
         milliseconds: dict[str, float] = {}
         given = self._given
         (matcher,) = given
+        self._follow_rate(frame.seconds)
         with self._timed(milliseconds, "detect"):
             faces = self.detector.detect(frame.image)
         with self._timed(milliseconds, "track"):
-            tracks, ended = self._tracker.update(faces, frame.seconds, self._cuts.cut(frame.image))
+            tracks, ended = self._tracker.update(faces, frame.seconds, self._separate or self._cuts.cut(frame.image))
             new = [track.number for track in tracks if track.number not in self._identities]
             self._identities.update((number, TrackIdentity(self.config)) for number in new)
             for track in tracks:
@@ -136,6 +146,18 @@ class RecognitionPipeline:
         )
         milliseconds["result"] = 1000 * (time.monotonic() - frame.captured)
         return View(frame, sightings, tuple(events), milliseconds)
+
+    def _follow_rate(self, seconds: float) -> None:
+        """Takes the rules that fit how far frames are apart now."""
+        before = self._interval.seconds
+        if self._kind is SourceKind.pictures or self._interval.add(seconds) == before:
+            return
+        rules = rules_for(self._kind, self._interval.seconds, *self._options)
+        self._tracker.config = rules.track
+        if rules.recognize != self.config:
+            self.config = rules.recognize
+            for identity in self._identities.values():
+                identity.config = rules.recognize
 
     def _measured(self, frame: Frame, tracks: list[Track], eager: bool) -> dict[int, Measures]:
         """How good this frame's views are, of those tracks that may be looked at: measuring takes longer than tracking.

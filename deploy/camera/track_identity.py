@@ -31,14 +31,14 @@ class RecognizeConfig:
 
     Attributes:
         budget: Most embeddings in a frame, which bounds the time of a frame however many faces are in it.
-        votes: Number of best views that are aggregated into the template of a track.
+        votes: Number of best views that are aggregated into the template of a track; of 1, the newest one.
         agree: Looks in a row that must give the same answer before it is reported, or another one after it.
         spacing: Seconds between two looks at a face; two frames in a row show almost the same view.
         again: Seconds until a confirmed face is looked at again. They double each time that the answer is the same.
         rest: Longest such time, seconds.
         better: Factor by which a view must be better than the best one so far to be looked at earlier.
-        exchanged: Cosine with the track's template below which a view is an outlier, and perhaps of another person. Two
-            outliers in a row restart the identity of the track.
+        exchanged: Cosine with the track's template below which a view is an outlier, and perhaps of another person. As
+            many outliers in a row as looks have to agree restart the identity of the track.
     """
 
     budget: int = 1
@@ -187,7 +187,7 @@ class TrackIdentity:
         self.last_look = seconds
         if self.views and float(view.embedding @ self.mean) < self.config.exchanged:
             self.outliers.append(view)
-            if len(self.outliers) < 2:
+            if len(self.outliers) < self.config.agree:
                 self.wait = self.config.spacing
                 return False
             self.views, self.latest, self.agreeing_looks = self.outliers, None, 0
@@ -196,6 +196,9 @@ class TrackIdentity:
         else:
             self.views.append(view)
         self.outliers = []
+        if self.config.votes == 1:
+            # The best one may be of who was there before; the newest is of who is there.
+            self.views = [view]
         self.views.sort(key=lambda one: one.quality, reverse=True)
         del self.views[self.config.votes :]
         return True

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from deploy.camera.recognition import RecognitionPipeline, timed
-from deploy.camera.sources import SourceConfig, open_source
+from deploy.camera.sources import SourceConfig, kind_of, open_source
 from deploy.camera.track_identity import RecognizeConfig
 from deploy.gallery.match import Matcher
 from deploy.gallery.people import Person, Snapshot
@@ -96,6 +96,7 @@ def open_recognition(trial: Trial, begin: Callable[[str], None] | None = None) -
         QualityConfig(**trial.quality),
         TrackConfig(**trial.track),
         timed if begin is None else _telling(begin),
+        kind_of(trial.source, SourceConfig(**trial.capture)),
     )
 
 

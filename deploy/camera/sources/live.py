@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import Protocol
 
-from deploy.camera.sources.source import Source, SourceConfig, State, rotated, say
+from deploy.camera.sources.source import Source, SourceConfig, SourceKind, State, rotated, say
 from deploy.types import Frame
 from deploy.vision.image_files import Image
 
@@ -25,6 +25,7 @@ class LiveSource(Source):
     The reader starts with the constructor, so that subclasses call it last.
     """
 
+    kind = SourceKind.live
     live = True
 
     def __init__(self, name: str, config: SourceConfig) -> None:
@@ -180,7 +181,7 @@ class Paced(LiveSource):
     """A file, played as a camera would deliver it."""
 
     def __init__(self, file: Source) -> None:
-        self._file = file
+        self._file, self.kind = file, file.kind
         super().__init__(file.name, file.config)
         self.notes = file.notes
 

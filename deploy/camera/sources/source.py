@@ -11,10 +11,23 @@ from typing import Any, Literal
 import cv2
 import numpy as np
 
+from deploy.common.choice import Choice
 from deploy.common.redaction import printable
 from deploy.types import Frame
 from deploy.vision.align import LARGEST_SIDE
 from deploy.vision.image_files import Image
+
+
+class SourceKind(Choice):
+    """What its frames have to do with each other."""
+
+    pictures = "pictures"
+    """Nothing: each is a scene of its own."""
+    clip = "clip"
+    """They follow each other, and come as fast as they are taken."""
+    live = "live"
+    """They follow each other, and come whether they are taken or not."""
+
 
 State = Literal["connecting", "running", "reconnecting", "ended"]
 
@@ -30,6 +43,8 @@ class SourceConfig:
             may give others. The pictures of a folder follow each other at `fps`, at 1 where it is 0.
         rotate: Degrees clockwise that frames are turned by: 0, 90, 180 or 270.
         loop: Whether files begin anew at their end.
+        sequence: Whether the pictures of a folder are the frames of one clip. Otherwise each is a scene of its own, in
+            which every face is answered after one look.
         realtime: Whether files are played as a camera would deliver them: who is too slow for them loses frames.
         max_age: Seconds after which a frame of a live source is too old to be handed out.
         reconnect_seconds: Longest pause, seconds, between two attempts to reach a camera that was lost.
@@ -42,6 +57,7 @@ class SourceConfig:
     fps: float = 0.0
     rotate: int = 0
     loop: bool = False
+    sequence: bool = False
     realtime: bool = False
     max_age: float = 1.0
     reconnect_seconds: float = 1.0
@@ -67,10 +83,12 @@ class Source(ABC):
 
     Attributes:
         name: Name that is fit to be shown: without credentials.
+        kind: What its frames have to do with each other.
         live: Whether frames come whether they are taken or not, so that some are lost.
         notes: Lines on what was left out, or why the source ended early.
     """
 
+    kind: SourceKind
     live: bool
 
     def __init__(self, name: str, config: SourceConfig) -> None:

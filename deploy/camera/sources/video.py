@@ -9,7 +9,7 @@ from pathlib import Path
 import cv2
 
 from deploy.camera.sources.capture import Capture
-from deploy.camera.sources.source import Source, SourceConfig, State, rotated
+from deploy.camera.sources.source import Source, SourceConfig, SourceKind, State, rotated
 from deploy.types import Frame
 
 _USUAL_RATE = 25.0
@@ -27,6 +27,7 @@ class VideoFile(Source):
         ValueError: it is no video, or holds no frame, or frames of a senseless size.
     """
 
+    kind = SourceKind.clip
     live = False
 
     def __init__(self, path: Path, config: SourceConfig) -> None:
