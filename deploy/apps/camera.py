@@ -9,9 +9,10 @@ import signal
 import sys
 import tempfile
 import threading
+import time
 import webbrowser
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,7 @@ from deploy.camera.outputs.opening import close_all, open_outputs
 from deploy.camera.outputs.output import Stop, tell
 from deploy.camera.recognition import RecognitionPipeline
 from deploy.camera.record import Tally, camera_record, camera_table
+from deploy.camera.source_watch import POLL_SECONDS, SourceWatch
 from deploy.camera.sources import SourceConfig, open_source
 from deploy.camera.track_identity import RecognizeConfig
 from deploy.camera.web.config import WebConfig
@@ -34,7 +36,7 @@ from deploy.inference.bundle import DETECTOR, RECOGNIZER
 from deploy.inference.model import Recognizer
 from deploy.latency.record import write_records
 from deploy.latency.request import model_file
-from deploy.types import Event, Output
+from deploy.types import Event, Notice, Output, SourceStatus
 from deploy.vision.detector import open_detector
 from deploy.vision.quality import QualityConfig
 from deploy.vision.track import TrackConfig
@@ -176,8 +178,23 @@ def run(config: CameraConfig) -> None:
         open_things.callback(close_all, outputs)
         if config.web.port is not None:
             outputs.append(_page(config, known, lambda: source.state))
+        watch = SourceWatch(source)
+
+        def happened(status: SourceStatus | None, events: tuple[Event, ...]) -> None:
+            if status is not None or events:
+                for output in outputs:
+                    output.notice(Notice(watch.status, events))
+                for event in events:
+                    tell(describe(event))
+
+        happened(watch.status, ())
         try:
-            for frame in source:
+            for frame in source.frames(POLL_SECONDS):
+                status = watch.look(frame)
+                if frame is None:
+                    happened(status, recognition.lapse(time.monotonic()))
+                    continue
+                happened(status, ())
                 if known.changed():
                     recognition.use(known.matcher)
                 view = recognition.see(frame)
@@ -193,6 +210,9 @@ def run(config: CameraConfig) -> None:
                     break
         except Stop:
             pass
+        finally:
+            with suppress(Stop):
+                happened(watch.end(), recognition.end())
         told = ending()
         name = source.name
     if frames:

@@ -23,9 +23,12 @@ from deploy.camera.track_identity import (
 from deploy.types import Event, EventKind, Frame, Sighting, View
 from deploy.vision.align import align
 from deploy.vision.detector import Detector
+from deploy.vision.detector_output import Faces
 from deploy.vision.quality import Measures, QualityConfig, measure
 from deploy.vision.shot_boundary import Cuts
 from deploy.vision.track import Track, TrackConfig, Tracker
+
+NO_FACES = Faces(np.empty((0, 5, 2), np.float32), np.empty(0, np.float32))
 
 
 class Embedder(Protocol):
@@ -78,6 +81,7 @@ class RecognitionPipeline:
         self._tracker, self._cuts = Tracker(rules.track), Cuts()
         self._identities: dict[int, TrackIdentity] = {}
         self._seen: set[int] = set()
+        self._newest: tuple[float, float] | None = None
         # The matcher that was given last, and the one in use: each has one writer, so that no lock is needed. They are
         # wrapped, for the same matcher may be given again after its gallery has changed.
         self._given = self._used = (matcher,)
@@ -93,6 +97,7 @@ class RecognitionPipeline:
             ValueError: the frame is of another shape or type, or the matcher knows embeddings of another size.
         """
         milliseconds: dict[str, float] = {}
+        self._newest = frame.seconds, frame.captured
         given = self._given
         (matcher,) = given
         self._follow_rate(frame.seconds)
@@ -146,6 +151,33 @@ class RecognitionPipeline:
         )
         milliseconds["result"] = 1000 * (time.monotonic() - frame.captured)
         return View(frame, sightings, tuple(events), milliseconds)
+
+    def lapse(self, now: float) -> tuple[Event, ...]:
+        """Ends the tracks whose faces no frame has shown for too long, where no frames come.
+
+        Args:
+            now: `time.monotonic()`.
+        """
+        if self._newest is None:
+            return ()
+        seconds, captured = self._newest
+        seconds += max(0.0, now - captured)
+        if seconds - self._newest[0] <= self._tracker.config.patience:
+            return ()
+        self._newest = None
+        return self.end(seconds)
+
+    def end(self, seconds: float | None = None) -> tuple[Event, ...]:
+        """Ends all tracks: the source has ended.
+
+        Args:
+            seconds: Time of the events in the source; that of the newest frame if `None`.
+        """
+        if seconds is None:
+            seconds = 0.0 if self._newest is None else self._newest[0]
+        _, ended = self._tracker.update(NO_FACES, seconds, cut=True)
+        at = time.time()
+        return tuple(Event("left", one.number, self._identities.pop(one.number).identity, seconds, at) for one in ended)
 
     def _follow_rate(self, seconds: float) -> None:
         """Takes the rules that fit how far frames are apart now."""

@@ -39,7 +39,7 @@ from pathlib import Path
 from typing import Any
 
 from deploy.camera.outputs.output import Stop
-from deploy.types import Event, Identity, Sighting, View
+from deploy.types import Event, Identity, Notice, Sighting, View
 
 
 class Lines:
@@ -74,7 +74,16 @@ class Lines:
             OSError: the disk is full, for example; what was written of the lines is taken back.
             Stop: the reader of the standard output is gone.
         """
-        records = [frame_record(view)] if self._of == "frames" else [event_record(event) for event in view.events]
+        self._add([frame_record(view)] if self._of == "frames" else [event_record(event) for event in view.events])
+
+    def notice(self, notice: Notice) -> None:
+        """See `Output`; a line of a frame is of a frame alone.
+
+        Raises: as `show`.
+        """
+        self._add([] if self._of == "frames" else [event_record(event) for event in notice.events])
+
+    def _add(self, records: list[dict[str, Any]]) -> None:
         try:
             for record in records:
                 self._write(as_json(record) + b"\n")

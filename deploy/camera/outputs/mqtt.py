@@ -4,6 +4,8 @@
     BASE/ID/state           retained: people (faces in view), known (of them), present (people > 0), last (name of the
                             person recognised last, or null), last_time (when, ISO 8601 in UTC)
     BASE/ID/event           each event as in `deploy.camera.outputs.lines`, and its kind as event_type once more
+    BASE/ID/source          retained: state (connecting, connected, lost, ended), connected (true or false), since
+                            (when, ISO 8601 in UTC; if lost, that of its last frame), kind (pictures, clip, live)
     DISCOVERY/device/ID/config  retained: https://www.home-assistant.io/integrations/mqtt/#device-discovery-payload
 
 Names are in the JSON of messages, never in a topic.
@@ -17,6 +19,7 @@ import socket
 import sys
 import threading
 from collections import deque
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, get_args
@@ -29,7 +32,7 @@ from paho.mqtt.reasoncodes import ReasonCode
 from deploy.camera.outputs.config import MqttConfig
 from deploy.camera.outputs.lines import as_json, clean, event_record, times
 from deploy.camera.outputs.output import tell
-from deploy.types import Event, EventKind, Identity, View
+from deploy.types import Event, EventKind, Identity, Notice, SourceStatus, View
 
 PASSWORD = "SLIMCAM_MQTT_PASSWORD"
 PENDING = 1000
@@ -75,8 +78,14 @@ class State:
         }
 
 
+def source_record(status: SourceStatus) -> dict[str, Any]:
+    """The state of the source as it is published."""
+    since = times(status.since)["time"]
+    return {"state": status.state, "connected": status.connected, "since": since, "kind": status.kind}
+
+
 def discovery(config: MqttConfig, id: str) -> dict[str, Any]:
-    """What makes Home Assistant (2024.11 or newer) know a camera: one device with four entities."""
+    """What makes Home Assistant (2024.11 or newer) know a camera: one device with five entities."""
     base = f"{config.base}/{id}"
     # A state of Home Assistant has 255 characters at most, and `None` is its unknown.
     last = "{{ value_json.last[:255] if value_json.last else None }}"
@@ -102,6 +111,15 @@ def discovery(config: MqttConfig, id: str) -> dict[str, Any]:
             "state_topic": f"{base}/state",
             "value_template": "{{ 'ON' if value_json.present else 'OFF' }}",
             "device_class": "occupancy",
+        },
+        "source": {
+            "platform": "binary_sensor",
+            "name": "Source",
+            "state_topic": f"{base}/source",
+            "value_template": "{{ 'ON' if value_json.connected else 'OFF' }}",
+            "json_attributes_topic": f"{base}/source",
+            "device_class": "connectivity",
+            "entity_category": "diagnostic",
         },
         "event": {
             "platform": "event",
@@ -141,6 +159,8 @@ class Mqtt:
         self._discovery = (f"{config.discovery}/device/{id}/config", as_json(discovery(config, id)))
         self._state = State()
         self._told_state: State | None = None
+        self._source: SourceStatus | None = None
+        self._told_source: SourceStatus | None = None
         self._events: deque[bytes] = deque(maxlen=PENDING)
         self._lock = threading.Lock()
         self._connected = False
@@ -151,8 +171,16 @@ class Mqtt:
 
     def show(self, view: View) -> None:
         """See `Output`. Never waits, never raises."""
+        self._add(view.events)
+
+    def notice(self, notice: Notice) -> None:
+        """See `Output`. Never waits, never raises."""
+        self._add(notice.events, notice.source)
+
+    def _add(self, events: Sequence[Event], source: SourceStatus | None = None) -> None:
         with self._lock:
-            for event in view.events:
+            self._source = source or self._source
+            for event in events:
                 self._state = self._state.after(event)
                 self._events.append(as_json({"event_type": event.kind, **event_record(event)}))
             if self._connected:
@@ -203,6 +231,10 @@ class Mqtt:
             if self._publish("state", as_json(self._state.record()), retain=True).rc == full:
                 return
             self._told_state = self._state
+        if self._source is not None and self._source is not self._told_source:
+            if self._publish("source", as_json(source_record(self._source)), retain=True).rc == full:
+                return
+            self._told_source = self._source
         while self._events and self._publish("event", self._events[0]).rc != full:
             self._events.popleft()
 
@@ -220,7 +252,7 @@ class Mqtt:
             if self._config.discovery is not None:
                 client.publish(*self._discovery, self._config.qos, retain=True)
             self._publish("availability", b"online", retain=True)
-            self._told_state = None
+            self._told_state = self._told_source = None
             self._flush()
 
     def _on_connect_fail(self, _client: Client, _data: Any) -> None:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 
 from deploy.camera.outputs.config import OutputsConfig
 from deploy.camera.outputs.output import tell
-from deploy.types import Output, View
+from deploy.types import Notice, Output, View
 
 
 def open_outputs(config: OutputsConfig, fps: float) -> list[Output]:
@@ -54,6 +54,11 @@ class Contained:
 
     def show(self, view: View) -> None:
         if not self.failed and not self._succeeds(lambda: self.output.show(view)):
+            self.failed = True
+            self._succeeds(self.output.close)
+
+    def notice(self, notice: Notice) -> None:
+        if not self.failed and not self._succeeds(lambda: self.output.notice(notice)):
             self.failed = True
             self._succeeds(self.output.close)
 

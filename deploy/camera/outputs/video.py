@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from deploy.camera.overlay import annotated
-from deploy.types import View
+from deploy.types import Notice, View
 from deploy.vision.letterbox import fit
 
 CODECS = {".avi": "MJPG", ".mkv": "XVID", ".mp4": "mp4v"}
@@ -82,6 +82,9 @@ class Video:
             self._writer.write(self._last if self._last is not None else image)
         self._writer.write(image)
         self._last = image
+
+    def notice(self, notice: Notice) -> None:
+        """See `Output`: there is nothing to show."""
 
     def close(self) -> None:
         """Finishes the file and gives it its name. One without a frame is removed.

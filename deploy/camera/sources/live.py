@@ -81,6 +81,14 @@ class LiveSource(Source):
                 self._changed.wait(None if deadline is None else deadline - now)
         return None
 
+    def frames(self, timeout: float) -> Iterator[Frame | None]:
+        while True:
+            ended = self._state == "ended"  # looked at before: the last frame comes before the end
+            frame = self.read_latest(timeout=timeout)
+            if frame is None and ended:
+                return
+            yield frame
+
     def close(self) -> None:
         self._closed.set()
         with self._changed:

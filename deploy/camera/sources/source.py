@@ -113,6 +113,18 @@ class Source(ABC):
             OSError: a file can no longer be read.
         """
 
+    def frames(self, timeout: float) -> Iterator[Frame | None]:
+        """The frames, and `None` each time that none has come for so many seconds.
+
+        Args:
+            timeout: Seconds; files are waited for, for they always answer.
+
+        Raises:
+            ValueError, OSError: as iterating does.
+        """
+        del timeout
+        yield from self
+
     @abstractmethod
     def close(self) -> None:
         """Ends all iterations; may be called from any thread, and again."""

@@ -28,7 +28,7 @@ from deploy.camera.web.config import WebConfig
 from deploy.camera.web.guard import Guard, refuse
 from deploy.camera.web.pictures import SNAPSHOT_SECONDS, Snapshots, live_jpeg, still_jpeg, still_record
 from deploy.gallery.people import Person
-from deploy.types import Event, View
+from deploy.types import Event, SourceStatus, View
 
 BODY_BYTES = 16 * 1024
 BODY_SECONDS = 10.0
@@ -127,6 +127,7 @@ class Api:
         self.view: View | None = None
         self.events: tuple[tuple[int, Event], ...] = ()
         self.latencies = Latencies()
+        self.source: SourceStatus | None = None
         self.closing = False
 
     def routes(self) -> list[web.RouteDef]:
@@ -143,7 +144,8 @@ class Api:
 
     async def state(self, _request: web.Request) -> web.Response:
         record = state_record(self.view, self.events, self.latencies, time.monotonic())
-        return _json({"source": clean(self._source_state()), **record})
+        source = None if self.source is None else source_record(self.source)
+        return _json({"source": clean(self._source_state()), "source_state": source, **record})
 
     async def live(self, request: web.Request) -> web.StreamResponse:
         if self.watchers >= WATCHERS:
@@ -256,6 +258,11 @@ def state_record(
         "history": latencies.history(now),
         "events": [{"number": number, **event_record(event)} for number, event in reversed(events)],
     }
+
+
+def source_record(status: SourceStatus) -> dict[str, Any]:
+    """The state of the source: `state`, `since` (Unix time) and `kind`, see `deploy.types.SourceStatus`."""
+    return {"state": status.state, "since": round(status.since, 3), "kind": status.kind}
 
 
 def person_record(person: Person) -> dict[str, Any]:

@@ -74,7 +74,9 @@ function showState(state) {
   shown = state;
   const frame = state.frame;
   const fresh = frame !== null && frame.age < STALE_SECONDS;
-  showSource(state.source, fresh ? "live" : "waiting");
+  const source = state.source_state;
+  const lost = source !== null && source.state === "lost";
+  showSource(lost ? `lost since ${moment(source.since * 1000)}` : state.source, lost ? "lost" : fresh ? "live" : "waiting");
   live(frame !== null);
   showStale(frame === null ? "Waiting for the first picture." : fresh ? "" : `The picture is ${duration(frame.age)} old.`);
   if (frame !== null) $("live").parentElement.style.aspectRatio = `${frame.width} / ${frame.height}`;
@@ -135,16 +137,18 @@ function showEvents(events) {
   const verbs = {appeared: "appeared", recognised: "recognised", unknown: "is unknown", left: "left"};
   for (const event of events.filter((one) => one.number > newestEvent).reverse()) {
     const item = element("li"), time = element("time"), what = element("span"), score = element("span", "score");
-    time.textContent = event.time === null ? "" : new Date(event.time).toLocaleTimeString();
+    time.textContent = event.time === null ? "" : moment(event.time);
     time.dateTime = event.time ?? "";
     const name = element("b");
     name.textContent = event.name ?? `Face ${event.track}`;
     what.append(name, ` ${verbs[event.kind]}`);
     score.textContent = event.kind === "recognised" && event.score !== null ? event.score.toFixed(2) : "";
+    time.dataset.at = event.time ?? "";
     item.append(time, what, score);
     $("events").prepend(item);
     newestEvent = event.number;
   }
+  for (const time of $("events").querySelectorAll("time")) if (time.dataset.at) setText(time, moment(time.dataset.at));
   while ($("events").children.length > 100) $("events").lastChild.remove();
   $("no-events").hidden = newestEvent > 0;
 }
@@ -299,6 +303,13 @@ function duration(seconds) {
 
 function day(seconds) {
   return new Date(seconds * 1000).toLocaleDateString();
+}
+
+// Of a browser's day the time is enough; of another one it is not.
+function moment(time) {
+  const at = new Date(time);
+  return at.toDateString() === new Date().toDateString() ? at.toLocaleTimeString()
+    : at.toLocaleString(undefined, {dateStyle: "short", timeStyle: "medium"});
 }
 
 function say(text) {

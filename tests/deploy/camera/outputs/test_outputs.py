@@ -26,7 +26,7 @@ from deploy.camera.outputs.opening import Contained, open_outputs
 from deploy.camera.outputs.output import Stop
 from deploy.camera.outputs.video import PAUSE, RESERVE, Pace, Video
 from deploy.camera.outputs.window import Window
-from deploy.types import STAGES, Event, EventKind, Frame, Identity, Sighting, View
+from deploy.types import STAGES, Event, EventKind, Frame, Identity, Notice, Sighting, View
 from deploy.vision.align import TEMPLATE
 
 ROOT = Path(__file__).parents[4]
@@ -129,6 +129,9 @@ class Breaking:
 
     def __init__(self, error: Exception) -> None:
         self.error, self.shown, self.closed = error, 0, 0
+
+    def notice(self, notice: Notice) -> None:
+        pass
 
     def show(self, view: View) -> None:  # noqa: ARG002
         self.shown += 1

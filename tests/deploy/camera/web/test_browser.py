@@ -10,9 +10,11 @@ import time
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from datetime import datetime
 from pathlib import Path
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import cv2
 import numpy as np
@@ -21,7 +23,7 @@ import pytest
 from deploy.camera.web.config import WebConfig
 from deploy.camera.web.server import Web
 from deploy.gallery.people import Person
-from deploy.types import STAGES, Event, EventKind, Frame, Identity, Sighting, View
+from deploy.types import STAGES, Event, EventKind, Frame, Identity, Notice, Sighting, SourceStatus, View
 from training.data.drawing.traits import sample_person, sample_shot
 from training.data.scenes import drawn_points
 from training.data.synthetic import draw_face
@@ -285,6 +287,31 @@ def test_a_camera_that_is_gone_is_said_to_be_and_comes_back(browser: Any) -> Non
         page.locator("#source", has_text="webcam 0").wait_for(timeout=2 * LONG)
         await_picture(page, "live")
         page.locator("#stale", has_text="old").wait_for(timeout=3 * LONG)
+        again.close()
+
+
+def test_events_of_another_day_have_a_date_and_the_log_goes_on_over_a_restart(browser: Any) -> None:
+    camera = Camera()
+    midnight = datetime(2026, 5, 2, tzinfo=ZoneInfo("Asia/Tokyo")).timestamp()
+    options = {"timezone_id": "Asia/Tokyo", "locale": "en-GB"}
+    with served(camera) as web, visited(browser, web.url, **options) as (page, _):
+        page.clock.set_fixed_time(midnight + 60)
+        status = SourceStatus("lost", midnight - 30, "live")
+        left = [Event("left", track, None, 1.0, midnight + after) for track, after in ((7, -30), (8, 30))]
+        web.notice(Notice(status, tuple(left)))
+        page.locator("#source", has_text="lost since 01/05/2026, 23:59:30").wait_for(timeout=LONG)
+        page.locator("#events b", has_text="Face 8").wait_for(timeout=LONG)
+        times = {one.inner_text().split("\n")[0] for one in page.locator("#events li", has_text="left").all()}
+        assert times == {"01/05/2026, 23:59:30", "00:00:30"}
+        page.clock.set_fixed_time(midnight + 86400)
+        page.locator("#events time", has_text="02/05/2026, 00:00:30").wait_for(timeout=LONG)
+
+        port, before = web.port, page.locator("#events li").count()
+        web.close()
+        again = Web(WebConfig(port=port), lambda: Known(camera), camera.enroll, lambda: "webcam 0")
+        again.notice(Notice(replace(status, state="connected"), (Event("left", 9, None, 1.0, midnight),)))
+        page.locator("#events b", has_text="Face 9").wait_for(timeout=2 * LONG)
+        assert page.locator("#events li").count() == before + 1
         again.close()
 
 
