@@ -48,9 +48,6 @@ seen by everybody on a machine."""
 TEXTS = ("source", "detector", "recognizer", "gallery", "key", "report", "outputs.video", "outputs.lines", "web.token")
 """Options whose values are taken as they are: addresses of cameras are full of what Hydra's grammar reads otherwise."""
 
-UNKNOWN_FPS = 10.0
-"""Of a video file that is made of a stream which does not tell its own."""
-
 EMULATED = "deploy.benchmark.emulated_camera_cli"
 """The module that `target=` hands over to, by its name: a camera that runs here loads nothing of it."""
 
@@ -174,7 +171,7 @@ def run(config: CameraConfig) -> None:
             fps=source.fps,
         )
         ending = open_things.enter_context(_told_to_end(source.close, config.seconds))
-        outputs = open_outputs(config.outputs, source.fps or UNKNOWN_FPS)
+        outputs = open_outputs(config.outputs, source.fps)
         open_things.callback(close_all, outputs)
         if config.web.port is not None:
             outputs.append(_page(config, known, lambda: source.state))

@@ -83,6 +83,7 @@ class OutputsConfig:
     Attributes:
         window: Whether to show a window.
         video: Video file to write, `.avi`, `.mkv` or `.mp4`, see `deploy.camera.outputs.video`.
+        video_fps: Frames a second of that file, up to 240; null is the source's own, 60 at the most.
         lines: File that JSON lines are added to, see `deploy.camera.outputs.lines`; `-` is the standard output.
         lines_of: What a line is of, `events` or `frames`.
         mqtt: MQTT broker, see `MqttConfig`.
@@ -91,6 +92,7 @@ class OutputsConfig:
 
     window: bool = False
     video: str | None = None
+    video_fps: float | None = None
     lines: str | None = None
     lines_of: str = "events"
     mqtt: MqttConfig = field(default_factory=MqttConfig)
@@ -99,6 +101,8 @@ class OutputsConfig:
     def __post_init__(self) -> None:
         if self.lines_of not in ("events", "frames"):
             raise ValueError(f"lines_of is events or frames; got {self.lines_of!r}")
+        if self.video_fps is not None and not 0 < self.video_fps <= 240:
+            raise ValueError(f"outputs.video_fps is above 0, up to 240, or null; got {self.video_fps}")
         for name, path in (("video", self.video), ("lines", self.lines)):
             if path == "":
                 raise ValueError(f"{name} is empty; name a file, or null for none")

@@ -11,6 +11,7 @@ import errno
 import math
 import os
 import shutil
+from collections.abc import Iterator
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,12 @@ from deploy.types import Notice, View
 from deploy.vision.letterbox import fit
 
 CODECS = {".avi": "MJPG", ".mkv": "XVID", ".mp4": "mp4v"}
+
+FASTEST = 60.0
+"""Frames a second of a video, at the most, unless another rate is asked for: screens show no more."""
+
+UNKNOWN_FPS = 10.0
+"""Of the video of a source that does not tell its own."""
 
 PAUSE = 2.0
 """Seconds: where a source stands still for longer, the video goes on at once."""
@@ -139,6 +146,24 @@ class Pace:
         copies = max(0, math.floor((seconds - self._origin) * self.fps + 0.5) + 1 - self.written)
         self.written += copies
         return copies
+
+
+def numbered(path: Path) -> Iterator[Path]:
+    """The path itself, and then names beside it that are free: a video that broke off is not written on."""
+    yield path
+    for number in count(2):
+        further = path.with_name(f"{path.stem}-{number}{path.suffix}")
+        if not further.exists():
+            yield further
+
+
+def video_rate(fps: float) -> float:
+    """The frame rate of a video of a source: the source's own, as far as a video can have it and a viewer see it.
+
+    Args:
+        fps: Frames a second of the source, 0 where it is not known.
+    """
+    return min(fps, FASTEST) if fps > 0 else UNKNOWN_FPS
 
 
 def _create(path: Path) -> Path:
