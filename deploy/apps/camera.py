@@ -171,7 +171,7 @@ def run(config: CameraConfig) -> None:
             fps=source.fps,
         )
         ending = open_things.enter_context(_told_to_end(source.close, config.seconds))
-        outputs = open_outputs(config.outputs, source.fps)
+        outputs = open_outputs(config.outputs, source.fps, str(config.source))
         open_things.callback(close_all, outputs)
         if config.web.port is not None:
             outputs.append(_page(config, known, lambda: source.state))

@@ -19,8 +19,8 @@ class MqttConfig:
         user: User to log in as; `None` is none.
         tls: Whether to encrypt; the broker's certificate is checked.
         ca: PEM file of the authorities that are trusted; `None` is those of the system.
-        id: Name of this camera, in its topics and for the broker: letters, digits, `-`, `_`. `None` is the
-            machine's name.
+        id: Name of this camera, in its topics and for the broker: letters, digits, `-`, `_`. `None` is made
+            of the names of the machine and the source.
         base: First level of the topics, which start `base/id/`.
         discovery: Topic prefix of Home Assistant's discovery; `None` is none.
         qos: Quality of service of all messages, 0, 1 or 2.

@@ -13,11 +13,13 @@ Names are in the JSON of messages, never in a topic.
 
 from __future__ import annotations
 
+import hashlib
 import os
 import re
 import socket
 import sys
 import threading
+import time
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
@@ -40,6 +42,12 @@ PENDING = 1000
 
 BACK_OFF = (1, 30)
 """Seconds between attempts to connect, the first and the longest; they double."""
+
+BACK_OFF_TAKEN = (30, 120)
+"""The same where another client takes the connection over."""
+
+SHORT, OFTEN = 10.0, 3
+"""Connections that last fewer seconds, so many in a row, are ended by another client's."""
 
 _GOODBYE = 2.0
 """Seconds that closing waits for what is still to be sent."""
@@ -76,6 +84,19 @@ class State:
             "last": clean(name),
             "last_time": times(at)["time"] if at is not None else None,
         }
+
+
+def own_id(source: str) -> str:
+    """The id of a camera that was given none: the machine's name, and what tells its source from others.
+
+    Args:
+        source: The source as it was asked for. There may be a password in it, so that guessing at what is made of it is
+            made slow.
+    """
+    machine = re.sub(r"[^A-Za-z0-9_-]+", "-", socket.gethostname())[:50]
+    if not source:
+        return machine
+    return f"{machine}-{hashlib.scrypt(source.encode(), salt=machine.encode(), n=2**14, r=8, p=1, dklen=4).hex()}"
 
 
 def source_record(status: SourceStatus) -> dict[str, Any]:
@@ -149,12 +170,13 @@ class Mqtt:
         OSError: the file of authorities is missing or none.
     """
 
-    def __init__(self, config: MqttConfig) -> None:
+    def __init__(self, config: MqttConfig, source: str = "") -> None:
         if config.host is None:
             raise ValueError("which broker? give mqtt.host")
         self._config = config
         self._broker = f"{config.host}:{config.port or (8883 if config.tls else 1883)}"
-        id = config.id or re.sub(r"[^A-Za-z0-9_-]+", "-", socket.gethostname())[:64]
+        id = config.id or own_id(source)
+        self._id = id
         self._base = f"{config.base}/{id}"
         self._discovery = (f"{config.discovery}/device/{id}/config", as_json(discovery(config, id)))
         self._state = State()
@@ -165,6 +187,8 @@ class Mqtt:
         self._lock = threading.Lock()
         self._connected = False
         self._told = ""
+        # When the connection was made, and how often in a row it was ended soon after.
+        self._since, self._short = 0.0, 0
         self._client = self._new_client(id)
         self._client.connect_async(config.host, config.port or (8883 if config.tls else 1883), config.keepalive)
         self._client.loop_start()
@@ -246,7 +270,9 @@ class Mqtt:
         if code.is_failure:
             self._tell(f"{self._broker} refuses the camera ({code}); it is tried again")
             return
-        self._tell(f"connected to {self._broker}")
+        if self._short < OFTEN:
+            self._tell(f"connected to {self._broker}")
+        self._since = time.monotonic()
         with self._lock:
             self._connected = True
             if self._config.discovery is not None:
@@ -261,11 +287,23 @@ class Mqtt:
         self._tell(f"{self._broker} cannot be reached ({reason or 'no reason given'}); it is tried again")
 
     def _on_disconnect(
-        self, _client: Client, _data: Any, _flags: DisconnectFlags, code: ReasonCode, _properties: Properties | None
+        self, client: Client, _data: Any, _flags: DisconnectFlags, code: ReasonCode, _properties: Properties | None
     ) -> None:
         with self._lock:
             lost, self._connected = self._connected, False
-        if lost and code.is_failure:
+        if not (lost and code.is_failure):
+            return
+        self._short = self._short + 1 if time.monotonic() - self._since < SHORT else 0
+        if self._short >= OFTEN:
+            # Brokers end the older of two connections of one id, and few say so. Who comes back at once does the same
+            # to the other client.
+            client.reconnect_delay_set(*BACK_OFF_TAKEN)
+            self._tell(
+                f"{self._broker} ends each connection soon, as it does where another client uses this id, {self._id!r}; "
+                "give each camera its own, outputs.mqtt.id=..."
+            )
+        else:
+            client.reconnect_delay_set(*BACK_OFF)
             self._tell(f"lost {self._broker} ({code}); it is tried again")
 
     def _tell(self, line: str) -> None:

@@ -15,7 +15,7 @@ FIRST_PAUSE, LONGEST_PAUSE = 1.0, 60.0
 """Seconds until an output that failed is tried again: the first time, and at the most; they double."""
 
 
-def open_outputs(config: OutputsConfig, fps: float) -> list[Output]:
+def open_outputs(config: OutputsConfig, fps: float, source: str = "") -> list[Output]:
     """Opens what is asked for. A library is imported for its output alone.
 
     One that fails later, for want of space for example, says so and is tried again; the others and the camera go on.
@@ -23,13 +23,14 @@ def open_outputs(config: OutputsConfig, fps: float) -> list[Output]:
     Args:
         config: Outputs that are asked for.
         fps: Frames a second of the source, for a video file.
+        source: The source as it was asked for, which an id is made of.
 
     Raises:
         ValueError, OSError, RuntimeError, ImportError: one cannot be opened; those open already are closed again.
     """
     outputs: list[Output] = []
     try:
-        for name, opened in _opened(config, fps):
+        for name, opened in _opened(config, fps, source):
             outputs.append(Contained(name, opened))
     except BaseException:
         close_all(outputs)
@@ -115,7 +116,7 @@ class Contained:
         return True
 
 
-def _opened(config: OutputsConfig, fps: float) -> Iterator[tuple[str, Callable[[], Output]]]:
+def _opened(config: OutputsConfig, fps: float, source: str) -> Iterator[tuple[str, Callable[[], Output]]]:
     """Names of the outputs that are asked for, and what opens each."""
     if config.metrics.port is not None:
         from deploy.camera.outputs.metrics import Metrics
@@ -137,4 +138,4 @@ def _opened(config: OutputsConfig, fps: float) -> Iterator[tuple[str, Callable[[
     if config.mqtt.host is not None:
         from deploy.camera.outputs.mqtt import Mqtt
 
-        yield "mqtt", lambda: Mqtt(config.mqtt)
+        yield "mqtt", lambda: Mqtt(config.mqtt, source)
