@@ -18,6 +18,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from deploy.apps.faces_arguments import overrides
 from deploy.camera.sources import SourceConfig, open_source
+from deploy.camera.sources.source import first_seconds
 from deploy.common import application
 from deploy.gallery import enrolment
 from deploy.gallery.encryption import default_gallery, default_key
@@ -103,7 +104,7 @@ def _enroll(config: FacesConfig) -> None:
             with open_source(config.source, config.capture) as source:
                 print(f"looking for {enrolment.VIEWS_SECONDS:.0f} s", flush=True)
                 templates, left_out = enrolment.watch(
-                    source,
+                    first_seconds(source, enrolment.VIEWS_SECONDS),
                     enrolment.printable(source.name),
                     detector,
                     recognizer,

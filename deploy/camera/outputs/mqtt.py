@@ -299,7 +299,7 @@ class Mqtt:
             # to the other client.
             client.reconnect_delay_set(*BACK_OFF_TAKEN)
             self._tell(
-                f"{self._broker} ends each connection soon, as it does where another client uses this id, {self._id!r}; "
+                f"{self._broker} ends each connection soon, as if another client uses this id, {self._id!r}; "
                 "give each camera its own, outputs.mqtt.id=..."
             )
         else:

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import Protocol
 
-from deploy.camera.sources.source import Source, SourceConfig, SourceKind, State, rotated, say
+from deploy.camera.sources.source import Source, SourceConfig, SourceKind, State, StateLines, rotated, say
 from deploy.types import Frame
 from deploy.vision.image_files import Image
 
@@ -36,6 +36,7 @@ class LiveSource(Source):
         self._newest: Frame | None = None
         self._taken = -1
         self._failure: Exception | None = None
+        self._lines = StateLines(lambda line: say(f"{self.name}: {line}"))
         self._reader = threading.Thread(target=self._read, name=f"source {name}", daemon=True)
         self._reader.start()
 
@@ -109,7 +110,7 @@ class LiveSource(Source):
             self._state = state
             self._changed.notify_all()
         if line:
-            say(f"{self.name}: {line}")
+            self._lines.change(line)
 
     def _read(self) -> None:
         number, first = 0, 0.0
@@ -130,6 +131,10 @@ class LiveSource(Source):
         finally:
             pictures.close()  # type: ignore[attr-defined]  # a generator: closes what it has open
             self._become("ended")
+
+
+class StreamEnd(Exception):  # noqa: N818 - no error
+    """Raised by `Stream.read` where there is no more to come, as at the end of a file."""
 
 
 class Stream(Protocol):
@@ -167,14 +172,20 @@ class Camera(LiveSource):
         delays = pauses(self.config.reconnect_seconds)
         while not self._closed.is_set():
             why = "the stream broke off"
+            self._lines.look()
             try:
                 if stream is None:
                     stream = self._connect()
                 self._fps = stream.fps
                 while not self._closed.is_set() and (image := stream.read()) is not None:
                     delays = pauses(self.config.reconnect_seconds)
+                    self._lines.look()
                     self._become("running", "back" if self._state == "reconnecting" else "")
                     yield rotated(image, self.config.rotate), None
+            except StreamEnd:
+                if not self.config.loop:
+                    return
+                continue
             except (OSError, ValueError) as error:
                 why = str(error).removeprefix(f"{self.name}: ")
             finally:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
 import sys
+import time
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -12,6 +14,7 @@ import cv2
 import numpy as np
 
 from deploy.common.choice import Choice
+from deploy.common.errors import SourceError
 from deploy.common.redaction import printable
 from deploy.types import Frame
 from deploy.vision.align import LARGEST_SIDE
@@ -32,6 +35,10 @@ class SourceKind(Choice):
 State = Literal["connecting", "running", "reconnecting", "ended"]
 
 _TURNS = {90: cv2.ROTATE_90_CLOCKWISE, 180: cv2.ROTATE_180, 270: cv2.ROTATE_90_COUNTERCLOCKWISE}
+
+
+QUIET_SECONDS = 60.0
+"""Within so long a source that comes and goes is told of once each way."""
 
 
 @dataclass
@@ -143,6 +150,62 @@ class Source(ABC):
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.name}, {self.state}>"
+
+
+def first_seconds(source: Source, seconds: float) -> Iterator[Frame]:
+    """The frames of the first seconds of a source, which are waited for as long as its connection may take.
+
+    Args:
+        source: Of any kind; a stream that stops ends them too.
+        seconds: From the first frame on.
+
+    Raises:
+        SourceError: no frame came; the message says how long it was waited for.
+        ValueError, OSError: as iterating does.
+    """
+    patience = 2 * source.config.timeout
+    begin, deadline = None, time.monotonic() + patience
+    for frame in source.frames(0.2):
+        if frame is not None:
+            if begin is None:
+                begin, deadline = frame.seconds, time.monotonic() + seconds + 1
+            if frame.seconds - begin >= seconds:
+                return
+            yield frame
+        if source.live and time.monotonic() > deadline:
+            break
+    if begin is None:
+        raise SourceError(f"{source.name}: no picture came within {patience:.0f} s; is it on, and the address right?")
+
+
+class StateLines:
+    """Tells of a source that comes and goes: once each way in a minute, and then how often.
+
+    Args:
+        tell: Says a line.
+        clock: Seconds that go on.
+    """
+
+    def __init__(self, tell: Callable[[str], None], clock: Callable[[], float] = time.monotonic) -> None:
+        self._tell, self._clock = tell, clock
+        self._until, self._said = -math.inf, 0
+        self._held, self._last = 0, ""
+
+    def change(self, line: str) -> None:
+        """A change of the state, in a line."""
+        self.look()
+        if self._clock() >= self._until:
+            self._until, self._said = self._clock() + QUIET_SECONDS, 0
+        self._held, self._last = self._held + 1, line
+        if self._said < 2:
+            self._said, self._held = self._said + 1, 0
+            self._tell(line)
+
+    def look(self) -> None:
+        """Tells what was held back, when its time has come."""
+        if self._held and self._clock() >= self._until:
+            self._tell(f"{self._last} ({self._held} changes in the last {QUIET_SECONDS:.0f} s)")
+            self._until, self._said, self._held = self._clock() + QUIET_SECONDS, 2, 0
 
 
 def rotated(image: Image, degrees: int) -> Image:
