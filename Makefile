@@ -18,7 +18,7 @@ demo: $(READY) ## sets up and runs the whole pipeline on built-in synthetic face
 # The recognizer is trained on photographs, and to it drawn people look alike: in the scene of this seed it takes nobody
 # for another.
 camera: $(READY) ## sets up and plays a scene of drawn people to the camera, some of them enrolled; opens its page
-	$(BIN)/python -m training.data.clip runs/camera/scene --seed 28
+	$(BIN)/python -m training.tools.demo_clip runs/camera/scene --seed 28
 	rm -rf runs/camera/gallery runs/camera/key
 	for person in runs/camera/scene/people/*; do \
 		$(BIN)/slimcam-faces enroll "$$(basename "$$person")" "$$person" consent="drawn" $(GALLERY) || exit; done
@@ -31,10 +31,11 @@ test: $(READY) ## sets up and runs the tests
 validate-a53: $(READY) ## compares predicted latencies with published ones, 20 minutes
 	$(BIN)/python -m pipeline.tools.validate_a53
 
-lint: $(READY) ## style and types
+lint: $(READY) ## style, types and spelling
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/codespell -D - -D .codespell.txt
 
 docs: $(VENV)/.docs ## the pages of docs/ as a site, build/site/index.html
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet

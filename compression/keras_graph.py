@@ -6,16 +6,18 @@ from typing import Any
 
 import keras
 
+from compression.errors import UntraceableModelError
+
 
 def functional(model: Any) -> Any:
     """The functional model inside a model: itself, or what a built `Sequential` wraps.
 
     Raises:
-        ValueError: there is none.
+        UntraceableModelError: there is none.
     """
     inside = getattr(model, "_functional", None) or model
     if not isinstance(model, keras.Model) or not hasattr(inside, "_nodes_by_depth"):
-        raise ValueError(
+        raise UntraceableModelError(
             f"{getattr(model, 'name', model)!r} cannot be traced: expected a functional or a built sequential Keras 3 "
             f"model, got {type(model).__module__}.{type(model).__name__}; build it with keras.Input(...) and "
             "keras.Model(inputs, outputs)"
@@ -27,7 +29,7 @@ def calls(model: Any) -> list[Any]:
     """The calls (Keras nodes) of a functional or sequential model in the order of computation.
 
     Raises:
-        ValueError: the model is not functional, or a layer of it is a model itself.
+        UntraceableModelError: the model is not functional, or a layer of it is a model itself.
     """
     source = functional(model)
     by_depth = source._nodes_by_depth
@@ -40,7 +42,7 @@ def calls(model: Any) -> list[Any]:
     ]
     for node in nodes:
         if isinstance(node.operation, keras.Model):
-            raise ValueError(
+            raise UntraceableModelError(
                 f"{model.name!r} cannot be traced: its layer {node.operation.name!r} is itself a model; "
                 "build one flat model, for example from that model's .input and .output"
             )
@@ -63,13 +65,17 @@ def constants(node: Any) -> tuple[Any, ...]:
 
 
 def kind(operation: Any) -> str:
-    """The name under which `HANDLERS` knows an operation.
+    """The name under which `compression.layers.table` knows a layer or operation."""
+    return kind_of(type(operation))
+
+
+def kind_of(cls: type) -> str:
+    """The name under which `compression.layers.table` knows a class of layers or operations.
 
     That is the class name for Keras layers, `ops.` and the class name for Keras operations, and the registered name
     (`package>name`) for layers of others: their `Conv2D` need not be Keras's.
     """
-    cls = type(operation)
     if cls.__module__.startswith("keras."):
-        return str(cls.__name__) if isinstance(operation, keras.Layer) else f"ops.{cls.__name__}"
+        return str(cls.__name__) if issubclass(cls, keras.Layer) else f"ops.{cls.__name__}"
     registered = str(keras.saving.get_registered_name(cls))
     return registered if ">" in registered else f"{cls.__module__}.{cls.__name__}"

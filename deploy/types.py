@@ -17,11 +17,11 @@ class Frame:
     """A picture of a source.
 
     Attributes:
-        image: `(h, w, 3)` uint8 RGB.
-        number: of the frame in its source, from 0.
-        seconds: since the source's first frame; in a file, of the clip.
-        captured: `time.monotonic()` when the frame was whole.
-        lost: frames of the source that were dropped since the frame handed out before.
+        image: Pixels, `(h, w, 3)` uint8 RGB.
+        number: Number of the frame in its source, from 0.
+        seconds: Seconds since the source's first frame; of a file, the time in the clip.
+        captured: `time.monotonic()` at the moment when the frame was complete.
+        lost: Number of frames of the source that were dropped since the frame handed out before.
     """
 
     image: NDArray[np.uint8]
@@ -36,11 +36,11 @@ class Identity:
     """Who a face is taken for.
 
     Attributes:
-        person: the gallery's id of a person; `None` where the face is nobody's in it.
-        name: the person's name; data of a user, never markup or a path.
-        score: cosine with the best template of the gallery, of this person or, for unknown ones, of anybody; -1 where
-            the gallery is empty.
-        margin: how much better that is than the best template of another person.
+        person: The gallery's id of the person; `None` for an unknown face.
+        name: The person's name: data of a user, never markup or a path.
+        score: Cosine of the face with the best template of the gallery, of this person or, if unknown, of anybody; -1
+            where the gallery is empty.
+        margin: Difference of that score and the one of the best template of another person.
     """
 
     person: str | None
@@ -58,31 +58,32 @@ class Sighting:
     """A face in a frame.
 
     Attributes:
-        track: the number of a face over time, from 1; never given twice in a run.
-        points: `(5, 2)` float32, see `deploy.vision.align`.
-        score: of the detector, 0..1.
-        flaws: why the face is not fit to be recognised by, for example `small` or `blurred`; none if fit. They are of
-            this view or of one shortly before.
-        identity: what the track's views so far say; `None` as long as none was looked at.
+        track: Number of the track, from 1; never given twice in a run.
+        points: Landmarks, `(5, 2)` float32, see `deploy.vision.align`.
+        score: Detection score, 0..1.
+        quality_issues: Why the face is not fit to be recognized by, for example "small" or "blurred"; empty if it is.
+            They are those of this view or of one shortly before.
+        identity: Who the track's views so far are taken for; `None` as long as none was embedded.
     """
 
     track: int
     points: NDArray[np.float32]
     score: float
-    flaws: tuple[str, ...]
+    quality_issues: tuple[str, ...]
     identity: Identity | None
 
 
 @dataclass(frozen=True)
 class Event:
-    """Something worth telling.
+    """Something that happened to a track.
 
     Attributes:
-        kind: a track `appeared`, was `recognised`, is found to be `unknown`, or has `left`. A track that changes its
-            mind is recognised, or unknown, anew.
-        identity: `None` for tracks that nothing is known about.
-        seconds: of the frame.
-        at: Unix time, seconds.
+        kind: What happened to the track: it "appeared", was "recognised", is found to be "unknown", or has "left". A
+            track whose identity changes is reported again.
+        track: Number of the track.
+        identity: Who the track is taken for; `None` as long as nothing is known about it.
+        seconds: Seconds from the source's first frame to this one.
+        at: Unix time in seconds.
     """
 
     kind: EventKind
@@ -97,7 +98,10 @@ class View:
     """A frame and all that was made of it.
 
     Attributes:
-        milliseconds: what each stage took that had something to do, by its name in `STAGES`.
+        frame: The frame.
+        sightings: The faces in it.
+        events: What happened in it.
+        milliseconds: Milliseconds of each stage that had something to do, by its name in `STAGES`.
     """
 
     frame: Frame

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import re
 import sys
@@ -14,10 +15,18 @@ from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
 from deploy.common.config_errors import explain
+from deploy.common.console import log_to_console, show
+from deploy.common.renamed_options import with_new_names
 from pipeline.config import Config, register, validate
 from pipeline.publish import failed_gates, publish
+from pipeline.renamed_options import RENAMED, accept_in_files
 from pipeline.report.table import summary
 from pipeline.run import StageError, run
+
+logger = logging.getLogger(__name__)
+
+RESULTS_OF = ("pipeline", "training", "compression")
+"""Packages whose log says what a run did, which goes to stdout; progress and what goes wrong go to stderr."""
 
 ERROR = 1
 GATES_FAILED = 3
@@ -33,7 +42,12 @@ def main() -> None:
     traceback = os.environ.get("HYDRA_FULL_ERROR") == "1"
     # With it Hydra raises what is wrong with a configuration, and leaves it to us to say so in one line.
     os.environ["HYDRA_FULL_ERROR"] = "1"
+    log_to_console(to_stdout=RESULTS_OF)
     register()
+    accept_in_files(RENAMED, _tell)
+    sys.argv[1:], notices = with_new_names(sys.argv[1:], RENAMED)
+    for notice in notices:
+        _tell(notice)
     codes: list[int] = []
 
     def job(composed: DictConfig) -> None:
@@ -48,7 +62,7 @@ def main() -> None:
     try:
         hydra.main(version_base=None, config_path="pkg://conf", config_name="slimcam")(job)()
     except KeyboardInterrupt:
-        print("\nslimcam: stopped; the same command goes on from the last checkpoint", file=sys.stderr)
+        logger.error("\nslimcam: stopped; the same command goes on from the last checkpoint")
         sys.exit(INTERRUPTED)
     except Exception as error:
         if traceback:
@@ -61,15 +75,15 @@ def _job(composed: DictConfig) -> int:
     config = validate(composed)
     name = _run_name(config)
     if name != config.name:
-        print(f"\n{name}", flush=True)
+        show(f"\n{name}")
     results = run(config)
     folder = publish(config, name, results)
-    print(f"results are in {folder}", flush=True)
+    show(f"results are in {folder}")
     if "report" in config.stages:
-        print(summary(results))
+        show(summary(results))
     failures = failed_gates(results) if {"evaluate", "report"} & set(config.stages) else []
     for line in failures:
-        print(f"slimcam: {line}", file=sys.stderr)
+        logger.error(f"slimcam: {line}")
     return GATES_FAILED if failures else 0
 
 
@@ -81,11 +95,15 @@ def _run_name(config: Config) -> str:
     return f"{config.name}/{re.sub(r'[^A-Za-z0-9_.,=+-]+', '_', hydra_config.job.override_dirname)}"
 
 
+def _tell(line: str) -> None:
+    logger.warning(f"slimcam: {line}")
+
+
 def _fail(error: Exception) -> int:
     line = explain(error)
     if not isinstance(error, (ValueError, OSError, StageError, HydraException, OmegaConfBaseException)):
         line = f"{type(error).__name__}: {line} (HYDRA_FULL_ERROR=1 shows where)"
-    print(f"slimcam: {line}", file=sys.stderr)
+    logger.error(f"slimcam: {line}")
     return ERROR
 
 

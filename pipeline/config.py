@@ -17,14 +17,14 @@ from omegaconf import MISSING, DictConfig, OmegaConf
 from deploy.benchmark import targets
 from deploy.common.messages import did_you_mean, one_line
 from pipeline.stages.config import ConvertConfig, EvaluateConfig, PruneConfig, QuantizeConfig
-from training.data.folders import FoldersConfig
-from training.data.lfw import LfwConfig
-from training.data.packed import PackedConfig
-from training.data.scenes import ScenesConfig
-from training.data.synthetic import SyntheticConfig
-from training.detector import DetectorConfig, DetectorLossConfig, DetectorTrainConfig
-from training.models import ModelConfig
-from training.recipe import TrainConfig
+from training.data.detection.scenes import ScenesConfig
+from training.data.recognition.folders import FoldersConfig
+from training.data.recognition.lfw import LfwConfig
+from training.data.recognition.packed import PackedConfig
+from training.data.recognition.synthetic import SyntheticConfig
+from training.tasks.detection.config import DetectorConfig, DetectorLossConfig, DetectorTrainConfig
+from training.tasks.recognition.config import TrainConfig
+from training.tasks.recognition.model import ModelConfig
 
 BACKENDS = ("tensorflow", "jax", "torch")
 

@@ -14,8 +14,8 @@ from typing import Any
 from pipeline import store, worker
 from pipeline.provenance import provenance
 from pipeline.steps import STAGES, Stage, Step, select, steps
-from training.job import Job
-from training.progress import duration
+from training.fit.progress import duration
+from training.tasks.job import Job
 
 
 class StageError(Exception):

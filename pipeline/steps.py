@@ -5,11 +5,10 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
-from deploy.common.files import file_sha256
 from deploy.common.messages import did_you_mean
+from deploy.common.result_key import key_material
 from pipeline.store import key_of
 
 
@@ -19,7 +18,7 @@ class Stage:
 
     Attributes:
         name: of the stage and of its folder in the store.
-        function: `module:function`, called with a `training.job.Job` in a process of its own.
+        function: `module:function`, called with a `training.tasks.job.Job` in a process of its own.
         sections: the attributes of the configuration that it depends on; it sees no change of others.
         inputs: the stages whose results it reads.
         backend: `keras` runs on the configured Keras backend, `tensorflow` needs that one; none needs no Keras.
@@ -63,12 +62,6 @@ STAGES = (
     ),
 )
 
-# Options that change how long a stage takes, what it says or where it reads, and never its result.
-IMMATERIAL = frozenset({"root", "unlabeled", "held_out_folder", "workers", "log_seconds", "checkpoint_seconds"})
-
-# Options that name a file: results depend on what is in it, not on where it lies.
-FILES = frozenset({"weights", "backbone", "path", "labeller"})
-
 # Keras' backends differ by rounding and by the initial weights that they draw, so that what one has made, or begun,
 # serves the others: in keys this name stands for each of them. The receipt says which one it was.
 ANY_BACKEND = "tensorflow"
@@ -102,7 +95,7 @@ def steps(config: Any, stages: Sequence[Stage] = STAGES) -> dict[str, Step]:
         }
         if "data" in stage.sections:
             facts["data"] = fingerprint
-        material = {**facts, "config": _material(facts["config"])}
+        material = {**facts, "config": {name: _material(name, getattr(config, name)) for name in stage.sections}}
         if stage.backend == "keras":
             facts["backend"], material["backend"] = config.backend, ANY_BACKEND
         known[stage.name] = Step(stage, key_of(material), facts)
@@ -127,30 +120,22 @@ def select(names: Iterable[str], stages: Sequence[Stage] = STAGES) -> tuple[Stag
 
 def _values(name: str, section: Any) -> Any:
     if name == "data":
-        from training.data.load import source
+        from training.data.sources import source
 
         return source(section)
     return dataclasses.asdict(section) if dataclasses.is_dataclass(section) else section  # type: ignore[arg-type]
 
 
-def _material(config: dict[str, Any]) -> dict[str, Any]:
+def _material(name: str, section: Any) -> Any:
     """What results depend on: not where the faces lie or files are, but which faces, and what is in the files."""
-    material: dict[str, Any] = {}
-    for name, value in config.items():
-        if name == "options":
-            material[name] = value
-        elif isinstance(value, dict):
-            material[name] = _material(value)
-        elif isinstance(value, list) and all(isinstance(part, dict) for part in value):
-            material[name] = [_material(part) for part in value]
-        elif name in FILES and isinstance(value, str) and Path(value).is_file():
-            material[name] = f"sha256:{file_sha256(Path(value))}"
-        elif name not in IMMATERIAL:
-            material[name] = value
-    return material
+    if name == "data":
+        from training.data.sources import material
+
+        return material(section)
+    return key_material(section)
 
 
 def _data_fingerprint(config: Any) -> str:
-    from training.data.load import fingerprint
+    from training.data.sources import fingerprint
 
     return fingerprint(config.data)

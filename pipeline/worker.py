@@ -20,7 +20,11 @@ import traceback
 from dataclasses import dataclass
 from pathlib import Path
 
-from training.job import Job
+from deploy.common.console import log_to_console
+from deploy.common.messages import one_line
+from training.tasks.job import Job
+
+logger = logging.getLogger(__name__)
 
 # The import path is handed over, and not the current folder: a user's folder may hold a `training` of its own.
 _BOOT = "import sys; sys.path[:] = sys.argv[1:]; from pipeline.worker import main; main()"
@@ -79,6 +83,7 @@ def main() -> None:
     except (EOFError, pickle.UnpicklingError):  # the parent ended before it had said what to do
         sys.exit(1)
     threading.Thread(target=_end_with_parent, daemon=True).start()
+    log_to_console(to_stdout=("pipeline", "training", "compression"))
     try:
         if request.backend is not None:
             _import_keras()
@@ -88,7 +93,7 @@ def main() -> None:
         try:
             request.error_log.write_text(f"{_one_line(error)}\n\n{traceback.format_exc()}")
         except OSError:  # a full disk takes no log either
-            print(_one_line(error), file=sys.stderr, flush=True)
+            logger.error(_one_line(error))
         sys.exit(1)
 
 
@@ -112,7 +117,7 @@ def _end_with_parent() -> None:
 
 
 def _one_line(error: Exception) -> str:
-    text = " ".join(str(error).split())
+    text = one_line(error) if str(error).strip() else ""
     if isinstance(error, ModuleNotFoundError) and error.name in ("jax", "torch"):
         return f"{error.name} is not installed, which backend={error.name} needs: pip install {error.name}"
     if isinstance(error, ModuleNotFoundError) and error.name:

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from ai_edge_litert import interpreter as interpreter_module
 
+from deploy.common.console import log_to_console
 from deploy.inference.bundle import Bundle, InputSpec, write_bundle
 
 SIZE = 32
@@ -21,6 +22,12 @@ if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
+@pytest.fixture(scope="session", autouse=True)
+def console() -> None:
+    """Tests see the lines that the user of a console script sees."""
+    log_to_console(to_stdout=("pipeline", "training"))
+
+
 @pytest.fixture(scope="session")
 def float_model() -> bytes:
     """Float32, `(1, 32, 32, 3)` to `(1, 8)`: every operator can be delegated."""
@@ -29,7 +36,7 @@ def float_model() -> bytes:
 
 @pytest.fixture(scope="session")
 def int8_model() -> bytes:
-    """The same after post-training quantisation, int8 in and out."""
+    """The same after post-training quantization, int8 in and out."""
     return _convert(_network(), int8=True)
 
 
@@ -82,8 +89,8 @@ def embeddings_of(int8_model: bytes, images: np.ndarray[Any, np.dtype[np.uint8]]
     for image in images:
         scale, zero_point = taken["quantization"]
         pixels = (image.astype(np.float64) - 128.0) / 128.0
-        quantised = np.clip(np.round(pixels / scale + zero_point), -128, 127).astype(np.int8)
-        interpreter.set_tensor(taken["index"], quantised[np.newaxis])
+        quantized = np.clip(np.round(pixels / scale + zero_point), -128, 127).astype(np.int8)
+        interpreter.set_tensor(taken["index"], quantized[np.newaxis])
         interpreter.invoke()
         scale, zero_point = given["quantization"]
         rows.append((interpreter.get_tensor(given["index"])[0].astype(np.float32) - zero_point) * scale)

@@ -12,6 +12,8 @@ from pathlib import Path
 
 import pytest
 
+from training.tasks.task import TASKS
+
 ROOT = Path(__file__).parent.parent
 OURS = ("deploy", "training", "compression", "pipeline")
 MAY_IMPORT = {
@@ -34,6 +36,14 @@ BELOW = {
     "benchmark": {"types", "common", "inference", "vision", "gallery", "latency", "camera", "apps"},
 }
 """The rooms of `deploy`, and those that each may import beside itself. Nobody imports the benchmark."""
+
+TRAINING = {
+    "fit": set[str](),
+    "data": {"fit"},
+    "tasks": {"fit", "data"},
+    "tools": {"fit", "data", "tasks"},
+}
+"""The rooms of `training`, and those that each may import beside itself; data report their progress as fits do."""
 
 OPEN_TO = {
     "compression": {"common", "inference"},
@@ -91,10 +101,21 @@ def imported(path: Path, types_too: bool = True) -> Iterator[tuple[int, str]]:
                 yield node.lineno, inner if inner in every_module() else node.module or ""
 
 
-def room_of(name: str) -> str | None:
-    """The room of `deploy` that a module lies in; `None` for `deploy` itself and for other packages."""
+def room_of(name: str, package: str = "deploy") -> str | None:
+    """The room of a package that a module lies in; `None` for the package itself and for other packages."""
     parts = name.split(".")
-    return parts[1] if parts[0] == "deploy" and len(parts) > 1 else None
+    return parts[1] if parts[0] == package and len(parts) > 1 else None
+
+
+def task_of(name: str) -> str | None:
+    """The task that a module belongs to, a folder of `training/tasks`; `None` for what no task owns."""
+    folder, _, rest = name.removeprefix("training.tasks.").partition(".")
+    owned = name.startswith("training.tasks.") and (rest or name_is_package(name))
+    return folder if owned else None
+
+
+def name_is_package(name: str) -> bool:
+    return (ROOT / name.replace(".", "/")).is_dir()
 
 
 @pytest.mark.parametrize("package", OURS)
@@ -119,21 +140,36 @@ def test_what_is_made_for_cameras_alone_is_theirs(package: str) -> None:
     assert not wrong, "\n".join(wrong)
 
 
-def test_no_room_of_deploy_imports_a_higher_one() -> None:
+@pytest.mark.parametrize(("package", "below"), [("deploy", BELOW), ("training", TRAINING)])
+def test_no_room_imports_a_higher_one(package: str, below: dict[str, set[str]]) -> None:
     wrong = [
         f"{path.relative_to(ROOT)}:{line} imports {name}"
-        for path in modules("deploy")
+        for path in modules(package)
         for line, name in imported(path)
-        if (own := room_of(name_of(path))) is not None
-        and (room := room_of(name)) is not None
-        and room not in {own, *BELOW[own]}
+        if (own := room_of(name_of(path), package)) is not None
+        and (room := room_of(name, package)) is not None
+        and room not in {own, *below[own]}
     ]
     assert not wrong, "\n".join(wrong)
 
 
-def test_nothing_lies_outside_the_rooms() -> None:
-    outside = {str(path.relative_to(ROOT)) for path in modules("deploy") if room_of(name_of(path)) not in BELOW}
-    assert outside == {"deploy/__init__.py"}
+@pytest.mark.parametrize(("package", "below"), [("deploy", BELOW), ("training", TRAINING)])
+def test_nothing_lies_outside_the_rooms(package: str, below: dict[str, set[str]]) -> None:
+    outside = {str(path.relative_to(ROOT)) for path in modules(package) if room_of(name_of(path), package) not in below}
+    assert outside == {f"{package}/__init__.py"}
+
+
+def test_a_task_is_a_folder_that_imports_no_other_task() -> None:
+    folders = {path.name for path in (ROOT / "training/tasks").iterdir() if (path / "__init__.py").is_file()}
+    assert {module.split(":")[0] for module in TASKS.values()} == {f"training.tasks.{name}.task" for name in folders}
+    wrong = [
+        f"{path.relative_to(ROOT)}:{line} imports {name}"
+        for path in modules("training/tasks")
+        for line, name in imported(path)
+        # What all tasks share knows none of them; the name of a task's class stands in `TASKS`.
+        if (task := task_of(name)) is not None and task != task_of(name_of(path))
+    ]
+    assert not wrong, "\n".join(wrong)
 
 
 def test_the_benchmark_is_named_by_nobody_else() -> None:

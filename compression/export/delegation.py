@@ -1,7 +1,4 @@
-"""Will XNNPACK run all of an int8 TFLite model? Read from the graph, before anything runs.
-
-Rules: LiteRT's xnnpack_delegate.cc; https://github.com/google/XNNPACK/issues/3693 for the requantisation scale.
-"""
+"""Whether XNNPACK runs all of an int8 TFLite model, read from the graph before anything runs."""
 
 from __future__ import annotations
 
@@ -12,26 +9,8 @@ from typing import Any
 import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 
-# At this ratio XNNPACK fails to create the interpreter, it does not fall back.
-MAX_REQUANTISATION = 256.0
-ADD_RATIO = (2.0**-10, 2.0**8)
-
-# XNNPACK runs these in float only (L2_NORMALIZATION not at all): in an int8 graph they split the delegate.
-FLOAT_ONLY = frozenset(
-    {
-        "AVERAGE_POOL_2D",
-        "DIV",
-        "HARD_SWISH",
-        "L2_NORMALIZATION",
-        "MAXIMUM",
-        "MINIMUM",
-        "PRELU",
-        "RELU",
-        "RELU6",
-        "RELU_N1_TO_1",
-        "SQRT",
-    }
-)
+from compression.errors import ConversionError
+from compression.export import xnnpack_limits
 
 
 @dataclass(frozen=True)
@@ -39,10 +18,10 @@ class Problem:
     """Why XNNPACK will not run an operator.
 
     Attributes:
-        operator: its index in the graph.
-        kind: for example `"CONV_2D"`.
-        tensor: name of its output.
-        text: what is wrong, with the figures.
+        operator: Index of the operator in the graph.
+        kind: Kind of the operator, for example `"CONV_2D"`.
+        tensor: Name of the operator's output.
+        text: What is wrong, with the figures.
     """
 
     operator: int
@@ -70,14 +49,14 @@ class _Operator:
     output: _Tensor
 
 
-def check_requantisation(model: bytes) -> list[Problem]:
+def delegation_problems(model: bytes) -> list[Problem]:
     """Lists what keeps XNNPACK from running an int8 model, without running it; nothing for a float model.
 
-    Found are requantisation scales (input scale * weight scale / output scale) of 256 or more, additions of tensors
-    whose scales are too far apart, operators without an int8 kernel, and operators left in float.
+    Found are requantization scales and additions beyond `xnnpack_limits`, operators without an int8 kernel, and
+    operators left in float.
 
     Raises:
-        ValueError: the bytes are not a TFLite model.
+        ConversionError: the bytes are not a TFLite model.
     """
     operators = _read(model)
     if not any(operator.output.type == schema.TensorType.INT8 for operator in operators):
@@ -97,47 +76,50 @@ def _faults(operator: _Operator) -> Iterator[str]:
     ]
     if operator.kind not in ("QUANTIZE", "DEQUANTIZE") and floats:
         yield f"runs in float among int8 operators (float tensor {floats[0].name})"
-    elif operator.kind in FLOAT_ONLY:
+    elif operator.kind in xnnpack_limits.FLOAT_ONLY:
         yield "XNNPACK has no int8 kernel for it"
     elif operator.kind in _SCALE_RULES:
         yield from _SCALE_RULES[operator.kind](operator)
 
 
-def _requantisation(operator: _Operator) -> Iterator[str]:
+def _requantization(operator: _Operator) -> Iterator[str]:
     image, weights = operator.inputs[:2]
     if not (image.scale.size and weights.scale.size and operator.output.scale.size):
         return
     ratios = image.scale[0] * weights.scale / operator.output.scale[0]
-    bad = np.flatnonzero(ratios >= MAX_REQUANTISATION)
+    bad = np.flatnonzero(ratios >= xnnpack_limits.REQUANTIZATION)
     if bad.size:
         yield (
-            f"requantisation scale {ratios[bad].max():.3g} in {bad.size} of {ratios.size} channels (first {bad[0]}), "
-            f"below {MAX_REQUANTISATION:.0f} is needed: input scale {image.scale[0]:.3g}, "
+            f"requantization scale {ratios[bad].max():.3g} in {bad.size} of {ratios.size} channels (first {bad[0]}), "
+            f"below {xnnpack_limits.REQUANTIZATION:.0f} is needed: input scale {image.scale[0]:.3g}, "
             f"weight scale {weights.scale[bad].max():.3g}, output scale {operator.output.scale[0]:.3g}"
         )
 
 
 def _addition(operator: _Operator) -> Iterator[str]:
-    low, high = ADD_RATIO
+    low, high = xnnpack_limits.ADDITION
     for tensor in operator.inputs:
         if not (tensor.scale.size and operator.output.scale.size):
             continue
         ratio = tensor.scale[0] / operator.output.scale[0]
         if not low <= ratio < high:
-            yield f"scale of {tensor.name} is {ratio:.3g} times the output's; XNNPACK adds from 2^-10 to below 2^8"
+            yield (
+                f"scale of {tensor.name} is {ratio:.3g} times the output's, "
+                f"XNNPACK adds from {low:.3g} to below {high:g}"
+            )
 
 
 _SCALE_RULES: dict[str, Callable[[_Operator], Iterator[str]]] = {
-    "CONV_2D": _requantisation,
-    "DEPTHWISE_CONV_2D": _requantisation,
-    "FULLY_CONNECTED": _requantisation,
+    "CONV_2D": _requantization,
+    "DEPTHWISE_CONV_2D": _requantization,
+    "FULLY_CONNECTED": _requantization,
     "ADD": _addition,
 }
 
 
 def _read(model: bytes) -> list[_Operator]:
     if model[4:8] != b"TFL3":
-        raise ValueError("not a TFLite model (no TFL3 mark in its first 8 bytes); convert it again")
+        raise ConversionError("not a TFLite model (no TFL3 mark in its first 8 bytes); convert it again")
     root = schema.Model.GetRootAs(model)
     graph = root.Subgraphs(0)
     kinds = {code: name for name, code in vars(schema.BuiltinOperator).items() if isinstance(code, int)}

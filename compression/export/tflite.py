@@ -13,6 +13,7 @@ import tf_keras
 from ai_edge_litert.interpreter import Interpreter
 from numpy.typing import NDArray
 
+from compression.errors import CompressionError, ConversionError
 from compression.quantization import ranges
 from compression.quantization.keras2 import to_tf_keras
 
@@ -24,7 +25,7 @@ def float_tflite(model: keras.Model) -> bytes:
         model: any Keras 3 model; on a backend other than TensorFlow, one that `keras2.to_tf_keras` takes.
 
     Raises:
-        ValueError: TensorFlow Lite has no form for a layer of the model.
+        ConversionError: TensorFlow Lite has no form for a layer of the model.
     """
     return _convert(_converter(_on_tensorflow(model)), model.name)
 
@@ -39,7 +40,7 @@ def int8_tflite(model: tf_keras.Model) -> bytes:
         model: from `qat.quantize_aware`, calibrated or trained.
 
     Raises:
-        ValueError: the model cannot be converted, or something in it would stay float.
+        ConversionError: the model cannot be converted, or something in it would stay float.
     """
     ranges.widen(model)
     content = _convert(_int8(_converter(model)), model.name)
@@ -55,11 +56,12 @@ def post_training_int8(model: keras.Model, representative: Iterable[NDArray[np.f
         representative: batches `(N, ...)` of inputs, from which the ranges of activations are taken.
 
     Raises:
-        ValueError: the model cannot be converted, or `representative` is empty.
+        ConversionError: the model cannot be converted.
+        CompressionError: `representative` is empty.
     """
     images = [image[np.newaxis] for batch in representative for image in batch]
     if not images:
-        raise ValueError("post-training quantization needs representative images to take ranges from; got none")
+        raise CompressionError("post-training quantization needs representative images to take ranges from; got none")
     converter = _int8(_converter(_on_tensorflow(model)))
     converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]
     converter.representative_dataset = lambda: ([image] for image in images)
@@ -94,14 +96,14 @@ def _convert(converter: Any, name: str) -> bytes:
             return bytes(converter.convert())
         except Exception as error:  # the converter raises ConverterError, RuntimeError, ValueError and SystemError
             reason = next(iter(str(error).splitlines()), type(error).__name__)
-            raise ValueError(f"model '{name}' cannot be converted to TensorFlow Lite: {reason}") from error
+            raise ConversionError(f"model '{name}' cannot be converted to TensorFlow Lite: {reason}") from error
 
 
 def _require_int8(content: bytes, name: str) -> None:
     tensors = Interpreter(model_content=content).get_tensor_details()
     others = [tensor["name"] for tensor in tensors if tensor["dtype"] not in (np.int8, np.int32)]
     if others:
-        raise ValueError(
+        raise ConversionError(
             f"model '{name}' is not int8 throughout: {len(others)} of {len(tensors)} tensors are float, the first is "
             f"'{others[0]}'; calibrate the model, and use layers that fold into int8 operators (before "
             f"BatchNormalization a Conv2D, not a Dense)"

@@ -10,14 +10,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 
-def reestimate_batch_norm(model: Any, batches: Iterable[NDArray[np.float32]]) -> None:
-    """Takes the moving statistics of every BatchNormalization anew: their mean over batches of unchanged images.
+def recalibrate_batch_norm(model: Any, batches: Iterable[NDArray[np.float32]]) -> None:
+    """Sets the moving statistics of every BatchNormalization to their mean over batches of unchanged images.
 
-    Li et al. 2020, "EagleEye", section 3.3: statistics of the unpruned model misjudge the pruned one.
+    Statistics of the unpruned model misjudge the pruned one (Li et al. 2020, "EagleEye", section 3.3).
 
     Args:
         model: Keras 3 model; changed in place.
-        batches: of normalised training images; none leave the model as it is.
+        batches: each `(N, ...)` as the model's input, normalized as for training; none leave the model as it is.
     """
     layers = [layer for layer in model.layers if isinstance(layer, keras.layers.BatchNormalization)]
     momenta = [layer.momentum for layer in layers]

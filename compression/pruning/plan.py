@@ -1,4 +1,4 @@
-"""Which channels go: from importance scores to a plan that can be printed, saved, compared and applied again."""
+"""Which channels are removed: from importance scores to a plan that can be printed, saved and applied again."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from compression.pruning.config import BudgetConfig
+from compression.errors import CompressionError, DamagedPlanError, OtherModelError, PlanError
+from compression.pruning.config import Allocation, PruningRatioConfig, Scope
 from compression.pruning.graph import ChannelGraph, Group
 from deploy.common.files import write_text
 
@@ -20,8 +21,8 @@ class PruningPlan:
     """The channels that stay, for each group that the plan speaks of; all others keep theirs.
 
     Attributes:
-        kept: sorted channel indices by group name.
-        sizes: channels that the group has before the cut.
+        kept: Sorted indices of the channels that stay, by group name.
+        sizes: Number of channels before the cut, by group name.
     """
 
     kept: Mapping[str, tuple[int, ...]]
@@ -31,17 +32,19 @@ class PruningPlan:
         """Checks that the plan was made for this graph.
 
         Raises:
-            ValueError: a group is missing, has another size or must stay whole, or the indices do not fit.
+            OtherModelError: a group is missing or has another size.
+            DamagedPlanError: the indices do not fit the group.
+            PlanError: a group must stay whole.
         """
         groups = {group.name: group for group in graph.groups}
         if set(self.kept) != set(self.sizes):
-            raise ValueError("the pruning plan is damaged: it names kept channels and sizes of different groups")
+            raise DamagedPlanError("the pruning plan is damaged: it names kept channels and sizes of different groups")
         for name, channels in self.kept.items():
             if name not in groups:
-                raise ValueError(f"the pruning plan is for another model: this one has no channel group {name!r}")
+                raise OtherModelError(f"the pruning plan is for another model: this one has no channel group {name!r}")
             group = groups[name]
             if self.sizes[name] != group.size:
-                raise ValueError(
+                raise OtherModelError(
                     f"the pruning plan is for another model: its group {name!r} has {self.sizes[name]} channels, "
                     f"this model's has {group.size}"
                 )
@@ -50,12 +53,12 @@ class PruningPlan:
                 or list(channels) != sorted(set(channels))
                 or not 0 <= channels[0] <= channels[-1] < group.size
             ):
-                raise ValueError(
+                raise DamagedPlanError(
                     f"the pruning plan is damaged: group {name!r} must keep one or more of its channels 0 to "
                     f"{group.size - 1}, each named once in ascending order"
                 )
             if group.frozen and len(channels) < group.size:
-                raise ValueError(
+                raise PlanError(
                     f"group {name!r} cannot be pruned ({group.frozen}), but the plan removes channels of it"
                 )
 
@@ -63,10 +66,10 @@ class PruningPlan:
         """The one plan that amounts to this one and, on what it leaves, a later one.
 
         Raises:
-            ValueError: the later plan is not for what this one leaves.
+            OtherModelError: the later plan is not for what this one leaves.
         """
         if {name: len(channels) for name, channels in self.kept.items()} != dict(later.sizes):
-            raise ValueError("the second pruning plan is not for the model that the first one leaves")
+            raise OtherModelError("the second pruning plan is not for the model that the first one leaves")
         kept = {name: tuple(channels[i] for i in later.kept[name]) for name, channels in self.kept.items()}
         return PruningPlan(kept=kept, sizes=self.sizes)
 
@@ -87,7 +90,7 @@ class PruningPlan:
                 sizes={name: int(size) for name, size in data["sizes"].items()},
             )
         except (ValueError, TypeError, KeyError, AttributeError) as error:
-            raise ValueError(
+            raise DamagedPlanError(
                 f"not a pruning plan: expected JSON with 'kept' and 'sizes' by group name ({error!r})"
             ) from error
 
@@ -101,12 +104,12 @@ class PruningPlan:
 
         Raises:
             OSError: the file cannot be read.
-            ValueError: it is not a plan.
+            DamagedPlanError: it is not a plan.
         """
         try:
             return cls.from_json(path.read_text())
-        except ValueError as error:
-            raise ValueError(f"{path}: {error}") from error
+        except (DamagedPlanError, UnicodeDecodeError) as error:
+            raise DamagedPlanError(f"{path}: {error}") from error
 
     def __str__(self) -> str:
         rows = [(name, self.sizes[name], len(channels)) for name, channels in self.kept.items()]
@@ -118,18 +121,21 @@ class PruningPlan:
         return "\n".join(lines)
 
 
-def plan(graph: ChannelGraph, scores: Mapping[str, NDArray[np.float64]], config: BudgetConfig) -> PruningPlan:
+def plan(graph: ChannelGraph, scores: Mapping[str, NDArray[np.float64]], config: PruningRatioConfig) -> PruningPlan:
     """Decides which channels stay: in each group those of the highest scores.
 
     Args:
-        scores: `(size,)` for each group in scope, by name, from `compression.pruning.importance.importance`.
+        graph: the model's, from `trace`.
+        scores: `(size,)` for each group in scope, by name, from `importance`.
+        config: how many channels are removed, and from where.
 
     Raises:
-        ValueError: no group is in scope, or a group has no scores.
+        CompressionError: no group is in scope.
+        ValueError: a group has no scores.
     """
-    groups = [group for group in graph.prunable if config.scope == "all" or group.inner]
+    groups = [group for group in graph.prunable if config.scope == Scope.ALL or group.within_block]
     if not groups:
-        raise ValueError(
+        raise CompressionError(
             f"nothing to prune with scope={config.scope}: "
             + (
                 "no block of the model has a shortcut around it; use scope=all"
@@ -142,14 +148,20 @@ def plan(graph: ChannelGraph, scores: Mapping[str, NDArray[np.float64]], config:
             raise ValueError(
                 f"group {group.name!r} needs {group.size} scores, got {np.size(scores.get(group.name, ()))}"
             )
-    counts = (
-        _global_counts(groups, scores, config) if config.allocation == "global" else _uniform_counts(groups, config)
-    )
+    if config.allocation == Allocation.GLOBAL:
+        counts = _global_counts(groups, scores, config)
+    else:
+        counts = [_rounded((1 - config.ratio) * group.size, group.size, config) for group in groups]
     return keep_best(scores, {group.name: count for group, count in zip(groups, counts, strict=True)})
 
 
 def keep_best(scores: Mapping[str, NDArray[np.float64]], counts: Mapping[str, int]) -> PruningPlan:
-    """The plan that keeps so many channels of each named group: those of the highest scores, `(size,)` by group."""
+    """The plan that keeps so many channels of each named group: those of the highest scores.
+
+    Args:
+        scores: `(size,)` by group name.
+        counts: number of channels to keep, by group name.
+    """
     best = {name: np.argsort(-scores[name], kind="stable")[:count] for name, count in counts.items()}
     return PruningPlan(
         kept={name: tuple(sorted(channels.tolist())) for name, channels in best.items()},
@@ -157,8 +169,8 @@ def keep_best(scores: Mapping[str, NDArray[np.float64]], counts: Mapping[str, in
     )
 
 
-def widths(target: PruningPlan, steps: int, round_to: int) -> list[dict[str, int]]:
-    """How many channels each group has after each of several cuts, the last of which leaves as many as the target.
+def width_schedule(target: PruningPlan, steps: int, round_to: int) -> list[dict[str, int]]:
+    """The number of channels of each group after each of several cuts, the last of which leaves as many as the target.
 
     Every cut keeps the same share of what is there (Frankle and Carbin 2019, "The Lottery Ticket Hypothesis", section
     1), rounded to a multiple of `round_to`.
@@ -174,17 +186,15 @@ def widths(target: PruningPlan, steps: int, round_to: int) -> list[dict[str, int
     return [{name: width(name, step) for name in target.kept} for step in range(1, steps + 1)]
 
 
-def _rounded(wanted: float, size: int, config: BudgetConfig) -> int:
+def _rounded(wanted: float, size: int, config: PruningRatioConfig) -> int:
     """The multiple of `round_to` nearest to the wanted count, at least one of them, never more than there are."""
     multiple = max(1, int(wanted / config.round_to + 0.5)) * config.round_to
     return min(size, max(multiple, config.minimum))
 
 
-def _uniform_counts(groups: list[Group], config: BudgetConfig) -> list[int]:
-    return [_rounded((1 - config.ratio) * group.size, group.size, config) for group in groups]
-
-
-def _global_counts(groups: list[Group], scores: Mapping[str, NDArray[np.float64]], config: BudgetConfig) -> list[int]:
+def _global_counts(
+    groups: list[Group], scores: Mapping[str, NDArray[np.float64]], config: PruningRatioConfig
+) -> list[int]:
     """Keeps the best channels of all groups; how many is chosen so that the rounded counts meet the ratio."""
     owner = np.concatenate([np.full(group.size, index) for index, group in enumerate(groups)])
     ranking = owner[np.argsort(-np.concatenate([scores[group.name] for group in groups]), kind="stable")]

@@ -11,29 +11,34 @@ import keras
 import numpy as np
 from numpy.typing import NDArray
 
+from compression.errors import UnsupportedLayerError
 from compression.keras_graph import calls, functional, tensor_key
 from compression.pruning.graph import ChannelGraph, trace
 from compression.pruning.plan import PruningPlan
 
 
 def cut(model: Any, plan: PruningPlan) -> Any:
-    """Removes the channels that the plan does not keep: a new, smaller functional model on its own weights.
+    """Removes the channels that the plan does not keep: returns a new, smaller functional model with its own weights.
 
     Layer names, inputs, the structure of the outputs and the layers' `trainable` flags stay; the result is not
     compiled. It computes what `mask(model, plan)` computes.
 
     Raises:
-        ValueError: the plan was made for another model, or the model cannot be traced or rebuilt.
+        PlanError: the plan was made for another model, or is damaged.
+        UntraceableModelError: the model is not functional, or a layer of it is a model itself.
+        UnsupportedLayerError: a layer cannot be rebuilt.
     """
     graph, kept = _decide(model, plan)
     return _rebuild(model, graph, kept)
 
 
 def mask(model: Any, plan: PruningPlan) -> Any:
-    """The model at full size, with the channels that the plan does not keep set to zero wherever they are carried.
+    """The model at full size, with the channels that the plan does not keep set to zero in every tensor.
 
     Raises:
-        ValueError: the plan was made for another model, or the model cannot be traced or rebuilt.
+        PlanError: the plan was made for another model, or is damaged.
+        UntraceableModelError: the model is not functional, or a layer of it is a model itself.
+        UnsupportedLayerError: a layer cannot be rebuilt.
     """
     graph, kept = _decide(model, plan)
 
@@ -110,7 +115,7 @@ def _resized(operation: Any, graph: ChannelGraph, kept: NDArray[np.bool_]) -> An
                 config[key] = count if index is None else (*config[key][:index], count, *config[key][index + 1 :])
         return type(operation).from_config(config)
     except (NotImplementedError, TypeError) as error:
-        raise ValueError(
+        raise UnsupportedLayerError(
             f"layer {operation.name!r} cannot be rebuilt from its configuration; give its class a get_config() that "
             f"names every argument of its __init__ ({error})"
         ) from error
@@ -122,7 +127,7 @@ def _copy_weights(original: Any, clone: Any, graph: ChannelGraph, kept: NDArray[
         if layer == original.name:
             slices[weight].append((axis, np.flatnonzero(kept[variables])))
     if len(original.weights) != len(clone.weights):
-        raise ValueError(
+        raise UnsupportedLayerError(
             f"layer {original.name!r} cannot be rebuilt: it has {len(original.weights)} weights, "
             f"a new one of its configuration {len(clone.weights)}"
         )
@@ -131,7 +136,7 @@ def _copy_weights(original: Any, clone: Any, graph: ChannelGraph, kept: NDArray[
         for axis, positions in slices[old.name]:
             value = np.take(value, positions, axis)
         if value.shape != tuple(new.shape):
-            raise ValueError(
+            raise UnsupportedLayerError(
                 f"layer {original.name!r} cannot be rebuilt: its weight {old.name!r} becomes {value.shape}, "
                 f"the new layer's is {tuple(new.shape)}"
             )

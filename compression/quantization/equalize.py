@@ -1,4 +1,4 @@
-"""Cross-layer equalization: channels of like ranges, so that the one range of a quantised tensor does for all of them.
+"""Cross-layer equalization: channels of similar ranges, so that the one range of a quantized tensor suits all of them.
 
 An int8 activation has the range of its largest channel: where that is many times what is usual, little is left of the
 others. ReLU, pooling and addition pass a positive factor on, so a channel can be divided by one where it is written and
@@ -9,8 +9,9 @@ and the kernels that read them (Xiao et al. 2023, "SmoothQuant", equation 4, alp
 
 from __future__ import annotations
 
+import operator
 from collections import Counter, defaultdict
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -18,19 +19,13 @@ import keras
 import numpy as np
 from numpy.typing import NDArray
 
-from compression.keras_graph import calls, constants, functional, kind, tensor_key
+from compression.errors import CompressionError
+from compression.keras_graph import calls, constants, functional, tensor_key
+from compression.layers.activations import activation_spec
+from compression.layers.spec import LayerSpec
+from compression.layers.table import layer_spec
+from compression.layers.weights import weight
 
-# Kinds of layers that pass a factor of a channel on; a sum does where all that it adds has the same one.
-_PASSING = frozenset(
-    (
-        *("Add", "Maximum", "Minimum", "Average", "LeakyReLU", "Dropout", "SpatialDropout1D", "SpatialDropout2D"),
-        *("ZeroPadding1D", "ZeroPadding2D", "Cropping1D", "Cropping2D", "UpSampling1D", "UpSampling2D"),
-        *("AveragePooling1D", "AveragePooling2D", "GlobalAveragePooling1D", "GlobalAveragePooling2D"),
-        *("MaxPooling1D", "MaxPooling2D", "GlobalMaxPooling1D", "GlobalMaxPooling2D"),
-    )
-)
-# By the kind of a layer whose kernel reads channels along axis -2: how many of the last axes count what it writes.
-_KERNELS = {**dict.fromkeys(("Dense", "Conv1D", "Conv2D", "Conv3D"), 1), "DepthwiseConv1D": 2, "DepthwiseConv2D": 2}
 # What is large among channels: all but one in twenty are smaller. And what a channel is taken for at least, against it.
 _LARGE = 0.95
 _WEAKEST = 1e-2
@@ -40,51 +35,59 @@ _PerChannel = NDArray[np.float32]
 
 
 @dataclass(eq=False)
-class _Stream:
-    """Tensors whose channels must have the same factors: who writes and reads them, and whether factors cannot pass."""
+class _FactorGroup:
+    """Tensors whose channels must have the same factors.
 
-    writers: list[Any] = field(default_factory=list)
-    readers: list[Any] = field(default_factory=list)
+    Attributes:
+        writers: Layers that write the tensors, each with its facts.
+        readers: Layers that read them, each with its facts.
+        tensors: Tensors whose ranges count: those that a layer reads.
+        fixed: Whether something that no factor passes touches the tensors, so that they stay as they are.
+    """
+
+    writers: list[tuple[Any, LayerSpec]] = field(default_factory=list)
+    readers: list[tuple[Any, LayerSpec]] = field(default_factory=list)
     tensors: list[Any] = field(default_factory=list)
     fixed: bool = False
 
 
 def equalize(model: Any, batches: Iterable[NDArray[np.float32]]) -> int:
-    """Evens out the ranges of the channels wherever factors can pass, in place; the model computes what it did.
+    """Equalizes the ranges of the channels wherever factors can pass, in place; the model computes what it did.
 
-    They pass from a kernel or BatchNormalization through ReLU, pooling, padding and additions to kernels. A stream that
-    anything else touches stays as it is.
+    They pass from a kernel or BatchNormalization through ReLU, pooling, padding and additions to kernels. Tensors that
+    anything else touches stay as they are.
 
     Args:
         model: Keras 3, functional, channels last.
         batches: at least one, each `(N, ...)` as the model's input: what the activations' ranges are taken from.
 
     Returns:
-        The number of streams that were evened out.
+        The number of groups of tensors that were equalized.
 
     Raises:
-        ValueError: the model is not functional, a layer of it is a model itself, or, where there is something to even
-            out, `batches` is empty or drives an activation to what is not a finite number.
+        UntraceableModelError: the model is not functional, or a layer of it is a model itself.
+        CompressionError: there is something to equalize, but `batches` is empty or drives an activation to what is not
+            a finite number.
     """
-    streams = [stream for stream in _streams(model) if stream.readers and not stream.fixed]
-    if not streams:
+    groups = [group for group in _factor_groups(model) if group.readers and not group.fixed]
+    if not groups:
         return 0
-    read = {tensor_key(tensor): tensor for stream in streams for tensor in stream.tensors}
+    read = {tensor_key(tensor): tensor for group in groups for tensor in group.tensors}
     observed = keras.Model(functional(model).inputs, [_peaks(tensor) for tensor in read.values()])
     peaks: dict[str, list[_PerChannel]] = defaultdict(list)
     for batch in batches:
         for key, values in zip(read, keras.tree.flatten(observed.predict_on_batch(batch)), strict=True):
             peaks[key].append(np.asarray(values, np.float32))
     if not peaks:
-        raise ValueError("equalization needs at least one batch of inputs; got none")
-    # The mean over images: a single odd one does not say what a channel is like.
+        raise CompressionError("equalization needs at least one batch of inputs; got none")
+    # The mean over images: a single outlier does not say what a channel is like.
     ranges = {key: np.concatenate(found).mean(axis=0) for key, found in peaks.items()}
     broken = [key.split(":")[0] for key, values in ranges.items() if not np.isfinite(values).all()]
     if broken:
-        raise ValueError(f"calibration images drive {broken[0]} to values that are not finite numbers")
-    for stream in streams:
-        _apply(stream, _factors(stream, ranges))
-    return len(streams)
+        raise CompressionError(f"calibration images drive {broken[0]} to values that are not finite numbers")
+    for group in groups:
+        _apply(group, _factors(group, ranges))
+    return len(groups)
 
 
 def _peaks(tensor: Any) -> Any:
@@ -92,73 +95,67 @@ def _peaks(tensor: Any) -> Any:
     return keras.ops.max(keras.ops.abs(tensor), axis=tuple(range(1, len(tensor.shape) - 1)))
 
 
-def _streams(model: Any) -> list[_Stream]:
+def _factor_groups(model: Any) -> list[_FactorGroup]:
     nodes = calls(model)
     used = Counter(node.operation.name for node in nodes)
-    stream_of: dict[str, _Stream] = {}
+    group_of: dict[str, _FactorGroup] = {}
     for node in nodes:
-        layer = node.operation
-        inputs = [stream_of[tensor_key(tensor)] for tensor in node.input_tensors]
-        known = used[layer.name] == 1 and len(node.outputs) == 1 and not constants(node)
-        if known and _passes(layer, node):
-            stream = _merged(inputs)
-            stream_of.update((key, stream) for key, found in stream_of.items() if found in inputs)
+        layer, spec = node.operation, layer_spec(node.operation)
+        inputs = [group_of[tensor_key(tensor)] for tensor in node.input_tensors]
+        known = spec if used[layer.name] == 1 and len(node.outputs) == 1 and not constants(node) else None
+        if known is not None and _passes(known, node):
+            group = _merged(inputs)
+            group_of.update((key, group) for key, found in group_of.items() if found in inputs)
             if len(inputs) > 1:
-                stream.tensors += node.input_tensors
+                group.tensors += node.input_tensors
         else:
-            reads, writes = known and _reads(layer), known and _writes(layer)
+            reads, writes = known is not None and _reads(known, node), known is not None and _writes(known, node)
             for tensor, read in zip(node.input_tensors, inputs, strict=True):
                 read.fixed |= not reads
-                read.readers.append(layer)
+                read.readers += [(layer, known)] if known is not None else []
                 read.tensors.append(tensor)
-            stream = _Stream(writers=[layer], fixed=not writes)
-        stream_of.update((tensor_key(tensor), stream) for tensor in node.outputs)
+            group = _FactorGroup([(layer, known)] if known is not None else [], fixed=not writes)
+        group_of.update((tensor_key(tensor), group) for tensor in node.outputs)
     for tensor in functional(model).outputs:
-        stream_of[tensor_key(tensor)].fixed = True
-    return list(dict.fromkeys(stream_of.values()))
+        group_of[tensor_key(tensor)].fixed = True
+    return list(dict.fromkeys(group_of.values()))
 
 
-def _merged(streams: Iterable[_Stream]) -> _Stream:
-    merged = _Stream()
-    for stream in dict.fromkeys(streams):
-        merged.writers += stream.writers
-        merged.readers += stream.readers
-        merged.tensors += stream.tensors
-        merged.fixed |= stream.fixed
+def _merged(groups: Iterable[_FactorGroup]) -> _FactorGroup:
+    merged = _FactorGroup()
+    for group in dict.fromkeys(groups):
+        merged.writers += group.writers
+        merged.readers += group.readers
+        merged.tensors += group.tensors
+        merged.fixed |= group.fixed
     return merged
 
 
-def _passes(layer: Any, node: Any) -> bool:
-    if kind(layer) == "ReLU":
-        return layer.max_value is None and not layer.threshold
-    if kind(layer) == "Activation":
-        return _is_homogeneous(layer.activation)
+def _passes(spec: LayerSpec, node: Any) -> bool:
     channels = {tensor.shape[-1] for tensor in (*node.input_tensors, *node.outputs)}
-    return kind(layer) in _PASSING and len(channels) == 1 and _channels_last(layer)
+    return spec.is_homogeneous(node.operation) and len(channels) == 1 and _channels_last(node)
 
 
-def _reads(layer: Any) -> bool:
-    return kind(layer) in _KERNELS and getattr(layer, "groups", 1) == 1 and _channels_last(layer)
+def _reads(spec: LayerSpec, node: Any) -> bool:
+    return bool(spec.kernels) and getattr(node.operation, "groups", 1) == 1 and _channels_last(node)
 
 
-def _writes(layer: Any) -> bool:
-    if kind(layer) == "BatchNormalization":
-        return layer.scale and layer.center and layer.axis in (-1, len(layer.input.shape) - 1)
-    return kind(layer) in _KERNELS and _channels_last(layer) and _is_homogeneous(layer.activation)
+def _writes(spec: LayerSpec, node: Any) -> bool:
+    activation = getattr(node.operation, "activation", keras.activations.linear)
+    there = bool(spec.output_weights) and weight(node.operation, spec.output_weights[0]) is not None
+    return there and _channels_last(node) and activation_spec(activation).homogeneous
 
 
-def _is_homogeneous(activation: Any) -> bool:
-    return activation in (keras.activations.linear, keras.activations.relu, keras.activations.leaky_relu)
+def _channels_last(node: Any) -> bool:
+    axis = getattr(node.operation, "axis", -1)
+    last = axis in (-1, len(node.outputs[0].shape) - 1)
+    return last and getattr(node.operation, "data_format", "channels_last") == "channels_last"
 
 
-def _channels_last(layer: Any) -> bool:
-    return getattr(layer, "data_format", "channels_last") == "channels_last"
-
-
-def _factors(stream: _Stream, ranges: dict[str, _PerChannel]) -> _PerChannel:
-    """What each channel of a stream is multiplied by."""
-    activations = np.max([_relative(ranges[tensor_key(tensor)]) for tensor in stream.tensors], axis=0)
-    kernels = np.max([_strength(layer) for layer in stream.readers], axis=0)
+def _factors(group: _FactorGroup, ranges: dict[str, _PerChannel]) -> _PerChannel:
+    """What each channel of a group is multiplied by."""
+    activations = np.max([_relative(ranges[tensor_key(tensor)]) for tensor in group.tensors], axis=0)
+    kernels = np.max([_strength(layer, spec) for layer, spec in group.readers], axis=0)
     factors: _PerChannel = np.sqrt(kernels / activations)
     factors /= np.max(factors * activations)
     return factors
@@ -171,24 +168,29 @@ def _relative(ranges: _PerChannel) -> _PerChannel:
     return np.maximum(ranges / large, _WEAKEST)
 
 
-def _strength(layer: Any) -> _PerChannel:
+def _strength(layer: Any, spec: LayerSpec) -> _PerChannel:
     """The largest weight of each channel that a kernel reads, against the largest of the same output, `(channels,)`."""
-    weight: _PerChannel = np.abs(keras.ops.convert_to_numpy(layer.kernel))
-    if _KERNELS[kind(layer)] == 2:  # each output reads one channel
-        return np.ones(weight.shape[-2], np.float32)
-    weight = weight.reshape(-1, *weight.shape[-2:]).max(axis=0)
-    strength: _PerChannel = np.maximum(weight / np.maximum(weight.max(axis=0), _TINY), _WEAKEST).max(axis=1)
+    kernel = spec.kernels[0]
+    values: _PerChannel = np.abs(keras.ops.convert_to_numpy(weight(layer, kernel.name)))
+    if kernel.depthwise:  # each output reads one channel
+        return np.ones(values.shape[kernel.reads], np.float32)
+    values = np.moveaxis(values, (kernel.reads, *kernel.writes), (-2, -1))
+    values = values.reshape(-1, *values.shape[-2:]).max(axis=0)
+    strength: _PerChannel = np.maximum(values / np.maximum(values.max(axis=0), _TINY), _WEAKEST).max(axis=1)
     return strength
 
 
-def _apply(stream: _Stream, factors: _PerChannel) -> None:
-    for layer in stream.writers:
-        if kind(layer) == "BatchNormalization":
-            layer.gamma.assign(layer.gamma * factors)
-            layer.beta.assign(layer.beta * factors)
-            continue
-        layer.kernel.assign(layer.kernel * factors.reshape(layer.kernel.shape[-_KERNELS[kind(layer)] :]))
-        if layer.use_bias:
-            layer.bias.assign(layer.bias * factors)
-    for layer in stream.readers:
-        layer.kernel.assign(layer.kernel / factors[:, np.newaxis])
+def _apply(group: _FactorGroup, factors: _PerChannel) -> None:
+    for layer, spec in group.writers:
+        axes = {kernel.name: kernel.writes for kernel in spec.kernels}
+        for name in spec.output_weights:
+            _along(axes.get(name, (-1,)), weight(layer, name), operator.mul, factors)
+    for layer, spec in group.readers:
+        _along((spec.kernels[0].reads,), weight(layer, spec.kernels[0].name), operator.truediv, factors)
+
+
+def _along(axes: tuple[int, ...], variable: Any, operation: Callable[[Any, Any], Any], factors: _PerChannel) -> None:
+    """Multiplies or divides a weight, where the layer has it, by the factors of the channels that its axes count."""
+    if variable is not None:
+        shape = [size if axis - len(variable.shape) in axes else 1 for axis, size in enumerate(variable.shape)]
+        variable.assign(operation(variable, factors.reshape(shape)))

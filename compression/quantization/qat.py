@@ -1,4 +1,4 @@
-"""Int8 quantization-aware training (QAT) of tf_keras models with tfmot, from the input to the embedding.
+"""Int8 quantization-aware training (QAT) of tf_keras models with tfmot, from the input to the output.
 
 Weights are symmetric int8 per output channel, activations asymmetric int8 per tensor: what LiteRT and XNNPACK compute
 with (https://ai.google.dev/edge/litert/models/quantization_spec).
@@ -24,6 +24,7 @@ from tensorflow_model_optimization.python.core.quantization.keras.default_8bit i
 )
 from tensorflow_model_optimization.python.core.quantization.keras.quantize_wrapper import QuantizeWrapper
 
+from compression.errors import CompressionError, UnsupportedLayerError
 from deploy.common.files import hdf5
 
 PIXEL_RANGE = (-1.0, 127 / 128)
@@ -31,13 +32,13 @@ PIXEL_RANGE = (-1.0, 127 / 128)
 
 
 _OUTSIDE = 0.05
-"""Share of the images whose smallest, or largest, activation is clipped."""
+"""Share of the images whose smallest, or largest, activation is clipped: the outlier images."""
 
 _Extremes = NDArray[np.float32]
 
 
 def quantize_aware(model: tf_keras.Model, *, input_range: tuple[float, float] = PIXEL_RANGE) -> tf_keras.Model:
-    """Makes a model that computes as its int8 version would, and that can still be trained.
+    """Returns a model that computes as its int8 version would, and that can still be trained.
 
     What the converter folds into a convolution (batch normalization, ReLU) is quantized once, after the last of it.
     Observers start at [-6, 6]: call `calibrate` before training.
@@ -47,7 +48,8 @@ def quantize_aware(model: tf_keras.Model, *, input_range: tuple[float, float] = 
         input_range: smallest and largest value of the input; values outside are clipped.
 
     Raises:
-        ValueError: a layer cannot be quantized. The message names it.
+        UnsupportedLayerError: a layer cannot be quantized. The message names it.
+        ValueError: `input_range` does not span zero.
     """
     low, high = input_range
     if not low <= 0 <= high or low == high:
@@ -56,7 +58,7 @@ def quantize_aware(model: tf_keras.Model, *, input_range: tuple[float, float] = 
         try:
             return quantize.quantize_apply(quantize.quantize_annotate_model(model), _Scheme(low, high))
         except RuntimeError as error:
-            raise ValueError(
+            raise UnsupportedLayerError(
                 f"model '{model.name}' cannot be quantized: {str(error).split('. ')[0]}; replace the layer by one "
                 f"that has an int8 form, such as Conv2D + BatchNormalization + ReLU, Add or pooling"
             ) from error
@@ -90,17 +92,17 @@ class _FixedInputLayout(default_8bit_quantize_layout_transform.Default8BitQuanti
 def calibrate(model: tf_keras.Model, batches: Iterable[NDArray[np.float32]]) -> None:
     """Sets the range of every weight from its values and of every activation from real inputs.
 
-    An activation's range is that of all but one in twenty images at either end. In some networks one image in a hundred
-    or so drives the last layers to many times what is usual: a range that held it would be too coarse for all others,
-    and clipping gives even it a better embedding (docs/recipe.md). Activations are observed unquantized, weights
-    quantized.
+    An activation's range is that of all but one in twenty images at either end. In some networks one image in a
+    hundred or so is an outlier that drives the last layers to many times what is usual: a range that held it would be
+    too coarse for all others, and clipping gives even it a better output (docs/recipe.md). Activations are observed
+    unquantized, weights quantized.
 
     Args:
         model: from `quantize_aware`; changed in place.
         batches: at least one, each `(N, ...)` as the model's input; a few hundred images in all do.
 
     Raises:
-        ValueError: `batches` is empty.
+        CompressionError: `batches` is empty.
     """
     wrappers = [layer for layer in model.layers if isinstance(layer, QuantizeWrapper)]
     for wrapper in wrappers:
@@ -114,7 +116,7 @@ def calibrate(model: tf_keras.Model, batches: Iterable[NDArray[np.float32]]) -> 
         for batch in batches:
             model(batch, training=False)
     if not observer.seen:
-        raise ValueError("calibration needs at least one batch of inputs; got none")
+        raise CompressionError("calibration needs at least one batch of inputs; got none")
     for limits, lows, highs in observer.seen.values():
         low, high = _range(np.concatenate(lows), np.concatenate(highs))
         limits["min_var"].assign(low)
@@ -124,14 +126,14 @@ def calibrate(model: tf_keras.Model, batches: Iterable[NDArray[np.float32]]) -> 
 def _range(lows: _Extremes, highs: _Extremes) -> tuple[float, float]:
     """What an activation is quantized in, of its smallest and largest value in each image."""
     low, high = float(np.quantile(lows, _OUTSIDE)), float(np.quantile(highs, 1 - _OUTSIDE))
-    if low == high == 0:  # it speaks of a few images alone
+    if low == high == 0:  # a few images alone activate it
         low, high = float(lows.min()), float(highs.max())
     # Zero must be representable: it is what padding adds.
     return min(0.0, low), max(0.0, high)
 
 
 class _Observer:
-    """Stands in for the activation quantizers: notes what they are given and passes it on unquantized."""
+    """Stands in for the activation quantizers: records what they are given and passes it on unquantized."""
 
     def __init__(self) -> None:
         self.seen: dict[Any, tuple[dict[str, Any], list[_Extremes], list[_Extremes]]] = {}
@@ -158,7 +160,7 @@ class _Fixed:
 def fixed_ranges(model: tf_keras.Model) -> Iterator[None]:
     """Within, training leaves the ranges of activations as they are; those of weights follow the weights.
 
-    tfmot moves them towards the extremes of each batch, those of its odd images too; a model learns best within the
+    tfmot moves them towards the extremes of each batch, those of its outlier images too; a model learns best within the
     ranges that the device will have.
 
     Args:
@@ -170,7 +172,7 @@ def fixed_ranges(model: tf_keras.Model) -> Iterator[None]:
 
 @contextmanager
 def _activation_quantizers(model: tf_keras.Model, replacement: Callable[[Any], Any]) -> Iterator[None]:
-    """Puts something else in the place of each quantizer of an activation for a while."""
+    """Replaces each quantizer of an activation within the block."""
     wrappers = [layer for layer in model.layers if isinstance(layer, QuantizeWrapper)]
     outputs = [(wrapper, wrapper._output_quantizers) for wrapper in wrappers]
     activations = [(each, each.quantizer) for wrapper in wrappers for each in wrapper._quantize_activations]
@@ -218,7 +220,7 @@ def load(path: str | os.PathLike[str]) -> tf_keras.Model:
 
     Raises:
         FileNotFoundError: there is no such file.
-        ValueError: the file holds no such model.
+        CompressionError: the file holds no such model.
     """
     if not Path(path).is_file():
         raise FileNotFoundError(f"no quantization-aware model at {path}")
@@ -226,4 +228,4 @@ def load(path: str | os.PathLike[str]) -> tf_keras.Model:
         with quantize.quantize_scope():
             return tf_keras.models.load_model(path, compile=False)
     except (OSError, KeyError, TypeError) as error:
-        raise ValueError(f"{path} does not hold a model saved by quantization-aware training: {error}") from error
+        raise CompressionError(f"{path} does not hold a model saved by quantization-aware training: {error}") from error

@@ -1,7 +1,6 @@
 """Quantization ranges that an int8 runtime cannot take, and the smallest change that makes it take them.
 
-XNNPACK refuses a convolution whose requantization scale (input scale x weight scale / output scale) is 2^8 or more, and
-an addition whose input scale / output scale is not in [2^-10, 2^8) (LiteRT, xnnpack_delegate.cc; XNNPACK #3693). The
+XNNPACK refuses convolutions and additions beyond some ratios of scales (`compression.export.xnnpack_limits`). The
 converter leaves a convolution float when one channel's folded weight scale is zero, and biases, int32 in steps of input
 scale x weight scale, saturate when that is tiny. Dead channels (a kernel or gamma of zero) and dead layers do all this.
 """
@@ -19,17 +18,18 @@ from tensorflow_model_optimization.python.core.quantization.keras import quantiz
 from tensorflow_model_optimization.python.core.quantization.keras.quantize_layer import QuantizeLayer
 from tensorflow_model_optimization.python.core.quantization.keras.quantize_wrapper import QuantizeWrapper
 
-# Within the bounds above by a factor of two or more.
-_MAX_REQUANTIZATION = 2.0**7
+from compression.export import xnnpack_limits
+from compression.layers.table import LAYERS
+from compression.layers.weights import Kernel
+
+# Within XNNPACK's limits by a factor of two or more.
+_MAX_REQUANTIZATION = xnnpack_limits.REQUANTIZATION / 2
 _MIN_REQUANTIZATION = 2.0**-30
-_MAX_RESCALE = 2.0**6
-_MIN_RESCALE = 2.0**-7
+_MAX_RESCALE = xnnpack_limits.ADDITION[1] / 4
+_MIN_RESCALE = xnnpack_limits.ADDITION[0] * 8
 _MAX_BIAS = 2.0**30
 # Keeps scales of layers that are dead throughout, and with them the products of three scales, normal float32 numbers.
 _MIN_SCALE = 1e-9
-
-_Layers = tf_keras.layers
-_WEIGHTED = (_Layers.Conv2D, _Layers.DepthwiseConv2D, _Layers.Dense)
 
 
 def widen(model: tf_keras.Model) -> None:
@@ -54,7 +54,13 @@ def widen(model: tf_keras.Model) -> None:
 
 @dataclass
 class _Range:
-    """The range of an activation; `limits` is None where it is fixed."""
+    """The range of an activation.
+
+    Attributes:
+        limits: tfmot's variables `min_var` and `max_var`; None where the range is fixed.
+        low: Smallest value.
+        high: Largest value.
+    """
 
     limits: dict[str, Any] | None
     low: float
@@ -81,6 +87,7 @@ class _Weighted:
     """A convolution or dense layer, with the batch normalization that the converter folds into it."""
 
     wrapper: QuantizeWrapper
+    kernel: Kernel
     source: _Range
     norm: Any = None
     result: _Range | None = None
@@ -147,8 +154,7 @@ class _Weighted:
         mean, variance = self.norm.moving_mean.numpy(), self.norm.moving_variance.numpy()
         self.norm.moving_mean.assign(np.where(low, bias - (bias - mean) * ratio, mean))
         self.norm.gamma.assign(np.where(low, new * np.sqrt(variance + self.norm.epsilon), self.norm.gamma.numpy()))
-        depthwise = isinstance(self.wrapper.layer, _Layers.DepthwiseConv2D)
-        kernel.assign(kernel.numpy() * (ratio.reshape(kernel.shape[-2:]) if depthwise else ratio))
+        kernel.assign(kernel.numpy() * ratio.reshape(kernel.shape[-len(self.kernel.writes) :]))
 
 
 @dataclass
@@ -183,9 +189,10 @@ def _steps(model: tf_keras.Model) -> list[_Weighted | _Rescaled]:
         pending = [step for value in sources for step in value.pending]
         result = _own_range(layer)
         inner = layer.layer if isinstance(layer, QuantizeWrapper) else layer
-        if isinstance(inner, _WEIGHTED) and known:
-            pending = [_Weighted(layer, known[0])]
-        elif isinstance(inner, _Layers.BatchNormalization) and len(pending) == 1:
+        kernel = _kernel(inner)
+        if kernel is not None and known:
+            pending = [_Weighted(layer, kernel, known[0])]
+        elif isinstance(inner, tf_keras.layers.BatchNormalization) and len(pending) == 1:
             pending[0].norm = inner
         elif result is not None and known:
             steps.append(_Rescaled(known, result))
@@ -198,6 +205,14 @@ def _steps(model: tf_keras.Model) -> list[_Weighted | _Rescaled]:
         steps += pending
         values[id(layer)] = _Value(result)
     return steps
+
+
+def _kernel(layer: Any) -> Kernel | None:
+    """The kernel of a layer that has one, with an int8 scale for each channel that its last axes write."""
+    spec = LAYERS.get(type(layer).__name__)
+    if spec is None or len(spec.kernels) != 1 or spec.kernels[0].writes[-1] != -1:
+        return None
+    return spec.kernels[0]
 
 
 def _own_range(layer: Any) -> _Range | None:

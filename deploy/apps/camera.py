@@ -32,11 +32,13 @@ from deploy.camera.track_identity import RecognizeConfig
 from deploy.camera.web.config import WebConfig
 from deploy.common import application
 from deploy.common.hydra_args import with_texts
+from deploy.common.renamed_options import below
 from deploy.inference.bundle import DETECTOR, RECOGNIZER
 from deploy.inference.model import Recognizer
 from deploy.latency.record import write_records
 from deploy.latency.request import model_file
 from deploy.types import Event, Notice, Output, SourceStatus
+from deploy.vision import quality, track
 from deploy.vision.detector import open_detector
 from deploy.vision.quality import QualityConfig
 from deploy.vision.track import TrackConfig
@@ -53,6 +55,10 @@ EMULATED = "deploy.benchmark.emulated_camera_cli"
 
 WARMUP = 3
 """Frames that do not count: in the first ones memory is touched and code is loaded."""
+
+
+RENAMED_OPTIONS = below("quality", quality.RENAMED_OPTIONS) | below("track", track.RENAMED_OPTIONS)
+"""Former names of options, which work for one version more."""
 
 
 @dataclass
@@ -141,6 +147,7 @@ def start(task: Callable[[CameraConfig], None]) -> None:
         program="slimcam-camera",
         config_name="slimcam_camera",
         overrides=lambda words: with_texts(words, TEXTS),
+        renamed=RENAMED_OPTIONS,
     )
 
 

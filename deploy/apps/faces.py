@@ -20,7 +20,8 @@ from deploy.apps.faces_arguments import overrides
 from deploy.camera.sources import SourceConfig, open_source
 from deploy.camera.sources.source import first_seconds
 from deploy.common import application
-from deploy.gallery import enrolment
+from deploy.common.renamed_options import below
+from deploy.gallery import enrollment
 from deploy.gallery.encryption import default_gallery, default_key
 from deploy.gallery.gallery import Gallery
 from deploy.gallery.match import threshold
@@ -28,6 +29,7 @@ from deploy.gallery.people import NO_CONSENT, Person, clean_name, name_list
 from deploy.gallery.review import review
 from deploy.inference.bundle import DETECTOR, RECOGNIZER, load_bundle
 from deploy.inference.model import Recognizer
+from deploy.vision import quality
 from deploy.vision.detector import open_detector
 from deploy.vision.quality import QualityConfig
 
@@ -80,7 +82,13 @@ ConfigStore.instance().store(group="schema", name="slimcam_faces", node=FacesCon
 
 def main() -> None:
     """The console script."""
-    application.run(_faces, program="slimcam-faces", config_name="slimcam_faces", overrides=overrides)
+    application.run(
+        _faces,
+        program="slimcam-faces",
+        config_name="slimcam_faces",
+        overrides=overrides,
+        renamed=below("quality", quality.RENAMED_OPTIONS),
+    )
 
 
 def _faces(composed: DictConfig) -> None:
@@ -102,10 +110,10 @@ def _enroll(config: FacesConfig) -> None:
         detector = open_detector(config.detector or DETECTOR)
         if config.source is not None:
             with open_source(config.source, config.capture) as source:
-                print(f"looking for {enrolment.VIEWS_SECONDS:.0f} s", flush=True)
-                templates, left_out = enrolment.watch(
-                    first_seconds(source, enrolment.VIEWS_SECONDS),
-                    enrolment.printable(source.name),
+                print(f"looking for {enrollment.VIEWS_SECONDS:.0f} s", flush=True)
+                templates, left_out = enrollment.watch(
+                    first_seconds(source, enrollment.VIEWS_SECONDS),
+                    enrollment.printable_note(source.name),
                     detector,
                     recognizer,
                     config.quality,
@@ -113,16 +121,16 @@ def _enroll(config: FacesConfig) -> None:
                     config.keep_crops,
                 )
         else:
-            images = enrolment.pictures([Path(picture) for picture in config.pictures], notes)
+            images = enrollment.pictures([Path(picture) for picture in config.pictures], notes)
             try:
-                templates, left_out = enrolment.templates(
+                templates, left_out = enrollment.templates(
                     images, detector, recognizer, config.quality, config.keep_crops
                 )
             except ValueError as error:
                 raise ValueError("; ".join([str(error), *notes])) from error
         notes = [f"left out: {note}" for note in notes + left_out]
-        notes += enrolment.resembling(templates, gallery.snapshot(), alike, present.id if present else None)
-        person = gallery.enrol(
+        notes += enrollment.resembling(templates, gallery.snapshot(), alike, present.id if present else None)
+        person = gallery.enroll(
             name,
             templates,
             consent=config.consent or (present.consent if present else NO_CONSENT),
@@ -191,7 +199,7 @@ def _check(config: FacesConfig) -> None:
 def _re_enroll(config: FacesConfig) -> None:
     recognizer = Recognizer(config.recognizer or RECOGNIZER)
     with _open(config) as gallery:
-        dropped = gallery.re_enrol(recognizer.embed, recognizer.bundle.sha256)
+        dropped = gallery.re_enroll(recognizer.embed, recognizer.bundle.sha256)
         people = gallery.people()
     lost = f"; {dropped} templates without a crop were dropped" if dropped else ""
     print(f"re-enrolled {len(people)} people, {sum(one.templates for one in people)} templates{lost}")

@@ -7,6 +7,7 @@ process of its own, one after the other. It tells a mean, and a median in newer 
 
 from __future__ import annotations
 
+import logging
 import re
 import shlex
 import shutil
@@ -20,19 +21,20 @@ from pathlib import Path
 from typing import Any
 
 from deploy.benchmark.a53.sysroot import cache_folder
-from deploy.benchmark.benchmark_tool import Output, parse
+from deploy.benchmark.benchmark_tool import ToolOutput, parse
+from deploy.common.choices import Choice, choose
 from deploy.common.files import atomic, file_sha256
 from deploy.common.messages import last_line
 from deploy.inference.interpreter import Interpreter
 from deploy.latency.machine import read_clusters, read_condition
-from deploy.latency.progress import say
 from deploy.latency.provenance import identify, now_utc, own_version
 from deploy.latency.record import Cluster, Condition, Execution, Latency, Machine, Record, Start
 from deploy.latency.request import check_sampling, model_files, thread_counts
-from deploy.latency.statistics import doubts
+from deploy.latency.statistics import validity_warnings
+
+logger = logging.getLogger(__name__)
 
 FOLDER = "/data/local/tmp/slimcam"
-CLUSTERS = ("fast", "slow", "any")
 # A standard deviation above this share of the mean says that something else was using the phone.
 NOISY_DEVIATION = 0.15
 # `adb shell` tells the exit code of a command only since Android 7.
@@ -62,28 +64,37 @@ SIGNALS = {
 }
 
 
+class PhoneCluster(Choice):
+    """Which of a phone's processors a measurement runs on."""
+
+    FAST = "fast"
+    SLOW = "slow"
+    ANY = "any"
+    """Android decides."""
+
+
 @dataclass
 class AdbConfig:
     """Which phone, with which tool, for how long.
 
     Attributes:
-        benchmark_model: the tool: a file, or an https address.
-        sha256: of the tool; required for an address.
-        serial: of the phone, where there are several (see `adb devices`).
-        threads: a number, or a list of them to measure each.
-        cluster: of processors to run on: "fast", "slow", or "any" to leave that to Android.
-        warmup: inferences before the first sample, at the least.
-        samples: timed inferences of each model and number of threads, at the least.
-        seconds: of sampling, each.
-        profile: time each operator, in a run of its own after the one that counts.
-        timeout: seconds that one run of the tool may take.
+        benchmark_model: File or https address of TFLite's benchmark tool.
+        sha256: SHA-256 of the tool; required for an address.
+        serial: Serial number of the phone, where there are several (see `adb devices`).
+        threads: Number of threads, or a list of numbers to measure each.
+        cluster: Processors to run on, one of `PhoneCluster`.
+        warmup: Least number of inferences before the first sample.
+        samples: Least number of timed inferences of each model and number of threads.
+        seconds: Seconds of sampling of each model and number of threads.
+        profile: Whether to time each operator, in a run of its own after the one that counts.
+        timeout: Seconds that one run of the tool may take.
     """
 
     benchmark_model: str = ""
     sha256: str | None = None
     serial: str | None = None
     threads: Any = 1
-    cluster: str = "fast"
+    cluster: str = PhoneCluster.FAST.value
     warmup: int = 10
     samples: int = 200
     seconds: float = 10.0
@@ -92,16 +103,15 @@ class AdbConfig:
 
     def __post_init__(self) -> None:
         check_sampling(self.threads, self.samples, self.warmup, self.seconds)
-        if self.cluster not in CLUSTERS:
-            raise ValueError(f"cluster is one of {', '.join(CLUSTERS)}; got {self.cluster!r}")
+        choose("cluster", PhoneCluster, self.cluster)
 
 
-def measure(models: Mapping[str, Path], config: AdbConfig) -> list[Record]:
+def measure_over_adb(models: Mapping[str, Path], config: AdbConfig) -> list[Record]:
     """Measures models on the phone, one after the other; progress goes to stderr.
 
     Args:
         models: name to .tflite file or bundle folder.
-        config: of the phone.
+        config: Options of the phone and the tool.
 
     Returns:
         One record for each number of threads and model, in their order.
@@ -130,7 +140,7 @@ def measure(models: Mapping[str, Path], config: AdbConfig) -> list[Record]:
             remote[name] = phone.push(file)
         for threads in thread_counts(config.threads):
             for name in files:
-                say(f"{phone.serial}: {name}, {threads} {'thread' if threads == 1 else 'threads'}")
+                logger.info(f"benchmark: {phone.serial}: {name}, {threads} {'thread' if threads == 1 else 'threads'}")
                 command = _command(remote_tool, remote[name], threads, processors, config)
                 before = phone.condition(processors)
                 output = phone.benchmark(command, operators[name])
@@ -165,8 +175,8 @@ def measure(models: Mapping[str, Path], config: AdbConfig) -> list[Record]:
                         latency_ms=latency_ms,
                         start=_start(output),
                         validity=[
-                            *doubts(output.samples, latency_ms, execution, machine, before, after),
-                            *_doubts(output, config),
+                            *validity_warnings(output.samples, latency_ms, execution, machine, before, after),
+                            *_tool_warnings(output, config),
                         ],
                         version=version,
                         commit=commit,
@@ -198,7 +208,7 @@ class _Phone:
             raise RuntimeError(f"{self.serial}: {last_line(text, f'exit code {code}')}")
         return text
 
-    def benchmark(self, command: str, operators: int) -> Output:
+    def benchmark(self, command: str, operators: int) -> ToolOutput:
         """Runs the tool.
 
         Raises:
@@ -239,7 +249,7 @@ class _Phone:
         if digest in self._shell(f"sha256sum {remote}")[1]:
             return remote
         self.shell(f"mkdir -p {FOLDER}")
-        say(f"{self.serial}: copying {file.name}, {file.stat().st_size / 1e6:.1f} MB")
+        logger.info(f"benchmark: {self.serial}: copying {file.name}, {file.stat().st_size / 1e6:.1f} MB")
         child = self._adb("push", str(file), f"{remote}.part")
         if child.returncode:
             self.remove([f"{remote}.part"])
@@ -399,7 +409,7 @@ def _tool(config: AdbConfig) -> Path:
 
 
 def _download(address: str, path: Path) -> None:
-    say(f"downloading {address}")
+    logger.info(f"benchmark: downloading {address}")
     try:
         with (
             urllib.request.urlopen(address, timeout=60) as answer,
@@ -439,9 +449,9 @@ def _machine(phone: _Phone) -> Machine:
 
 def _processors(clusters: Sequence[Cluster], wanted: str) -> list[int] | None:
     """Those of the fastest or the slowest cluster; None where the choice is Android's."""
-    if wanted == "any" or not clusters:
+    if wanted == PhoneCluster.ANY or not clusters:
         return None
-    return list(clusters[0 if wanted == "fast" else -1].processors)
+    return list(clusters[0 if wanted == PhoneCluster.FAST else -1].processors)
 
 
 def _command(tool: str, model: str, threads: int, processors: Sequence[int] | None, config: AdbConfig) -> str:
@@ -461,7 +471,7 @@ def _command(tool: str, model: str, threads: int, processors: Sequence[int] | No
     return f"{pinned}{tool} " + " ".join(f"--{name}={value}" for name, value in flags.items())
 
 
-def _latency(output: Output) -> Latency:
+def _latency(output: ToolOutput) -> Latency:
     return Latency(
         mean=round(output.mean_ms, 4),
         min=round(output.min_ms, 4),
@@ -472,7 +482,7 @@ def _latency(output: Output) -> Latency:
     )
 
 
-def _start(output: Output) -> Start:
+def _start(output: ToolOutput) -> Start:
     return Start(
         init_ms=round(output.init_ms, 4),
         first_ms=round(output.first_ms, 4),
@@ -481,8 +491,8 @@ def _start(output: Output) -> Start:
     )
 
 
-def _doubts(output: Output, config: AdbConfig) -> list[str]:
-    """Reasons to doubt that the tool's own figures give."""
+def _tool_warnings(output: ToolOutput, config: AdbConfig) -> list[str]:
+    """Validity warnings from the tool's own figures."""
     found = []
     if output.samples < config.samples:
         found.append(f"{output.samples} samples of {config.samples} that were asked for; give a longer target.timeout")

@@ -24,20 +24,23 @@ _REPLACED = re.compile(r"Replacing (\d+) (?:out of (\d+) )?node\(s\) with delega
 
 
 @dataclass(frozen=True)
-class Output:
+class ToolOutput:
     """Figures of one run of the tool.
 
     Attributes:
-        samples: inferences that count.
-        mean_ms, min_ms, max_ms, deviation_ms: of them.
-        median_ms: null in builds that do not tell it.
-        init_ms: until the interpreter was ready.
-        first_ms: the first inference.
-        model_rss_mb: memory that the run added; null where the tool does not tell.
-        peak_rss_mb: of the process; null where the tool was not asked or does not tell.
+        samples: Number of inferences that count.
+        mean_ms: Mean milliseconds of an inference.
+        min_ms: Milliseconds of the fastest inference.
+        max_ms: Milliseconds of the slowest inference.
+        deviation_ms: Standard deviation of the milliseconds.
+        median_ms: Median milliseconds; null in builds that do not tell them.
+        init_ms: Milliseconds until the interpreter was ready.
+        first_ms: Milliseconds of the first inference.
+        model_rss_mb: Memory that the run added; null where the tool does not tell.
+        peak_rss_mb: Peak memory of the process; null where the tool was not asked or does not tell.
         delegate: "XNNPACK", another delegate's own name, or "none".
-        delegated: nodes of the graph that it took; null where the tool does not tell.
-        profile: null where the tool was not asked.
+        delegated: Number of nodes that the delegate took; null where the tool does not tell.
+        profile: Time of each operator; null where the tool was not asked.
     """
 
     samples: int
@@ -55,12 +58,12 @@ class Output:
     profile: list[Operator] | None
 
 
-def parse(text: str, operators: int) -> Output:
+def parse(text: str, operators: int) -> ToolOutput:
     """Reads what the tool printed.
 
     Args:
         text: stdout and stderr together.
-        operators: of the model's graph.
+        operators: Number of operators of the model's graph.
 
     Raises:
         ValueError: the figures are not in it.
@@ -73,7 +76,7 @@ def parse(text: str, operators: int) -> Output:
     timings, regular = _pairs(summary, ": "), counts[-1]
     delegate, delegated = _delegation(lines, operators)
     try:
-        return Output(
+        return ToolOutput(
             samples=int(regular["count"]),
             # With one sample the tool prints `count=1 curr=...` alone.
             mean_ms=regular.get("avg", regular["curr"]) / 1e3,

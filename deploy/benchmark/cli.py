@@ -10,10 +10,13 @@ from typing import Any
 from hydra.core.config_store import ConfigStore
 from omegaconf import MISSING, DictConfig, OmegaConf
 
-from deploy.benchmark.targets import measure, register
+from deploy.benchmark import emulated
+from deploy.benchmark.targets import measure_on_target, register
 from deploy.common import application
+from deploy.common.console import show
+from deploy.common.renamed_options import below
 from deploy.latency.record import write_records
-from deploy.latency.table import summary, table
+from deploy.latency.table import record_summary, record_table
 
 
 @dataclass
@@ -31,13 +34,16 @@ class BenchmarkConfig:
     target: Any = MISSING
 
 
+RENAMED_OPTIONS = below("target", emulated.RENAMED_OPTIONS)
+"""Former names of options, which work for one version more."""
+
 ConfigStore.instance().store(group="schema", name="slimcam_benchmark", node=BenchmarkConfig)
 register()
 
 
 def main() -> None:
     """The console script."""
-    application.run(_benchmark, program="slimcam-benchmark", config_name="slimcam_benchmark")
+    application.run(_benchmark, program="slimcam-benchmark", config_name="slimcam_benchmark", renamed=RENAMED_OPTIONS)
 
 
 def _benchmark(composed: DictConfig) -> None:
@@ -45,9 +51,9 @@ def _benchmark(composed: DictConfig) -> None:
         raise ValueError("which model? give model=FILE.tflite, model=BUNDLE_FOLDER or model=[A,B]")
     config: Any = OmegaConf.to_object(composed)
     paths = config.model if isinstance(config.model, list) else [config.model]
-    records = measure(name_models([Path(str(path)) for path in paths]), config.target)
-    print(summary(records[0]))
-    print(table(records))
+    records = measure_on_target(name_models([Path(str(path)) for path in paths]), config.target)
+    show(record_summary(records[0]))
+    show(record_table(records))
     if config.output:
         write_records(records, Path(config.output))
 

@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from deploy.benchmark.a53.cost_table import make_cost_table, write_cost_table
 from deploy.benchmark.a53.device import L2_BYTES, Device
-from deploy.benchmark.a53.emulator import profile, prove
+from deploy.benchmark.a53.emulator import parity_check, profile_model
 from deploy.benchmark.a53.latency import (
     MODEL,
     Constants,
-    cost,
+    operator_cost,
     predict_ms,
     predict_threads_ms,
     read_constants,
@@ -22,9 +23,9 @@ from deploy.benchmark.a53.latency import (
     weights_bytes,
 )
 from deploy.benchmark.a53.profile import Profile
-from deploy.benchmark.a53.sysroot import Sysroot, prepare
+from deploy.benchmark.a53.sysroot import Sysroot, make_sysroot
 from deploy.common.files import file_sha256
-from deploy.latency.progress import say
+from deploy.common.result_key import in_key
 from deploy.latency.provenance import identify, now_utc, own_version
 from deploy.latency.record import (
     Cluster,
@@ -39,7 +40,13 @@ from deploy.latency.record import (
 )
 from deploy.latency.request import model_files, thread_counts
 
+logger = logging.getLogger(__name__)
+
 NOWHERE = Condition(governor=None, frequency_mhz=None, temperature_c=None, load=None)
+
+
+RENAMED_OPTIONS = {"prove": "parity_check"}
+"""Former names of options of `EmulatedConfig`, which work for one version more."""
 
 
 @dataclass
@@ -47,17 +54,17 @@ class EmulatedConfig:
     """A chip with Cortex-A53 cores and what to predict for it.
 
     Attributes:
-        device: name of the chip or board.
-        clock_mhz: of its cores.
-        cores: of them.
-        memory_gbs: peak bandwidth of its memory, GB/s.
-        threads: a number or a list of them; those beyond 1 are predicted as intervals.
-        prove: check first that the emulated ARM computes what this machine does, an int8 model bit for bit.
-        fresh: profile the model again, although its profile is in the cache.
-        operators: predict each operator too.
+        device: Name of the chip or board.
+        clock_mhz: Clock of the cores.
+        cores: Number of cores.
+        memory_gbs: Peak bandwidth of the memory, GB/s.
+        threads: Number of threads, or a list of numbers; those beyond 1 are predicted as intervals.
+        parity_check: Whether to check first that the emulated ARM computes what this machine does, int8 bit for bit.
+        fresh: Whether to profile the model again, although its profile is in the cache.
+        operators: Whether to predict each operator too.
         cost_table: JSON file for the predicted microseconds of each layer at other channel counts; none where null. Of
-            several models it is of the first, and the others, pruned from it, are put beside what it says of them.
-        cache: folder for the emulated device and profiles; null is `$SLIMCAM_CACHE` or `~/.cache/slimcam`.
+            several models it is of the first, and the others, pruned from it, are compared with its estimates.
+        cache: Folder for the emulated device and profiles; null is `$SLIMCAM_CACHE` or `~/.cache/slimcam`.
     """
 
     device: str = "Snapdragon 625"
@@ -65,7 +72,7 @@ class EmulatedConfig:
     cores: int = 8
     memory_gbs: float = 7.464
     threads: Any = (1, 2, 4, 8)
-    prove: bool = True
+    parity_check: bool = field(default=True, metadata=in_key(name="prove"))
     fresh: bool = False
     operators: bool = False
     cost_table: str | None = None
@@ -82,14 +89,14 @@ class EmulatedConfig:
         return Device(self.device, self.clock_mhz, self.cores, self.memory_gbs)
 
 
-def measure(models: Mapping[str, Path], config: EmulatedConfig) -> list[Record]:
+def predict_models(models: Mapping[str, Path], config: EmulatedConfig) -> list[Record]:
     """Predicts models on an emulated Cortex-A53; progress goes to stderr.
 
     The first call makes the emulated device, in some minutes.
 
     Args:
         models: name to .tflite file or bundle folder.
-        config: which chip, and what to predict.
+        config: Chip, and what to predict.
 
     Returns:
         One record for each model, in their order: the predicted latency, never a measured one.
@@ -102,34 +109,37 @@ def measure(models: Mapping[str, Path], config: EmulatedConfig) -> list[Record]:
     """
     files = model_files(models)
     constants, device = read_constants(), config.chip()
-    sysroot = prepare(Path(config.cache) if config.cache else None)
+    sysroot = make_sysroot(Path(config.cache) if config.cache else None)
     records: list[Record] = []
     for name, path in models.items():
         file = files[name]
-        doubts = []
-        if config.prove:
-            say(f"{name}: does the emulated ARM compute the same?")
-            doubts = [doubt for doubt in [prove(sysroot, path)] if doubt]
-        say(f"{name}: counting what one inference executes")
-        found = profile(sysroot, file, fresh=config.fresh)
+        warnings = []
+        if config.parity_check:
+            logger.info(f"benchmark: {name}: does the emulated ARM compute the same?")
+            warnings = [warning for warning in [parity_check(sysroot, path)] if warning]
+        logger.info(f"benchmark: {name}: counting what one inference executes")
+        found = profile_model(sysroot, file, fresh=config.fresh)
         if config.cost_table and not records:
             table = make_cost_table(found, file_sha256(file), device, constants)
             write_cost_table(table, Path(config.cost_table))
         elif config.cost_table:
-            say(f"{name}: {table.estimate_ms(found):.1f} ms on one thread by the cost table of the first model")
-        records.append(_record(name, file, list(models), found, config, constants, sysroot, doubts))
+            estimate = table.estimate_ms(found)
+            logger.info(f"benchmark: {name}: {estimate:.1f} ms on one thread by the cost table of the first model")
+        records.append(_record(name, file, list(models), found, config, constants, sysroot, warnings))
     return records
 
 
-def predict(profile: Profile, device: Device, constants: Constants, threads: Any, operators: bool) -> Prediction:
+def predict_latency(
+    profile: Profile, device: Device, constants: Constants, threads: Any, operators: bool
+) -> Prediction:
     """Everything that is predicted of a profiled model.
 
     Args:
-        profile: of the model.
-        device: that it is predicted for.
-        constants: of the timing model.
+        profile: Profile of the model.
+        device: Device that the model is predicted for.
+        constants: Constants of the timing model.
         threads: numbers of threads; 1 among them is what `ms` is about anyway.
-        operators: list them.
+        operators: Whether to list the operators.
     """
     value = predict_ms(profile, device, constants)
     fit = weights_bytes(profile) <= L2_BYTES
@@ -171,7 +181,7 @@ def _operators(profile: Profile, device: Device, constants: Constants, fit: bool
                 name=operator.layer or operator.kind,
                 kind=operator.kind,
                 kernels=kernels,
-                ms=round(cost(profile, operator).ms(device, constants), 5),
+                ms=round(operator_cost(profile, operator).ms(device, constants), 5),
                 roof_ms=round(roof_ms(operator, device, fit), 5),
                 instructions=profile.instructions(operator),
                 l1_misses=sum(use.l1_misses for use in operator.uses),
@@ -189,11 +199,11 @@ def _record(
     config: EmulatedConfig,
     constants: Constants,
     sysroot: Sysroot,
-    doubts: list[str],
+    warnings: list[str],
 ) -> Record:
     version, commit = own_version()
-    prediction = predict(profile, config.chip(), constants, config.threads, config.operators)
-    validity = list(doubts)
+    prediction = predict_latency(profile, config.chip(), constants, config.threads, config.operators)
+    validity = list(warnings)
     if profile.left_out:
         total = len(profile.operators) - 1
         validity.append(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import sys
+import logging
 import tempfile
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
@@ -16,8 +16,8 @@ from deploy.benchmark.a53.dump import PARTS, read_stages
 from deploy.benchmark.a53.emulator import ask, watched
 from deploy.benchmark.a53.guest import PROGRESS
 from deploy.benchmark.a53.latency import read_constants
-from deploy.benchmark.a53.stages import RatePrediction, StagePrediction, predict
-from deploy.benchmark.a53.sysroot import prepare
+from deploy.benchmark.a53.stages import RatePrediction, StagePrediction, predict_stages
+from deploy.benchmark.a53.sysroot import make_sysroot
 from deploy.benchmark.emulated import EmulatedConfig
 from deploy.common.redaction import redacted
 from deploy.common.text_table import grid
@@ -25,6 +25,8 @@ from deploy.gallery.people import Snapshot
 from deploy.latency.record import Estimate
 from deploy.types import Frame
 from deploy.vision.align import face_sizes
+
+logger = logging.getLogger(__name__)
 
 POINTS_TOLERANCE = 0.02
 """Widths of a face by which a point may lie elsewhere: libraries round differently on the two processors."""
@@ -41,8 +43,8 @@ class CameraRequest:
     """What to try, see `Trial` for the attributes that are not here.
 
     Attributes:
-        snapshot: of the gallery; `None` where there is none.
-        device: the chip to predict for; its cache is where the emulated device is kept.
+        snapshot: Snapshot of the gallery; `None` where there is none.
+        device: Chip to predict for, and where the emulated device is cached.
     """
 
     source: str
@@ -78,8 +80,8 @@ class Gap:
     """How far the emulated ARM is from this machine at most.
 
     Attributes:
-        points: of the faces, pixels of the frame.
-        score: cosines of identities.
+        points: Largest distance of landmarks, pixels of the frame.
+        score: Largest difference of the cosines of identities.
     """
 
     points: float
@@ -91,14 +93,15 @@ class CameraPrediction:
     """What an emulated camera did.
 
     Attributes:
-        frames: that were counted, after `warmup` others.
-        size: width and height of the first.
-        stages: in the order of `camera_trial.COUNTED`.
-        rates: by the number of faces.
-        seen: by the emulated ARM, frame by frame, warm-up included; see `camera_trial.seen`.
-        differences: from what this machine sees in the same frames; none where it sees the same.
-        gap: of the same frames, and `decoded_gap`: where each decodes the clip for itself.
-        decoding: largest and mean difference of the decoded pixels, 0..255.
+        frames: Number of frames that were counted, after `warmup` others.
+        size: Width and height of the first frame.
+        stages: Predictions of the stages, in the order of `camera_trial.COUNTED`.
+        rates: Predictions of whole frames, by the number of faces.
+        seen: What the emulated ARM saw in each frame, warm-up included; see `camera_trial.seen`.
+        differences: Differences from what this machine sees in the same frames, a line each.
+        gap: Gap in the same frames.
+        decoded_gap: Gap where each machine decodes the clip for itself.
+        decoding: Largest and mean difference of the decoded pixels, 0..255.
     """
 
     device: str
@@ -134,23 +137,23 @@ def run(request: CameraRequest) -> CameraPrediction:
                 f"an emulated camera needs more than the {trial.warmup} that it warms up with"
             )
         own = answers(trial, own_frames)
-        sysroot = prepare(Path(request.device.cache) if request.device.cache else None)
+        sysroot = make_sysroot(Path(request.device.cache) if request.device.cache else None)
         functions = sysroot.functions()
-        print(f"{PROGRESS}a camera that sees {len(own_frames)} frames", file=sys.stderr, flush=True)
+        logger.info(f"{PROGRESS}a camera that sees {len(own_frames)} frames")
         trial.write(folder / "trial.json")
         dump = folder / "blocks.txt"
         arguments = ("camera", str(folder / "trial.json"), *watched(functions))
-        told = ask(sysroot, f"out={dump},whole=1", *arguments, progress=True)
-        there: list[Answer] = told["frames"]
+        answer = ask(sysroot, f"out={dump},whole=1", *arguments, progress=True)
+        there: list[Answer] = answer["frames"]
         if len(there) <= trial.warmup:
             raise RuntimeError(f"the emulated ARM read {len(there)} frames of {request.source}, not {len(own_frames)}")
         same = answers(trial, pictured(trial, there))
-        blocks, stretches = read_stages(dump, told, functions)
+        blocks, stretches = read_stages(dump, answer, functions)
         decoding = pixel_gap(own_frames, list(pictured(trial, there)))
     counts = [len(answer["faces"]) for answer in there[trial.warmup :]]
-    stages, rates = predict(blocks, stretches, counts, request.device.chip(), read_constants(), trial.warmup)
-    differences, gap = compare(there, same)
-    decoded, decoded_gap = compare(there, own, judge_figures=False)
+    stages, rates = predict_stages(blocks, stretches, counts, request.device.chip(), read_constants(), trial.warmup)
+    differences, gap = compare_answers(there, same)
+    decoded, decoded_gap = compare_answers(there, own, judge_figures=False)
     height, width = own_frames[0].image.shape[:2]
     return CameraPrediction(
         device=request.device.device,
@@ -174,7 +177,9 @@ def answers(trial: Trial, frames: Iterable[Frame]) -> list[Answer]:
     return [seen(recognition.see(frame)) for frame in frames]
 
 
-def compare(there: Sequence[Answer], here: Sequence[Answer], judge_figures: bool = True) -> tuple[list[str], Gap]:
+def compare_answers(
+    there: Sequence[Answer], here: Sequence[Answer], judge_figures: bool = True
+) -> tuple[list[str], Gap]:
     """What the emulated ARM saw otherwise than this machine.
 
     Args:
@@ -215,7 +220,7 @@ def pixel_gap(first: Sequence[Frame], second: Sequence[Frame]) -> tuple[int, flo
     return max(int(gap.max()) for gap in gaps), round(float(np.mean([gap.mean() for gap in gaps])), 3)
 
 
-def table(prediction: CameraPrediction) -> str:
+def prediction_table(prediction: CameraPrediction) -> str:
     """The prediction as text."""
     width, height = prediction.size
     named = [name for name in PARTS if any(name in stage.parts for stage in prediction.stages)]

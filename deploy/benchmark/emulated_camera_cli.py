@@ -11,12 +11,13 @@ from deploy.benchmark import emulated_camera
 from deploy.benchmark.emulated import EmulatedConfig
 from deploy.benchmark.targets import register
 from deploy.camera.known_people import KnownPeople
+from deploy.common.console import show
 from deploy.common.files import write_text
 from deploy.inference.bundle import DETECTOR, RECOGNIZER
 from deploy.inference.model import Recognizer
 
 EMULATED_FRAMES = 5
-"""That an emulated device answers, unless `frames` says otherwise."""
+"""Frames that an emulated device answers, unless `frames` is given."""
 
 
 def main() -> None:
@@ -55,7 +56,7 @@ def emulate(config: CameraConfig) -> None:
     finally:
         known.close()
     prediction = emulated_camera.run(request)
-    print(emulated_camera.table(prediction))
+    show(emulated_camera.prediction_table(prediction))
     if config.report:
         write_text(Path(config.report), json.dumps(asdict(prediction), indent=2) + "\n")
     if prediction.differences:

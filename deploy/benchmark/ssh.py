@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import os
 import shlex
 import shutil
@@ -29,10 +30,11 @@ from deploy.common.files import file_sha256
 from deploy.inference.bundle import CARD, GOLDEN, MANIFEST, MODEL, is_bundle
 from deploy.latency import board
 from deploy.latency.host import HostConfig
-from deploy.latency.progress import say
 from deploy.latency.provenance import own_version
 from deploy.latency.record import Record, parse_records
 from deploy.latency.request import model_files, thread_counts
+
+logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
@@ -47,14 +49,14 @@ class SshConfig(HostConfig):
     """Which board, beside how long to measure there.
 
     Attributes:
-        host: `user@address`, or a name of the ssh configuration.
-        ssh_config: file to read in place of the user's ssh configuration.
-        folder: on the board, below the home folder, for what is copied and set up there.
-        python: on the board, 3.10 to 3.13.
-        system_packages: let the virtual environment use what the board's system has installed (NumPy, OpenCV).
-        wheels: folder of wheels to copy for a board without a network (`pip download --only-binary=:all:
+        host: `user@address` of the board, or a name of the ssh configuration.
+        ssh_config: File to read in place of the user's ssh configuration.
+        folder: Folder on the board, below the home folder, for what is copied and set up there.
+        python: Python on the board, 3.10 to 3.13.
+        system_packages: Whether the virtual environment uses what the board's system has installed (NumPy, OpenCV).
+        wheels: Folder of wheels to copy for a board without a network (`pip download --only-binary=:all:
             --platform manylinux2014_aarch64 --platform manylinux_2_28_aarch64 -d FOLDER .`).
-        patience: seconds to wait for a lost connection to come back.
+        patience: Seconds to wait for a lost connection to come back.
     """
 
     host: str = ""
@@ -70,12 +72,12 @@ class _LostError(OSError):
     """The connection could not be made or was lost."""
 
 
-def measure(models: Mapping[str, Path], config: SshConfig) -> list[Record]:
+def measure_over_ssh(models: Mapping[str, Path], config: SshConfig) -> list[Record]:
     """Measures models on the board, interleaved; progress goes to stderr.
 
     Args:
         models: name to .tflite file or bundle folder.
-        config: of the board.
+        config: Options of the board.
 
     Returns:
         One record for each number of threads and model, as `host.measure` gives on the board.
@@ -115,8 +117,8 @@ class _Link:
 
     def __init__(self, config: SshConfig) -> None:
         self._config = config
-        # When the board was last heard of; None before the first time.
-        self._heard: float | None = None
+        # When the board last answered; None before the first time.
+        self._answered: float | None = None
         own = ["-F", config.ssh_config] if config.ssh_config else []
         self._ssh = ["ssh", *own, *(part for option in OPTIONS for part in ("-o", option)), config.host]
 
@@ -147,7 +149,7 @@ class _Link:
             assert child.stdout is not None
             try:
                 for line in child.stdout:
-                    self._heard = time.monotonic()
+                    self._answered = time.monotonic()
                     # A line without its end was cut off with the connection.
                     if line.endswith(b"\n") and take(line.decode(errors="replace")):
                         return
@@ -165,11 +167,11 @@ class _Link:
                 return step()
             except _LostError as error:  # noqa: PERF203
                 # What was never reached is not waited for: the address or the key is wrong.
-                if self._heard is None:
+                if self._answered is None:
                     raise
                 now = time.monotonic()
-                if lost is None or self._heard > lost:
-                    say(f"{error}; connecting again")
+                if lost is None or self._answered > lost:
+                    logger.info(f"benchmark: {error}; connecting again")
                     lost = now
                 if now - lost >= self._config.patience:
                     raise OSError(
@@ -179,16 +181,16 @@ class _Link:
                 time.sleep(RETRY_SECONDS)
 
     def _check(self, code: int, stderr: bytes) -> None:
-        said = [line.strip() for line in stderr.decode(errors="replace").splitlines() if line.strip()]
-        last = next((line for line in reversed(said) if not line.startswith("Warning:")), "it said nothing")
+        lines = [line.strip() for line in stderr.decode(errors="replace").splitlines() if line.strip()]
+        last = next((line for line in reversed(lines) if not line.startswith("Warning:")), "it printed nothing")
         name = self._config.host
         if code == SSH_FAILED:
-            if self._heard is None:
+            if self._answered is None:
                 raise _LostError(
                     f"{name}: ssh cannot connect ({last}); see that `ssh {name} true` works without a question"
                 )
             raise _LostError(f"{name}: the connection was lost ({last})")
-        self._heard = time.monotonic()
+        self._answered = time.monotonic()
         if code:
             raise RuntimeError(f"{name}: {last}")
 
@@ -254,7 +256,7 @@ class _Job:
                 offset = message["offset"]
                 for entry in message["log"].splitlines():
                     if entry.startswith("benchmark: "):
-                        say(f"{self._config.host}: {entry.removeprefix('benchmark: ')}")
+                        logger.info(f"benchmark: {self._config.host}: {entry.removeprefix('benchmark: ')}")
             result.update(message.get("result", {}))
             return "result" in message
 
@@ -305,7 +307,7 @@ class _Job:
             if there is None:
                 return
             if size - there > 1e6:
-                say(f"{self._config.host}: copying {local.name}, {(size - there) / 1e6:.0f} MB")
+                logger.info(f"benchmark: {self._config.host}: copying {local.name}, {(size - there) / 1e6:.0f} MB")
             with local.open("rb") as file:
                 # ssh reads from where the file stands.
                 os.lseek(file.fileno(), min(there, size), os.SEEK_SET)

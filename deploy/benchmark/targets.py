@@ -13,10 +13,10 @@ from deploy.latency import host
 from deploy.latency.record import Record
 
 TARGETS: dict[str, tuple[type, Callable[[Mapping[str, Path], Any], list[Record]]]] = {
-    "host": (host.HostConfig, host.measure),
-    "ssh": (ssh.SshConfig, ssh.measure),
-    "adb": (adb.AdbConfig, adb.measure),
-    "emulated": (emulated.EmulatedConfig, emulated.measure),
+    "host": (host.HostConfig, host.measure_on_host),
+    "ssh": (ssh.SshConfig, ssh.measure_over_ssh),
+    "adb": (adb.AdbConfig, adb.measure_over_adb),
+    "emulated": (emulated.EmulatedConfig, emulated.predict_models),
 }
 """Of each kind of target, its configuration's dataclass and its `measure(models, config)`."""
 
@@ -27,12 +27,12 @@ def register() -> None:
         ConfigStore.instance().store(group="schema/target", name=name, node=config)
 
 
-def measure(models: Mapping[str, Path], config: Any) -> list[Record]:
+def measure_on_target(models: Mapping[str, Path], config: Any) -> list[Record]:
     """Measures models on the target that the configuration is of.
 
     Args:
         models: name to .tflite file or bundle folder.
-        config: of one of `TARGETS`.
+        config: Options of one of `TARGETS`.
 
     Returns:
         The records, those of the first number of threads first, in the order of the models.

@@ -8,13 +8,13 @@ from pathlib import Path
 from deploy.camera.outputs.output import tell
 from deploy.gallery import database
 from deploy.gallery.encryption import default_gallery
-from deploy.gallery.enrolment import template
+from deploy.gallery.enrollment import template
 from deploy.gallery.gallery import Gallery
 from deploy.gallery.match import Matcher, threshold
 from deploy.gallery.people import Person, Snapshot, clean_name, name_list
 from deploy.inference.model import Recognizer
 from deploy.types import View
-from deploy.vision.quality import QualityConfig, flaws
+from deploy.vision.quality import QualityConfig, quality_issues
 
 PATIENCE = 0.1
 """Seconds that frames wait for somebody who changes the gallery, before the next look at it."""
@@ -106,7 +106,7 @@ class KnownPeople:
         sighting = next((each for each in view.sightings if each.track == track), None)
         if sighting is None:
             raise ValueError("this face is not in the picture any more; choose it again")
-        if found := flaws(view.frame.image, sighting.points, self._quality):
+        if found := quality_issues(view.frame.image, sighting.points, self._quality):
             raise ValueError(f"this view of the face is not fit ({', '.join(found)}); choose a better one")
         name = clean_name(name)
         if self._enroller is None:
@@ -119,7 +119,7 @@ class KnownPeople:
             present = same[0] if same else None
             if present and present.expires is not None and present.expires <= time.time():
                 raise ValueError(f"{name} has expired; forget them first, or use slimcam-faces with expires=DATE")
-            return gallery.enrol(
+            return gallery.enroll(
                 name,
                 [added],
                 consent=consent,

@@ -160,8 +160,8 @@ def _draw_face(canvas: Image, sighting: Sighting, box: Rectangle, points: NDArra
 def _label(sighting: Sighting, unit: float, width: int, frame: int) -> list[_Line]:
     """Its lines: who it is and, smaller, what is wrong. The first is as wide as `width`, all as the frame at most."""
     lines = [_line(label(sighting), round(15 * unit), min(width, frame - _pad(unit)))]
-    if sighting.flaws:
-        lines.append(_line(printable(", ".join(sighting.flaws)), round(11 * unit), frame - _pad(unit)))
+    if sighting.quality_issues:
+        lines.append(_line(printable(", ".join(sighting.quality_issues)), round(11 * unit), frame - _pad(unit)))
     return lines
 
 

@@ -24,7 +24,7 @@ from deploy.types import Event, EventKind, Frame, Sighting, View
 from deploy.vision.align import align
 from deploy.vision.detector import Detector
 from deploy.vision.detector_output import Faces
-from deploy.vision.quality import Measures, QualityConfig, measure
+from deploy.vision.quality import QualityConfig, ViewMeasures, measure_view
 from deploy.vision.shot_boundary import Cuts
 from deploy.vision.track import Track, TrackConfig, Tracker
 
@@ -114,7 +114,9 @@ class RecognitionPipeline:
             self._seen = {track.number for track in tracks}
         with self._timed(milliseconds, "align"):
             views = self._measured(frame, tracks, eager=matcher is not None)
-            fit = [track for track in tracks if track.number in views and not self._identities[track.number].flaws]
+            fit = [
+                track for track in tracks if track.number in views and not self._identities[track.number].quality_issues
+            ]
             looked = [] if matcher is None else self._chosen(fit, views, frame.seconds)
             crops = [align(frame.image, track.points) for track in looked]
         embeddings: Iterable[Embedding] = ()
@@ -145,7 +147,7 @@ class RecognitionPipeline:
             for track in ended
         ]
         sightings = tuple(
-            Sighting(track.number, track.points, track.score, identity.flaws, identity.identity)
+            Sighting(track.number, track.points, track.score, identity.quality_issues, identity.identity)
             for track in tracks
             for identity in [self._identities[track.number]]
         )
@@ -162,7 +164,7 @@ class RecognitionPipeline:
             return ()
         seconds, captured = self._newest
         seconds += max(0.0, now - captured)
-        if seconds - self._newest[0] <= self._tracker.config.patience:
+        if seconds - self._newest[0] <= self._tracker.config.buffer_seconds:
             return ()
         self._newest = None
         return self.end(seconds)
@@ -191,7 +193,7 @@ class RecognitionPipeline:
             for identity in self._identities.values():
                 identity.config = rules.recognize
 
-    def _measured(self, frame: Frame, tracks: list[Track], eager: bool) -> dict[int, Measures]:
+    def _measured(self, frame: Frame, tracks: list[Track], eager: bool) -> dict[int, ViewMeasures]:
         """How good this frame's views are, of those tracks that may be looked at: measuring takes longer than tracking.
 
         That is every `spacing`, and, if `eager`, in every frame for a face that is fit and waits for its first look.
@@ -199,13 +201,13 @@ class RecognitionPipeline:
         views = {}
         for track in tracks:
             identity = self._identities[track.number]
-            waits = eager and not identity.views and not identity.flaws
+            waits = eager and not identity.views and not identity.quality_issues
             if waits or frame.seconds - identity.measured >= self.config.spacing:
-                view = views[track.number] = measure(frame.image, track.points)
-                identity.flaws, identity.measured = view.flaws(self.quality), frame.seconds
+                view = views[track.number] = measure_view(frame.image, track.points)
+                identity.quality_issues, identity.measured = view.quality_issues(self.quality), frame.seconds
         return views
 
-    def _chosen(self, fit: list[Track], views: dict[int, Measures], seconds: float) -> list[Track]:
+    def _chosen(self, fit: list[Track], views: dict[int, ViewMeasures], seconds: float) -> list[Track]:
         candidates = [
             self._identities[track.number].candidate(track.number, views[track.number].quality, seconds)
             for track in fit

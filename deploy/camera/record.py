@@ -12,8 +12,8 @@ from deploy.latency.machine import read_condition, read_machine
 from deploy.latency.provenance import execution, identify, now_utc, own_version
 from deploy.latency.record import CameraRun, Latency, Record
 from deploy.latency.start import peak_rss_bytes
-from deploy.latency.statistics import doubts, latency
-from deploy.latency.table import summary
+from deploy.latency.statistics import latency, validity_warnings
+from deploy.latency.table import record_summary
 from deploy.types import STAGES, View
 
 SAMPLES = 20_000
@@ -102,7 +102,7 @@ def camera_record(
         interleaved=[],
         latency_ms=result,
         start=None,
-        validity=doubts(tally.frames, result, executed, machine, tally.before, after),
+        validity=validity_warnings(tally.frames, result, executed, machine, tally.before, after),
         version=version,
         commit=commit,
         time_utc=now_utc(),
@@ -130,5 +130,5 @@ def camera_table(record: Record) -> str:
     ]
     memory = "" if run.peak_rss_bytes is None else f", at most {run.peak_rss_bytes / 1e6:.0f} MB of memory"
     faces = f"{run.faces:.2f} faces in a mean frame"
-    line = f"{summary(record)}: {run.fps:g} frames a second, {run.lost:,} lost, {faces}{memory}"
+    line = f"{record_summary(record)}: {run.fps:g} frames a second, {run.lost:,} lost, {faces}{memory}"
     return "\n".join([line, grid([head, *rows]), *record.validity])

@@ -66,7 +66,9 @@ def rules_for(kind: SourceKind, interval: float, recognize: RecognizeConfig, tra
         again=recognize.spacing,
         rest=recognize.spacing,
     )
-    return SceneRules(sparse, replace(track, hits=1, patience=max(track.patience, BUFFER_FRAMES * interval)))
+    return SceneRules(
+        sparse, replace(track, hits=1, buffer_seconds=max(track.buffer_seconds, BUFFER_FRAMES * interval))
+    )
 
 
 class Interval:

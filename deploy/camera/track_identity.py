@@ -155,7 +155,7 @@ class TrackIdentity:
     outliers: list[EmbeddedView] = field(default_factory=list)
     last_look: float = -math.inf
     wait: float = 0.0
-    flaws: tuple[str, ...] = ()
+    quality_issues: tuple[str, ...] = ()
     measured: float = -math.inf
     state: IdentityState = IdentityState.UNDECIDED
     reported: Identity | None = None

@@ -20,7 +20,7 @@ def atomic(path: Path, *, durable: bool = False, mode: int | None = None) -> Ite
     same file at once do not disturb each other: the last one wins.
 
     Args:
-        path: of the file; its folder is made.
+        path: File to write; its folder is made.
         durable: write content and name to the disk before returning, so that a power failure leaves the old file or
             the new one.
         mode: permissions, for example `0o600` for what nobody else may read at any moment; else the system's default.

@@ -13,7 +13,7 @@ def did_you_mean(name: str, known: Iterable[str], cutoff: float = 0.5) -> str:
     """The end of a message about a name that is not known.
 
     Args:
-        name: as it was written.
+        name: Name as it was written.
         known: the names that there are.
         cutoff: how alike two names must be, from 0 to 1, see `difflib.get_close_matches`.
 

@@ -21,6 +21,11 @@ def new_name(key: str, renamed: Mapping[str, str]) -> str | None:
     return None
 
 
+def below(section: str, renamed: Mapping[str, str]) -> dict[str, str]:
+    """The former and present names of a section's options with the name of the section before them."""
+    return {f"{section}.{old}": f"{section}.{new}" for old, new in renamed.items()}
+
+
 def notice(old: str, new: str) -> str:
     """The line that tells a user of a former name."""
     return f"{old} is called {new} now; the former name still works in this version"

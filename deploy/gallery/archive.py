@@ -2,7 +2,7 @@
 
 8 bytes   SLIMCAM1
 16 bytes  salt of scrypt (RFC 7914), which makes the key of the passphrase
-rest      JSON sealed with AES-256-GCM, see `deploy.gallery.encryption`
+rest      JSON encrypted with AES-256-GCM, see `deploy.gallery.encryption`
 """
 
 from __future__ import annotations
@@ -16,7 +16,8 @@ from dataclasses import asdict
 
 import numpy as np
 
-from deploy.gallery.encryption import KEY_BYTES, Vault
+from deploy.common.errors import WrongKeyError
+from deploy.gallery.encryption import KEY_BYTES, Cipher
 from deploy.gallery.people import Person, Template
 
 MARK = b"SLIMCAM1"
@@ -48,22 +49,23 @@ def pack(holdings: Sequence[Holding], model: str, passphrase: str) -> bytes:
     if len(content) > LARGEST:
         raise ValueError(f"the archive would have {len(content) >> 20} MB; at most {LARGEST >> 20} can be exported")
     salt = secrets.token_bytes(SALT_BYTES)
-    return MARK + salt + _vault(passphrase, salt).seal(content, "archive")
+    return MARK + salt + _cipher(passphrase, salt).encrypt(content, "archive")
 
 
 def unpack(archive: bytes, passphrase: str) -> tuple[str, list[Holding]]:
     """The model and the people of an archive.
 
     Raises:
-        ValueError: it is no archive, damaged, or the passphrase is another one.
+        ValueError: It is no archive, or one of another version.
+        WrongKeyError: The passphrase is another one, or the archive is damaged.
     """
     if not archive.startswith(MARK):
         raise ValueError("not an archive that slimcam-faces exported")
-    salt, sealed = archive[len(MARK) :][:SALT_BYTES], archive[len(MARK) + SALT_BYTES :]
+    salt, encrypted = archive[len(MARK) :][:SALT_BYTES], archive[len(MARK) + SALT_BYTES :]
     try:
-        content = json.loads(_vault(passphrase, salt).open(sealed, "archive"))
+        content = json.loads(_cipher(passphrase, salt).decrypt(encrypted, "archive"))
     except ValueError as error:
-        raise ValueError("the passphrase is another one, or the archive is damaged") from error
+        raise WrongKeyError("the passphrase is another one, or the archive is damaged") from error
     try:
         holdings: list[Holding] = []
         for packed in content["people"]:
@@ -74,11 +76,11 @@ def unpack(archive: bytes, passphrase: str) -> tuple[str, list[Holding]]:
         raise ValueError(f"the archive has another form than this slimcam's: {error}; update slimcam") from error
 
 
-def _vault(passphrase: str, salt: bytes) -> Vault:
+def _cipher(passphrase: str, salt: bytes) -> Cipher:
     # OWASP's Password Storage Cheat Sheet lists these costs as equal to 2^17, 8, 1; they take 32 MB, not 128.
     cost = 2**15
     secret = passphrase.encode("utf-8", "surrogateescape")
-    return Vault(hashlib.scrypt(secret, salt=salt, n=cost, r=8, p=3, maxmem=2 * 128 * 8 * cost, dklen=KEY_BYTES))
+    return Cipher(hashlib.scrypt(secret, salt=salt, n=cost, r=8, p=3, maxmem=2 * 128 * 8 * cost, dklen=KEY_BYTES))
 
 
 def _packed(template: Template) -> dict[str, str | None]:

@@ -1,4 +1,4 @@
-"""Aligned faces as files: what a gallery keeps, where its owner chose so, to make templates anew for another model."""
+"""Aligned faces as files: what a gallery keeps, where its owner chose so, to make templates again for another model."""
 
 from __future__ import annotations
 

@@ -13,14 +13,17 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from deploy.common.errors import GalleryError
+
 SCHEMA_VERSION = 1
 
 APPLICATION = 0x736C6366
-"""SQLite's application id, by which a gallery is told from other databases: "slcf"."""
+"""SQLite's application id, that distinguishes a gallery from other databases: "slcf"."""
 
 PATIENCE = 30.0
 """Seconds to wait while another process writes."""
 
+# `lock` is the key-check value.
 # AUTOINCREMENT, so that rows are appended and a template keeps its place among those of its person.
 _TABLES = """
 CREATE TABLE gallery (version INTEGER NOT NULL, dirty INTEGER NOT NULL, lock BLOB NOT NULL);
@@ -70,7 +73,7 @@ class Database:
         empty: there are no tables yet; `create` makes them.
 
     Raises:
-        ValueError: the file is no gallery, damaged, or of a newer slimcam.
+        GalleryError: The file is no gallery, damaged, or of a newer slimcam.
         OSError: it cannot be read or written.
     """
 
@@ -99,9 +102,9 @@ class Database:
         )
         self.empty = not tables
         if tables and application != APPLICATION:
-            raise ValueError(f"{self.path}: a database, but not a gallery of slimcam; give another file")
+            raise GalleryError(f"{self.path}: a database, but not a gallery of slimcam; give another file")
         if tables and version != SCHEMA_VERSION:
-            raise ValueError(
+            raise GalleryError(
                 f"{self.path}: a gallery of schema version {version}, this slimcam reads {SCHEMA_VERSION}; "
                 "update slimcam"
             )
@@ -110,22 +113,22 @@ class Database:
         for pragma in ("journal_mode = DELETE", "synchronous = EXTRA", "secure_delete = ON", "foreign_keys = ON"):
             self._connection.execute(f"PRAGMA {pragma}")
 
-    def create(self, lock: bytes) -> None:
+    def create(self, key_check: bytes) -> None:
         """Makes the tables, unless another process has just done it.
 
         Args:
-            lock: something sealed with the gallery's key, by which another key is told.
+            key_check: Key-check value: a fixed text encrypted with the gallery's key, by which another key is noticed.
         """
         with self.writing() as connection:
             if connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()[0] == 0:
                 # SQLite takes a file of a few bytes for an empty database.
                 if self.path.stat().st_size:
-                    raise ValueError(f"{self.path}: not a gallery of slimcam; give another file")
+                    raise GalleryError(f"{self.path}: not a gallery of slimcam; give another file")
                 connection.execute(f"PRAGMA application_id = {APPLICATION}")
                 connection.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
                 for statement in _TABLES.split(";\n"):
                     connection.execute(statement)
-                connection.execute("INSERT INTO gallery VALUES (1, 0, ?)", (lock,))
+                connection.execute("INSERT INTO gallery VALUES (1, 0, ?)", (key_check,))
         self.empty = False
 
     def close(self) -> None:
@@ -145,7 +148,7 @@ class Database:
             yield connection
 
     def rewrite(self) -> None:
-        """Writes the file anew without the space of deleted rows.
+        """Rewrites the file without the space of deleted rows.
 
         `secure_delete` fills deleted rows with zeros, but rows that SQLite once moved from one page to another can
         have left a copy in the unused part of the first: about one in 2,000 that were changed or deleted at random.
@@ -178,5 +181,5 @@ class Database:
             raise RuntimeError(f"{self.path}: {error}") from error
         except sqlite3.DatabaseError as error:
             if "not a database" in str(error):
-                raise ValueError(f"{self.path}: not a gallery of slimcam; give another file") from error
-            raise ValueError(f"{self.path}: the gallery is damaged ({error}); bring a backup back") from error
+                raise GalleryError(f"{self.path}: not a gallery of slimcam; give another file") from error
+            raise GalleryError(f"{self.path}: the gallery is damaged ({error}); bring a backup back") from error

@@ -14,14 +14,15 @@ from pathlib import Path
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
+from deploy.common.errors import WrongKeyError
 from deploy.common.files import atomic
 
 KEY_BYTES = 32
 NONCE_BYTES = 12
 
 
-class Vault:
-    """Seals what is stored and opens it again.
+class Cipher:
+    """Authenticated encryption with associated data (AEAD): AES-256-GCM.
 
     Nonces are random: NIST SP 800-38D, 8.3, allows 2^32 of them with one key.
 
@@ -30,23 +31,29 @@ class Vault:
     """
 
     def __init__(self, key: bytes) -> None:
-        self._cipher = AESGCM(key)
+        self._aead = AESGCM(key)
 
-    def seal(self, content: bytes, *place: object) -> bytes:
-        """Encrypts what belongs to a place: numbers and texts that say where, which have to be the same on opening."""
+    def encrypt(self, content: bytes, *associated: object) -> bytes:
+        """Encrypts a content; gives the nonce and the ciphertext with its tag.
+
+        Args:
+            content: Bytes to encrypt.
+            associated: Numbers and texts that are authenticated and not stored, for example column and row; `decrypt`
+                needs the same.
+        """
         nonce = secrets.token_bytes(NONCE_BYTES)
-        return nonce + self._cipher.encrypt(nonce, content, _bytes(place))
+        return nonce + self._aead.encrypt(nonce, content, _bytes(associated))
 
-    def open(self, sealed: bytes, *place: object) -> bytes:
-        """What was sealed for this place.
+    def decrypt(self, encrypted: bytes, *associated: object) -> bytes:
+        """The content that was encrypted with this key and associated data.
 
         Raises:
-            ValueError: it was sealed with another key or for another place, or was altered.
+            ValueError: The key or the associated data is another one, or the ciphertext was altered.
         """
         try:
-            return self._cipher.decrypt(sealed[:NONCE_BYTES], sealed[NONCE_BYTES:], _bytes(place))
+            return self._aead.decrypt(encrypted[:NONCE_BYTES], encrypted[NONCE_BYTES:], _bytes(associated))
         except (InvalidTag, ValueError) as error:
-            raise ValueError("it was sealed with another key or for another place, or was altered") from error
+            raise ValueError("encrypted with another key or for another place, or altered") from error
 
 
 def default_key() -> Path:
@@ -86,7 +93,7 @@ def read_key(path: Path) -> bytes:
     except FileNotFoundError as error:
         raise FileNotFoundError(
             f"{path}: there is no key, and without its key a gallery cannot be read; bring the key back, "
-            "or remove the gallery and enrol anew"
+            "or remove the gallery and enroll again"
         ) from error
     if stat.S_IMODE(mode) & 0o077:
         raise PermissionError(f"{path}: other users may open the key; chmod 600 it")
@@ -95,7 +102,9 @@ def read_key(path: Path) -> bytes:
     except ValueError:
         key = b""
     if len(key) != KEY_BYTES:
-        raise ValueError(f"{path}: not a gallery's key ({2 * KEY_BYTES} hexadecimal digits); bring the right file back")
+        raise WrongKeyError(
+            f"{path}: not a gallery's key ({2 * KEY_BYTES} hexadecimal digits); bring the right file back"
+        )
     return key
 
 
@@ -131,6 +140,6 @@ def _locked(folder: Path) -> Iterator[None]:
         os.close(descriptor)
 
 
-def _bytes(place: tuple[object, ...]) -> bytes:
-    # JSON keeps the borders: ("a", "bc") and ("ab", "c") are two places.
-    return json.dumps(place).encode()
+def _bytes(associated: tuple[object, ...]) -> bytes:
+    # JSON keeps the borders: ("a", "bc") and ("ab", "c") differ.
+    return json.dumps(associated).encode()

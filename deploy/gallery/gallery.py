@@ -1,6 +1,6 @@
 """The gallery: who is known to a camera, in one SQLite file, encrypted with a key that lies elsewhere.
 
-Names, consent notes, embeddings, crops and their sources are sealed, each for its row and column
+Names, consent notes, embeddings, crops and their sources are encrypted, with row and column as associated data
 (`deploy.gallery.encryption`). Ids, times, numbers of templates, the recognizer's digest and the audit log are not.
 """
 
@@ -18,11 +18,12 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from deploy.common.errors import OtherModelError, WrongKeyError
 from deploy.common.files import atomic
 from deploy.gallery import archive
 from deploy.gallery.crops import decode_crops
 from deploy.gallery.database import PATIENCE, Database
-from deploy.gallery.encryption import Vault, check_outside, default_key, make_key, read_key
+from deploy.gallery.encryption import Cipher, check_outside, default_key, make_key, read_key
 from deploy.gallery.people import (
     LAST_MOMENT,
     NOTE_LENGTH,
@@ -41,7 +42,8 @@ from deploy.gallery.rows import Rows, log, model_of, stored_version, unknown, ve
 
 __all__ = ["Entry", "Gallery", "Person", "Snapshot", "Template"]
 
-_LOCK = "slimcam gallery"
+_KEY_CHECK = "slimcam gallery"
+"""Associated data of the key-check value, whose content is empty."""
 
 
 class Gallery:
@@ -51,17 +53,19 @@ class Gallery:
     or undone.
 
     Args:
-        path: the SQLite file.
+        path: SQLite file of the gallery.
         model: SHA-256 of the recognizer's model file, which all embeddings must be from; `None` to keep the gallery
             (list, forget, export ...) whichever model it is from.
-        embedding_size: of the model.
-        key: the key's file, made where both are missing; `deploy.gallery.encryption.default_key()` if `None`.
+        embedding_size: Size of the model's embeddings.
+        key: File of the key, made where both are missing; `deploy.gallery.encryption.default_key()` if `None`.
         actor: whom the audit log names; the user of the machine if `None`.
         patience: seconds to wait for other processes that write.
 
     Raises:
-        ValueError: the file is no gallery, of another model or a newer slimcam, damaged, or the key is another one or
-            lies in the gallery's folder.
+        WrongKeyError: The key is another one.
+        OtherModelError: The embeddings are from another recognizer.
+        GalleryError: The file is no gallery, damaged, or of a newer slimcam.
+        ValueError: The key lies in the gallery's folder.
         OSError: gallery or key cannot be read, or the key is missing.
     """
 
@@ -79,18 +83,18 @@ class Gallery:
         key = default_key() if key is None else key
         check_outside(key, path)
         new = not path.exists() or not path.stat().st_size
-        vault = Vault(make_key(key) if new else read_key(key))
-        self._rows = Rows(vault, str(path))
+        cipher = Cipher(make_key(key) if new else read_key(key))
+        self._rows = Rows(cipher, str(path))
         self._database = Database(path, patience)
         try:
             if self._database.empty:
-                self._database.create(vault.seal(b"", _LOCK))
+                self._database.create(cipher.encrypt(b"", _KEY_CHECK))
             with self._database.reading() as database:
-                lock, dirty = database.execute("SELECT lock, dirty FROM gallery").fetchone()
+                key_check, dirty = database.execute("SELECT lock, dirty FROM gallery").fetchone()
                 try:
-                    vault.open(lock, _LOCK)
+                    cipher.decrypt(key_check, _KEY_CHECK)
                 except ValueError as error:
-                    raise ValueError(
+                    raise WrongKeyError(
                         f"{key} is not the key of the gallery {path}; give the right one (key=FILE)"
                     ) from error
                 self._check_model(database)
@@ -115,21 +119,22 @@ class Gallery:
             return version(database, time.time())
 
     def people(self) -> list[Person]:
-        """Everybody, in the order of enrolment, expired ones too."""
+        """Everybody, in the order of enrollment, expired ones too."""
         with self._database.reading() as database:
             return self._rows.people(database)
 
     def snapshot(self) -> Snapshot:
-        """All that is needed to recognise people.
+        """All that is needed to recognize people.
 
         Raises:
-            ValueError: the gallery has become another model's, or a row is damaged or not in its place.
+            OtherModelError: The gallery has become another model's.
+            DamagedRowError: A row is damaged or not in its place.
         """
         with self._database.reading() as database:
             self._check_model(database)
             return self._rows.snapshot(database, self.embedding_size or 0, time.time())
 
-    def enrol(
+    def enroll(
         self,
         name: str,
         templates: Sequence[Template],
@@ -143,14 +148,15 @@ class Gallery:
         Args:
             name: up to 100 characters without control characters. Several people may have one name.
             consent: who agreed, when, to what; up to 500 characters.
-            expires: Unix time from which on the person is not recognised any more.
+            expires: Unix time from which on the person is not recognized any more.
             person: the id of one who is there, with this name; note and expiry now given replace the former ones.
 
         Raises:
-            ValueError: something of it is not as it has to be, or nobody of that id and name is there.
+            UnknownPersonError: Nobody has this id.
+            ValueError: An argument is not as it has to be, or the person has another name.
         """
         if self.model is None:
-            raise ValueError("the gallery was opened without a model; open it with the recognizer's to enrol")
+            raise ValueError("the gallery was opened without a model; open it with the recognizer's to enroll")
         name, consent = clean_name(name), clean_text(consent, "a consent note", NOTE_LENGTH)
         expires = None if expires is None else float(expires)
         if expires is not None and not time.time() < expires < LAST_MOMENT:
@@ -174,7 +180,7 @@ class Gallery:
         Copies made before (backups, exports) are not reached, nor are freed blocks of the disk, which held ciphertext.
 
         Raises:
-            ValueError: there is nobody with this id.
+            UnknownPersonError: Nobody has this id.
         """
         with self._writing() as database:
             if not database.execute("DELETE FROM people WHERE id = ?", (person,)).rowcount:
@@ -184,10 +190,11 @@ class Gallery:
         self._clean()
 
     def templates(self, person: str) -> list[Template]:
-        """The templates of a person, in the order of enrolment.
+        """The templates of a person, in the order of enrollment.
 
         Raises:
-            ValueError: there is nobody with this id, or a row is damaged or not in its place.
+            UnknownPersonError: Nobody has this id.
+            DamagedRowError: A row is damaged or not in its place.
         """
         with self._database.reading() as database:
             self._rows.one(database, person)
@@ -200,8 +207,8 @@ class Gallery:
         """
         return decode_crops(self.templates(person))
 
-    def re_enrol(self, embed: Callable[[NDArray[np.uint8]], Float], model: str) -> int:
-        """Makes the templates anew from kept crops, for another recognizer; all of them or none.
+    def re_enroll(self, embed: Callable[[NDArray[np.uint8]], Float], model: str) -> int:
+        """Makes the templates again from kept crops, for another recognizer; all of them or none.
 
         Templates without a crop are dropped, where their person has others.
 
@@ -222,27 +229,29 @@ class Gallery:
         kept = [(person, [one for one in templates if one.crop is not None]) for person, templates in holdings]
         if lacking := [person for person, templates in kept if not templates]:
             raise ValueError(
-                f"no crops were kept of {name_list(lacking)}: forget them, then enrol them anew afterwards; "
+                f"no crops were kept of {name_list(lacking)}: forget them, then enroll them again afterwards; "
                 "nothing was changed"
             )
-        anew = []
+        renewed = []
         for person, templates in kept:
             embeddings = embed(decode_crops(templates))
-            anew.append((person, [Template(e, t.crop, t.source) for e, t in zip(embeddings, templates, strict=True)]))
-            for template in anew[-1][1]:
+            renewed.append(
+                (person, [Template(e, t.crop, t.source) for e, t in zip(embeddings, templates, strict=True)])
+            )
+            for template in renewed[-1][1]:
                 check_embedding(template.embedding, None)
         with self._database.writing() as database:
             if stored_version(database) != before:
                 raise RuntimeError("the gallery was changed meanwhile; nothing was re-enrolled, run it again")
             database.execute("DELETE FROM templates")
-            for person, templates in anew:
+            for person, templates in renewed:
                 self._rows.put(database, person, templates, model)
                 log(database, self._actor, "re-enrol", person.id, f"{len(templates)} templates")
             database.execute("UPDATE gallery SET version = version + 1, dirty = version + 1")
         self.model = model
-        self.embedding_size = len(anew[0][1][0].embedding) if anew else None
+        self.embedding_size = len(renewed[0][1][0].embedding) if renewed else None
         self._clean()
-        return sum(len(templates) for _, templates in holdings) - sum(len(templates) for _, templates in anew)
+        return sum(len(templates) for _, templates in holdings) - sum(len(templates) for _, templates in renewed)
 
     def export(self, path: Path, passphrase: str) -> list[Person]:
         """Writes everybody into an archive, see `deploy.gallery.archive`.
@@ -269,8 +278,9 @@ class Gallery:
         """Adds everybody of an archive, or nobody.
 
         Raises:
-            ValueError: it is no archive, damaged, of another model, or has somebody who is there already, or the
-                passphrase is another one.
+            WrongKeyError: The passphrase is another one, or the archive is damaged.
+            OtherModelError: Its embeddings are from another recognizer.
+            ValueError: It is no archive, or has somebody who is there already.
             OSError: the file cannot be read.
         """
         try:
@@ -283,13 +293,14 @@ class Gallery:
                 check_person(person)
                 self._check_templates(templates)
         except ValueError as error:
-            raise ValueError(f"{path}: {error}; nothing was imported") from error
+            kind = WrongKeyError if isinstance(error, WrongKeyError) else ValueError
+            raise kind(f"{path}: {error}; nothing was imported") from error
         with self._writing() as database:
             present = {id for (id,) in database.execute("SELECT id FROM people")}
             if double := [person for person, _ in holdings if person.id in present]:
                 raise ValueError(f"{path}: {name_list(double)} are in the gallery already; nothing was imported")
             if model != (self.model or model_of(database) or model):
-                raise ValueError(
+                raise OtherModelError(
                     f"{path}: exported with the recognizer {model[:12]}..., which is not the gallery's; import it into "
                     "a gallery of its own (gallery=FILE) and run slimcam-faces re-enrol there; nothing was imported"
                 )
@@ -323,7 +334,7 @@ class Gallery:
         """The model that the templates are from, or would be."""
         found = model_of(database)
         if found is not None and self.model is not None and found != self.model:
-            raise ValueError(
+            raise OtherModelError(
                 f"the gallery {self.path} was made with the recognizer {found[:12]}..., this one is "
                 f"{self.model[:12]}...: slimcam-faces re-enrol rebuilds it from the crops that were kept"
             )

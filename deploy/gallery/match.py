@@ -12,6 +12,7 @@ import time
 import numpy as np
 from numpy.typing import NDArray
 
+from deploy.common.console import show
 from deploy.common.vectors import unit_length
 from deploy.gallery.people import Person, Snapshot
 from deploy.inference.bundle import Bundle
@@ -21,16 +22,16 @@ from deploy.types import Identity
 class Matcher:
     """Compares faces with the people of a gallery.
 
-    A person scores what the best of their templates does. Templates show a person from several sides and in several
-    lights; a face is like one of these views, not like their mean. It is also what the thresholds of a bundle were
-    measured on: pairs of single pictures. Each person more is another chance for a false match, so that a gallery of
-    N people answers a stranger with a name about N times as often as one pair would be accepted; choose the rate of
+    The score of a person is that of the best of their templates. Templates show a person from several sides and in
+    several lights; a face is like one of these views, not like their mean. The thresholds of a bundle are measured the
+    same way, on pairs of single pictures. Each person more is another chance for a false match: a gallery of N people
+    has an FPIR (false positive identification rate) of about N times the FAR of one pair; choose the rate of
     `threshold` with that in mind.
 
     Args:
-        snapshot: of the gallery.
-        threshold: the least cosine at which a face is somebody's.
-        margin: how much better the best person must be than the next one; a face that two people fit is unknown.
+        snapshot: Snapshot of the gallery.
+        threshold: Least cosine at which a face is somebody's.
+        margin: Least difference of the scores of the best person and the next; a face that fits two people is unknown.
 
     Raises:
         ValueError: threshold or margin are out of range.
@@ -77,10 +78,10 @@ class Matcher:
 
 
 def threshold(bundle: Bundle, far: float) -> float:
-    """The score from which on a recognizer takes two faces for one person's, at a rate of false accepts.
+    """The least cosine at which a recognizer takes two faces for one person's, at a false accept rate (FAR).
 
     Args:
-        far: one of the rates that the bundle was measured at.
+        far: False accept rate (FAR, ISO's FMR) of one comparison, one of those that the bundle was measured at.
 
     Raises:
         ValueError: it was not measured at this rate.
@@ -113,6 +114,6 @@ if __name__ == "__main__":
     # Libraries of linear algebra read it when they are loaded.
     single = {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
     if os.environ.items() >= single.items():
-        print(_measure())
+        show(_measure())
     else:
         os.execve(sys.executable, [sys.executable, "-m", "deploy.gallery.match"], {**os.environ, **single})

@@ -50,7 +50,7 @@ class Person:
         id: random, 32 hexadecimal digits. Two people may have one name, never one id.
         templates: how many there are.
         created: Unix time.
-        expires: Unix time from which on the person is not recognised any more; `None` for never.
+        expires: Unix time from which on the person is not recognized any more; `None` for never.
         consent: a note on who agreed, when, to what.
     """
 
@@ -64,10 +64,11 @@ class Person:
 
 @dataclass(frozen=True)
 class Snapshot:
-    """All that is needed to recognise people, at one moment. Who has expired is not in it.
+    """All that is needed to recognize people, at one moment. Who has expired is not in it.
 
     Attributes:
-        version: what `Gallery.version` said then.
+        version: `Gallery.version` at that moment.
+        people: Everybody who has not expired.
         embeddings: `(N, E)` float32, L2-normalised.
         owners: `(N,)` int64, ascending, index into `people`.
     """
@@ -85,7 +86,7 @@ class Entry:
     Attributes:
         at: Unix time.
         actor: who did it: a user of the machine, or a part of slimcam.
-        action: `enrol`, `forget`, `export`, `import` or `re-enrol`.
+        action: "enrol", "forget", "export", "import" or "re-enrol".
         person: the id of the person concerned.
     """
 

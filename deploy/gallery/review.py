@@ -1,4 +1,4 @@
-"""What the owner of a gallery should look at: the same person twice, people too alike, expired, unfit templates."""
+"""Findings for the owner of a gallery: the same person twice, people too alike, expired ones, unfit templates."""
 
 from __future__ import annotations
 
@@ -11,19 +11,20 @@ from deploy.gallery.crops import decode_crops
 from deploy.gallery.gallery import Gallery
 from deploy.gallery.people import NO_CONSENT, Person, Snapshot, name_list
 from deploy.vision.align import TEMPLATE
-from deploy.vision.quality import QualityConfig, flaws
+from deploy.vision.quality import QualityConfig, quality_issues
 
 SAME_PICTURE = 0.9999
 """Cosine from which on two templates are of one picture."""
 
 
-def review(gallery: Gallery, threshold: float, stranger: float, quality: QualityConfig) -> list[str]:
+def review(gallery: Gallery, threshold: float, impostor: float, quality: QualityConfig) -> list[str]:
     """One line for each finding; none where all is well.
 
     Args:
-        threshold: the least cosine at which two faces are taken for one person's.
-        stranger: a cosine that pairs of strangers often reach: a template less like all others of its person is odd.
-        quality: what kept crops must be.
+        gallery: Gallery to look through.
+        threshold: Least cosine at which two faces are taken for one person's.
+        impostor: Cosine that impostor pairs often reach: a template less like all others of its person is an outlier.
+        quality: Limits that kept crops are checked against.
 
     Raises:
         ValueError, OSError: the gallery cannot be read.
@@ -35,13 +36,13 @@ def review(gallery: Gallery, threshold: float, stranger: float, quality: Quality
         if one.expires is not None and one.expires <= time.time()
     ]
     found += [f"{name_list([one])} has no consent note" for one in people if one.consent == NO_CONSENT]
-    found += resemblances(snapshot, threshold, stranger)
+    found += resemblances(snapshot, threshold, impostor)
     for one in people:
-        found += unfit(gallery, one, quality)
+        found += unfit_templates(gallery, one, quality)
     return found
 
 
-def resemblances(snapshot: Snapshot, threshold: float, stranger: float) -> list[str]:
+def resemblances(snapshot: Snapshot, threshold: float, impostor: float) -> list[str]:
     """Pairs of people who would be taken for each other, pictures enrolled twice, and templates unlike their person's
     others."""
     found = []
@@ -51,7 +52,7 @@ def resemblances(snapshot: Snapshot, threshold: float, stranger: float) -> list[
         own = snapshot.embeddings[start:stop]
         if start == stop:
             continue
-        # Everybody against those who come after them, so that each pair is told once.
+        # Everybody against those who come after them, so that each pair is reported once.
         later = (snapshot.embeddings[stop:] @ own.T).max(axis=1, initial=-1.0)
         for j in range(i + 1, len(people)):
             score = later[bounds[j] - stop : bounds[j + 1] - stop].max(initial=-1.0)
@@ -61,7 +62,7 @@ def resemblances(snapshot: Snapshot, threshold: float, stranger: float) -> list[
         for row in range(len(own)):
             if (likeness[row, :row] >= SAME_PICTURE).any():
                 found.append(f"{name_list([person])}: template {row + 1} is of the same picture as one before")
-            elif len(own) > 1 and likeness[row].max() < stranger:
+            elif len(own) > 1 and likeness[row].max() < impostor:
                 found.append(
                     f"{name_list([person])}: template {row + 1} is unlike the others, cosine at most "
                     f"{likeness[row].max():.2f}: somebody else?"
@@ -69,9 +70,9 @@ def resemblances(snapshot: Snapshot, threshold: float, stranger: float) -> list[
     return found
 
 
-def unfit(gallery: Gallery, person: Person, quality: QualityConfig) -> Iterator[str]:
-    """Templates whose kept crops show faces that are not fit to be recognised by."""
+def unfit_templates(gallery: Gallery, person: Person, quality: QualityConfig) -> Iterator[str]:
+    """Templates whose kept crops show faces that are not fit to be recognized by."""
     for one in gallery.templates(person.id):
         for crop in decode_crops([one]):
-            if words := flaws(crop, TEMPLATE, quality):
+            if words := quality_issues(crop, TEMPLATE, quality):
                 yield f"{name_list([person])}: the face of {one.source} is {', '.join(words)}"

@@ -1,7 +1,8 @@
-"""People and templates as rows of the gallery's file, sealed so that none can be read, altered or put elsewhere.
+"""People and templates as rows of the gallery's file, encrypted so that none can be read, altered or put elsewhere.
 
-What is sealed is bound to its table and column, to the person, the template and the recognizer's digest, and a
-person's row to its times. That rows are taken away, or the whole file is put back to an earlier state, is not noticed.
+The associated data of a ciphertext is its table and column, the person, the template and the recognizer's digest, and
+of a person's row its times. It is not noticed that rows are taken away, or the whole file is put back to an earlier
+state.
 """
 
 from __future__ import annotations
@@ -14,7 +15,8 @@ from typing import Any
 
 import numpy as np
 
-from deploy.gallery.encryption import Vault
+from deploy.common.errors import DamagedRowError, UnknownPersonError
+from deploy.gallery.encryption import Cipher
 from deploy.gallery.people import Float, Person, Snapshot, Template
 
 _PEOPLE = "SELECT id, name, consent, created, expires FROM people"
@@ -49,18 +51,18 @@ class Rows:
     """Reads and writes the rows with a gallery's key; to be used within a transaction.
 
     Args:
-        vault: of the key.
-        title: what errors call the gallery.
+        cipher: Cipher with the gallery's key.
+        title: Name of the gallery in errors.
     """
 
-    def __init__(self, vault: Vault, title: str) -> None:
-        self._vault, self._title = vault, title
+    def __init__(self, cipher: Cipher, title: str) -> None:
+        self._cipher, self._title = cipher, title
 
     def people(self, database: sqlite3.Connection) -> list[Person]:
-        """Everybody, in the order of enrolment.
+        """Everybody, in the order of enrollment.
 
         Raises:
-            ValueError: a row is damaged or not in its place.
+            DamagedRowError: A row is damaged or not in its place.
         """
         # All rows at once: a statement that an error leaves half read is in the way of later ones.
         rows = database.execute(f"{_PEOPLE} ORDER BY number").fetchall()
@@ -71,7 +73,8 @@ class Rows:
         """The person of an id.
 
         Raises:
-            ValueError: there is none, or the row is damaged or not in its place.
+            UnknownPersonError: There is none.
+            DamagedRowError: The row is damaged or not in its place.
         """
         row = database.execute(f"{_PEOPLE} WHERE id = ?", (id,)).fetchone()
         if row is None:
@@ -81,7 +84,7 @@ class Rows:
         )
 
     def templates(self, database: sqlite3.Connection, person: str) -> list[Template]:
-        """The templates of a person, in the order of enrolment.
+        """The templates of a person, in the order of enrollment.
 
         Raises: as `people`.
         """
@@ -93,8 +96,8 @@ class Rows:
         return [
             Template(
                 embedding=self._embedding(person, id, model, embedding),
-                crop=None if crop is None else self._open(person, crop, "crops.image", id),
-                source=self._open(person, source, "templates.source", id, model).decode(),
+                crop=None if crop is None else self._decrypt(person, crop, "crops.image", id),
+                source=self._decrypt(person, source, "templates.source", id, model).decode(),
             )
             for id, model, embedding, source, crop in rows
         ]
@@ -102,7 +105,7 @@ class Rows:
     def put(self, database: sqlite3.Connection, person: Person, templates: Sequence[Template], model: str) -> None:
         """Writes a person, in place of the row that is there, and adds templates."""
         name, consent = (
-            self._vault.seal(text.encode(), column, person.id, person.created, person.expires)
+            self._cipher.encrypt(text.encode(), column, person.id, person.created, person.expires)
             for column, text in (("people.name", person.name), ("people.consent", person.consent))
         )
         database.execute(
@@ -114,26 +117,26 @@ class Rows:
         for template in templates:
             id = secrets.token_hex(16)
             embedding = template.embedding.astype("<f4").tobytes()
-            place = (person.id, id, model)
+            row = (person.id, id, model)
             database.execute(
                 "INSERT INTO templates (id, person, model, embedding, source) VALUES (?, ?, ?, ?, ?)",
                 (
                     id,
                     person.id,
                     model,
-                    self._vault.seal(embedding, "templates.embedding", *place),
-                    self._vault.seal(template.source.encode(), "templates.source", *place),
+                    self._cipher.encrypt(embedding, "templates.embedding", *row),
+                    self._cipher.encrypt(template.source.encode(), "templates.source", *row),
                 ),
             )
             if template.crop is not None:
-                sealed = self._vault.seal(template.crop, "crops.image", person.id, id)
-                database.execute("INSERT INTO crops (template, image) VALUES (?, ?)", (id, sealed))
+                encrypted = self._cipher.encrypt(template.crop, "crops.image", person.id, id)
+                database.execute("INSERT INTO crops (template, image) VALUES (?, ?)", (id, encrypted))
 
     def snapshot(self, database: sqlite3.Connection, size: int, now: float) -> Snapshot:
-        """All that is needed to recognise people who have not expired.
+        """All that is needed to recognize people who have not expired.
 
         Args:
-            size: of an embedding, where there is none to tell it.
+            size: Size of an embedding, for a gallery that holds none.
 
         Raises: as `people`.
         """
@@ -153,26 +156,29 @@ class Rows:
         id, name, consent, created, expires = row
         return Person(
             id=id,
-            name=self._open(id, name, "people.name", created, expires).decode(),
+            name=self._decrypt(id, name, "people.name", created, expires).decode(),
             templates=templates,
             created=created,
             expires=expires,
-            consent=self._open(id, consent, "people.consent", created, expires).decode(),
+            consent=self._decrypt(id, consent, "people.consent", created, expires).decode(),
         )
 
-    def _embedding(self, person: str, id: str, model: str, sealed: bytes) -> Float:
-        return np.frombuffer(self._open(person, sealed, "templates.embedding", id, model), "<f4").astype(np.float32)
+    def _embedding(self, person: str, id: str, model: str, encrypted: bytes) -> Float:
+        return np.frombuffer(self._decrypt(person, encrypted, "templates.embedding", id, model), "<f4").astype(
+            np.float32
+        )
 
-    def _open(self, person: str, sealed: bytes, column: str, *place: object) -> bytes:
+    def _decrypt(self, person: str, encrypted: bytes, column: str, *associated: object) -> bytes:
         try:
-            return self._vault.open(sealed, column, person, *place)
+            return self._cipher.decrypt(encrypted, column, person, *associated)
         except ValueError as error:
-            raise ValueError(
+            raise DamagedRowError(
                 f"{self._title}: {column} of {person} is damaged or was put there from elsewhere; bring a backup back, "
-                f"or forget {person}"
+                f"or forget {person}",
+                person,
             ) from error
 
 
-def unknown(person: str) -> ValueError:
+def unknown(person: str) -> UnknownPersonError:
     """The error for an id that nobody has."""
-    return ValueError(f"nobody in the gallery has the id {person!r}; slimcam-faces list shows who is there")
+    return UnknownPersonError(f"nobody in the gallery has the id {person!r}; slimcam-faces list shows who is there")

@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from deploy.common.errors import BundleError
 from deploy.common.files import atomic_folder, file_sha256
 
 SCHEMA_VERSION = 2
@@ -34,7 +35,7 @@ MANIFEST = "bundle.json"
 
 @dataclass(frozen=True)
 class InputSpec:
-    """The image that the model takes: RGB, uint8 pixels normalised as `(pixel - mean) / scale`."""
+    """The image that the model takes: RGB, uint8 pixels normalized as `(pixel - mean) / scale`."""
 
     height: int = 112
     width: int = 112
@@ -51,19 +52,19 @@ class Bundle:
     """A bundle whose files are present and unaltered.
 
     Attributes:
-        path: the folder.
-        name: of the model.
-        task: what it is for: `recognition` or `detection`.
-        input: size and preprocessing of its input.
+        path: Folder of the bundle.
+        name: Name of the model.
+        task: Task of the model: `recognition` or `detection`.
+        input: Size and preprocessing of the model's input.
         thresholds: scores at or above which the answer is yes, by the rate of errors that each allows as text: for a
             recognizer `"0.001"` of the impostors, for a detector `"0.1"` false faces an image.
-        gates: what the model had to pass, each with figure and bound.
-        figures: what was measured of it, for example accuracies.
+        gates: Gates that the model had to pass, each with figure and bound.
+        figures: Figures that were measured of the model, for example accuracies.
         golden_input: `(K, height, width, 3)` uint8.
         golden_output: `(K, ...)` float32, what the model gives for them.
-        provenance: what made the model (configuration, data, versions).
-        license: licence of the model and the data behind it.
-        sha256: of the model file.
+        provenance: Configuration, data and versions that made the model.
+        license: License of the model and the data behind it.
+        sha256: SHA-256 of the model file.
     """
 
     path: Path
@@ -93,7 +94,7 @@ def load_bundle(folder: Path | str) -> Bundle:
 
     Raises:
         FileNotFoundError: the folder or a file of it is missing.
-        ValueError: a file is truncated or altered, or the bundle is of another version.
+        BundleError: A file is truncated or altered, or the bundle is of another version.
     """
     folder = Path(folder)
     manifest = _read_manifest(folder)
@@ -103,7 +104,7 @@ def load_bundle(folder: Path | str) -> Bundle:
             raise FileNotFoundError(f"bundle {folder}: {name} is missing; copy the bundle again")
         found = file_sha256(path)
         if found != expected:
-            raise ValueError(
+            raise BundleError(
                 f"bundle {folder}: {name} is altered: sha256 is {found[:12]}..., "
                 f"{MANIFEST} says {expected[:12]}...; copy the bundle again"
             )
@@ -219,16 +220,16 @@ def _read_manifest(folder: Path) -> dict[str, Any]:
         manifest = json.loads((folder / MANIFEST).read_bytes())
         version, digest = manifest["schema_version"], manifest.pop("sha256")
     except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise ValueError(
+        raise BundleError(
             f"bundle {folder}: {MANIFEST} is truncated or not a bundle's; copy the bundle again"
         ) from error
     if version != SCHEMA_VERSION:
-        raise ValueError(
+        raise BundleError(
             f"bundle {folder}: {MANIFEST} has schema version {version}, this slimcam reads {SCHEMA_VERSION}; "
             "update slimcam or make the bundle again"
         )
     if digest != _digest(manifest):
-        raise ValueError(f"bundle {folder}: {MANIFEST} is altered (its sha256 does not fit); copy the bundle again")
+        raise BundleError(f"bundle {folder}: {MANIFEST} is altered (its sha256 does not fit); copy the bundle again")
     return dict(manifest)
 
 

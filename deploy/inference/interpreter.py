@@ -27,7 +27,7 @@ class Runtime:
 
 @dataclass(frozen=True)
 class TensorInfo:
-    """An input or output of a model. `scale` is 0 where the tensor is not quantised."""
+    """An input or output of a model. `scale` is 0 where the tensor is not quantized."""
 
     index: int
     name: str
@@ -85,7 +85,7 @@ class Interpreter:
         self.output = _only(self._interpreter.get_output_details(), title, "output")
 
     def run(self, array: NDArray[Any]) -> NDArray[Any]:
-        """Feeds the input tensor as it is (no quantisation) and returns a copy of the output tensor."""
+        """Feeds the input tensor as it is (no quantization) and returns a copy of the output tensor."""
         self.feed(array)
         self.invoke()
         return self.result()

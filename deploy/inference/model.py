@@ -8,13 +8,14 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from deploy.common.errors import BundleError
 from deploy.common.vectors import unit_length
 from deploy.inference.bundle import Bundle, InputSpec, load_bundle
 from deploy.inference.interpreter import Interpreter
-from deploy.inference.preprocessing import agreement, dequantised, input_table, look_up, resized
+from deploy.inference.preprocessing import agreement, dequantized, input_table, look_up, resized
 
 # Outputs for the golden images must agree with the recorded ones this well: kernels of another CPU may round
-# differently, but a wrong preprocessing constant or a swapped colour order falls far below.
+# differently, but a wrong preprocessing constant or a swapped color order falls far below.
 GOLDEN_COSINE = 0.999
 
 
@@ -24,10 +25,10 @@ class Model:
     Args:
         model: a .tflite file or its content.
         spec: size and preprocessing of the model's input.
-        threads: of the interpreter.
+        threads: Number of threads of the interpreter.
 
     Attributes:
-        shape: of what the model gives for one image.
+        shape: Shape of the model's output for one image.
 
     Raises:
         ValueError: the model has another input.
@@ -45,7 +46,7 @@ class Model:
     def output(self, image: NDArray[np.uint8]) -> NDArray[np.float32]:
         """What the model gives for an image, `(height, width, 3)` uint8 RGB of its size."""
         found = self.interpreter.run(look_up(self._table, image)[np.newaxis])
-        output: NDArray[np.float32] = dequantised(found, self.interpreter.output)[0]
+        output: NDArray[np.float32] = dequantized(found, self.interpreter.output)[0]
         return output
 
     def outputs(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
@@ -61,12 +62,12 @@ class BundledModel(Model):
 
     Args:
         bundle: a bundle, or the folder of one.
-        task: that the bundle must be for; any if `None`.
-        threads: of the interpreter.
+        task: Task that the bundle must be for; any if `None`.
+        threads: Number of threads of the interpreter.
         check: run the golden images first and compare.
 
     Raises:
-        ValueError: the bundle is damaged, for another task, does not fit its model, or its golden outputs are not
+        BundleError: The bundle is damaged, for another task, does not fit its model, or its golden outputs are not
             reproduced.
     """
 
@@ -75,13 +76,13 @@ class BundledModel(Model):
     ) -> None:
         self.bundle = bundle if isinstance(bundle, Bundle) else load_bundle(bundle)
         if task is not None and self.bundle.task != task:
-            raise ValueError(f"bundle {self.bundle.path} is for {self.bundle.task}, not for {task}; give another one")
+            raise BundleError(f"bundle {self.bundle.path} is for {self.bundle.task}, not for {task}; give another one")
         try:
             super().__init__(self.bundle.model, self.bundle.input, threads)
         except ValueError as error:
-            raise ValueError(f"bundle {self.bundle.path}: {error}; make the bundle again") from error
+            raise BundleError(f"bundle {self.bundle.path}: {error}; make the bundle again") from error
         if self.bundle.golden_output.shape[1:] != self.shape:
-            raise ValueError(
+            raise BundleError(
                 f"bundle {self.bundle.path}: the model gives {self.shape}, its golden outputs are "
                 f"{self.bundle.golden_output.shape[1:]}; make the bundle again"
             )
@@ -92,7 +93,7 @@ class BundledModel(Model):
         bundle = self.bundle
         cosines = agreement(self.outputs(bundle.golden_input), bundle.golden_output)
         if not cosines.min() >= GOLDEN_COSINE:
-            raise ValueError(
+            raise BundleError(
                 f"bundle {bundle.path}: golden image {int(cosines.argmin())} gives another output on this device "
                 f"(cosine {cosines.min():.4f}, at least {GOLDEN_COSINE} expected; "
                 f"{self.interpreter.runtime.name} {self.interpreter.runtime.version}); do not use it here"

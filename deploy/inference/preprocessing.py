@@ -12,18 +12,18 @@ from deploy.common.vectors import unit_length
 from deploy.inference.bundle import InputSpec
 from deploy.inference.interpreter import TensorInfo
 
-# With these the int8 image of a quantised model is exactly `pixel - 128`: scale 1/128, zero point 0.
+# With these the int8 image of a quantized model is exactly `pixel - 128`: scale 1/128, zero point 0.
 PIXEL_MEAN = 128.0
 PIXEL_SCALE = 128.0
 
 
 def input_table(spec: InputSpec, tensor: TensorInfo) -> NDArray[Any]:
-    """What each of the 256 pixel values becomes in the input tensor: normalised, and quantised if the tensor is.
+    """What each of the 256 pixel values becomes in the input tensor: normalized, and quantized if the tensor is.
 
     Rounds half away from zero, as TFLite's QUANTIZE does.
 
     Raises:
-        ValueError: the tensor is neither float32 nor quantised int8 or uint8.
+        ValueError: the tensor is neither float32 nor quantized int8 or uint8.
     """
     values = (np.arange(256, dtype=np.float64) - spec.mean) / spec.scale
     if tensor.dtype == np.float32:
@@ -62,7 +62,7 @@ def agreement(found: NDArray[np.float32], expected: NDArray[np.float32]) -> NDAr
     return np.asarray(np.einsum("ne,ne->n", *pairs), dtype=np.float32)
 
 
-def dequantised(values: NDArray[Any], tensor: TensorInfo) -> NDArray[np.float32]:
+def dequantized(values: NDArray[Any], tensor: TensorInfo) -> NDArray[np.float32]:
     """The real numbers that a tensor's values stand for."""
     if tensor.scale == 0:
         return values.astype(np.float32)

@@ -15,6 +15,7 @@ from __future__ import annotations
 import fcntl
 import hashlib
 import json
+import logging
 import os
 import subprocess
 import sys
@@ -23,8 +24,11 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import IO, Any
 
+from deploy.common.console import log_to_console, show
 from deploy.common.files import write_text
 from deploy.common.messages import last_line, one_line
+
+logger = logging.getLogger(__name__)
 
 OLDEST, NEWEST = (3, 10), (3, 13)
 POLL_SECONDS = 0.5
@@ -36,16 +40,17 @@ BOOT = "import sys; sys.path.insert(0, sys.argv[1]); from deploy.latency import 
 
 def main(arguments: list[str]) -> None:
     """Runs `WHEEL COMMAND JOB ...`."""
+    log_to_console()
     wheel, command, job = arguments[0], arguments[1], Path(arguments[2])
     if command == "start":
-        start(job, wheel)
+        start_job(job, wheel)
     elif command == "follow":
         follow(job, int(arguments[3]))
     else:
         work(job, Path(wheel))
 
 
-def start(job: Path, wheel: str) -> None:
+def start_job(job: Path, wheel: str) -> None:
     """Starts the job's worker in a session of its own, unless there is one or it has ended.
 
     Raises:
@@ -74,7 +79,7 @@ def follow(job: Path, offset: int) -> None:
     parent = os.getppid()
     # A connection that is lost leaves its followers to another parent.
     while os.getppid() == parent:
-        # Looked at before the log is read: what was logged before the end is sent before the end is told.
+        # Looked at before the log is read: what was logged before the end is sent before the result.
         worked_at = _worked_at(job)
         result = job / "result.json"
         ended = result.exists()
@@ -83,13 +88,13 @@ def follow(job: Path, offset: int) -> None:
             text = log.read()
         if text:
             offset += len(text)
-            _tell({"log": text.decode(errors="replace"), "offset": offset})
+            _answer({"log": text.decode(errors="replace"), "offset": offset})
         if ended:
-            _tell({"result": json.loads(result.read_text())})
+            _answer({"result": json.loads(result.read_text())})
             return
         if not worked_at:
-            error = f"the measurement was killed there, or the board restarted; it last said: {_last_line(job)}"
-            _tell({"result": {"error": error}})
+            error = f"the measurement was killed there, or the board restarted; its last line: {_last_line(job)}"
+            _answer({"result": {"error": error}})
             return
         time.sleep(POLL_SECONDS)
 
@@ -100,7 +105,7 @@ def work(job: Path, wheel: Path) -> None:
         with Path("board.lock").open("w") as lock:
             # Two measurements at once would disturb each other, and two set-ups would break each other.
             if not _take(lock):
-                _say("waiting for another measurement to end")
+                logger.info("benchmark: waiting for another measurement to end")
                 fcntl.flock(lock, fcntl.LOCK_EX)
             result = _measure_in(_set_up(wheel, json.loads((job / "request.json").read_text())), job)
     except (OSError, ValueError, RuntimeError) as error:
@@ -108,8 +113,8 @@ def work(job: Path, wheel: Path) -> None:
     write_text(job / "result.json", json.dumps(result))
 
 
-def measure(job: Path) -> dict[str, Any]:
-    """The records of what the request asks for, or the line that says why there are none."""
+def measure_request(job: Path) -> dict[str, Any]:
+    """The records of what the request asks for, or an error in one line."""
     # Here, because only the virtual environment has what they need.
     from deploy.inference.bundle import is_bundle
     from deploy.inference.model import BundledModel
@@ -120,16 +125,16 @@ def measure(job: Path) -> dict[str, Any]:
     try:
         for path in models.values():
             if is_bundle(path):
-                # A bundle proves that this device computes what was tested.
+                # Opening a bundle checks that this device computes what was tested.
                 BundledModel(path)
-        records = host.measure(models, host.HostConfig(**request["config"]))
+        records = host.measure_on_host(models, host.HostConfig(**request["config"]))
     except (OSError, ValueError, ImportError, RuntimeError) as error:
         return {"error": one_line(error)}
     return {"records": [asdict(record) for record in records]}
 
 
 def _measure_in(python: Path, job: Path) -> dict[str, Any]:
-    """What `measure` says in the virtual environment.
+    """Result of `measure_request` in the virtual environment.
 
     Raises:
         RuntimeError: it was killed.
@@ -158,14 +163,14 @@ def _set_up(wheel: Path, request: dict[str, Any]) -> Path:
     pip = [str(python), "-m", "pip", "install", "--disable-pip-version-check"]
     if not ready.exists() or ready.read_text() != made_of:
         ready.unlink(missing_ok=True)
-        _say("making a virtual environment (once)")
+        logger.info("benchmark: making a virtual environment (once)")
         _run([sys.executable, "-m", "venv", "--clear", *options, str(VENV)], "Debian: apt install python3-venv")
-        _say("installing slimcam and what it needs (once)")
+        logger.info("benchmark: installing slimcam and what it needs (once)")
         _run([*pip, *offline, str(wheel)], "for a board without a network give target.wheels")
         ready.write_text(made_of)
     elif not installed.exists() or installed.read_text() != wheel.name:
         installed.unlink(missing_ok=True)
-        _say("installing this version of slimcam")
+        logger.info("benchmark: installing this version of slimcam")
         _run([*pip, "--no-deps", "--force-reinstall", "--no-index", str(wheel)], "remove its folder on the board")
     installed.write_text(wheel.name)
     return python
@@ -175,7 +180,7 @@ def _run(command: list[str], advice: str) -> None:
     """Runs a step of the set-up.
 
     Raises:
-        RuntimeError: it failed; the message has what it said last, or its last error.
+        RuntimeError: It failed; the message has its last line, or its last error.
     """
     child = subprocess.run(
         command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
@@ -189,6 +194,10 @@ def _run(command: list[str], advice: str) -> None:
 def _last_line(job: Path) -> str:
     """Of the job's log."""
     return last_line((job / "log").read_text(errors="replace"), "nothing")
+
+
+def _answer(message: dict[str, Any]) -> None:
+    show(json.dumps(message))
 
 
 def _lock(job: Path) -> IO[bytes] | None:
@@ -216,13 +225,6 @@ def _worked_at(job: Path) -> bool:
     return False
 
 
-def _tell(message: dict[str, Any]) -> None:
-    print(json.dumps(message), flush=True)
-
-
-def _say(line: str) -> None:
-    print(f"benchmark: {line}", file=sys.stderr, flush=True)
-
-
 if __name__ == "__main__":
-    _tell(measure(Path(sys.argv[2])))
+    log_to_console()
+    _answer(measure_request(Path(sys.argv[2])))

@@ -11,6 +11,7 @@ core to a little one, has no latency of its own.
 
 from __future__ import annotations
 
+import logging
 import os
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -22,12 +23,13 @@ from typing import Any
 from deploy.inference.interpreter import Interpreter
 from deploy.latency.inputs import random_input
 from deploy.latency.machine import pinning_order, read_condition, read_machine
-from deploy.latency.progress import say
 from deploy.latency.provenance import execution, identify, now_utc, own_version
 from deploy.latency.record import Condition, Record, Start
 from deploy.latency.request import check_sampling, model_files, thread_counts
 from deploy.latency.start import measure_start
-from deploy.latency.statistics import doubts, latency, slowdown
+from deploy.latency.statistics import latency, slowdown, validity_warnings
+
+logger = logging.getLogger(__name__)
 
 PROGRESS_SECONDS = 5.0
 
@@ -37,11 +39,11 @@ class HostConfig:
     """How long to measure; MLPerf Mobile asks for 1,024 samples and 60 seconds.
 
     Attributes:
-        threads: of each interpreter; a number, or a list of them to measure each.
-        processors: which to use, in this order; where it is null, the fastest ones, one of each core first.
-        warmup: untimed inferences of each model before the first sample.
-        samples: timed inferences of each model and number of threads, at the least.
-        seconds: of sampling, everything together, at the least.
+        threads: Number of threads of each interpreter, or a list of numbers to measure each.
+        processors: Processors to use, in this order; null for the fastest ones, one of each core first.
+        warmup: Untimed inferences of each model before the first sample.
+        samples: Timed inferences of each model and number of threads, at the least.
+        seconds: Least seconds of sampling, all models and numbers of threads together.
     """
 
     threads: Any = 1
@@ -72,7 +74,7 @@ class Run:
     samples: list[float] = field(default_factory=list)
 
 
-def measure(models: Mapping[str, Path], config: HostConfig) -> list[Record]:
+def measure_on_host(models: Mapping[str, Path], config: HostConfig) -> list[Record]:
     """Measures models on this machine, interleaved; progress goes to stderr.
 
     Args:
@@ -87,7 +89,7 @@ def measure(models: Mapping[str, Path], config: HostConfig) -> list[Record]:
         ValueError: there are no models, one is damaged, or this process may not use the processors that are named.
         RuntimeError: the runtime refuses a model.
     """
-    runs = prepare(models, config)
+    runs = prepare_runs(models, config)
     machine = read_machine()
     seconds, before, after = sample(runs, config)
     version, commit = own_version()
@@ -109,7 +111,9 @@ def measure(models: Mapping[str, Path], config: HostConfig) -> list[Record]:
                 interleaved=list(models),
                 latency_ms=latency_ms,
                 start=run.start,
-                validity=doubts(len(run.samples), latency_ms, executed, machine, before, after, slowdown(run.samples)),
+                validity=validity_warnings(
+                    len(run.samples), latency_ms, executed, machine, before, after, slowdown(run.samples)
+                ),
                 version=version,
                 commit=commit,
                 time_utc=now_utc(),
@@ -118,7 +122,7 @@ def measure(models: Mapping[str, Path], config: HostConfig) -> list[Record]:
     return records
 
 
-def prepare(models: Mapping[str, Path], config: HostConfig) -> list[Run]:
+def prepare_runs(models: Mapping[str, Path], config: HostConfig) -> list[Run]:
     """Opens each model with each number of threads.
 
     Raises:
@@ -130,7 +134,7 @@ def prepare(models: Mapping[str, Path], config: HostConfig) -> list[Run]:
     for threads in thread_counts(config.threads):
         chosen = None if order is None else order[:threads]
         for name, file in files.items():
-            say(f"start-up of {name}" + (f", {threads} threads" if threads > 1 else ""))
+            logger.info(f"benchmark: start-up of {name}" + (f", {threads} threads" if threads > 1 else ""))
             # The runtime's threads inherit where they may run from the one that makes them.
             with confined(chosen):
                 runs.append(Run(name, file, threads, chosen, measure_start(file, threads), Interpreter(file, threads)))
@@ -149,7 +153,7 @@ def sample(runs: Sequence[Run], config: HostConfig) -> tuple[float, Condition, C
             for _ in range(config.warmup):
                 run.interpreter.invoke()
     before = read_condition(processors=used)
-    begin = said = time.perf_counter()
+    begin = reported = time.perf_counter()
     seconds, rounds = 0.0, 0
     while rounds < config.samples or seconds < config.seconds:
         for run in runs:
@@ -161,10 +165,10 @@ def sample(runs: Sequence[Run], config: HostConfig) -> tuple[float, Condition, C
         rounds += 1
         now = time.perf_counter()
         seconds = now - begin
-        if now - said >= PROGRESS_SECONDS:
-            said = now
+        if now - reported >= PROGRESS_SECONDS:
+            reported = now
             left = max(config.seconds - seconds, (config.samples - rounds) * seconds / rounds)
-            say(f"{rounds} samples of each model, {seconds:.0f} s, about {max(left, 0):.0f} s left")
+            logger.info(f"benchmark: {rounds} samples of each model, {seconds:.0f} s, about {max(left, 0):.0f} s left")
     return seconds, before, read_condition(processors=used)
 
 

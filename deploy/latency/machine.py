@@ -52,8 +52,8 @@ def read_condition(root: Path = ROOT, processors: Collection[int] | None = None)
     """The governor, fastest clock, hottest zone's temperature and one-minute load of now.
 
     Args:
-        root: of the proc and sys folders.
-        processors: whose governor and clock; all of them where it is None.
+        root: Folder that holds the proc and sys folders.
+        processors: Processors whose governor and clock are read; all of them if `None`.
     """
     cpufreq = [
         folder / "cpufreq"

@@ -16,7 +16,8 @@ from pathlib import Path
 
 import numpy as np
 
-from deploy.latency.host import HostConfig, Run, confined, prepare, sample
+from deploy.common.console import log_to_console, show
+from deploy.latency.host import HostConfig, Run, confined, prepare_runs, sample
 
 BLOCK = 40
 
@@ -26,10 +27,11 @@ class Overhead:
     """The ratio of latencies measured one by one to those measured as a whole.
 
     Attributes:
-        pairs: of blocks.
-        ratio: their median ratio; 1.01 is 1 % of overhead.
-        low, high: its 95 % bootstrap interval.
-        clock_ns: between two readings of the clock, the median.
+        pairs: Number of pairs of blocks.
+        ratio: Median ratio of the pairs; 1.01 is 1 % of overhead.
+        low: Lower end of the ratio's 95 % bootstrap interval.
+        high: Upper end of that interval.
+        clock_ns: Median nanoseconds between two readings of the clock.
     """
 
     pairs: int
@@ -46,7 +48,7 @@ def overhead(model: Path, seconds: float = 60.0) -> Overhead:
         OSError, ValueError, RuntimeError: as `host.measure` does for a model that is missing or refused.
     """
     config = HostConfig(warmup=0, samples=BLOCK, seconds=0.0)
-    (run,) = prepare({"model": model}, config)
+    (run,) = prepare_runs({"model": model}, config)
     sample([run], config)
     ratios: list[float] = []
     end = time.monotonic() + seconds
@@ -71,11 +73,12 @@ def _whole(run: Run) -> float:
 
 
 if __name__ == "__main__":
+    log_to_console()
     try:
         found = overhead(Path(sys.argv[1]), float(sys.argv[2]) if len(sys.argv) > 2 else 60.0)
     except (OSError, ValueError, RuntimeError, IndexError) as error:
         sys.exit(f"overhead: {error}")
-    print(
+    show(
         f"{found.pairs} pairs of {BLOCK} inferences: one by one is {found.ratio:.4f} times as a whole "
         f"(95 % interval {found.low:.4f} to {found.high:.4f}); a reading of the clock takes {found.clock_ns:.0f} ns"
     )

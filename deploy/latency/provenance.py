@@ -1,4 +1,4 @@
-"""What a record says of the model, of what executes it, and of slimcam."""
+"""Provenance in a record: the model, what executes it, and the version of slimcam."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ import deploy
 from deploy.common.files import file_sha256
 from deploy.inference.interpreter import Interpreter
 from deploy.latency.machine import git_commit
-from deploy.latency.record import Execution, Model
+from deploy.latency.record import Execution, MeasuredModel
 
 
-def identify(name: str, file: Path) -> Model:
-    """What a record says of a model."""
-    return Model(name, file_sha256(file), file.stat().st_size)
+def identify(name: str, file: Path) -> MeasuredModel:
+    """Name, digest and size of a model."""
+    return MeasuredModel(name, file_sha256(file), file.stat().st_size)
 
 
 def own_version() -> tuple[str, str | None]:
@@ -33,7 +33,7 @@ def now_utc() -> str:
 
 
 def execution(interpreter: Interpreter, threads: int, processors: list[int] | None) -> Execution:
-    """What a record says of what executes a model."""
+    """Runtime, delegate and threads that execute a model."""
     delegation = interpreter.delegation()
     return Execution(
         runtime=interpreter.runtime.name,

@@ -19,7 +19,7 @@ SCHEMA_VERSION = 3
 
 
 @dataclass(frozen=True)
-class Model:
+class MeasuredModel:
     """What was measured. `size_bytes` is the size of the .tflite file, `sha256` its digest."""
 
     name: str
@@ -32,14 +32,15 @@ class Execution:
     """What executed it.
 
     Attributes:
-        runtime: library or tool, with its version.
-        delegate: the one really used, or "none".
-        delegated_operators: operators of the model's graph that the delegate took; null where the target's tool does
+        runtime: Library or tool that executed the model.
+        runtime_version: Version of the runtime.
+        delegate: Delegate that was really used, or "none".
+        delegated_operators: Operators of the model's graph that the delegate took; null where the target's tool does
             not tell.
-        operators: of the model's graph.
-        left_out: the operators that the delegate left to the runtime, as far as they are known.
-        threads: of the interpreter.
-        affinity: the processors that the threads were confined to, null where they were not.
+        operators: Number of operators of the model's graph.
+        left_out: Operators that the delegate left to the runtime, as far as they are known.
+        threads: Number of threads of the interpreter.
+        affinity: Processors that the threads were confined to, null where they were not.
     """
 
     runtime: str
@@ -66,9 +67,12 @@ class Machine:
     """What it ran on.
 
     Attributes:
-        soc: the chip, for example "MSM8953"; null where the machine does not tell.
-        affinity: the processors that the measuring process might use; null where that cannot be read.
-        clusters: its processors by kind, the fastest first; empty where they cannot be read.
+        device: Name of the board, the phone or the processor.
+        os: Operating system, its release and the architecture.
+        processors: Number of processors.
+        soc: Chip, for example "MSM8953"; null where the machine does not tell.
+        affinity: Processors that the measuring process may use; null where that cannot be read.
+        clusters: Processors by kind, the fastest first; empty where they cannot be read.
     """
 
     device: str
@@ -113,10 +117,10 @@ class Start:
     """The first seconds of the model in a process of its own.
 
     Attributes:
-        init_ms: from the file to an interpreter that is ready.
-        first_ms: the first inference.
-        peak_rss_bytes: peak resident memory of that process; null where it cannot be read.
-        model_rss_bytes: memory that the model added to it; null where it cannot be read.
+        init_ms: Milliseconds from the file to an interpreter that is ready.
+        first_ms: Milliseconds of the first inference.
+        peak_rss_bytes: Peak resident memory of that process; null where it cannot be read.
+        model_rss_bytes: Memory that the model added to that process; null where it cannot be read.
     """
 
     init_ms: float
@@ -130,10 +134,10 @@ class Operator:
     """Measured time of one node that the runtime executed, per inference.
 
     Attributes:
-        name: the runtime's own, which names tensors or, inside a delegate, the kernel.
-        kind: for example "CONV_2D", or a delegate's node.
-        ms: mean.
-        calls: per inference.
+        name: Name that the runtime gives the node: that of its tensors or, inside a delegate, of the kernel.
+        kind: Kind of the node, for example "CONV_2D", or a delegate's node.
+        ms: Mean milliseconds per inference.
+        calls: Calls per inference.
     """
 
     name: str
@@ -153,7 +157,7 @@ class Estimate:
 
 @dataclass(frozen=True)
 class ThreadsEstimate:
-    """Predicted milliseconds on some threads: an interval, because scaling depends on what is not modelled."""
+    """Predicted milliseconds on some threads: an interval, because scaling depends on what is not modeled."""
 
     threads: int
     low: float
@@ -165,14 +169,15 @@ class PredictedOperator:
     """What one operator is predicted to take on one thread, per inference.
 
     Attributes:
-        index: in the model's graph; null where the runtime added the node itself.
-        name: the layer, or the tensor that it makes.
-        kind: for example "CONV_2D".
-        kernels: the microkernels that executed it.
-        ms: predicted.
-        roof_ms: the least that the processor could take, from its peak arithmetic and its memory bandwidth.
-        instructions: executed, exact.
-        l1_misses, l2_misses: of a simulated data cache.
+        index: Index in the model's graph; null where the runtime added the node itself.
+        name: Name of the layer, or of the tensor that it makes.
+        kind: Kind of the operator, for example "CONV_2D".
+        kernels: Microkernels that executed the operator.
+        ms: Predicted milliseconds.
+        roof_ms: Least milliseconds that the processor could take, from its peak arithmetic and its memory bandwidth.
+        instructions: Executed instructions, exact.
+        l1_misses: Misses of a simulated first-level data cache.
+        l2_misses: Misses of a simulated second-level cache.
     """
 
     index: int | None
@@ -191,15 +196,16 @@ class Prediction:
     """Latency from a model of the machine, never from a clock.
 
     Attributes:
-        ms: on one thread, with its error band.
-        threads: on more threads.
-        roof_ms: the least that the processor could take on one thread.
-        model: the timing model and its version, for example "cortex-a53-inorder 1".
-        constants: of that model, with their units in their names, for example `{"l2_miss_ns": 22.4}`.
-        clock_mhz: of the predicted processor.
-        instructions: per inference, exact.
-        l1_misses, l2_misses: per inference, of a simulated data cache.
-        operators: per operator, in execution order, on request.
+        ms: Predicted milliseconds on one thread, with their error band.
+        threads: Predicted milliseconds on more threads.
+        roof_ms: Least milliseconds that the processor could take on one thread.
+        model: Timing model and its version, for example "cortex-a53-inorder 1".
+        constants: Constants of the timing model, with their units in their names, for example `{"l2_miss_ns": 22.4}`.
+        clock_mhz: Clock of the predicted processor.
+        instructions: Instructions per inference, exact.
+        l1_misses: Misses per inference of a simulated first-level data cache.
+        l2_misses: Misses per inference of a simulated second-level cache.
+        operators: Predictions of the operators in execution order, on request.
     """
 
     ms: Estimate
@@ -219,18 +225,18 @@ class CameraRun:
     """What a camera did; the record's latency is then from a frame's capture to its answer.
 
     Attributes:
-        source: without credentials.
-        detector: the model that found the faces; the record's model recognised them.
-        frames: answered.
-        lost: frames of the source that were overtaken by newer ones, or too old.
-        fps: frames answered a second.
-        faces: in a mean frame.
-        stages: of `deploy.types.STAGES`, over the frames in which they had something to do.
-        peak_rss_bytes: of the camera's process; null where it cannot be read.
+        source: Source of the frames, without credentials.
+        detector: Model that found the faces; the record's model recognized them.
+        frames: Number of frames that were answered.
+        lost: Number of frames of the source that were overtaken by newer ones, or too old.
+        fps: Frames that were answered per second.
+        faces: Mean number of faces in a frame.
+        stages: Latency of each of `deploy.types.STAGES`, over the frames in which it had something to do.
+        peak_rss_bytes: Peak resident memory of the camera's process; null where it cannot be read.
     """
 
     source: str
-    detector: Model
+    detector: MeasuredModel
     frames: int
     lost: int
     fps: float
@@ -244,27 +250,27 @@ class Record:
     """One model measured, or predicted, on one target with one number of threads.
 
     Attributes:
-        target: how the machine was reached, for example "host" or "ssh pi@kitchen".
-        warmup: untimed inferences before the first sample.
-        samples: timed inferences.
-        seconds: from the first sample to the last, those of interleaved models included.
-        interleaved: names of the models that were measured in the same run, in turn.
-        latency_ms: measured; null where the target only predicts.
-        start: measured; null where the target only predicts.
-        profile: measured per operator; null where it was not asked for.
-        prediction: null where the target measures.
-        camera: null where a model was measured, and not a camera at work.
-        validity: one line for each reason to doubt the figures; empty for a sound measurement.
-        version: of slimcam.
-        commit: of slimcam's git checkout, null where it is not one.
-        time_utc: ISO 8601, at the end of the measurement.
+        target: Target on which it was measured, for example "host" or "ssh pi@kitchen".
+        warmup: Untimed inferences before the first sample.
+        samples: Timed inferences.
+        seconds: Seconds from the first sample to the last, those of interleaved models included.
+        interleaved: Names of the models that were measured in the same run, in turn.
+        latency_ms: Measured latency; null where the target only predicts.
+        start: Measured start-up; null where the target only predicts.
+        profile: Measured time of each operator; null where it was not asked for.
+        prediction: Predicted latency; null where the target measures.
+        camera: Run of a camera; null where a model was measured.
+        validity: Validity warnings, one line each; empty for a sound measurement.
+        version: Version of slimcam.
+        commit: Commit of slimcam's git checkout; null where it runs from none.
+        time_utc: Time at the end of the measurement, ISO 8601.
 
     Raises:
         ValueError: it has both or neither of a measured and a predicted latency.
     """
 
     target: str
-    model: Model
+    model: MeasuredModel
     execution: Execution
     machine: Machine
     before: Condition
@@ -342,4 +348,4 @@ def parse_records(text: str) -> list[Record]:
         version = entry.get("schema_version") if isinstance(entry, dict) else None
         if version != SCHEMA_VERSION:
             raise ValueError(f"a record has schema version {version}")
-    return [schema.build(Record, entry, f"record {index}") for index, entry in enumerate(entries)]
+    return [schema.from_json(Record, entry, f"record {index}") for index, entry in enumerate(entries)]

@@ -10,14 +10,14 @@ from typing import Any, TypeVar
 T = TypeVar("T")
 
 
-def build(kind: type[T], value: Any, where: str) -> T:
+def from_json(kind: type[T], value: Any, where: str) -> T:
     """Makes a `kind` of what `json.loads` gave.
 
     Args:
         kind: a dataclass whose fields are dataclasses, `bool`, `int`, `float`, `str`, lists, dictionaries with
             text keys, or one of these and `None`.
-        value: of the JSON text.
-        where: what the error calls it.
+        value: Value of the JSON text.
+        where: Name of the value in errors.
 
     Raises:
         ValueError: a field is missing, unknown, or of another type, or the dataclass refuses it.

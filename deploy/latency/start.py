@@ -16,6 +16,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 import deploy
+from deploy.common.console import show
 from deploy.common.messages import last_line
 from deploy.inference.interpreter import Interpreter, import_runtime
 from deploy.latency.inputs import random_input
@@ -79,6 +80,6 @@ def _measure(model: Path, threads: int) -> Start:
 
 if __name__ == "__main__":
     try:
-        print(json.dumps(asdict(_measure(Path(sys.argv[1]), int(sys.argv[2])))))
+        show(json.dumps(asdict(_measure(Path(sys.argv[1]), int(sys.argv[2])))))
     except (ValueError, OSError, ImportError, RuntimeError) as error:
         sys.exit(str(error))

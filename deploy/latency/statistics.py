@@ -1,4 +1,4 @@
-"""What is computed from samples, and the reasons to doubt it."""
+"""Statistics of samples, and validity warnings about them."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def slowdown(samples_ms: Sequence[float]) -> float:
     return float(np.median(samples_ms[-quarter:]) / np.median(samples_ms[:quarter])) - 1
 
 
-def doubts(
+def validity_warnings(
     samples: int,
     latency_ms: Latency,
     execution: Execution,
@@ -55,7 +55,17 @@ def doubts(
     after: Condition,
     slower: float = 0.0,
 ) -> list[str]:
-    """The reasons to doubt a measurement, one line each; `slower` is what `slowdown` gave."""
+    """Validity warnings of a measurement, one line each.
+
+    Args:
+        samples: Number of samples.
+        latency_ms: Their percentiles.
+        execution: What executed the model.
+        machine: What it ran on.
+        before: State of the machine before the first sample.
+        after: State of the machine after the last sample.
+        slower: Result of `slowdown`.
+    """
     found = []
     if samples < P99_SAMPLES and latency_ms.p99 is not None:
         found.append(f"{samples} samples are too few for a p99; take {P99_SAMPLES} or more")

@@ -1,4 +1,4 @@
-"""Records as text: one table of what was measured, one of what was predicted, and the doubts about both."""
+"""Records as text: one table of what was measured, one of what was predicted, and the validity warnings of both."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ MEASURED = (
 )
 
 
-def table(records: Sequence[Record]) -> str:
+def record_table(records: Sequence[Record]) -> str:
     """The records as text.
 
     Ratios are those of the first model to each model, with the same number of threads. A median that the target's
@@ -58,7 +58,7 @@ def table(records: Sequence[Record]) -> str:
     return "\n".join([*blocks, *dict.fromkeys(notes)])
 
 
-def summary(record: Record) -> str:
+def record_summary(record: Record) -> str:
     """Where and how a record came about, in one line."""
     execution, machine = record.execution, record.machine
     chip = f" ({machine.soc})" if machine.soc and machine.soc not in machine.device else ""

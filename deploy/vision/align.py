@@ -1,7 +1,7 @@
 """Faces as five points: how large they are, where they are, and the aligned crops that recognizers take.
 
 Points are left eye, right eye, nose, left and right mouth corner as seen in the picture, x and y in pixels of the frame
-with pixel centres at integers. Size and box of a face follow from its points alone, so that detectors with other habits
+with pixel centers at integers. Size and box of a face follow from its points alone, so that detectors with other habits
 of drawing boxes compare.
 """
 
@@ -37,7 +37,7 @@ def align(image: NDArray[np.uint8], points: NDArray[np.floating], size: int = CR
     Args:
         image: `(h, w, 3)` uint8.
         points: `(5, 2)`, of the face in the frame.
-        size: of the crop, pixels; the template is scaled to it.
+        size: Side of the crop in pixels; the template is scaled to it.
 
     Returns:
         `(size, size, 3)` uint8.
@@ -51,7 +51,7 @@ def align(image: NDArray[np.uint8], points: NDArray[np.floating], size: int = CR
     matrix = alignment(points)
     scale = size / CROP_SIZE
     matrix *= scale
-    matrix[:, 2] += 0.5 * scale - 0.5  # pixel centres lie at integers, so edges at halves
+    matrix[:, 2] += 0.5 * scale - 0.5  # pixel centers lie at integers, so edges at halves
     crop: NDArray[np.uint8] = cv2.warpAffine(
         image, matrix, (size, size), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT
     )
@@ -140,7 +140,7 @@ def check_frame(frame: NDArray[np.uint8]) -> None:
     if frame.size == 0:
         raise ValueError(f"the frame is empty, {frame.shape}; check the camera or the file that it is from")
     if frame.dtype == np.uint8 and (frame.ndim == 2 or frame.shape[2:] == (1,)):
-        raise ValueError(f"the frame is grey, {frame.shape}; give cv2.cvtColor(frame, cv2.COLOR_GRAY2RGB)")
+        raise ValueError(f"the frame is gray, {frame.shape}; give cv2.cvtColor(frame, cv2.COLOR_GRAY2RGB)")
     if frame.dtype != np.uint8 or frame.ndim != 3 or frame.shape[2] != 3:
         raise ValueError(f"a frame must be uint8 RGB of shape (h, w, 3); got {frame.dtype} {frame.shape}; convert it")
     if max(frame.shape) > LARGEST_SIDE:
@@ -150,10 +150,10 @@ def check_frame(frame: NDArray[np.uint8]) -> None:
 def _fit(source: Complex, target: Complex) -> tuple[Complex, Complex]:
     """`turn * source + shift` nearest to `target`, over the last axis; complex numbers turn and scale by a product."""
     source_mean, target_mean = source.mean(axis=-1, keepdims=True), target.mean(axis=-1, keepdims=True)
-    centred = source - source_mean
+    centered = source - source_mean
     # Overflow of absurd coordinates ends as a turn of 0 or NaN, which the callers look at.
     with np.errstate(over="ignore", invalid="ignore"):
-        turn = np.sum(centred.conj() * (target - target_mean), axis=-1) / np.sum(np.abs(centred) ** 2, axis=-1)
+        turn = np.sum(centered.conj() * (target - target_mean), axis=-1) / np.sum(np.abs(centered) ** 2, axis=-1)
         return turn, target_mean[..., 0] - turn * source_mean[..., 0]
 
 

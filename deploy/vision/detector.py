@@ -12,8 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from deploy.inference.model import BundledModel, Model
-from deploy.vision.detector_output import CHANNELS, Faces, cells, check_threshold, decode
-from deploy.vision.letterbox import fit, unfit
+from deploy.vision.detector_output import CHANNELS, Faces, cell_centers, check_threshold, decode_faces
+from deploy.vision.letterbox import letterbox, undo_letterbox
 
 YUNET_THRESHOLD = 0.6
 
@@ -34,7 +34,7 @@ class FaceDetector:
     """The project's own detector.
 
     Args:
-        model: of a detector, see the module.
+        model: Model of a detector, see `deploy.vision.detector_output`.
         threshold: the least score of a face, between 0 and 1.
 
     Raises:
@@ -45,22 +45,22 @@ class FaceDetector:
         check_threshold(threshold)
         self.model, self.threshold = model, threshold
         height, width = model.spec.height, model.spec.width
-        expected = (len(cells(height, width)), CHANNELS)
+        expected = (len(cell_centers(height, width)), CHANNELS)
         if model.shape != expected:
             raise ValueError(f"the model gives {model.shape}; a face detector at {width}x{height} gives {expected}")
 
     def detect(self, frame: NDArray[np.uint8]) -> Faces:
         """See `Detector`."""
         height, width = self.model.spec.height, self.model.spec.width
-        image, scale = fit(frame, height, width)
-        return unfit(decode(self.model.output(image), height, width, self.threshold), scale)
+        image, scale = letterbox(frame, height, width)
+        return undo_letterbox(decode_faces(self.model.output(image), height, width, self.threshold), scale)
 
 
 def open_detector(path: Path | str, threshold: float | None = None, threads: int = 1) -> Detector:
     """The detector of a bundle, or YuNet from its .onnx file.
 
     Args:
-        path: of the bundle's folder, or the file.
+        path: Folder of the bundle, or the .onnx file.
         threshold: the least score of a face; `None` is the bundle's for one false face in ten images, or YuNet's usual.
 
     Raises:
@@ -79,7 +79,7 @@ class YuNet:
     Args:
         model: its .onnx file.
         threshold: the least score of a face, between 0 and 1.
-        threads: of OpenCV, which has one number for the whole process: the last one set holds.
+        threads: Number of OpenCV's threads, one for the whole process: the last one set holds.
         input: height and width that frames are fitted into, as `FaceDetector` does.
 
     Raises:
@@ -105,12 +105,12 @@ class YuNet:
 
     def detect(self, frame: NDArray[np.uint8]) -> Faces:
         """See `Detector`."""
-        image, scale = fit(frame, *self.input)
+        image, scale = letterbox(frame, *self.input)
         _, found = self._detector.detect(cv2.cvtColor(image, cv2.COLOR_RGB2BGR))
         # Rows: box, the points (the person's right eye first, which is the left one in the picture), score.
         rows = np.empty((0, 15), np.float32) if found is None else found
         rows = rows[np.argsort(-rows[:, 14], kind="stable")]
-        return unfit(Faces(rows[:, 4:14].reshape(-1, 5, 2), rows[:, 14]), scale)
+        return undo_letterbox(Faces(rows[:, 4:14].reshape(-1, 5, 2), rows[:, 14]), scale)
 
 
 @contextmanager

@@ -1,4 +1,4 @@
-"""What a face detector network gives, and the faces that it says.
+"""The output of a face detector network, and the faces in it.
 
 A detector network takes an image `(1, H, W, 3)` and gives one output `(1, R, 12)`. Its rows are the cells of three maps
 of strides 8, 16 and 32, one map after the other, each row by row. A cell says with a logit whether it sees a face, how
@@ -6,7 +6,7 @@ large the face is, and where its five points are:
 
     channel 0       logit of the score
     channel 1       2 * log2(size / 64)
-    channels 2..11  8 * (point - centre of the cell) / size, x and y of each point
+    channels 2..11  8 * (point - center of the cell) / size, x and y of each point
 
 so that all channels fill about -8..8 and share one int8 scale.
 """
@@ -28,20 +28,22 @@ STRIDES = (8, 16, 32)
 CHANNELS = 12
 
 OVERLAP = 0.45
-"""Detections whose boxes have this intersection over union with a better one are of the same face, and say where it is.
-"""
+"""Intersection over union from which on two detections are of one face, and vote on its points."""
 
-INSIDE, TWICE = 0.6, 4.0
-"""Where boxes whose areas are to each other up to `TWICE` share this much of the smaller one, they are of the same face
-too, but one of them has its size wrong: nothing is learnt from it. A much smaller one inside may be a face behind, or
-on a shirt."""
+OVER_SMALLER = 0.6
+"""Intersection over the smaller area from which on two detections of similar size are of one face. The one with the
+lower score has the wrong size and gets no vote."""
 
-SURER = 8
-"""The power of a score that is its weight. The points of sure detections are the better ones: on photos trained on, the
-error of the mean is 5.0 % of the distance of the eyes with the scores themselves, 4.4 % with this power."""
+SIZE_RATIO = 4.0
+"""Largest ratio of areas for that: a much smaller face inside of another may be one behind, or on a shirt."""
+
+SCORE_EXPONENT = 8
+"""Exponent of a score in its weight for box voting. The points of sure detections are the better ones: on photos of the
+training set the error of the mean is 5.0 % of the distance of the eyes with the scores themselves, 4.4 % with this
+exponent."""
 
 CANDIDATES = 256
-"""So many of the best cells become faces: a face takes about ten, and the time of blending grows with the square."""
+"""Largest number of cells that vote: a face takes about ten, and the time of voting grows with the square."""
 
 
 @dataclass(frozen=True)
@@ -49,7 +51,7 @@ class Faces:
     """Faces of one frame, best first.
 
     Attributes:
-        points: `(N, 5, 2)` float32, pixels of the frame, pixel centres at integers: left eye, right eye, nose, left and
+        points: `(N, 5, 2)` float32, pixels of the frame, pixel centers at integers: left eye, right eye, nose, left and
             right mouth corner as seen in the picture. They may lie outside.
         scores: `(N,)` float32, 0..1.
     """
@@ -78,22 +80,23 @@ class Faces:
         return face_sizes(self.points)
 
 
-def decode(output: Float, height: int, width: int, threshold: float) -> Faces:
+def decode_faces(output: Float, height: int, width: int, threshold: float) -> Faces:
     """Faces from the output of a detector network, in pixels of its input.
 
     Args:
         output: `(R, 12)`, see the module.
-        height, width: of the network's input.
+        height: Height of the network's input.
+        width: Width of the network's input.
         threshold: the least score, between 0 and 1.
 
     Raises:
         ValueError: the output does not fit the input, or the threshold is out of range.
     """
     check_threshold(threshold)
-    centres = cells(height, width)
-    if output.shape != (len(centres), CHANNELS):
+    centers = cell_centers(height, width)
+    if output.shape != (len(centers), CHANNELS):
         raise ValueError(
-            f"an input of {width}x{height} has {len(centres)} cells of {CHANNELS} channels; got {output.shape}"
+            f"an input of {width}x{height} has {len(centers)} cells of {CHANNELS} channels; got {output.shape}"
         )
     logits = output[:, 0]
     seen = np.flatnonzero(logits >= math.log(threshold / (1 - threshold)))
@@ -102,16 +105,16 @@ def decode(output: Float, height: int, width: int, threshold: float) -> Faces:
     seen = seen[np.argsort(-logits[seen], kind="stable")[:CANDIDATES]]
     rows = output[seen].astype(np.float64)
     sizes = 64 * np.exp2(np.clip(rows[:, 1] / 2, -8, 8))
-    points = centres[seen, np.newaxis] + rows[:, 2:].reshape(-1, 5, 2) * (sizes / 8)[:, np.newaxis, np.newaxis]
-    return blend(points, 1 / (1 + np.exp(-rows[:, 0])))
+    points = centers[seen, np.newaxis] + rows[:, 2:].reshape(-1, 5, 2) * (sizes / 8)[:, np.newaxis, np.newaxis]
+    return vote_boxes(points, 1 / (1 + np.exp(-rows[:, 0])))
 
 
-def blend(points: NDArray[np.float64], scores: NDArray[np.float64]) -> Faces:
-    """Makes one face of the detections of each: non-maximum suppression that averages instead of dropping.
+def vote_boxes(points: NDArray[np.float64], scores: NDArray[np.float64]) -> Faces:
+    """Box voting: non-maximum suppression that averages the detections of a face instead of dropping all but the best.
 
-    The best detection takes in all that overlap it, each point the mean of theirs weighted by how sure they are, and
-    keeps its own score; what lies inside of it, or around it, is dropped; the same with what is left. Averaging
-    steadies the points from frame to frame (Bazarevsky et al. 2019, "BlazeFace", section 3.4).
+    The best detection keeps its score; each of its points becomes the mean of those of all detections that overlap it,
+    weighted by their scores. What lies inside of it, or around it, is dropped; then the same with what is left.
+    Averaging steadies the points from frame to frame (Bazarevsky et al. 2019, "BlazeFace", section 3.4).
 
     Args:
         points: `(K, 5, 2)`, best first. Time and memory grow with the square of K.
@@ -126,7 +129,7 @@ def blend(points: NDArray[np.float64], scores: NDArray[np.float64]) -> Faces:
     np.fill_diagonal(near, True)  # a box without area overlaps nothing, not even itself
     areas = boxes[:, 2] * boxes[:, 3]
     smaller, larger = np.minimum(areas[:, np.newaxis], areas), np.maximum(areas[:, np.newaxis], areas)
-    inside = (shared >= INSIDE * np.maximum(smaller, 1e-12)) & (larger <= TWICE * smaller)
+    inside = (shared >= OVER_SMALLER * np.maximum(smaller, 1e-12)) & (larger <= SIZE_RATIO * smaller)
     left = np.ones(len(points), bool)
     groups = []
     for i in range(len(points)):
@@ -134,21 +137,21 @@ def blend(points: NDArray[np.float64], scores: NDArray[np.float64]) -> Faces:
             groups.append(left & near[i])
             left &= ~(near[i] | inside[i])
     best = [int(group.argmax()) for group in groups]
-    weights = np.array(groups, np.float64).reshape(-1, len(points)) * scores**SURER
-    blended = weights @ points.reshape(-1, 10) / weights.sum(axis=1, keepdims=True)
-    return Faces(blended.reshape(-1, 5, 2).astype(np.float32), scores[best].astype(np.float32))
+    weights = np.array(groups, np.float64).reshape(-1, len(points)) * scores**SCORE_EXPONENT
+    voted = weights @ points.reshape(-1, 10) / weights.sum(axis=1, keepdims=True)
+    return Faces(voted.reshape(-1, 5, 2).astype(np.float32), scores[best].astype(np.float32))
 
 
 @lru_cache(maxsize=8)
-def cells(height: int, width: int) -> NDArray[np.float64]:
-    """Centres of all cells of an input, `(R, 2)` x, y in its pixels, in the order of the network's rows."""
+def cell_centers(height: int, width: int) -> NDArray[np.float64]:
+    """Centers of all cells of an input, `(R, 2)` x, y in its pixels, in the order of the network's rows."""
     parts = []
     for stride in STRIDES:
         y, x = np.mgrid[0 : math.ceil(height / stride), 0 : math.ceil(width / stride)]
         parts.append(np.stack([x.ravel(), y.ravel()], axis=1) * stride + (stride - 1) / 2)
-    centres = np.concatenate(parts)
-    centres.flags.writeable = False
-    return centres
+    centers = np.concatenate(parts)
+    centers.flags.writeable = False
+    return centers
 
 
 def box_overlaps(first: Float, second: Float) -> Float:

@@ -53,7 +53,7 @@ def decode_picture(encoded: bytes, title: str) -> Image:
     except cv2.error:
         image = None
     if image is None:
-        raise ValueError(f"{title}: this picture is damaged or ends early; copy it anew")
+        raise ValueError(f"{title}: this picture is damaged or ends early; copy it again")
     return np.asarray(cv2.cvtColor(image, cv2.COLOR_BGR2RGB, dst=image))
 
 

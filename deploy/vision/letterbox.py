@@ -13,8 +13,8 @@ _GREY = 128
 """What the input is padded with."""
 
 
-def fit(frame: NDArray[np.uint8], height: int, width: int) -> tuple[NDArray[np.uint8], NDArray[np.float64]]:
-    """Resizes a frame as large as it fits into `height` x `width`, keeping its aspect, and pads right and bottom grey.
+def letterbox(frame: NDArray[np.uint8], height: int, width: int) -> tuple[NDArray[np.uint8], NDArray[np.float64]]:
+    """Resizes a frame as large as it fits into `height` x `width`, keeping its aspect, and pads right and bottom gray.
 
     Returns:
         `(height, width, 3)` uint8, and `(2,)`: how many of its pixels one of the frame has become, in x and y (a side
@@ -35,8 +35,8 @@ def fit(frame: NDArray[np.uint8], height: int, width: int) -> tuple[NDArray[np.u
     return image, np.array([inner[1] / columns, inner[0] / rows])
 
 
-def unfit(faces: Faces, scale: NDArray[np.float64]) -> Faces:
+def undo_letterbox(faces: Faces, scale: NDArray[np.float64]) -> Faces:
     """Faces of a fitted image, in pixels of the frame that it was made of."""
-    # The edges of the first pixels coincide, and they lie half a pixel before the centres.
+    # The edges of the first pixels coincide, and they lie half a pixel before the centers.
     points = (faces.points + 0.5) / scale - 0.5
     return Faces(points.astype(np.float32), faces.scores)

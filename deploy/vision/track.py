@@ -29,33 +29,42 @@ _HIDDEN = 0.2
 both are expected in one place, and the one that is seen is the one in front."""
 
 
+RENAMED_OPTIONS = {"weak": "low_threshold", "certain": "high_threshold", "patience": "buffer_seconds"}
+"""Former names of options of `TrackConfig`, which work for one version more."""
+
+
 @dataclass
 class TrackConfig:
     """How faces are followed.
 
     Attributes:
-        weak: score below which a face continues tracks but begins none. Detectors hesitate over faces that turn away
-            or are partly hidden, and about things that are none.
-        certain: score from which on a face is one at once; others must be seen in `hits` frames in a row.
-        patience: seconds that a track outlives its face.
-        reach: how far from where it is expected a face may be, in sizes of faces, and `speed`: how many sizes more for
-            each second, up to half a one, that has passed.
+        low_threshold: Detection score below which a face continues tracks but begins none. Detectors hesitate over
+            faces that turn away or are partly hidden, and about things that are none.
+        high_threshold: Detection score from which on a face begins a track at once; others must be seen in `hits`
+            frames in a row.
+        hits: Frames in a row that a face below the high threshold must be seen in to begin a track.
+        buffer_seconds: Track buffer: seconds that a track is kept after its face was last seen.
+        reach: Largest distance of a face from where it is expected, in widths of the face.
+        speed: Widths of the face that the reach grows by for each second without it, for up to half a second.
     """
 
-    weak: float = 0.6
-    certain: float = 0.8
+    low_threshold: float = 0.6
+    high_threshold: float = 0.8
     hits: int = 3
-    patience: float = 1.5
+    buffer_seconds: float = 1.5
     reach: float = 0.4
     speed: float = 2.0
 
     def __post_init__(self) -> None:
-        if not 0 <= self.weak <= 1 or not 0 <= self.certain <= 1:
-            raise ValueError(f"track.weak and track.certain are scores, 0 to 1; got {self.weak} and {self.certain}")
+        if not 0 <= self.low_threshold <= 1 or not 0 <= self.high_threshold <= 1:
+            raise ValueError(
+                "track.low_threshold and track.high_threshold are scores, 0 to 1; "
+                f"got {self.low_threshold} and {self.high_threshold}"
+            )
         if self.hits < 1:
             raise ValueError(f"track.hits must be 1 frame or more; got {self.hits}")
-        if not 0 < self.patience < math.inf:
-            raise ValueError(f"track.patience must be above 0 seconds; got {self.patience}")
+        if not 0 < self.buffer_seconds < math.inf:
+            raise ValueError(f"track.buffer_seconds must be above 0; got {self.buffer_seconds}")
         if not (0 < self.reach < math.inf and 0 <= self.speed < math.inf):
             raise ValueError(f"track.reach must be above 0 and track.speed 0 or more; got {self.reach}, {self.speed}")
 
@@ -65,10 +74,10 @@ class Track:
     """A face over time, as of the last frame that it was in.
 
     Attributes:
-        number: from 1, in the order of appearance; never given twice.
-        points: `(5, 2)` float32, as they were detected.
-        score: of the detector.
-        age: seconds since it was first seen.
+        number: Number of the track, from 1 in the order of appearance; never given twice.
+        points: Landmarks, `(5, 2)` float32, as they were detected.
+        score: Detection score.
+        age: Seconds since the face was first seen.
     """
 
     number: int
@@ -106,12 +115,12 @@ class _Path:
 class Tracker:
     """Gives each face one number for as long as it is followed.
 
-    Faces are joined with tracks in two rounds, as in ByteTrack (Zhang et al. 2022, section 3): first those with a good
-    score, then the weak ones with the tracks that are left, and only the good ones that are left begin tracks. In each
-    round the nearest pair is joined first. How near a face is says the mean distance of its points from where those of
-    the track are expected at its velocity, in widths of the smaller face. Being of five points it is 0 for the same
-    place, size and turn only, so it says what an overlap of boxes does and, where they do not overlap, still how far
-    they are apart.
+    Faces are associated with tracks in two rounds, as in ByteTrack (Zhang et al. 2022, section 3): first those with a
+    score above the low threshold, then the others with the tracks that are left. Only the former begin tracks. In each
+    round the nearest pair is joined first. The distance of a face from a track is the mean distance of its points from
+    where those of the track are expected at its velocity, in widths of the smaller face. It is 0 for the same place,
+    size and rotation only, so it says what an overlap of boxes does and, where they do not overlap, still how far they
+    are apart.
     """
 
     def __init__(self, config: TrackConfig) -> None:
@@ -124,7 +133,7 @@ class Tracker:
         """Takes in the faces of one more frame.
 
         Args:
-            faces: in any order, which does not matter.
+            faces: Detected faces, in any order.
             seconds: when the frame was; frames may be missing. Where time goes back, another clip begins and all
                 tracks end.
             cut: whether the frame begins another scene, and all tracks end.
@@ -133,7 +142,7 @@ class Tracker:
             The tracks in this frame, and those that have ended, each in the order of their numbers.
         """
         config = self.config
-        oldest = math.inf if cut or seconds < self._seconds else seconds - config.patience
+        oldest = math.inf if cut or seconds < self._seconds else seconds - config.buffer_seconds
         kept = [path for path in self._paths if path.last >= oldest]
         ended = [path for path in self._paths if path.last < oldest]
 
@@ -144,7 +153,7 @@ class Tracker:
         near = distances <= np.array(reach, np.float32)[:, np.newaxis]
         distances[[path.last < self._seconds for path in kept]] += _HIDDEN
         self._seconds = seconds
-        strong = np.array([score >= config.weak for score in scores], bool)
+        strong = np.array([score >= config.low_threshold for score in scores], bool)
         joined: dict[int, int] = {}  # the index of a face by that of its path
         for round_ in (strong, ~strong):
             _join(distances, near & round_, joined)
@@ -175,7 +184,7 @@ class Tracker:
         return _Path(self._number(score, 1), points, score, np.zeros(2, np.float32), seconds, seconds, 1)
 
     def _number(self, score: float, hits: int) -> int:
-        if hits < self.config.hits and score < self.config.certain:
+        if hits < self.config.hits and score < self.config.high_threshold:
             return 0
         self._given += 1
         return self._given

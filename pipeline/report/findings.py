@@ -14,7 +14,7 @@ from pipeline.report import table
 from pipeline.report.plots import Fit
 from pipeline.stages.artifacts import BENCHMARK, COST, DATA, EVALUATION, HISTORY, PLAN
 from pipeline.store import RECEIPT
-from training.job import Job
+from training.tasks.job import Job
 
 FITS = {"train": "dense", "prune": "pruned", "quantize": "quantized"}
 """The stages that train, and the model that each makes."""

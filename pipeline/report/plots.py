@@ -52,7 +52,7 @@ DARK = Theme(
 
 @dataclass(frozen=True)
 class Fit:
-    """The course of one training: which stage, the model it makes, and its history (see `training.fit.fit`)."""
+    """The course of one training: which stage, the model it makes, and its history (see `training.fit.fit.fit`)."""
 
     title: str
     model: str
@@ -63,7 +63,7 @@ def errors(curves: Mapping[str, Any], theme: Theme) -> Figure:
     """What is found against the errors made on the way, down to the rate that the data support.
 
     Args:
-        curves: `training.task.Curves` as in `evaluation.json`.
+        curves: `training.tasks.task.Curves` as in `evaluation.json`.
     """
     figure, axes = _figure(theme, 3.6)
     for name, line in curves["lines"].items():

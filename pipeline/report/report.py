@@ -19,8 +19,8 @@ from pipeline.report import plots, wording
 from pipeline.report.findings import Findings, gather
 from pipeline.report.plots import DARK, LIGHT, Theme
 from pipeline.report.table import PUBLISHED_MACHINE, TABLE, change, save
-from training.job import Job
-from training.progress import duration
+from training.fit.progress import duration
+from training.tasks.job import Job
 
 AGAIN = "experiment/again.yaml"
 
@@ -160,7 +160,7 @@ def _templates() -> jinja2.Environment:
 
 
 def _cell(value: Any, kind: str) -> str:
-    """A cell of a `training.task.Listing`."""
+    """A cell of a `training.tasks.task.Listing`."""
     if value is None:
         return wording.UNKNOWN
     if kind == "interval":

@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 
 from deploy.common.files import write_text
-from training.fit import History
+from training.fit.fit import History
 
 VARIANTS = ("dense", "pruned", "quantized")
 """The models that are converted, measured and judged; the last is the one that a device gets."""

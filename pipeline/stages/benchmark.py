@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from deploy.benchmark.targets import measure
+from deploy.benchmark.targets import measure_on_target
 from deploy.latency.record import write_records
-from deploy.latency.table import summary, table
+from deploy.latency.table import record_summary, record_table
 from pipeline.stages.artifacts import BENCHMARK, VARIANTS
-from training.job import Job
+from training.tasks.job import Job
 
 
 def run(job: Job) -> None:
     """Writes `benchmark.json`: a record for each bundle of the convert stage, the dense one first."""
-    records = measure({name: job.inputs["convert"] / name for name in VARIANTS}, job.config.benchmark)
-    print(summary(records[0]))
-    print(table(records), flush=True)
+    records = measure_on_target({name: job.inputs["convert"] / name for name in VARIANTS}, job.config.benchmark)
+    print(record_summary(records[0]))
+    print(record_table(records), flush=True)
     write_records(records, job.out / BENCHMARK)

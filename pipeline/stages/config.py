@@ -5,45 +5,54 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from compression.pruning.config import CRITERIA, BudgetConfig
-from training.recipe import FitConfig, LossConfig
+from compression.pruning.config import Criterion, PruningRatioConfig
+from deploy.common.choices import Choice, choose
+from training.fit.config import FitConfig
+from training.tasks.recognition.config import LossConfig
 
-TEACHERS = ("dense", "external")
-WEIGHTS = ("kept", "random")
+
+class Teacher(Choice):
+    """Who is imitated: the model before pruning, or that of `train.teacher`."""
+
+    DENSE = "dense"
+    EXTERNAL = "external"
+
+
+class Weights(Choice):
+    """What fine-tuning starts from: the weights of the channels that stay, or re-initialized ones."""
+
+    KEPT = "kept"
+    RANDOM = "random"
 
 
 def _distilled() -> LossConfig:
     return LossConfig(classification="none", distillation_weight=1.0)
 
 
-def _check_teacher(teacher: str) -> None:
-    if teacher not in TEACHERS:
-        raise ValueError(f"teacher is dense (the model before pruning) or external (train.teacher); got {teacher!r}")
-
-
 @dataclass
-class PruneConfig(BudgetConfig):
-    """The prune stage: the budget, and the recovery.
+class PruneConfig(PruningRatioConfig):
+    """The prune stage: the pruning ratio, and fine-tuning.
 
     Attributes:
-        criterion: importance of a channel, `l1`, `l2` or `bn_scale`.
-        weights: `kept` goes on with the weights of the channels that stay, kernels before BatchNormalization as long as
-            fresh ones (`compression.pruning.rescale`), so that learning rates mean what they mean for these; `random`
-            takes nothing over but the shape and draws all weights anew: the control that pruning has to beat at equal
-            cost (Liu et al. 2019, "Rethinking the Value of Network Pruning").
-        steps: cuts on the way to the budget, each with a recovery of its own, and the channels judged anew before
-            each. The shape is that of a single cut.
-        step_epochs: of the recovery after each cut before the last, which gets what they leave of `fit.epochs`.
-        teacher: whom the recovery imitates: `dense` or `external` (that of `train.teacher`).
-        bn_images: training images from which the statistics of BatchNormalization are taken anew.
-        fit, loss: of the recovery, the loss of the task's own kind; its epochs are those of all steps together.
+        criterion: Importance of a channel: `l1`, `l2` or `bn_scale`.
+        weights: Weights that fine-tuning starts from. `kept`: those of the channels that stay, after kernel-norm
+            rescaling (`compression.pruning.rescale`), so that learning rates mean what they do for initial ones.
+            `random`: re-initialized ones in the pruned shape, the control that pruning has to beat at equal cost (Liu
+            et al. 2019, "Rethinking the Value of Network Pruning").
+        steps: Number of cuts, each with fine-tuning of its own, and with the channels ranked again before each. The
+            final shape is that of a single cut.
+        step_epochs: Epochs of the fine-tuning after each cut but the last, which gets what they leave of `fit.epochs`.
+        teacher: Model that fine-tuning imitates: `dense` or `external` (that of `train.teacher`).
+        bn_images: Number of training images by which the statistics of BatchNormalization are recalibrated.
+        fit: Options of the fine-tuning; its epochs are those of all steps together.
+        loss: Loss of the fine-tuning, of the task's own kind.
     """
 
-    criterion: str = "l2"
-    weights: str = "kept"
+    criterion: str = Criterion.L2.value
+    weights: str = Weights.KEPT.value
     steps: int = 1
     step_epochs: float = 1.0
-    teacher: str = "dense"
+    teacher: str = Teacher.DENSE.value
     bn_images: int = 2048
     fit: FitConfig = field(default_factory=FitConfig)
     loss: Any = field(default_factory=_distilled)
@@ -52,24 +61,22 @@ class PruneConfig(BudgetConfig):
         super().__post_init__()
         if self.bn_images < 0:
             raise ValueError(f"bn_images must not be below 0; got {self.bn_images}")
-        if self.criterion not in CRITERIA:
-            raise ValueError(f"criterion is one of {', '.join(CRITERIA)}; got {self.criterion!r}")
-        if self.weights not in WEIGHTS:
-            raise ValueError(f"weights is one of {', '.join(WEIGHTS)}; got {self.weights!r}")
+        choose("criterion", Criterion, self.criterion)
+        choose("weights", Weights, self.weights)
         if self.steps < 1 or self.step_epochs <= 0:
             raise ValueError(f"steps must be 1 or more, step_epochs above 0; got {self.steps} and {self.step_epochs}")
-        if self.weights == "random" and self.steps > 1:
+        if self.weights == Weights.RANDOM and self.steps > 1:
             raise ValueError("weights=random takes nothing over from one cut to the next: set steps=1")
         if self._last_epochs <= 0:
             raise ValueError(
                 f"{self.steps} steps with step_epochs={self.step_epochs:g} leave nothing of fit.epochs="
                 f"{self.fit.epochs:g} for the last one: raise fit.epochs, or lower steps or step_epochs"
             )
-        _check_teacher(self.teacher)
+        choose("teacher", Teacher, self.teacher)
 
     @property
-    def recoveries(self) -> list[FitConfig]:
-        """The recovery after each cut."""
+    def fine_tuning(self) -> list[FitConfig]:
+        """The fine-tuning after each cut."""
         epochs = [self.step_epochs] * (self.steps - 1) + [self._last_epochs]
         return [replace(self.fit, epochs=number) for number in epochs]
 
@@ -80,23 +87,23 @@ class PruneConfig(BudgetConfig):
 
 @dataclass
 class QuantizeConfig:
-    """The quantize stage: quantisation-aware training.
+    """The quantize stage: cross-layer equalization, calibration and quantization-aware training.
 
     Attributes:
-        teacher: who is imitated: `dense` or `external` (that of `train.teacher`).
-        calibration_images: training images by which the channels' ranges are evened out
-            (`compression.quantization.equalize`), and from which the ranges of activations are taken then, once.
-        fit, loss: of the training, the loss of the task's own kind; a learning rate near a hundredth of the dense
-            model's does.
+        teacher: Model that is imitated: `dense` or `external` (that of `train.teacher`).
+        calibration_images: Number of training images by which channels are equalized (`compression.equalize`), and
+            from which the ranges of activations are then taken, once.
+        fit: Options of the training; a learning rate near a hundredth of the dense model's suits.
+        loss: Loss of the training, of the task's own kind.
     """
 
-    teacher: str = "dense"
+    teacher: str = Teacher.DENSE.value
     calibration_images: int = 512
     fit: FitConfig = field(default_factory=FitConfig)
     loss: Any = field(default_factory=_distilled)
 
     def __post_init__(self) -> None:
-        _check_teacher(self.teacher)
+        choose("teacher", Teacher, self.teacher)
         if self.calibration_images < 1:
             raise ValueError(f"calibration_images must be 1 or more; got {self.calibration_images}")
 
@@ -106,8 +113,8 @@ class ConvertConfig:
     """The convert stage.
 
     Attributes:
-        license: of the resulting model, given what it was trained on; written into bundle and model card.
-        fidelity_images: test images on which the int8 file is compared with the model that it was made of.
+        license: License of the resulting model, given what it was trained on; written into bundle and model card.
+        fidelity_images: Number of test images on which the int8 file is compared with the model that it was made of.
     """
 
     license: str = "not stated; it depends on the terms of the faces that the model was trained on"

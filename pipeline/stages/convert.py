@@ -1,23 +1,26 @@
-"""The convert stage: the dense, the pruned and the quantised model as TFLite files in bundles."""
+"""The convert stage: the dense, the pruned and the quantized model as TFLite files in bundles."""
 
 from __future__ import annotations
 
 import json
+import logging
 from typing import Any
 
 import numpy as np
 
-from compression.export.delegation import check_requantisation
+from compression.export.delegation import delegation_problems
 from deploy.common.files import write_text
 from deploy.inference.bundle import InputSpec, write_bundle
 from deploy.inference.model import Model
 from deploy.inference.preprocessing import PIXEL_MEAN, PIXEL_SCALE, agreement
 from pipeline.stages.artifacts import FIDELITY, PLAN, QUANTIZED
 from pipeline.stages.model_card import model_card
-from training.data.batches import normalize
-from training.files import MODEL, load_keras
-from training.job import Job
-from training.task import Task, input_size, task_of
+from training.data.images import normalize
+from training.fit.files import MODEL, load_keras
+from training.tasks.job import Job
+from training.tasks.task import Task, input_size, task_of
+
+_LOG = logging.getLogger(__name__)
 
 
 def run(job: Job) -> None:
@@ -42,7 +45,7 @@ def run(job: Job) -> None:
         "pruned": tflite.float_tflite(load_keras(job.inputs["prune"] / MODEL)),
         "quantized": tflite.int8_tflite(quantized),
     }
-    if problems := check_requantisation(files["quantized"]):
+    if problems := delegation_problems(files["quantized"]):
         raise ValueError(f"XNNPACK would not run the int8 model: {'; '.join(map(str, problems))}")
     spec = InputSpec(*size, PIXEL_MEAN, PIXEL_SCALE)
     golden = task.golden_images(size)
@@ -60,11 +63,11 @@ def run(job: Job) -> None:
             license=config.convert.license,
             card=model_card(f"{dense.name}-{name}", task, config.convert.license, origin),
         )
-        print(f"{name}: {len(content) / 1e6:.2f} MB", flush=True)
+        _LOG.info(f"{name}: {len(content) / 1e6:.2f} MB")
     cosines = agreement(Model(files["quantized"], spec).outputs(images), expected)
     result = {"images": len(cosines), "mean": float(cosines.mean()), "min": float(cosines.min())}
     write_text(job.out / FIDELITY, json.dumps(result))
-    print(f"int8 file against its model, cosine over {len(cosines)} images: mean {cosines.mean():.4f}", flush=True)
+    _LOG.info(f"int8 file against its model, cosine over {len(cosines)} images: mean {cosines.mean():.4f}")
 
 
 def provenance(job: Job, task: Task) -> dict[str, Any]:
@@ -82,8 +85,8 @@ def provenance(job: Job, task: Task) -> dict[str, Any]:
         "pruned_weights": config.prune.weights,
         "epochs": {
             "dense": config.train.fit.epochs,
-            "recovery": config.prune.fit.epochs,
-            "quantisation-aware": config.quantize.fit.epochs,
+            "fine-tuning": config.prune.fit.epochs,
+            "quantization-aware": config.quantize.fit.epochs,
         },
         "validated_stages": [stage for stage, fit in fits.items() if fit.validations],
     }

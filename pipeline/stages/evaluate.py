@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -13,13 +14,15 @@ from deploy.latency.record import Record, first_of_each, read_records
 from pipeline.stages import gates
 from pipeline.stages.artifacts import BENCHMARK, BUNDLE, EVALUATION, FIDELITY, VARIANTS
 from pipeline.stages.model_card import model_card
-from training import verification
-from training.job import Job
-from training.task import Judgement, Task, task_of
+from training.tasks.bootstrap import Interval
+from training.tasks.job import Job
+from training.tasks.task import Judgement, Task, task_of
+
+_LOG = logging.getLogger(__name__)
 
 
 def run(job: Job) -> None:
-    """Writes `evaluation.json` and the sealed `bundle/` of the quantised model.
+    """Writes `evaluation.json` and the sealed `bundle/` of the quantized model.
 
     A failed gate does not stop the stage: the figures are kept, and the pipeline ends with an error once the report
     is written.
@@ -30,7 +33,7 @@ def run(job: Job) -> None:
     judgement = task.judge(folders)
     records = first_of_each(read_records(job.inputs["benchmark"] / BENCHMARK))
     fidelity = json.loads((job.inputs["convert"] / FIDELITY).read_text())
-    change = verification.Interval(**judgement.changes["quantized"])
+    change = Interval(**judgement.changes["quantized"])
     checked = gates.check(figures(change, records, fidelity["mean"]), config.gates)
     result = {
         "task": task.name,
@@ -43,14 +46,14 @@ def run(job: Job) -> None:
     write_text(job.out / EVALUATION, json.dumps(result, indent=2))
     _seal(task, folders["quantized"], job.out / BUNDLE, judgement, result)
     for name in VARIANTS:
-        print(f"{name}: {task.measure.lower()} {100 * judgement.accuracies[name]:.2f} %", flush=True)
+        _LOG.info(f"{name}: {task.measure.lower()} {100 * judgement.accuracies[name]:.2f} %")
     for fact in judgement.facts:
-        print(fact, flush=True)
+        _LOG.info("%s", fact)
     for gate in checked:
-        print(gate.text, flush=True)
+        _LOG.info("%s", gate.text)
 
 
-def figures(change: verification.Interval, records: dict[str, Record], fidelity: float) -> gates.Figures:
+def figures(change: Interval, records: dict[str, Record], fidelity: float) -> gates.Figures:
     """What the gates look at, from the benchmark's records of all variants."""
     dense, quantized = records["dense"], records["quantized"]
     memory = None if quantized.start is None else quantized.start.model_rss_bytes

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from pipeline.stages.config import GatesConfig
-from training.verification import Interval
+from training.tasks.bootstrap import Interval
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from training.task import Task
+from training.tasks.task import Task
 
 
 def model_card(

@@ -10,15 +10,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.stages.train import announce
-from training.data import packed
-from training.data.batches import Targets
-from training.data.faces import FaceData
-from training.data.folders import without_places
-from training.data.load import fingerprint, source
-from training.job import Job
-from training.progress import Progress
-from training.recognition import Recognition, external_targets, training_batches, views_source
-from training.teacher import targets_files
+from training.data.recognition import packed
+from training.data.recognition.faces import FaceData
+from training.data.recognition.teacher_targets import Targets
+from training.data.sources import fingerprint, material
+from training.fit.progress import Progress
+from training.tasks.job import Job
+from training.tasks.recognition.task import Recognition, external_targets, training_batches, views_source
+from training.tasks.recognition.teacher import targets_files
 
 FACES = "faces.npz"
 
@@ -34,8 +33,7 @@ def run(job: Job) -> None:
     task = Recognition(job)
     announce(task)
     data = task.data
-    # Where the faces lie on this machine is nothing to the other.
-    packed.write(job.out / FACES, data, without_places(source(config.data)), fingerprint(config.data))
+    packed.write(job.out / FACES, data, material(config.data), fingerprint(config.data))
     if config.train.teacher.path is not None:
         targets = external_targets(job, data)
         _see_every_view(job, data, targets)

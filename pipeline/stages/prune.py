@@ -1,8 +1,9 @@
-"""The prune stage: decide which channels go, cut them out, let the smaller model recover; in one step or several."""
+"""The prune stage: choose channels, cut them out, fine-tune the smaller model; in one step or several."""
 
 from __future__ import annotations
 
 import json
+import logging
 import shutil
 from collections.abc import Mapping
 from dataclasses import asdict, replace
@@ -11,42 +12,48 @@ from pathlib import Path
 
 import keras
 
-from compression.pruning.batch_norm import reestimate_batch_norm
+from compression.pruning.batch_norm import recalibrate_batch_norm
 from compression.pruning.cost import cost
 from compression.pruning.graph import trace
 from compression.pruning.importance import importance
-from compression.pruning.plan import PruningPlan, keep_best, plan, widths
-from compression.pruning.rescale import rescale
+from compression.pruning.plan import PruningPlan, keep_best, plan, width_schedule
+from compression.pruning.rescale import rescale_kernels
 from compression.pruning.surgery import cut
 from deploy.common.files import write_text
 from pipeline.stages.artifacts import COST, HISTORY, PLAN, write_history
-from training.files import EVENTS, MODEL, load_keras, save_keras
-from training.fit import History
-from training.job import Job
-from training.recipe import FitConfig
-from training.task import Lessons, Task, input_size, task_of
+from pipeline.stages.config import Weights
+from training.fit.config import FitConfig
+from training.fit.files import EVENTS, MODEL, load_keras, save_keras
+from training.fit.fit import History
+from training.tasks.job import Job
+from training.tasks.task import Lessons, Task, input_size, task_of
 
 _BATCH = 64
+_LOG = logging.getLogger(__name__)
 
 
 def run(job: Job) -> None:
     """Writes `model.keras`, `plan.json`, `cost.json` (before and after), `history.jsonl`.
 
     Each step before the last leaves the same in a folder of its own under `job.work`, from which a killed stage goes
-    on. Its plan and its history, too, are told from the dense model on.
+    on. Its plan and its history, too, start at the dense model.
     """
     config = job.config.prune
     task = task_of(job)
     dense = load_keras(job.inputs["train"] / MODEL)
     graph = trace(dense)
     target = plan(graph, importance(dense, graph, config.criterion), config)
-    print(target, flush=True)
-    costs = {"dense": asdict(cost(dense)), "pruned": asdict(cost(cut(dense, target)))}
-    write_text(job.out / COST, json.dumps(costs, indent=2))
-    print("; ".join(f"{name}: {c['parameters']:,} parameters, {c['macs']:,} MACs" for name, c in costs.items()))
+    _LOG.info("%s", target)
+    costs = {"dense": cost(dense), "pruned": cost(cut(dense, target))}
+    write_text(job.out / COST, json.dumps({name: asdict(found) for name, found in costs.items()}, indent=2))
+    for name, found in costs.items():
+        _LOG.info(f"{name}: {found.parameters:,} parameters, {found.macs:,} MACs")
+    if costs["dense"].remark:
+        _LOG.warning(costs["dense"].remark)
     steps = _steps(job, config.steps)
     source = job.inputs["train"]
-    for step, counts, fit in zip(steps, widths(target, config.steps, config.round_to), config.recoveries, strict=True):
+    widths = width_schedule(target, config.steps, config.round_to)
+    for step, counts, fit in zip(steps, widths, config.fine_tuning, strict=True):
         if not (step.out / MODEL).is_file():
             _take_step(step, source, counts, fit, task)
         source = step.out
@@ -62,25 +69,25 @@ def _steps(job: Job, count: int) -> list[Job]:
 
 
 def _take_step(job: Job, source: Path, counts: Mapping[str, int], fit: FitConfig, task: Task) -> None:
-    """Cuts the model of a result folder down to so many channels of each group; lets it recover; writes it last."""
+    """Cuts the model of a result folder down to so many channels of each group, fine-tunes it, and writes it last."""
     config = job.config.prune
-    # What a killed process told of this step is told again.
+    # What a killed process has logged of this step is logged again.
     shutil.rmtree(job.out / EVENTS, ignore_errors=True)
     keras.utils.set_random_seed(job.config.train.seed)
     model = load_keras(source / MODEL)
     chosen = keep_best(importance(model, trace(model), config.criterion), counts)
     model = cut(model, chosen)
-    fresh = config.weights == "random"
-    if fresh:
+    reinitialized = config.weights == Weights.RANDOM
+    if reinitialized:
         model = keras.models.clone_model(model)
     else:
-        rescale(model)
+        rescale_kernels(model)
     statistics = partial(task.samples, config.bn_images, input_size(model), _BATCH)
-    reestimate_batch_norm(model, statistics())
-    title = "recovery" if config.steps == 1 else f"recovery {job.work.name}"
-    lessons = Lessons(fit, config.loss, config.teacher, None if fresh else source, keras, title)
+    recalibrate_batch_norm(model, statistics())
+    title = "fine-tuning" if config.steps == 1 else f"fine-tuning {job.work.name}"
+    lessons = Lessons(fit, config.loss, config.teacher, None if reinitialized else source, keras, title)
     history = task.learn(model, lessons, job)
-    reestimate_batch_norm(model, statistics())
+    recalibrate_batch_norm(model, statistics())
     if (source / PLAN).is_file():  # the source is pruned itself
         chosen = PruningPlan.load(source / PLAN).then(chosen)
         history = _continued([json.loads(line) for line in (source / HISTORY).read_text().splitlines()], history)

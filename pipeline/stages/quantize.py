@@ -1,13 +1,13 @@
-"""The quantize stage: int8 quantisation-aware training of the pruned model."""
+"""The quantize stage: int8 quantization-aware training of the pruned model."""
 
 from __future__ import annotations
 
 from functools import partial
 
 from pipeline.stages.artifacts import QUANTIZED, write_history
-from training.files import MODEL, load_keras
-from training.job import Job
-from training.task import Lessons, input_size, task_of
+from training.fit.files import MODEL, load_keras
+from training.tasks.job import Job
+from training.tasks.task import Lessons, input_size, task_of
 
 
 def run(job: Job) -> None:
@@ -29,7 +29,7 @@ def run(job: Job) -> None:
     model = qat.quantize_aware(to_tf_keras(pruned))
     qat.calibrate(model, samples())
     qat.freeze_batch_norm(model)
-    lessons = Lessons(config.fit, config.loss, config.teacher, source, tf_keras, "quantisation-aware training")
+    lessons = Lessons(config.fit, config.loss, config.teacher, source, tf_keras, "quantization-aware training")
     with qat.fixed_ranges(model):
         history = task.learn(model, lessons, job)
     qat.save(model, job.out / QUANTIZED)

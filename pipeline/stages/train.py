@@ -6,9 +6,9 @@ import json
 
 from deploy.common.files import write_text
 from pipeline.stages.artifacts import DATA, write_history
-from training.files import MODEL, save_keras
-from training.job import Job
-from training.task import Lessons, Task, task_of
+from training.fit.files import MODEL, save_keras
+from training.tasks.job import Job
+from training.tasks.task import Lessons, Task, task_of
 
 
 def run(job: Job) -> None:

@@ -18,13 +18,13 @@ from typing import Any
 
 import numpy as np
 
-from deploy.benchmark.a53.emulator import profile
+from deploy.benchmark.a53.emulator import profile_model
 from deploy.benchmark.a53.fit import (
     Check,
     Costs,
-    check,
+    check_points,
     costs_of,
-    fit,
+    fit_constants,
     fit_scaling,
     largest_error,
     leave_one_out,
@@ -33,8 +33,8 @@ from deploy.benchmark.a53.fit import (
     read_scaling,
 )
 from deploy.benchmark.a53.latency import CONSTANTS, Constants
-from deploy.benchmark.a53.profile import Profile, compact, save
-from deploy.benchmark.a53.sysroot import cache_folder, prepare
+from deploy.benchmark.a53.profile import Profile, compact, save_profile
+from deploy.benchmark.a53.sysroot import cache_folder, make_sysroot
 from deploy.common.files import atomic
 
 SIZE, CALIBRATION_IMAGES, SEED = 224, 4, 0
@@ -58,16 +58,16 @@ def main() -> None:
         CONSTANTS.write_text(json.dumps({"constants": asdict(constants)}, indent=2) + "\n")
     if arguments.profiles:
         for name, found in profiles.items():
-            save(compact(found), arguments.profiles / f"{name}.json.gz")
+            save_profile(compact(found), arguments.profiles / f"{name}.json.gz")
     sys.exit(0 if passed else 1)
 
 
 def validate(costs: Costs) -> tuple[Constants, bool]:
     """Fits, tests, prints; returns the constants and whether the errors are within their bounds."""
     points, held_out = read_points("fit"), read_points("test")
-    constants = fit(points, costs)
+    constants = fit_constants(points, costs)
     left_out = leave_one_out(points, costs)
-    tested = check(held_out, costs, constants)
+    tested = check_points(held_out, costs, constants)
     constants = fit_scaling(constants, read_scaling(), costs, points[0].device)
     errors = [abs(each.error) for each in (*left_out, *tested)]
     constants = rounded(replace(constants, band=float(np.quantile(errors, BAND_QUANTILE))))
@@ -101,11 +101,11 @@ def rounded(constants: Constants) -> Constants:
 def profile_models() -> dict[str, Profile]:
     """Profiles of all models with a published point."""
     models = sorted({point.model for role in ("fit", "test") for point in read_points(role)})
-    sysroot = prepare()
+    sysroot = make_sysroot()
     profiles = {}
     for place, model in enumerate(models, 1):
         print(f"validate-a53: {model} ({place} of {len(models)})", file=sys.stderr, flush=True)
-        profiles[model] = profile(sysroot, build(model, cache_folder() / "a53" / "models"))
+        profiles[model] = profile_model(sysroot, build(model, cache_folder() / "a53" / "models"))
     return profiles
 
 

@@ -8,9 +8,9 @@ import numpy as np
 
 from deploy.inference.model import Recognizer
 from deploy.vision.detector import open_detector
+from training.data.detection.scenes import drawn_points
 from training.data.drawing.traits import sample_person, sample_shot
-from training.data.scenes import drawn_points
-from training.data.synthetic import draw_face
+from training.data.recognition.synthetic import draw_face
 
 MODELS = Path(__file__).parents[2] / "deploy" / "models"
 

@@ -149,6 +149,44 @@ def test_a_mistake_in_a_file_names_the_file_and_the_key(
     assert line in ended.err
 
 
+NOTICE = "train.augment.mix is called train.augment.mixup now; the former name still works in this version"
+
+
+def test_an_option_under_its_former_name_sets_the_present_one_with_a_notice(slimcam: Slimcam) -> None:
+    ended = slimcam("--cfg", "job", "train.augment.mix=0.25", "++train.augment.bend=0.5")
+    assert ended.code == 0
+    assert {"mixup: 0.25", "elastic: 0.5"} <= {line.strip() for line in ended.out.splitlines()}
+    assert ended.err.splitlines() == [
+        f"slimcam: {NOTICE}",
+        f"slimcam: {NOTICE.replace('mixup', 'elastic').replace('mix', 'bend')}",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("file", "text"),
+    [
+        ("experiment/mine.yaml", "# @package _global_\ntrain: {augment: {mix: 0.25}}\n"),
+        ("train/mine.yaml", "defaults: [/schema/train@_here_, _self_]\naugment: {mix: 0.25}\n"),
+    ],
+)
+def test_a_file_with_a_former_name_serves_with_a_notice(slimcam: Slimcam, tmp_path: Path, file: str, text: str) -> None:
+    path = tmp_path / "mine" / file
+    path.parent.mkdir(parents=True)
+    path.write_text(text)
+    ended = slimcam("--cfg", "job", "--config-dir", "mine", f"{path.parent.name}=mine")
+    assert (ended.code, ended.err) == (0, f"slimcam: {file}: {NOTICE}\n")
+    assert "mixup: 0.25" in ended.out
+
+
+def test_a_file_with_both_names_of_an_option_is_refused_in_one_line(slimcam: Slimcam, tmp_path: Path) -> None:
+    path = tmp_path / "mine/experiment/mine.yaml"
+    path.parent.mkdir(parents=True)
+    path.write_text("# @package _global_\ntrain: {augment: {mix: 0.25, mixup: 0.5}}\n")
+    ended = slimcam("--config-dir", "mine", "experiment=mine")
+    assert ended.code == 1
+    assert ended.err.splitlines() == ["slimcam: train.augment.mix and train.augment.mixup are one option: give it once"]
+
+
 def test_an_unchanged_configuration_does_nothing_and_shows_where_results_are(slimcam: Slimcam, tmp_path: Path) -> None:
     finish("experiment=demo")
     started = time.monotonic()

@@ -14,7 +14,7 @@ import conf
 from deploy.apps import camera, faces
 from deploy.benchmark import cli as benchmark_cli
 from pipeline.config import Config, register, validate
-from training.data.packed import PackedConfig
+from training.data.recognition.packed import PackedConfig
 
 CONF = Path(str(conf.__file__)).parent
 ALL = sorted(path.relative_to(CONF).with_suffix("").as_posix() for path in CONF.rglob("*.yaml"))

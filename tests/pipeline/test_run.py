@@ -7,7 +7,7 @@ import signal
 import subprocess
 import sys
 import time
-from dataclasses import asdict, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -15,12 +15,13 @@ from typing import Any
 import psutil
 import pytest
 
+from deploy.common.result_key import KEY_FILE
 from pipeline import store
 from pipeline.run import StageError, run
 from pipeline.steps import Stage, steps
-from training.data.load import fingerprint, load
-from training.data.packed import PackedConfig, write
-from training.data.synthetic import SyntheticConfig
+from training.data.recognition.packed import PackedConfig, write
+from training.data.recognition.synthetic import SyntheticConfig
+from training.data.sources import fingerprint, load, material
 
 TABLE = (
     Stage("first", "toy_stages:write", ("one",)),
@@ -28,6 +29,12 @@ TABLE = (
     Stage("third", "toy_stages:write", ("three",), ("first", "second")),
 )
 SLOW = Stage("slow", "toy_stages:count", ("one",))
+
+
+@dataclass
+class Named:
+    weights: str = field(metadata=KEY_FILE)
+
 
 DRIVER = """
 import sys
@@ -72,9 +79,11 @@ def test_a_late_option_reruns_only_from_there(toy: Any, capsys: pytest.CaptureFi
 
 
 def test_an_option_without_effect_on_results_reruns_nothing(toy: Any, capsys: pytest.CaptureFixture[str]) -> None:
-    run(toy, TABLE)
+    from toy_stages import Section
+
+    run(replace(toy, three=Section(workers=1)), TABLE)
     capsys.readouterr()
-    run(replace(toy, three={"value": 3, "workers": 8}), TABLE)
+    run(replace(toy, three=Section(workers=8)), TABLE)
     assert ran(capsys) == []
 
 
@@ -135,7 +144,7 @@ def test_a_full_disk_is_told_in_one_line_and_leaves_no_result(tmp_path: Path, en
 
 def test_keys_follow_the_content_of_named_files_and_not_their_place(toy: Any, tmp_path: Path) -> None:
     def key(path: Path) -> str:
-        return steps(replace(toy, one={"weights": str(path)}), TABLE)["first"].key
+        return steps(replace(toy, one=Named(str(path))), TABLE)["first"].key
 
     here, there = tmp_path / "here", tmp_path / "there"
     here.write_text("weights")
@@ -171,12 +180,12 @@ def test_packed_faces_have_the_keys_of_those_that_were_packed(tmp_path: Path) ->
     stages = (Stage("only", "toy_stages:write", ("data",)),)
     source = SyntheticConfig(2, 2, 2, 2, 4)
     packed = PackedConfig(path=str(tmp_path / "faces.npz"))
-    write(Path(packed.path), load(source, tmp_path), asdict(source), fingerprint(source))
+    write(Path(packed.path), load(source, tmp_path), material(source), fingerprint(source))
 
     def step(data: Any) -> Any:
         return steps(SimpleNamespace(data=data), stages)["only"]
 
-    assert step(packed) == step(source)
+    assert step(packed).key == step(source).key
     assert step(replace(source, seed=1)).key != step(packed).key
 
 

@@ -6,8 +6,18 @@ import os
 import resource
 import signal
 import time
+from dataclasses import dataclass, field
 
-from training.job import Job
+from deploy.common.result_key import NOT_KEY
+from training.tasks.job import Job
+
+
+@dataclass
+class Section:
+    """A section with an option that is no part of keys."""
+
+    value: int = 3
+    workers: int = field(default=1, metadata=NOT_KEY)
 
 
 def write(job: Job) -> None:

@@ -21,7 +21,7 @@ pytestmark = pytest.mark.skipif(not PHOTOS.is_dir(), reason="../shared, the real
 
 
 def photos(count: int) -> list[tuple[Path, np.ndarray]]:
-    """The first fully labelled photos of the test list, and the points of their face."""
+    """The first fully labeled photos of the test list, and the points of their face."""
     with (PHOTOS / "test.csv").open(newline="") as lines:
         rows = [row for row in csv.DictReader(lines) if row["faces_found"] == "1"][:count]
     names = [("lx", "ly"), ("rx", "ry"), ("nx", "ny"), ("mlx", "mly"), ("mrx", "mry")]

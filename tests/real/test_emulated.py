@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from deploy.benchmark.a53.emulator import profile, prove
-from deploy.benchmark.a53.sysroot import prepare
+from deploy.benchmark.a53.emulator import parity_check, profile_model
+from deploy.benchmark.a53.sysroot import make_sysroot
 
 RECOGNIZER = Path(__file__).parents[2] / "deploy/models/recognizer"
 
@@ -18,13 +18,13 @@ pytestmark = pytest.mark.skipif(
 
 
 def test_the_device_code_computes_the_same_on_the_emulated_arm() -> None:
-    assert prove(prepare(), RECOGNIZER) is None
+    assert parity_check(make_sysroot(), RECOGNIZER) is None
 
 
 def test_counts_repeat_and_the_kernels_are_the_cortex_a53s() -> None:
     counts = []
     for _ in range(3):
-        found = profile(prepare(), RECOGNIZER / "model.tflite", fresh=True)
+        found = profile_model(make_sysroot(), RECOGNIZER / "model.tflite", fresh=True)
         counts.append(found.instructions())
         assert (found.delegate, found.left_out) == ("XNNPACK", ())
     assert max(counts) - min(counts) <= 1e-5 * max(counts)

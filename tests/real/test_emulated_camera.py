@@ -9,14 +9,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from deploy.benchmark.emulated_camera import CameraRequest, run, table
+from deploy.benchmark.emulated_camera import CameraRequest, prediction_table, run
 from deploy.gallery.match import threshold
 from deploy.gallery.people import Person, Snapshot
 from deploy.inference.model import Recognizer
 from deploy.vision.align import align
 from deploy.vision.detector import open_detector
 from deploy.vision.image_files import read_picture
-from training.data.clip import ClipConfig, write_clip
+from training.tools.demo_clip import ClipConfig, write_clip
 
 MODELS = Path(__file__).parents[2] / "deploy/models"
 DETECTOR, RECOGNIZER = MODELS / "detector", MODELS / "recognizer"
@@ -45,7 +45,7 @@ def test_the_emulated_arm_sees_what_this_machine_sees(tmp_path: Path) -> None:
             skip=max(0, [len(frame["faces"]) for frame in truth["frames"]].index(2) - 4),
         )
     )
-    print(table(prediction))
+    print(prediction_table(prediction))
     assert prediction.differences == []
     assert {face["person"] for answer in prediction.seen for face in answer["faces"]} - {None}
     by_name = {stage.name: stage for stage in prediction.stages}

@@ -7,13 +7,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from training import verification
-from training.data import lfw
-from training.data.batches import plain_batches
-from training.data.faces import FaceData, Pairs
-from training.data.lfw import LfwConfig
-from training.recipe import TeacherConfig
-from training.teacher import open_teacher
+from training.data.recognition import lfw
+from training.data.recognition.batches import plain_batches
+from training.data.recognition.faces import FaceData, Pairs
+from training.data.recognition.lfw import LfwConfig
+from training.tasks.recognition import verification
+from training.tasks.recognition.config import TeacherConfig
+from training.tasks.recognition.teacher import open_teacher
 
 SHARED = Path(__file__).parents[2] / ".." / "shared"
 DATA, WEIGHTS = SHARED / "data", SHARED / "weights"

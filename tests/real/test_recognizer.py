@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 
 from deploy.inference.model import Recognizer
-from training import verification
-from training.data import lfw
-from training.data.faces import Pairs
-from training.data.lfw import LfwConfig
+from training.data.recognition import lfw
+from training.data.recognition.faces import Pairs
+from training.data.recognition.lfw import LfwConfig
+from training.tasks.recognition import verification
 
 ROOT = Path(__file__).parents[2]
 DATA = ROOT / ".." / "shared" / "data"

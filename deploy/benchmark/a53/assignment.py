@@ -32,7 +32,7 @@ _FUNCTIONS = {
 }
 # Functions that do part of a node's work after its main one.
 _FOLLOWS = re.compile(r"vclamp|copy|memcpy|memset|cvt|convert|transpose|unary")
-# Nodes that the delegate often drops, because their neighbours do the work or there is none.
+# Nodes that the delegate often drops, because their neighbors do the work or there is none.
 _DISPENSABLE = {"RESHAPE", "PAD", "SQUEEZE", "EXPAND_DIMS", "QUANTIZE", "DEQUANTIZE"}
 _WRONG, _FOLLOWING, _DROPPED, _DISPENSED = 4.0, 0.5, 3.0, 0.1
 _NEVER = float("inf")
@@ -45,8 +45,8 @@ def assign(segments: Sequence[Sequence[str]], kinds: Sequence[str]) -> list[int]
     then its ReLU), so the assignment is the cheapest one that never goes back, found by dynamic programming.
 
     Args:
-        segments: the functions that each ran.
-        kinds: of the nodes.
+        segments: Functions that each segment ran.
+        kinds: Kinds of the nodes.
 
     Returns:
         The node's place for each segment; `len(kinds)` where no kernel and nothing of a node's name ran.

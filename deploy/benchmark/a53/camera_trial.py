@@ -30,18 +30,23 @@ COUNTED = ("source", *STAGES[:-1], "rest")
 
 @dataclass(frozen=True)
 class Trial:
-    """What a camera is to be tried with; paths and plain values, so that it fits into a JSON file.
+    """Input of a trial of the camera; paths and plain values, so that it fits into a JSON file.
 
     Attributes:
-        source: a video file or a folder of pictures.
-        skip: frames at its beginning that are not looked at.
-        warmup, frames: frames that are looked at: first those in which memory is touched for the first time, then
-            those that count.
-        detector, recognizer: bundles; a detector may be YuNet's .onnx file.
-        gallery: what `write_gallery` wrote; `None` for no gallery.
-        threshold, margin: see `Matcher`.
-        capture, quality, track, recognize: options of the source's, quality's, tracker's and recognition's configs.
-        pictures: file that the emulated ARM writes its frames to.
+        source: Video file or folder of pictures.
+        skip: Number of frames at the beginning of the source that are not looked at.
+        warmup: Number of frames before those that count; memory is touched for the first time in them.
+        frames: Number of frames that count.
+        detector: Bundle of the detector, or YuNet's .onnx file.
+        recognizer: Bundle of the recognizer.
+        gallery: File that `write_gallery` wrote; `None` for no gallery.
+        threshold: Threshold of the `Matcher`.
+        margin: Margin of the `Matcher`.
+        capture: Options of `SourceConfig`.
+        quality: Options of `QualityConfig`.
+        track: Options of `TrackConfig`.
+        recognize: Options of `RecognizeConfig`.
+        pictures: File that the emulated ARM writes its frames to.
     """
 
     source: str
@@ -84,7 +89,7 @@ def open_recognition(trial: Trial, begin: Callable[[str], None] | None = None) -
     """The camera between its source and its outputs.
 
     Args:
-        begin: is told which of `COUNTED` begins; the stages are timed without it.
+        begin: Called with the one of `COUNTED` that begins; the stages are timed without it.
     """
     recognizer = Recognizer(trial.recognizer)
     matcher = Matcher(read_gallery(Path(trial.gallery)), trial.threshold, trial.margin) if trial.gallery else None
@@ -132,7 +137,7 @@ def seen(view: View) -> dict[str, Any]:
             {
                 "track": sighting.track,
                 "points": [[round(float(value), 2) for value in point] for point in sighting.points],
-                "flaws": list(sighting.flaws),
+                "flaws": list(sighting.quality_issues),
                 "looked_at": sighting.identity is not None,
                 "person": sighting.identity.person if sighting.identity else None,
                 "score": round(sighting.identity.score, 4) if sighting.identity else None,

@@ -19,9 +19,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from deploy.benchmark.a53.device import L1_BYTES, L2_BYTES, Device
-from deploy.benchmark.a53.latency import MODEL, Constants, cost, size_bytes, weights
+from deploy.benchmark.a53.latency import MODEL, Constants, operator_cost, size_bytes, weights
 from deploy.benchmark.a53.least_squares import nonnegative
-from deploy.benchmark.a53.profile import Operator, Profile
+from deploy.benchmark.a53.profile import Profile, ProfiledOperator
 from deploy.common.files import write_text
 
 STEP = 16
@@ -35,13 +35,13 @@ class Layer:
     """One convolution or dense operator at every channel count.
 
     Attributes:
-        name: of the layer, as the graph has it.
-        kind: of the operator.
-        rows: output pixels.
-        taps: of the filter, height times width.
-        tile: output channels that the kernel makes at a time; any part of them costs as much as all.
+        name: Name of the layer, as the graph has it.
+        kind: Kind of the operator.
+        rows: Number of output pixels.
+        taps: Number of taps of the filter, height times width.
+        tile: Output channels that the kernel makes at a time; a part of them costs as much as all.
         inputs, outputs: channel counts, ascending; a depthwise convolution has one list, `inputs` is `[0]` there.
-        microseconds: by input and output channels.
+        microseconds: Microseconds by input and output channels.
     """
 
     name: str
@@ -66,13 +66,14 @@ class CostTable:
     """The layers of a model on one thread of a device.
 
     Attributes:
-        device: and its clock, in MHz.
-        timing_model: that predicted the profile behind the table.
-        model_sha256: of the profiled file.
-        fit_error: mean and largest relative error with which the rates reproduce the profiled operators.
-        prediction_error: relative band of the timing model itself.
-        layers: in the order of the graph.
-        other_us_per_kb: of all other operators, by kind, for each kB of output.
+        device: Name of the device.
+        clock_mhz: Clock of the device.
+        timing_model: Timing model that predicted the profile behind the table.
+        model_sha256: SHA-256 of the profiled file.
+        fit_error: Mean and largest relative error with which the rates reproduce the profiled operators.
+        prediction_error: Relative error band of the timing model itself.
+        layers: Layers in the order of the graph.
+        other_us_per_kb: Microseconds of all other operators, by kind, for each kB of output.
     """
 
     device: str
@@ -108,7 +109,8 @@ def make_cost_table(profile: Profile, sha256: str, device: Device, constants: Co
         ValueError: the model has no convolution or dense layer that a known kernel runs.
     """
     took = {
-        place: cost(profile, operator).ms(device, constants) * 1e3 for place, operator in enumerate(profile.operators)
+        place: operator_cost(profile, operator).ms(device, constants) * 1e3
+        for place, operator in enumerate(profile.operators)
     }
     layered = [place for place, operator in enumerate(profile.operators) if weights(operator) and operator.uses]
     groups: dict[str, list[int]] = defaultdict(list)
@@ -171,7 +173,7 @@ def read_cost_table(path: Path) -> CostTable:
         raise ValueError(f"{path}: not a cost table; make it again with slimcam-benchmark") from error
 
 
-def _kernel(profile: Profile, operator: Operator) -> str:
+def _kernel(profile: Profile, operator: ProfiledOperator) -> str:
     """The microkernel that does most of an operator's work."""
     return next(iter(profile.by_symbol(operator)))
 
@@ -188,7 +190,7 @@ class _Geometry:
     width: int
 
 
-def _geometry(operator: Operator) -> _Geometry:
+def _geometry(operator: ProfiledOperator) -> _Geometry:
     kernel = weights(operator)
     assert kernel is not None
     pixels = math.prod(operator.inputs[0].shape[:-1])
@@ -196,17 +198,17 @@ def _geometry(operator: Operator) -> _Geometry:
     return _Geometry(_rows(operator), pixels, _taps(operator), *_channels(operator), width)
 
 
-def _rows(operator: Operator) -> int:
+def _rows(operator: ProfiledOperator) -> int:
     return math.prod(operator.output.shape[:-1])
 
 
-def _taps(operator: Operator) -> int:
+def _taps(operator: ProfiledOperator) -> int:
     kernel = weights(operator)
     assert kernel is not None
     return math.prod(kernel.shape[1:3]) if len(kernel.shape) == 4 else 1
 
 
-def _channels(operator: Operator) -> tuple[int, int]:
+def _channels(operator: ProfiledOperator) -> tuple[int, int]:
     """Input and output channels; a convolution by channel has no input channels of its own."""
     kernel = weights(operator)
     assert kernel is not None

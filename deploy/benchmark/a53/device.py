@@ -19,9 +19,9 @@ class Device:
     """A chip with Cortex-A53 cores.
 
     Attributes:
-        name: of it, or of the board.
-        clock_mhz: of its cores.
-        cores: of them.
+        name: Name of the chip, or of the board.
+        clock_mhz: Clock of the cores.
+        cores: Number of cores.
         memory_gbs: peak bandwidth of its memory, GB/s: transfers a second times the width of its bus.
     """
 

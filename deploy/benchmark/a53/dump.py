@@ -11,7 +11,7 @@ from typing import Any
 
 from deploy.benchmark.a53.assignment import assign
 from deploy.benchmark.a53.elf import Functions
-from deploy.benchmark.a53.profile import Block, Operator, Profile, Stretch, Tensor, Use
+from deploy.benchmark.a53.profile import Block, Profile, ProfiledOperator, Stretch, Tensor, Use
 
 # Branches name an address, which differs from run to run and says nothing about time.
 _TARGET = re.compile(r"^(b|bl|b\.\w+|cbn?z \w+,|tbn?z \w+, #\w+,|adrp? \w+,) ?#0x[0-9a-f]+$")
@@ -22,9 +22,9 @@ def read_dump(dump: Path, guest: dict[str, Any], functions: Functions) -> Profil
     """Puts together what the profiler and the guest wrote.
 
     Args:
-        dump: the profiler's file.
-        guest: the guest's answer.
-        functions: of the TFLite library.
+        dump: File that the profiler wrote.
+        guest: Answer of the guest.
+        functions: Functions of the TFLite library.
 
     Raises:
         ValueError: the dump is not whole.
@@ -44,7 +44,7 @@ def read_dump(dump: Path, guest: dict[str, Any], functions: Functions) -> Profil
         delegated=guest["delegated"],
         left_out=tuple(guest["left_out"]),
         blocks=blocks,
-        operators=tuple(Operator(*node, uses=used) for node, used in zip(nodes, uses, strict=True)),
+        operators=tuple(ProfiledOperator(*node, uses=used) for node, used in zip(nodes, uses, strict=True)),
     )
 
 
@@ -54,7 +54,7 @@ def read_stages(dump: Path, guest: dict[str, Any], functions: Functions) -> tupl
     Args:
         dump: the profiler's file; what was before the first mark of a stage is left out.
         guest: has the keys `library` and `maps`.
-        functions: of the TFLite library.
+        functions: Functions of the TFLite library.
 
     Returns:
         Blocks, whose symbols `part` understands, and stretches in the order of execution. A stage has several: each
@@ -164,7 +164,7 @@ def _read_segments(dump: Path, symbols: _Symbols) -> list[tuple[str, _Segment]]:
 
 
 def _chains(placed: list[_Placed], code: dict[int, list[str]], texts: dict[str, str]) -> list[list[_Placed]]:
-    """Joins what the emulator cut (at the end of a page, for example): neighbours that run equally often."""
+    """Joins what the emulator cut (at the end of a page, for example): neighbors that run equally often."""
     chains: list[list[_Placed]] = [[each] for each in placed[:1]]
     for before, after in pairwise(placed):
         opcodes = code[before[1]]

@@ -5,8 +5,8 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
+import logging
 import subprocess
-import sys
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -20,9 +20,11 @@ from deploy.benchmark.a53 import guest
 from deploy.benchmark.a53.dump import read_dump
 from deploy.benchmark.a53.elf import Functions
 from deploy.benchmark.a53.guest import PROGRESS
-from deploy.benchmark.a53.profile import Profile, load, save
+from deploy.benchmark.a53.profile import Profile, load_profile, save_profile
 from deploy.benchmark.a53.sysroot import Sysroot
 from deploy.common.files import file_sha256
+
+logger = logging.getLogger(__name__)
 
 # The function of XNNPACK that runs one operator (src/operator-run.c), and that of TFLite that loops over the nodes.
 RUN_OPERATOR = "xnn_run_operator_with_index"
@@ -31,11 +33,11 @@ RUN_GRAPH = "_ZN6tflite8Subgraph10InvokeImplEv"
 FLOAT_TOLERANCE = 1e-3
 
 
-def prove(sysroot: Sysroot, model: Path) -> str | None:
+def parity_check(sysroot: Sysroot, model: Path) -> str | None:
     """Checks that the emulated ARM computes what this machine does.
 
     Args:
-        sysroot: the emulated device.
+        sysroot: Emulated device.
         model: a .tflite file, fed with random pixels, or a bundle, whose golden images are embedded as well.
 
     Returns:
@@ -45,12 +47,12 @@ def prove(sysroot: Sysroot, model: Path) -> str | None:
     Raises:
         RuntimeError: the model does not run there.
     """
-    there, here = ask(sysroot, None, "prove", str(model.resolve())), guest.prove(model)
+    there, here = ask(sysroot, None, "outputs", str(model.resolve())), guest.computed_outputs(model)
     return differences([_array(entry) for entry in there], [_array(entry) for entry in here])
 
 
 def differences(there: Sequence[NDArray[Any]], here: Sequence[NDArray[Any]]) -> str | None:
-    """Compares outputs, the model's own last, as `prove` tells."""
+    """Compares outputs, the model's own last, as `parity_check` tells."""
     exact = here[-1].dtype != np.float32
     for ours, other in zip(here, there, strict=True):
         gap = np.abs(ours.astype(np.float64) - other.astype(np.float64))
@@ -68,11 +70,11 @@ def _array(entry: dict[str, str]) -> NDArray[Any]:
     return np.frombuffer(base64.b64decode(entry["base64"]), entry["dtype"])
 
 
-def profile(sysroot: Sysroot, model: Path, *, fresh: bool = False) -> Profile:
+def profile_model(sysroot: Sysroot, model: Path, *, fresh: bool = False) -> Profile:
     """Counts what one inference of a model executes; a model that was profiled before is looked up.
 
     Args:
-        sysroot: the emulated device.
+        sysroot: Emulated device.
         model: a .tflite file.
         fresh: profile it again.
 
@@ -81,13 +83,13 @@ def profile(sysroot: Sysroot, model: Path, *, fresh: bool = False) -> Profile:
     """
     stored = stored_profile(sysroot, model)
     if stored.is_file() and not fresh:
-        return load(stored)
+        return load_profile(stored)
     functions = sysroot.functions()
     with tempfile.TemporaryDirectory(prefix="slimcam-a53-") as scratch:
         dump = Path(scratch) / "blocks.txt"
-        told = ask(sysroot, f"out={dump}", "profile", str(model.resolve()), *watched(functions))
-        found = read_dump(dump, told, functions)
-    save(found, stored)
+        answer = ask(sysroot, f"out={dump}", "profile", str(model.resolve()), *watched(functions))
+        found = read_dump(dump, answer, functions)
+    save_profile(found, stored)
     return found
 
 
@@ -111,9 +113,9 @@ def ask(sysroot: Sysroot, plugin_arguments: str | None, *arguments: str, progres
     """Runs `deploy.benchmark.a53.guest` on the emulated ARM.
 
     Args:
-        plugin_arguments: of the profiler; None runs without it.
-        arguments: of the guest.
-        progress: pass on the lines about it that the guest says.
+        plugin_arguments: Arguments of the profiler; `None` runs without it.
+        arguments: Arguments of the guest.
+        progress: Whether to log the lines of the guest that say how far it is.
 
     Returns:
         What the guest prints.
@@ -128,18 +130,18 @@ def ask(sysroot: Sysroot, plugin_arguments: str | None, *arguments: str, progres
         with (Path(scratch) / "answer").open("w+") as answer:
             pipes: Any = {"stdin": subprocess.DEVNULL, "stdout": answer, "stderr": subprocess.PIPE, "text": True}
             with subprocess.Popen(command, **pipes) as process:
-                said = []
+                printed = []
                 try:
                     for line in process.stderr or ():
                         if progress and line.startswith(PROGRESS):
-                            print(line, end="", file=sys.stderr, flush=True)
+                            logger.info(line.rstrip())
                         elif line.strip():
-                            said.append(line.strip())
+                            printed.append(line.strip())
                 except BaseException:
                     process.kill()
                     raise
             if process.returncode:
-                why = said[-1] if said else f"the emulator was ended by {process.returncode}"
+                why = printed[-1] if printed else f"the emulator was ended by {process.returncode}"
                 raise RuntimeError(f"on the emulated ARM: {why}")
             answer.seek(0)
             return json.loads(answer.read().strip().splitlines()[-1])

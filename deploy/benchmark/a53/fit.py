@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from deploy.benchmark.a53.device import Device
-from deploy.benchmark.a53.latency import Constants, Cost, cost, line_ns
+from deploy.benchmark.a53.latency import Constants, OperatorCost, line_ns, operator_cost
 from deploy.benchmark.a53.least_squares import nonnegative
 from deploy.benchmark.a53.profile import Profile
 
@@ -41,7 +41,7 @@ class Check:
         return self.predicted_ms / self.point.ms - 1
 
 
-Costs = Mapping[str, Sequence[Cost]]
+Costs = Mapping[str, Sequence[OperatorCost]]
 """By model, what its operators take."""
 
 
@@ -61,17 +61,17 @@ def read_scaling(path: Path = PUBLISHED) -> dict[str, list[float]]:
     return scaling
 
 
-def costs_of(profile: Profile) -> list[Cost]:
+def costs_of(profile: Profile) -> list[OperatorCost]:
     """What each operator of a model takes."""
-    return [cost(profile, operator) for operator in profile.operators]
+    return [operator_cost(profile, operator) for operator in profile.operators]
 
 
-def predicted(costs: Sequence[Cost], device: Device, constants: Constants) -> float:
+def predicted(costs: Sequence[OperatorCost], device: Device, constants: Constants) -> float:
     """Milliseconds on one thread."""
     return sum(each.ms(device, constants) for each in costs)
 
 
-def fit(points: Sequence[Point], costs: Costs) -> Constants:
+def fit_constants(points: Sequence[Point], costs: Costs) -> Constants:
     """The cost of each kind of miss and of a call with the least squared relative error.
 
     What prefetching blocks wait for depends on the cost of a line in a way that is not linear, so it is taken from the
@@ -109,7 +109,7 @@ def fit(points: Sequence[Point], costs: Costs) -> Constants:
     return constants
 
 
-def check(points: Sequence[Point], costs: Costs, constants: Constants) -> list[Check]:
+def check_points(points: Sequence[Point], costs: Costs, constants: Constants) -> list[Check]:
     """Predictions with given constants."""
     return [Check(point, predicted(costs[point.model], point.device, constants)) for point in points]
 
@@ -119,7 +119,7 @@ def leave_one_out(points: Sequence[Point], costs: Costs) -> list[Check]:
     found = []
     for point in points:
         others = [other for other in points if other is not point]
-        found.extend(check([point], costs, fit(others, costs)))
+        found.extend(check_points([point], costs, fit_constants(others, costs)))
     return found
 
 

@@ -2,7 +2,7 @@
 
     python -m deploy.benchmark.a53.guest TASK FILE [ENTRY START END]
 
-    prove MODEL_OR_BUNDLE             what it computes, to compare with another machine
+    outputs MODEL_OR_BUNDLE           what it computes, to compare with another machine
     profile MODEL ENTRY START END     one inference between the profiler's marks
     camera TRIAL ENTRY START END      the whole camera on some frames, see `camera_trial.py`
 
@@ -15,6 +15,7 @@ import base64
 import ctypes
 import gc
 import json
+import logging
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -22,9 +23,12 @@ from typing import Any
 
 import numpy as np
 
+from deploy.common.console import log_to_console, show
 from deploy.inference.interpreter import Interpreter, import_runtime
 from deploy.inference.model import BundledModel
 from deploy.latency.inputs import random_input
+
+logger = logging.getLogger(__name__)
 
 GETPGID, MARK = 155, 0x0A530000
 WATCH, BEGIN, END, STAGE = range(4)
@@ -37,7 +41,7 @@ PROGRESS = "a53: "
 LIBRARY = "libpywrap_litert_common.so"
 
 
-def prove(path: Path) -> list[dict[str, str]]:
+def computed_outputs(path: Path) -> list[dict[str, str]]:
     """What a model gives for random pixels and, if it is a bundle, for its golden images.
 
     The same call on two machines tells whether they compute the same. Arrays are in base64, to the last bit.
@@ -53,12 +57,12 @@ def prove(path: Path) -> list[dict[str, str]]:
     return [{"dtype": array.dtype.name, "base64": base64.b64encode(array.tobytes()).decode()} for array in arrays]
 
 
-def profile(path: Path, *addresses: int) -> dict[str, Any]:
+def run_profiled(path: Path, *addresses: int) -> dict[str, Any]:
     """Runs a model twice, the second time between marks, and describes what ran and where its code lies.
 
     Args:
-        path: of the model.
-        addresses: in the TFLite library, of the functions that the profiler's first mark is about.
+        path: File of the model.
+        addresses: Addresses in the TFLite library of the functions that the profiler's first mark is about.
     """
     import_runtime()
     base, file = mapped(LIBRARY)
@@ -86,8 +90,8 @@ def camera(path: Path, *addresses: int) -> dict[str, Any]:
     """Runs a camera on the frames of a trial, those after its first ones between marks, and tells what it saw.
 
     Args:
-        path: of the trial, as JSON.
-        addresses: as of `profile`.
+        path: JSON file of the trial.
+        addresses: Addresses as of `run_profiled`.
     """
     # Other tasks run without what a camera imports.
     import cv2
@@ -122,7 +126,7 @@ def camera(path: Path, *addresses: int) -> dict[str, Any]:
         answers.append(seen(view))
         images.append(frame.image)
         begun += 1
-        print(f"{PROGRESS}frame {begun} of {trial.warmup + trial.frames}", file=sys.stderr, flush=True)
+        logger.info(f"{PROGRESS}frame {begun} of {trial.warmup + trial.frames}")
     mark(END)
     np.savez(trial.pictures, *images)
     return {"frames": answers, "library": file, "maps": executable_maps()}
@@ -180,12 +184,13 @@ def mark(which: int, *arguments: int) -> None:
     _system_call(*(ctypes.c_long(value) for value in (GETPGID, MARK + which, *arguments)))
 
 
-TASKS: dict[str, Callable[..., Any]] = {"prove": prove, "profile": profile, "camera": camera}
+TASKS: dict[str, Callable[..., Any]] = {"outputs": computed_outputs, "profile": run_profiled, "camera": camera}
 
 
 if __name__ == "__main__":
     try:
         task, file, *numbers = sys.argv[1:]
-        print(json.dumps(TASKS[task](Path(file), *map(int, numbers))))
+        log_to_console()
+        show(json.dumps(TASKS[task](Path(file), *map(int, numbers))))
     except (ValueError, OSError, ImportError, RuntimeError) as problem:
         sys.exit(str(problem))

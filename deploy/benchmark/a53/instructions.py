@@ -69,7 +69,7 @@ _INSERTS = {"bsl", "bit", "bif", "tbx", "sli", "sri"}
 
 
 @functools.cache
-def decode(line: str) -> Instruction:
+def decode_instruction(line: str) -> Instruction:
     """Reads one line of capstone's disassembly; what it does not know passes for a simple ALU instruction."""
     mnemonic, _, rest = line.replace("\t", " ").strip().partition(" ")
     operands = [part.strip() for part in _SPLIT.split(rest)] if rest else []

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Sequence
 
-from deploy.benchmark.a53.instructions import Instruction, decode
+from deploy.benchmark.a53.instructions import Instruction, decode_instruction
 
 # Rounds that are simulated, and those that are left out because the pipeline still fills.
 _ROUNDS, _FILLING = 12, 4
@@ -19,7 +19,7 @@ def cycles(code: tuple[str, ...]) -> float:
     Two instructions start in a cycle, in the order of the program, if their registers are ready and the ports are
     free: two ALUs, one multiplier, one branch, one load/store unit, two 64-bit halves of the NEON unit.
     """
-    finished = _simulate([decode(line) for line in code])
+    finished = _simulate([decode_instruction(line) for line in code])
     return max(1.0, (finished[-1] - finished[_FILLING - 1]) / (_ROUNDS - _FILLING))
 
 

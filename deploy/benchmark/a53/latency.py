@@ -5,7 +5,7 @@ that do not prefetch for themselves, a cost for each simulated miss of the first
 answers (in cycles: both run at the core's clock) and for each that memory answers (in nanoseconds, scaled by the
 device's bandwidth). Blocks that prefetch (PRFM) hide the latency but not the bandwidth: an operator's prefetched
 misses take no less than their share of the memory's time. And a cost for each call of a kernel that computes, which
-stands for what is not modelled one by one: code that is not in the caches yet, page walks, mispredicted ends of loops.
+stands for what is not modeled one by one: code that is not in the caches yet, page walks, mispredicted ends of loops.
 
 The three costs and the error band are fitted by `fit.py`; `constants.json` holds them.
 """
@@ -21,7 +21,7 @@ from pathlib import Path
 
 from deploy.benchmark.a53.device import LOAD_BYTES, PEAK_MACS, REFERENCE_MEMORY_GBS, Device
 from deploy.benchmark.a53.issue import cycles
-from deploy.benchmark.a53.profile import Block, Operator, Profile, Tensor, Use
+from deploy.benchmark.a53.profile import Block, Profile, ProfiledOperator, Tensor, Use
 
 CONSTANTS = Path(__file__).parent / "constants.json"
 MODEL = "cortex-a53-inorder 1"
@@ -33,13 +33,14 @@ class Constants:
     """What is fitted.
 
     Attributes:
-        l1_miss_cycles: of a first-level miss that the second level answers.
-        l2_miss_ns: of a line from the reference device's memory.
-        call_cycles: of each call of a kernel that computes, beyond its blocks.
-        band: relative error below which 19 of 20 predictions for one thread are expected to stay.
-        slowest_share, quickest_share: of the compute time on T threads, at the least efficient and the most efficient,
-            as the part that does not get shorter: `share + (1 - share) / T`.
-        memory_streams: how many threads' memory time overlaps at the best; at the worst it does not.
+        l1_miss_cycles: Cycles of a first-level miss that the second level answers.
+        l2_miss_ns: Nanoseconds of a line from the reference device's memory.
+        call_cycles: Cycles of each call of a kernel that computes, beyond its blocks.
+        band: Relative error below which 19 of 20 predictions for one thread are expected to stay.
+        slowest_share: Share of the compute time that T threads do not shorten, where they are least efficient: it takes
+            `share + (1 - share) / T`.
+        quickest_share: The same where they are most efficient.
+        memory_streams: How many threads' memory time overlaps at the best; at the worst it does not.
     """
 
     l1_miss_cycles: float
@@ -52,16 +53,16 @@ class Constants:
 
 
 @dataclass(frozen=True)
-class Cost:
+class OperatorCost:
     """What an operator takes on one thread.
 
     Attributes:
-        cycles: of the pipeline.
-        l1_misses: that the second level answers, in blocks that do not prefetch.
-        l2_misses: that memory answers, in blocks that do not prefetch.
-        prefetched_lines: that memory answers, in blocks that prefetch.
-        prefetching_cycles: of the pipeline in these.
-        calls: of kernels that compute.
+        cycles: Cycles of the pipeline.
+        l1_misses: Misses that the second level answers, in blocks that do not prefetch.
+        l2_misses: Misses that memory answers, in blocks that do not prefetch.
+        prefetched_lines: Lines that memory answers, in blocks that prefetch.
+        prefetching_cycles: Cycles of the pipeline in blocks that prefetch.
+        calls: Calls of kernels that compute.
     """
 
     cycles: float
@@ -97,12 +98,12 @@ def read_constants(path: Path = CONSTANTS) -> Constants:
     return Constants(**json.loads(path.read_text())["constants"])
 
 
-def cost(profile: Profile, operator: Operator) -> Cost:
+def operator_cost(profile: Profile, operator: ProfiledOperator) -> OperatorCost:
     """Adds up what an operator's blocks take."""
     return cost_of(profile.blocks, operator.uses)
 
 
-def cost_of(blocks: Sequence[Block], uses: Iterable[Use]) -> Cost:
+def cost_of(blocks: Sequence[Block], uses: Iterable[Use]) -> OperatorCost:
     """Adds up what some blocks take."""
     total = prefetching = 0.0
     l1_misses = l2_misses = prefetched = calls = 0
@@ -119,12 +120,12 @@ def cost_of(blocks: Sequence[Block], uses: Iterable[Use]) -> Cost:
         else:
             l1_misses += use.l1_misses - use.l2_misses
             l2_misses += use.l2_misses
-    return Cost(total, l1_misses, l2_misses, prefetched, prefetching, calls)
+    return OperatorCost(total, l1_misses, l2_misses, prefetched, prefetching, calls)
 
 
 def predict_ms(profile: Profile, device: Device, constants: Constants) -> float:
     """Latency on one thread."""
-    return sum(cost(profile, operator).ms(device, constants) for operator in profile.operators)
+    return sum(operator_cost(profile, operator).ms(device, constants) for operator in profile.operators)
 
 
 def predict_threads_ms(profile: Profile, device: Device, constants: Constants, threads: int) -> tuple[float, float]:
@@ -140,7 +141,7 @@ def predict_threads_ms(profile: Profile, device: Device, constants: Constants, t
         raise ValueError(f"{device.name} has {device.cores} cores: ask for 1 to {device.cores} threads, not {threads}")
     low = high = 0.0
     for place, operator in enumerate(profile.operators):
-        each = cost(profile, operator)
+        each = operator_cost(profile, operator)
         compute, memory = each.compute_ms(device, constants), each.memory_ms(device, constants)
         alone = operator.kind == "overhead" or any(entry.split()[0] == str(place) for entry in profile.left_out)
         share = 1 if alone else min(threads, tiles(operator))
@@ -153,7 +154,7 @@ def _scaled(threads: int, fixed: float) -> float:
     return fixed + (1 - fixed) / threads
 
 
-def tiles(operator: Operator) -> int:
+def tiles(operator: ProfiledOperator) -> int:
     """Pieces into which XNNPACK can split an operator among threads, roughly: tiles of a matrix product, rows of a
     convolution by channel or of a pooling, 4 kB of an elementwise operator."""
     shape = operator.output.shape
@@ -165,7 +166,7 @@ def tiles(operator: Operator) -> int:
     return max(1, size_bytes(operator.output) // 4096)
 
 
-def roof_ms(operator: Operator, device: Device, weights_fit: bool) -> float:
+def roof_ms(operator: ProfiledOperator, device: Device, weights_fit: bool) -> float:
     """The least that one core can take for an operator.
 
     The largest of: its multiply-adds at the peak rate, its data once through the load port, and its weights once from
@@ -180,7 +181,7 @@ def roof_ms(operator: Operator, device: Device, weights_fit: bool) -> float:
     return max(arithmetic, port, memory) if operator.kind not in ("RESHAPE", "overhead") else 0.0
 
 
-def macs(operator: Operator) -> int:
+def macs(operator: ProfiledOperator) -> int:
     """Multiply-adds of a convolution or dense operator, padding included; 0 for others."""
     kernel = weights(operator)
     if kernel is None:
@@ -189,7 +190,7 @@ def macs(operator: Operator) -> int:
     return outputs * math.prod(kernel.shape[1:3] if operator.kind == "DEPTHWISE_CONV_2D" else kernel.shape[1:])
 
 
-def weights(operator: Operator) -> Tensor | None:
+def weights(operator: ProfiledOperator) -> Tensor | None:
     if operator.kind in ("CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED") and len(operator.inputs) > 1:
         return operator.inputs[1]
     return None

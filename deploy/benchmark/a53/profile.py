@@ -73,7 +73,7 @@ class Tensor:
 
 
 @dataclass(frozen=True)
-class Operator:
+class ProfiledOperator:
     """A node of the graph and what it runs. The kind "overhead" is what no node could be found for."""
 
     kind: str
@@ -99,7 +99,7 @@ class Profile:
         delegated: operators which the delegate took.
         left_out: the others.
         blocks: the code that ran.
-        operators: in the order of the graph; the last is the "overhead".
+        operators: Operators in the order of the graph; the last is the "overhead".
     """
 
     runtime: str
@@ -108,14 +108,14 @@ class Profile:
     delegated: int
     left_out: tuple[str, ...]
     blocks: tuple[Block, ...]
-    operators: tuple[Operator, ...]
+    operators: tuple[ProfiledOperator, ...]
 
-    def instructions(self, operator: Operator | None = None) -> int:
+    def instructions(self, operator: ProfiledOperator | None = None) -> int:
         """Instructions that an operator executes; all of them without one."""
         operators = self.operators if operator is None else (operator,)
         return sum(use.runs * len(self.blocks[use.block].code) for each in operators for use in each.uses)
 
-    def by_symbol(self, operator: Operator | None = None) -> dict[str, int]:
+    def by_symbol(self, operator: ProfiledOperator | None = None) -> dict[str, int]:
         """Instructions of each function (XNNPACK's microkernels are such), the most frequent first."""
         operators = self.operators if operator is None else (operator,)
         counts: Counter[str] = Counter()
@@ -129,7 +129,7 @@ class Profile:
         return sum(getattr(use, count) for operator in self.operators for use in operator.uses)
 
 
-def save(profile: Profile, path: Path) -> None:
+def save_profile(profile: Profile, path: Path) -> None:
     """Writes a profile as compressed JSON, whole or not at all; the same profile gives the same bytes."""
     content = asdict(profile)
     content["operators"] = [
@@ -139,7 +139,7 @@ def save(profile: Profile, path: Path) -> None:
         partial.write_bytes(gzip.compress(json.dumps(content, separators=(",", ":")).encode(), mtime=0))
 
 
-def load(path: Path) -> Profile:
+def load_profile(path: Path) -> Profile:
     """Reads what `save` wrote.
 
     Raises:
@@ -149,7 +149,7 @@ def load(path: Path) -> Profile:
         content = json.loads(gzip.decompress(path.read_bytes()))
         blocks = tuple(Block(block["symbol"], tuple(block["code"])) for block in content.pop("blocks"))
         operators = tuple(
-            Operator(
+            ProfiledOperator(
                 kind=operator["kind"],
                 inputs=tuple(_tensor(each) for each in operator["inputs"]),
                 output=_tensor(operator["output"]),

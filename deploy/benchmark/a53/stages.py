@@ -28,8 +28,10 @@ class StagePrediction:
     """A stage on one core, means of the frames.
 
     Attributes:
-        ms: predicted.
-        instructions: executed, and `parts`: in which code, see `deploy.benchmark.a53.dump.PARTS`.
+        name: Name of the stage.
+        ms: Predicted milliseconds.
+        instructions: Executed instructions.
+        parts: Executed instructions by code, see `deploy.benchmark.a53.dump.PARTS`.
     """
 
     name: str
@@ -43,9 +45,12 @@ class RatePrediction:
     """Frames with so many faces, reading them not included.
 
     Attributes:
-        frames: that had so many, and `embedded`: those of them in which a face was embedded.
-        ms: of one, the mean, and `slowest_ms` of the slowest.
-        fps: frames a second.
+        faces: Number of faces.
+        frames: Number of frames with so many faces.
+        embedded: Number of these frames in which a face was embedded.
+        ms: Mean milliseconds of a frame.
+        slowest_ms: Milliseconds of the slowest frame.
+        fps: Frames per second.
     """
 
     faces: int
@@ -56,7 +61,7 @@ class RatePrediction:
     fps: Estimate
 
 
-def predict(
+def predict_stages(
     blocks: Sequence[Block],
     stretches: Sequence[Stretch],
     faces: Sequence[int],
@@ -67,9 +72,9 @@ def predict(
     """Milliseconds of each stage and frames a second.
 
     Args:
-        stretches: of some frames.
-        faces: in each frame.
-        first: number of the first frame.
+        stretches: Stretches of some frames.
+        faces: Number of faces in each frame.
+        first: Number of the first frame.
     """
     figures: dict[tuple[int, str], _Figures] = defaultdict(_Figures)
     for stretch in stretches:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import importlib.util
+import logging
 import os
 import platform
 import shutil
@@ -21,6 +22,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from deploy.benchmark.a53.elf import Functions, read_functions
+
+logger = logging.getLogger(__name__)
 
 HERE = Path(__file__).parent
 RELEASE = "bookworm"
@@ -44,8 +47,8 @@ class Sysroot:
     """An emulated device in a folder.
 
     Attributes:
-        folder: of the cache.
-        digest: changes with anything that may change what is counted.
+        folder: Folder of the emulated device in the cache.
+        digest: Digest of all that may change what is counted.
     """
 
     folder: Path
@@ -71,9 +74,9 @@ class Sysroot:
         """The command line that runs the device's Python under emulation.
 
         Args:
-            python_path: folder with slimcam's packages.
-            plugin_arguments: of the profiler; None runs without it.
-            arguments: of Python.
+            python_path: Folder with slimcam's packages.
+            plugin_arguments: Arguments of the profiler; `None` runs without it.
+            arguments: Arguments of Python.
         """
         emulator = self.folder / "emulator"
         libraries = [emulator / part / "x86_64-linux-gnu" for part in ("lib", "usr/lib")]
@@ -108,7 +111,7 @@ def cache_folder() -> Path:
     return Path(chosen) if chosen else Path(base) / "slimcam"
 
 
-def prepare(cache: Path | None = None) -> Sysroot:
+def make_sysroot(cache: Path | None = None) -> Sysroot:
     """Makes the emulated device, or finds it in the cache; about 2 minutes and 450 MB the first time.
 
     Args:
@@ -126,14 +129,14 @@ def prepare(cache: Path | None = None) -> Sysroot:
     folder.parent.mkdir(parents=True, exist_ok=True)
     partial = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}."))
     try:
-        _say(f"making an emulated Cortex-A53 in {folder}, once")
-        _say("qemu (1 of 4)")
+        logger.info(f"a53: making an emulated Cortex-A53 in {folder}, once")
+        logger.info("a53: qemu (1 of 4)")
         _unpack_packages("amd64", EMULATOR_PACKAGES, partial / "emulator")
-        _say("an aarch64 Python (2 of 4)")
+        logger.info("a53: an aarch64 Python (2 of 4)")
         _unpack_packages("arm64", DEVICE_PACKAGES, partial / "device")
-        _say("aarch64 wheels (3 of 4)")
+        logger.info("a53: aarch64 wheels (3 of 4)")
         _unpack_wheels(partial / "device" / "opt" / "slimcam")
-        _say("the profiler (4 of 4)")
+        logger.info("a53: the profiler (4 of 4)")
         describe_processor(partial / "device")
         _run("gcc", "-O2", "-shared", "-fPIC", "-fvisibility=hidden", "-o", str(partial / "profiler.so"), str(PROFILER))
         try:
@@ -255,13 +258,9 @@ def _unpack_wheels(target: Path) -> None:
 def _run(*command: str, environment: dict[str, str] | None = None) -> None:
     done = subprocess.run(command, env=environment, stdin=subprocess.DEVNULL, capture_output=True, text=True)
     if done.returncode:
-        said = [line for line in (done.stderr + done.stdout).splitlines() if line.strip()]
-        errors = [line for line in said if line.lower().startswith(("e:", "error", "fatal")) or " error" in line]
-        why = (errors or said or ["it said nothing"])[0].strip()
+        lines = [line for line in (done.stderr + done.stdout).splitlines() if line.strip()]
+        errors = [line for line in lines if line.lower().startswith(("e:", "error", "fatal")) or " error" in line]
+        why = (errors or lines or ["it printed nothing"])[0].strip()
         raise OSError(
             f"{Path(command[0]).name} {' '.join(command[1:4])} ... failed while an emulated device was made: {why}"
         )
-
-
-def _say(line: str) -> None:
-    print(f"a53: {line}", file=sys.stderr, flush=True)

@@ -191,7 +191,7 @@ def _face(sighting: Sighting) -> dict[str, Any]:
         "track": sighting.track,
         "score": _number(sighting.score, 4),
         "points": [[_number(x, 1), _number(y, 1)] for x, y in sighting.points.tolist()],
-        "flaws": list(sighting.flaws),
+        "flaws": list(sighting.quality_issues),
         "identity": _identity(sighting.identity) if sighting.identity else None,
     }
 

@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 
 from deploy.camera.overlay import annotated
 from deploy.types import Notice, View
-from deploy.vision.letterbox import fit
+from deploy.vision.letterbox import letterbox
 
 CODECS = {".avi": "MJPG", ".mkv": "XVID", ".mp4": "mp4v"}
 
@@ -84,7 +84,7 @@ class Video:
         if self._writer is None:
             self._open(image.shape[0], image.shape[1])
         if image.shape[:2] != self._size:
-            image = fit(image, *self._size)[0]
+            image = letterbox(image, *self._size)[0]
         for _ in range(copies - 1):
             self._writer.write(self._last if self._last is not None else image)
         self._writer.write(image)

@@ -27,6 +27,7 @@ from deploy.camera.rolling_latency import Latencies
 from deploy.camera.web.config import WebConfig
 from deploy.camera.web.guard import Guard, refuse
 from deploy.camera.web.pictures import SNAPSHOT_SECONDS, Snapshots, live_jpeg, still_jpeg, still_record
+from deploy.common.errors import GalleryError, UnknownPersonError
 from deploy.gallery.people import Person
 from deploy.types import Event, SourceStatus, View
 
@@ -55,7 +56,7 @@ class Gallery(Protocol):
     def forget(self, person: str, /) -> object:
         """
         Raises:
-            ValueError: there is no such person.
+            UnknownPersonError: there is no such person.
         """
 
     def close(self) -> None: ...
@@ -89,7 +90,7 @@ class People:
         def forget() -> None:
             gallery = self._open()
             if gallery is None:
-                raise ValueError("there is no such person")
+                raise UnknownPersonError("there is no such person")
             with closing(gallery):
                 gallery.forget(person)
 
@@ -101,6 +102,9 @@ class People:
     async def _run(self, step: Callable[[], T], refused: int = 503) -> T:
         try:
             return await asyncio.get_running_loop().run_in_executor(self._executor, step)
+        except GalleryError as error:
+            # The gallery is at fault, not what was asked for.
+            refuse(503, str(error))
         except ValueError as error:
             refuse(refused, str(error))
         except (OSError, RuntimeError) as error:

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from ai_edge_litert import schema_py_generated as schema
 
-from compression.export.delegation import check_requantisation
+from compression.export.delegation import delegation_problems
 from deploy.inference.interpreter import Interpreter
 
 
@@ -31,7 +31,7 @@ def scales(model: bytes, operator: int) -> tuple[float, float]:
 
 def test_sound_models_have_no_problems(int8_model: bytes, float_model: bytes) -> None:
     for model in (int8_model, float_model):
-        assert check_requantisation(model) == []
+        assert delegation_problems(model) == []
         assert Interpreter(model).delegation().complete
 
 
@@ -39,10 +39,10 @@ def test_sound_models_have_no_problems(int8_model: bytes, float_model: bytes) ->
 def test_the_bound_is_the_one_at_which_xnnpack_refuses(int8_model: bytes, operator: int) -> None:
     first, output = scales(int8_model, operator)
     below = with_scale(int8_model, operator, 1, 255 * output / first, channel=3)
-    assert check_requantisation(below) == []
+    assert delegation_problems(below) == []
     Interpreter(below)
     above = with_scale(int8_model, operator, 1, 257 * output / first, channel=3)
-    (problem,) = check_requantisation(above)
+    (problem,) = delegation_problems(above)
     assert (problem.operator, "first 3" in problem.text, "scale 257" in problem.text) == (operator, True, True)
     with pytest.raises(RuntimeError, match=r"XNNPACK refuses the model .* 256 or more"):
         Interpreter(above)
@@ -51,23 +51,23 @@ def test_the_bound_is_the_one_at_which_xnnpack_refuses(int8_model: bytes, operat
 def test_an_addition_of_far_apart_scales_is_listed_and_not_delegated(int8_model: bytes) -> None:
     _, output = scales(int8_model, 2)
     apart = with_scale(int8_model, 2, 1, output / 2000)
-    (problem,) = check_requantisation(apart)
+    (problem,) = delegation_problems(apart)
     assert (problem.operator, problem.kind) == (2, "ADD")
     assert Interpreter(apart).delegation().left_out == ("2 ADD",)
 
 
 def test_an_operator_without_int8_kernel_is_listed_and_named(split_model: bytes) -> None:
-    (problem,) = check_requantisation(split_model)
+    (problem,) = delegation_problems(split_model)
     assert (problem.operator, problem.kind) == (3, "AVERAGE_POOL_2D")
     assert Interpreter(split_model).delegation().left_out == ("3 AVERAGE_POOL_2D",)
 
 
 def test_a_float_island_is_listed(island_model: bytes) -> None:
-    problems = check_requantisation(island_model)
+    problems = delegation_problems(island_model)
     assert [problem.kind for problem in problems] == ["SIN"]
     assert "runs in float among int8 operators" in problems[0].text
 
 
 def test_other_bytes_are_refused() -> None:
     with pytest.raises(ValueError, match="not a TFLite model"):
-        check_requantisation(b"not a model at all")
+        delegation_problems(b"not a model at all")

@@ -3,8 +3,9 @@ from __future__ import annotations
 import keras
 import numpy as np
 
-from compression.pruning.batch_norm import reestimate_batch_norm
-from training.data.batches import normalize, sample_batches
+from compression.pruning.batch_norm import recalibrate_batch_norm
+from training.data.images import normalize
+from training.data.recognition.batches import sample_batches
 
 
 def test_batch_norm_statistics_become_those_of_the_images():
@@ -12,7 +13,7 @@ def test_batch_norm_statistics_become_those_of_the_images():
     inputs = keras.Input((16, 16, 3))
     model = keras.Model(inputs, keras.layers.BatchNormalization(name="norm", momentum=0.9)(inputs))
     before = model.get_layer("norm").moving_mean.numpy().copy()
-    reestimate_batch_norm(model, sample_batches(images, 64, 16, 16))
+    recalibrate_batch_norm(model, sample_batches(images, 64, 16, 16))
     pixels = normalize(images)
     norm = model.get_layer("norm")
     np.testing.assert_allclose(norm.moving_mean.numpy(), pixels.mean(axis=(0, 1, 2)), atol=1e-4)
@@ -24,5 +25,5 @@ def test_batch_norm_statistics_become_those_of_the_images():
 def test_no_images_leave_the_statistics_alone():
     inputs = keras.Input((16, 16, 3))
     model = keras.Model(inputs, keras.layers.BatchNormalization(name="norm")(inputs))
-    reestimate_batch_norm(model, sample_batches(np.zeros((8, 16, 16, 3), np.uint8), 0, 16, 16))
+    recalibrate_batch_norm(model, sample_batches(np.zeros((8, 16, 16, 3), np.uint8), 0, 16, 16))
     np.testing.assert_array_equal(model.get_layer("norm").moving_mean.numpy(), 0.0)

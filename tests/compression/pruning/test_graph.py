@@ -20,8 +20,8 @@ def group(graph: ChannelGraph, name: str) -> Group:
     return next(group for group in graph.groups if group.name == name)
 
 
-def carried(found: Group) -> set[tuple[str, str, int]]:
-    return {(carrier.layer, carrier.weight, carrier.axis) for carrier in found.carriers}
+def sliced(found: Group) -> set[tuple[str, str, int]]:
+    return {(each.layer, each.weight, each.axis) for each in found.slices}
 
 
 def test_a_convolution_and_its_reader_share_a_group() -> None:
@@ -32,8 +32,8 @@ def test_a_convolution_and_its_reader_share_a_group() -> None:
 
     assert first.size == 8
     assert first.prunable
-    assert carried(first) == {("first", "kernel", 3), ("first", "bias", 0), ("out", "kernel", 2)}
-    assert [carrier.layer for carrier in first.carriers if carrier.produces] == ["first"]
+    assert sliced(first) == {("first", "kernel", 3), ("first", "bias", 0), ("out", "kernel", 2)}
+    assert [each.layer for each in first.slices if each.produces] == ["first"]
 
 
 def test_batch_normalization_and_depthwise_convolution_carry_the_group_on() -> None:
@@ -44,7 +44,7 @@ def test_batch_normalization_and_depthwise_convolution_carry_the_group_on() -> N
 
     first = group(trace(model_of(build)), "first")
 
-    assert carried(first) == {
+    assert sliced(first) == {
         ("first", "kernel", 3),
         ("norm", "gamma", 0),
         ("norm", "beta", 0),
@@ -68,7 +68,7 @@ def test_a_residual_sum_unites_its_producers() -> None:
     assert {found.name for found in graph.prunable} == {"stem", "inner"}
 
 
-def test_only_channels_inside_a_block_are_inner() -> None:
+def test_only_channels_inside_a_block_are_within_it() -> None:
     def build(x: Any) -> Any:
         x = L.Conv2D(8, 1, name="stem")(x)
         block = L.Conv2D(8, 1, name="back")(L.Conv2D(4, 1, name="inside")(x))
@@ -78,10 +78,10 @@ def test_only_channels_inside_a_block_are_inner() -> None:
 
     graph = trace(model_of(build))
 
-    assert {found.name for found in graph.prunable if found.inner} == {"inside"}
+    assert {found.name for found in graph.prunable if found.within_block} == {"inside"}
 
 
-def test_a_squeeze_and_excitation_gate_is_no_stream() -> None:
+def test_a_squeeze_and_excitation_gate_is_no_residual_stream() -> None:
     def build(x: Any) -> Any:
         x = L.Conv2D(8, 1, name="stem")(x)
         wide = L.Conv2D(6, 1, name="wide")(x)
@@ -92,7 +92,7 @@ def test_a_squeeze_and_excitation_gate_is_no_stream() -> None:
     found = group(trace(model_of(build)), "wide")
 
     assert found.producers == ("wide", "excite")
-    assert found.inner
+    assert found.within_block
 
 
 def test_concatenation_keeps_groups_apart_and_joins_their_positions() -> None:
@@ -102,7 +102,7 @@ def test_concatenation_keeps_groups_apart_and_joins_their_positions() -> None:
 
     graph = trace(model_of(build))
 
-    (in_out,) = [carrier for carrier in group(graph, "b").carriers if carrier.layer == "out"]
+    (in_out,) = [each for each in group(graph, "b").slices if each.layer == "out"]
     assert in_out.positions.tolist() == [3, 4, 5, 6, 7]
     assert in_out.channels.tolist() == [0, 1, 2, 3, 4]
 
@@ -124,7 +124,7 @@ def test_flatten_repeats_channels_over_the_positions() -> None:
     def build(x: Any) -> Any:
         return L.Dense(2, name="out")(L.Flatten()(L.Conv2D(3, 1, name="first")(x)))
 
-    (in_out,) = [c for c in group(trace(model_of(build, (2, 2, 3))), "first").carriers if c.layer == "out"]
+    (in_out,) = [c for c in group(trace(model_of(build, (2, 2, 3))), "first").slices if c.layer == "out"]
 
     assert in_out.channels.tolist() == [0, 1, 2] * 4
 
@@ -149,7 +149,8 @@ def test_model_outputs_stay() -> None:
 
 
 @pytest.mark.parametrize(
-    "unknown", [L.LayerNormalization(name="odd"), L.Lambda(lambda x: x[..., ::-1], output_shape=(8, 8, 4), name="odd")]
+    "unknown",
+    [L.LayerNormalization(name="unknown"), L.Lambda(lambda x: x[..., ::-1], output_shape=(8, 8, 4), name="unknown")],
 )
 def test_unknown_layers_freeze_what_they_touch(unknown: Any) -> None:
     def build(x: Any) -> Any:
@@ -158,7 +159,7 @@ def test_unknown_layers_freeze_what_they_touch(unknown: Any) -> None:
 
     graph = trace(model_of(build))
 
-    assert "odd" in group(graph, "first").frozen
+    assert "unknown" in group(graph, "first").frozen
     assert [found.name for found in graph.prunable] == ["later"]
 
 
@@ -186,8 +187,8 @@ def test_channels_first_is_traced_along_axis_one() -> None:
     found = group(trace(model_of(build, (3, 8, 8))), "first")
 
     assert found.prunable
-    assert ("norm", "gamma", 0) in carried(found)
-    (in_out,) = [carrier for carrier in found.carriers if carrier.layer == "out"]
+    assert ("norm", "gamma", 0) in sliced(found)
+    (in_out,) = [each for each in found.slices if each.layer == "out"]
     assert in_out.channels.tolist() == [0, 1, 2, 3] * 9
 
 
@@ -225,12 +226,12 @@ def test_a_subclassed_model_is_refused() -> None:
         trace(Own())
 
 
-def test_positions_and_channels_of_every_carrier_fit_the_weight() -> None:
+def test_positions_and_channels_of_every_each_fit_the_weight() -> None:
     model = keras.applications.MobileNetV2(alpha=0.35, weights=None, input_shape=(32, 32, 3), include_top=False)
     layers = {layer.name: layer for layer in model.layers}
 
     for found in trace(model).groups:
-        for carrier in found.carriers:
-            weight = next(weight for weight in layers[carrier.layer].weights if weight.name == carrier.weight)
-            assert carrier.positions.max() < weight.shape[carrier.axis]
-            assert np.unique(carrier.channels).tolist() == list(range(found.size))
+        for each in found.slices:
+            weight = next(weight for weight in layers[each.layer].weights if weight.name == each.weight)
+            assert each.positions.max() < weight.shape[each.axis]
+            assert np.unique(each.channels).tolist() == list(range(found.size))

@@ -34,7 +34,7 @@ def test_scores_cover_every_prunable_group_and_average_one(model: Any, criterion
 
 
 @pytest.mark.parametrize("criterion", ["l1", "l2"])
-def test_every_producer_of_a_stream_counts_however_large_its_weights(model: Any, criterion: str) -> None:
+def test_every_producer_of_a_residual_stream_counts_however_large_its_weights(model: Any, criterion: str) -> None:
     a, b = np.ones((1, 1, 3, 4)), 1000 * np.ones((1, 1, 3, 4))
     a[..., 2], b[..., 1] = 3, 3000
     model.get_layer("a").kernel.assign(a)
@@ -56,7 +56,7 @@ def test_bn_scale_ranks_by_the_absolute_scale_and_falls_back_to_the_kernel(model
 
 
 def test_an_unknown_criterion_is_refused(model: Any) -> None:
-    with pytest.raises(ValueError, match="choose one of l1, l2, bn_scale"):
+    with pytest.raises(ValueError, match="criterion is one of l1, l2, bn_scale; got"):
         importance(model, trace(model), "taylor")
 
 

@@ -11,9 +11,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from compression.pruning.config import BudgetConfig
+from compression.pruning.config import PruningRatioConfig
 from compression.pruning.graph import ChannelGraph, trace
-from compression.pruning.plan import PruningPlan, keep_best, plan, widths
+from compression.pruning.plan import PruningPlan, keep_best, plan, width_schedule
 
 L = keras.layers
 
@@ -47,25 +47,25 @@ def counts(found: PruningPlan) -> list[int]:
 def test_uniform_keeps_the_nearest_multiple_at_least_one_and_never_more_than_there_are(
     graph: ChannelGraph, scores: dict[str, Any], round_to: int, minimum: int, expected: list[int]
 ) -> None:
-    assert counts(plan(graph, scores, BudgetConfig(0.7, round_to=round_to, minimum=minimum))) == expected
+    assert counts(plan(graph, scores, PruningRatioConfig(0.7, round_to=round_to, minimum=minimum))) == expected
 
 
 def test_the_channels_of_the_highest_scores_stay_in_order(graph: ChannelGraph, scores: dict[str, Any]) -> None:
     scores["conv2"] = np.array([5, 1, 4, 2, 6, 3.0])
 
-    assert plan(graph, scores, BudgetConfig(0.5, round_to=1)).kept["conv2"] == (0, 2, 4)
+    assert plan(graph, scores, PruningRatioConfig(0.5, round_to=1)).kept["conv2"] == (0, 2, 4)
 
 
 def test_equal_scores_keep_the_first_channels(graph: ChannelGraph, scores: dict[str, Any]) -> None:
     scores["conv2"] = np.ones(6)
 
-    assert plan(graph, scores, BudgetConfig(0.5, round_to=1)).kept["conv2"] == (0, 1, 2)
+    assert plan(graph, scores, PruningRatioConfig(0.5, round_to=1)).kept["conv2"] == (0, 1, 2)
 
 
 def test_global_takes_from_the_group_with_the_unimportant_channels(graph: ChannelGraph, scores: dict[str, Any]) -> None:
     scores["conv0"][:60] = 0.01
 
-    found = plan(graph, scores, BudgetConfig(0.6, allocation="global", round_to=1))
+    found = plan(graph, scores, PruningRatioConfig(0.6, allocation="global", round_to=1))
 
     assert len(found.kept["conv1"]) == 20
     assert sum(counts(found)) == 36
@@ -75,34 +75,34 @@ def test_global_takes_from_the_group_with_the_unimportant_channels(graph: Channe
 def test_global_meets_the_ratio_to_within_one_rounding_step(
     graph: ChannelGraph, scores: dict[str, Any], ratio: float
 ) -> None:
-    found = plan(graph, scores, BudgetConfig(ratio, allocation="global", round_to=8))
+    found = plan(graph, scores, PruningRatioConfig(ratio, allocation="global", round_to=8))
 
     assert abs(sum(counts(found)) - (1 - ratio) * 90) <= 8
 
 
 def test_scope_inner_on_a_network_without_shortcuts_says_so(graph: ChannelGraph, scores: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match="scope=inner: no block of the model has a shortcut"):
-        plan(graph, scores, BudgetConfig(scope="inner"))
+        plan(graph, scores, PruningRatioConfig(scope="inner"))
 
 
 def test_missing_scores_are_named(graph: ChannelGraph, scores: dict[str, Any]) -> None:
     del scores["conv1"]
 
     with pytest.raises(ValueError, match="'conv1' needs 20 scores"):
-        plan(graph, scores, BudgetConfig())
+        plan(graph, scores, PruningRatioConfig())
 
 
 @pytest.mark.parametrize(
     "wrong",
     [{"ratio": 1.0}, {"ratio": -0.1}, {"scope": "outer"}, {"allocation": "fair"}, {"round_to": 0}, {"minimum": 0}],
 )
-def test_impossible_budgets_are_refused(wrong: dict[str, Any]) -> None:
+def test_impossible_pruning_ratios_are_refused(wrong: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match=next(iter(wrong))):
-        BudgetConfig(**wrong)
+        PruningRatioConfig(**wrong)
 
 
 def test_a_plan_survives_the_disk(graph: ChannelGraph, scores: dict[str, Any], tmp_path: Path) -> None:
-    found = plan(graph, scores, BudgetConfig())
+    found = plan(graph, scores, PruningRatioConfig())
     found.save(tmp_path / "plan.json")
 
     assert PruningPlan.load(tmp_path / "plan.json") == found
@@ -118,14 +118,14 @@ def test_a_file_that_is_no_plan_is_refused_by_name(text: str, tmp_path: Path) ->
 
 
 def test_a_plan_prints_as_a_table(graph: ChannelGraph, scores: dict[str, Any]) -> None:
-    lines = str(plan(graph, scores, BudgetConfig())).splitlines()
+    lines = str(plan(graph, scores, PruningRatioConfig())).splitlines()
 
     assert lines[1].split() == ["conv0", "64", "16", "75%"]
     assert lines[-1].split() == ["total", "90", "30", "67%"]
 
 
 def test_a_plan_for_another_model_is_refused(graph: ChannelGraph, scores: dict[str, Any]) -> None:
-    found = plan(graph, scores, BudgetConfig())
+    found = plan(graph, scores, PruningRatioConfig())
 
     with pytest.raises(ValueError, match="another model: its group 'conv0' has 64 channels, this model's has 32"):
         found.validate(trace(chain(32, 20, 6)))
@@ -147,14 +147,14 @@ def test_channels_that_must_stay_are_refused(graph: ChannelGraph) -> None:
 def test_widths_fall_by_the_same_share_to_exactly_those_of_the_target(
     graph: ChannelGraph, scores: dict[str, Any]
 ) -> None:
-    target = plan(graph, scores, BudgetConfig(0.7, round_to=8))
+    target = plan(graph, scores, PruningRatioConfig(0.7, round_to=8))
 
-    assert widths(target, 3, 8) == [
+    assert width_schedule(target, 3, 8) == [
         {"conv0": 40, "conv1": 16, "conv2": 6},
         {"conv0": 24, "conv1": 8, "conv2": 6},
         {"conv0": 16, "conv1": 8, "conv2": 6},
     ]
-    assert widths(target, 1, 8) == [{"conv0": 16, "conv1": 8, "conv2": 6}]
+    assert width_schedule(target, 1, 8) == [{"conv0": 16, "conv1": 8, "conv2": 6}]
 
 
 @given(
@@ -168,11 +168,11 @@ def test_widths_never_grow_and_end_at_the_target(
     sizes: list[int], ratio: float, round_to: int, minimum: int, steps: int
 ) -> None:
     names = [str(index) for index in range(len(sizes))]
-    config = BudgetConfig(ratio, round_to=round_to, minimum=minimum)
+    config = PruningRatioConfig(ratio, round_to=round_to, minimum=minimum)
     groups = [SimpleNamespace(name=name, size=size) for name, size in zip(names, sizes, strict=True)]
     target = plan(SimpleNamespace(prunable=groups), {group.name: np.ones(group.size) for group in groups}, config)
 
-    found = [dict(target.sizes), *widths(target, steps, round_to)]
+    found = [dict(target.sizes), *width_schedule(target, steps, round_to)]
 
     assert found[-1] == {name: len(kept) for name, kept in target.kept.items()}
     for before, after in pairwise(found):

@@ -1,4 +1,4 @@
-"""Kernels before BatchNormalization get the length of fresh ones, and the model computes what it did."""
+"""Kernels before BatchNormalization get the norm of freshly initialized ones; the model computes what it did."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ import numpy as np
 import pytest
 from keras import layers
 
-from compression.pruning.rescale import rescale
+from compression.pruning.rescale import rescale_kernels
 
 IMAGES = np.random.default_rng(0).normal(size=(8, 12, 12, 3)).astype(np.float32)
 
 
 def trained(outputs, inputs):
-    """A model with kernels far longer than fresh ones and statistics that are not those of the start."""
+    """A model with kernels of far larger norms than initial ones, and statistics that are not the initial ones."""
     rng = np.random.default_rng(1)
     model = keras.Model(inputs, outputs)
     for layer in model.layers:
@@ -42,43 +42,43 @@ def trained(outputs, inputs):
         (layers.Dense, {"units": 16}),
     ],
 )
-def test_the_kernel_is_as_long_as_a_fresh_one_and_the_model_computes_the_same(made, options):
+def test_the_kernel_gets_the_norm_of_a_freshly_initialized_one_and_the_model_computes_the_same(made, options):
     keras.utils.set_random_seed(0)
     layer = made(**options)
     inputs = keras.Input((12, 12, 3))
     model = trained(layers.BatchNormalization()(layer(inputs)), inputs)
     before = model.predict(IMAGES, verbose=0)
-    assert rescale(model) == [layer.name]
+    assert rescale_kernels(model) == [layer.name]
     np.testing.assert_allclose(model.predict(IMAGES, verbose=0), before, rtol=1e-3, atol=1e-4)
     fresh = made(**options)
     fresh.build((None, 12, 12, 3))
-    for now, drawn in zip(layer.get_weights(), fresh.get_weights(), strict=True):
-        if drawn.ndim > 1:
-            assert now.std() == pytest.approx(drawn.std(), rel=0.25)
+    for now, initial in zip(layer.get_weights(), fresh.get_weights(), strict=True):
+        if initial.ndim > 1:
+            assert now.std() == pytest.approx(initial.std(), rel=0.25)
 
 
-def test_kernels_whose_length_counts_stay():
+def test_kernels_whose_norm_matters_stay():
     inputs = keras.Input((12, 12, 3))
     active = layers.BatchNormalization()(layers.Conv2D(4, 3, activation="relu", name="active")(inputs))
     twice = layers.Conv2D(4, 3, name="twice")(active)
     added = layers.Add()([layers.BatchNormalization()(twice), twice])
     shared = layers.Conv2D(4, 3, padding="same", name="shared")
-    normalised = layers.BatchNormalization()(shared(shared(added)))
-    bare = layers.Conv2D(4, 3, name="bare")(normalised)
+    normalized = layers.BatchNormalization()(shared(shared(added)))
+    bare = layers.Conv2D(4, 3, name="bare")(normalized)
     before_norm = layers.Conv2D(4, 1, name="output")(bare)
     model = trained([before_norm, layers.BatchNormalization()(before_norm)], inputs)
     weights = model.get_weights()
-    assert rescale(model) == []
+    assert rescale_kernels(model) == []
     for was, now in zip(weights, model.get_weights(), strict=True):
         np.testing.assert_array_equal(was, now)
 
 
-def test_a_kernel_that_averages_has_a_length_too():
+def test_a_kernel_of_equal_weights_has_a_norm_too():
     inputs = keras.Input((12, 12, 3))
     layer = layers.Conv2D(4, 3, use_bias=False)
     model = keras.Model(inputs, layers.BatchNormalization()(layer(inputs)))
     layer.set_weights([np.full((3, 3, 3, 4), 2.0, np.float32)])
-    assert rescale(model) == [layer.name]
+    assert rescale_kernels(model) == [layer.name]
     assert 0 < np.abs(layer.get_weights()[0]).max() < 1
 
 
@@ -87,5 +87,5 @@ def test_a_kernel_of_zeros_stays():
     layer = layers.Conv2D(4, 3)
     model = keras.Model(inputs, layers.BatchNormalization()(layer(inputs)))
     layer.set_weights([np.zeros_like(value) for value in layer.get_weights()])
-    assert rescale(model) == []
+    assert rescale_kernels(model) == []
     assert np.isfinite(model.predict(IMAGES, verbose=0)).all()

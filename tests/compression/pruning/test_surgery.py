@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from compression.pruning.config import BudgetConfig
+from compression.pruning.config import PruningRatioConfig
 from compression.pruning.cost import cost
 from compression.pruning.graph import trace
 from compression.pruning.importance import importance
@@ -26,7 +26,7 @@ def model_of(build: Any, shape: tuple[int, ...] = (8, 8, 3)) -> Any:
     return keras.Model(inputs, build(inputs), name="toy")
 
 
-def randomise(model: Any, seed: int = 0) -> Any:
+def randomize(model: Any, seed: int = 0) -> Any:
     """Random weights, biases and statistics: fresh zeros and ones would hide mistakes."""
     rng = np.random.default_rng(seed)
     for layer in model.layers:
@@ -42,12 +42,12 @@ def prune_half(model: Any, seed: int = 0) -> PruningPlan:
     """Keeps a random half of each group."""
     graph, rng = trace(model), np.random.default_rng(seed)
     scores = {group.name: rng.uniform(0.5, 1.5, group.size) for group in graph.prunable}
-    return plan(graph, scores, BudgetConfig(0.5, round_to=1))
+    return plan(graph, scores, PruningRatioConfig(0.5, round_to=1))
 
 
 def assert_cut_equals_mask(model: Any, seed: int = 0, tolerance: float = 1e-4) -> Any:
     """Cuts a random half of the channels, and gives the result."""
-    found = prune_half(randomise(model, seed), seed)
+    found = prune_half(randomize(model, seed), seed)
     small, masked = cut(model, found), mask(model, found)
     images = np.random.default_rng(seed).normal(size=(3, *model.inputs[0].shape[1:])).astype(np.float32)
     expected = keras.ops.convert_to_numpy(masked(images, training=False))
@@ -222,7 +222,7 @@ def small_resnet() -> Any:
             x = L.ReLU()(L.Add()([x, L.BatchNormalization()(L.Conv2D(16, 1, name=f"block{block}_3")(y))]))
         return L.Dense(4, name="head")(L.GlobalAveragePooling2D()(x))
 
-    return randomise(model_of(build))
+    return randomize(model_of(build))
 
 
 def test_the_cut_model_can_be_saved_and_loaded(small_resnet: Any, tmp_path: Path) -> None:
@@ -280,7 +280,7 @@ def test_a_sequential_model_becomes_a_functional_one() -> None:
 
 def test_inner_scope_leaves_the_residual_stream_whole(small_resnet: Any) -> None:
     graph = trace(small_resnet)
-    found = plan(graph, importance(small_resnet, graph), BudgetConfig(0.5, scope="inner"))
+    found = plan(graph, importance(small_resnet, graph), PruningRatioConfig(0.5, scope="inner"))
 
     small = cut(small_resnet, found)
 
@@ -327,6 +327,6 @@ def test_the_case_studys_sizes_are_reproduced(scope: str, parameters: int, macs:
     graph = trace(model)
     anything = {group.name: np.arange(group.size, dtype=np.float64) for group in graph.prunable}
 
-    found = cost(cut(model, plan(graph, anything, BudgetConfig(0.7, scope=scope))))
+    found = cost(cut(model, plan(graph, anything, PruningRatioConfig(0.7, scope=scope))))
 
     assert (found.parameters, found.macs) == (parameters, macs)

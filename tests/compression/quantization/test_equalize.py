@@ -1,4 +1,4 @@
-"""Channels get like ranges, the model computes what it did, and what factors cannot pass stays."""
+"""Channels get similar ranges, the model computes what it did, and what factors cannot pass stays."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def peaks(model, name):
     return np.abs(values).reshape(-1, values.shape[-1]).max(axis=0)
 
 
-def test_a_residual_stream_gets_even_and_the_model_computes_the_same():
+def test_a_residual_stream_is_equalized_and_the_model_computes_the_same():
     keras.utils.set_random_seed(0)
     inputs = keras.Input((12, 12, 3))
     stem = layers.BatchNormalization(name="stem")(layers.Conv2D(32, 3, padding="same")(inputs))
@@ -110,7 +110,7 @@ def test_outputs_inputs_and_shared_layers_stay_as_they_are():
     assert equalize(model, [np.repeat(IMAGES, 3, axis=-1)[..., :8]]) == 0
 
 
-def test_dead_channels_and_a_stream_that_is_dead_throughout_stay_finite():
+def test_dead_channels_and_layers_that_are_dead_throughout_stay_finite():
     keras.utils.set_random_seed(0)
     inputs = keras.Input((12, 12, 3))
     x = layers.ReLU()(layers.Conv2D(16, 3, name="half")(inputs))
@@ -138,3 +138,15 @@ def test_without_a_batch_there_is_nothing_to_go_by():
     model = keras.Model(inputs, layers.Conv2D(4, 1)(layers.Conv2D(8, 3)(inputs)))
     with pytest.raises(ValueError, match="at least one batch"):
         equalize(model, [])
+
+
+def test_factors_pass_transposed_and_separable_kernels_and_batch_norm_without_beta():
+    keras.utils.set_random_seed(0)
+    inputs = keras.Input((12, 12, 3))
+    x = layers.ReLU()(layers.Conv2DTranspose(16, 3, name="transposed")(inputs))
+    x = layers.ReLU()(layers.SeparableConv2D(16, 3, name="separable")(x))
+    x = layers.ReLU()(layers.BatchNormalization(center=False)(layers.Conv2DTranspose(16, 3)(x)))
+    model = uneven(keras.Model(inputs, layers.Conv2D(4, 1)(x)), "separable")
+    before = model.predict(IMAGES, verbose=0)
+    assert equalize(model, [IMAGES]) == 3
+    np.testing.assert_allclose(model.predict(IMAGES, verbose=0), before, rtol=1e-3, atol=1e-3)

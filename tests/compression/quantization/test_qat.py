@@ -59,13 +59,13 @@ def output_range(model: tf_keras.Model, name: str) -> tuple[float, float]:
     return float(limits["min_var"]), float(limits["max_var"])
 
 
-@pytest.mark.parametrize("odd", [[7, -1], [2, -7]])
-def test_one_odd_image_in_thirty_does_not_widen_a_range(odd):
+@pytest.mark.parametrize("outlier", [[7, -1], [2, -7]])
+def test_one_outlier_image_in_thirty_does_not_widen_a_range(outlier):
     inputs = LAYERS.Input((2,))
     sums = LAYERS.Add(name="sum")([inputs, inputs])
     model = qat.quantize_aware(tf_keras.Model(inputs, sums), input_range=(-8.0, 8.0))
     usual = np.tile(np.float32([[2, -1]]), (29, 1))
-    qat.calibrate(model, [usual, np.float32([odd])])
+    qat.calibrate(model, [usual, np.float32([outlier])])
     assert output_range(model, "sum") == (pytest.approx(-2, rel=0.05), pytest.approx(4, rel=0.05))
 
 

@@ -19,7 +19,7 @@ from omegaconf import OmegaConf
 from deploy.apps.camera import CameraConfig, describe
 from deploy.latency.record import read_records
 from deploy.types import STAGES, Event, Identity
-from training.data.clip import ClipConfig, write_clip
+from training.tools.demo_clip import ClipConfig, write_clip
 
 ROOT = Path(__file__).resolve().parents[3]
 SEED = 4
@@ -154,12 +154,21 @@ def test_it_ends_when_told_to_with_its_files_whole(scene: Path, tmp_path: Path) 
         (("source=text.mp4", "detector=nowhere"), "nowhere"),
         (("source=text.mp4", "sauce=1"), "sauce"),
         (("source=text.mp4", "web.host=0.0.0.0"), "SLIMCAM_WEB_TOKEN"),
-        (("source=text.mp4", "quality.smallest=0"), "quality.smallest"),
+        (("source=text.mp4", "quality.min_size=0"), "quality.min_size"),
     ],
 )
 def test_mistakes_are_one_line(words: tuple[str, ...], says: str, tmp_path: Path) -> None:
     (tmp_path / "text.mp4").write_text("no video")
     assert says in one_line(camera(tmp_path, *words))
+
+
+def test_an_option_works_under_its_former_name_with_a_notice(tmp_path: Path) -> None:
+    done = camera(tmp_path, "source=nowhere.mp4", "track.patience=-1", "quality.turned=45")
+    assert [line.partition(" now;")[0] for line in done.stderr.splitlines()] == [
+        "slimcam-camera: track.patience is called track.buffer_seconds",
+        "slimcam-camera: quality.turned is called quality.max_yaw_pitch",
+        "slimcam-camera: track.buffer_seconds must be above 0; got -1.0",
+    ]
 
 
 def test_the_configuration_composes_with_every_field() -> None:

@@ -19,7 +19,7 @@ from deploy.gallery.crops import encode_crop
 from deploy.gallery.gallery import Gallery, Person, Template
 from deploy.inference.bundle import load_bundle
 from deploy.inference.model import Recognizer
-from training.data.synthetic import draw_face
+from training.data.recognition.synthetic import draw_face
 
 ROOT = Path(__file__).resolve().parents[3]
 RECOGNIZER = ROOT / "deploy/models/recognizer"
@@ -70,7 +70,7 @@ def enrolled(home: Path, name: str, *identities: int, crops: bool = True) -> Per
         Template(recognizer.embed(one[np.newaxis])[0], encode_crop(one) if crops else None, "drawn") for one in drawn
     ]
     with opened(home, bundle.sha256) as gallery:
-        return gallery.enrol(name, taken, consent="drawn, nobody had to be asked")
+        return gallery.enroll(name, taken, consent="drawn, nobody had to be asked")
 
 
 # Words
@@ -168,7 +168,7 @@ def test_a_change_of_the_recognizer_is_mended_by_re_enrolling(home: Path) -> Non
     bundle = load_bundle(RECOGNIZER)
     crop = encode_crop(draw_face(1, 0))
     with opened(home, "b" * 64) as gallery:
-        gallery.enrol("Anna", [Template(np.eye(4, dtype=np.float32)[0], crop, "x")], consent="yes")
+        gallery.enroll("Anna", [Template(np.eye(4, dtype=np.float32)[0], crop, "x")], consent="yes")
     refused = faces(home, "check")
     assert (refused.returncode, refused.stdout) == (1, "")
     assert "slimcam-faces re-enrol" in refused.stderr.splitlines()[-1]

@@ -19,7 +19,7 @@ import pytest
 from tests.deploy.apps.test_camera import environment
 from tests.deploy.camera.outputs.test_mqtt import Broker, Listener, mosquitto, until  # noqa: F401  # a fixture
 from tests.deploy.camera.sources.test_rtsp import Server
-from training.data.synthetic import draw_face
+from training.data.recognition.synthetic import draw_face
 
 
 @pytest.fixture(scope="module")

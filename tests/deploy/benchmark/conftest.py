@@ -7,17 +7,17 @@ from pathlib import Path
 import pytest
 
 from deploy.benchmark.a53.fit import costs_of
-from deploy.benchmark.a53.latency import Cost
-from deploy.benchmark.a53.profile import Profile, load
+from deploy.benchmark.a53.latency import OperatorCost
+from deploy.benchmark.a53.profile import Profile, load_profile
 
 PROFILES = Path(__file__).parent / "a53" / "profiles"
 
 
 @pytest.fixture(scope="session")
 def profiles() -> dict[str, Profile]:
-    return {path.name.removesuffix(".json.gz"): load(path) for path in sorted(PROFILES.glob("*.json.gz"))}
+    return {path.name.removesuffix(".json.gz"): load_profile(path) for path in sorted(PROFILES.glob("*.json.gz"))}
 
 
 @pytest.fixture(scope="session")
-def costs(profiles: dict[str, Profile]) -> dict[str, list[Cost]]:
+def costs(profiles: dict[str, Profile]) -> dict[str, list[OperatorCost]]:
     return {name: costs_of(profile) for name, profile in profiles.items()}

@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from deploy.benchmark.a53.sysroot import Sysroot, cache_folder
-from deploy.benchmark.adb import AdbConfig, measure
+from deploy.benchmark.adb import AdbConfig, measure_over_adb
 from deploy.inference.bundle import Bundle
 from deploy.latency.record import Cluster
 
@@ -137,7 +137,7 @@ def test_models_are_measured_on_the_fast_cluster_with_each_number_of_threads(
     phone: Phone, config: AdbConfig, model: Path, make_bundle: Callable[..., Bundle], tool: Path
 ) -> None:
     bundle = make_bundle()
-    records = measure({"slim": model, "tiny": bundle.path}, replace(config, threads=[1, 4], profile=True))
+    records = measure_over_adb({"slim": model, "tiny": bundle.path}, replace(config, threads=[1, 4], profile=True))
     assert [(record.model.name, record.execution.threads) for record in records] == [
         ("slim", 1),
         ("tiny", 1),
@@ -182,7 +182,7 @@ def test_older_builds_have_no_median(
     phone: Phone, config: AdbConfig, model: Path, build: str, delegated: int | None
 ) -> None:
     phone.let(FORMAT=build)
-    (record,) = measure({"slim": model}, replace(config, cluster="slow"))
+    (record,) = measure_over_adb({"slim": model}, replace(config, cluster="slow"))
     assert record.latency_ms is not None
     assert record.latency_ms.p50 is None
     assert record.typical_ms == record.latency_ms.mean > 0
@@ -200,7 +200,7 @@ def test_a_phone_that_runs_aarch64_programs(
     arm = Sysroot(EMULATED[-1], "")
     phone = make_phone(wrapper=tuple(arm.command(tmp_path, None, [])))
     phone.connect()
-    (record,) = measure({"slim": model}, replace(config, samples=3))
+    (record,) = measure_over_adb({"slim": model}, replace(config, samples=3))
     assert (record.samples, record.execution.delegated_operators) == (3, 6)
     output = (phone.folder / "programs").read_text()
     assert "aarch64" in output
@@ -208,7 +208,7 @@ def test_a_phone_that_runs_aarch64_programs(
 
 def failure(models: dict[str, Path], config: AdbConfig) -> str:
     with pytest.raises((OSError, ValueError, RuntimeError)) as error:
-        measure(models, config)
+        measure_over_adb(models, config)
     assert "\n" not in str(error.value)
     return str(error.value)
 
@@ -222,7 +222,7 @@ def test_no_phone_a_wrong_one_and_several(make_phone: Callable[..., Phone], conf
     line = failure({"slim": model}, config)
     assert line.startswith("adb finds several phones (")
     assert line.endswith("choose one with target.serial=...")
-    (record,) = measure({"slim": model}, replace(config, serial=second.serial))
+    (record,) = measure_over_adb({"slim": model}, replace(config, serial=second.serial))
     assert record.target == f"adb {second.serial}"
 
 
@@ -303,7 +303,7 @@ def test_a_clock_that_falls_is_told(
     hot = tool.with_name("hot")
     hot.write_text(f'#!/bin/sh\n{lowered}exec {tool} "$@"\n')
     tool.chmod(0o755)
-    (record,) = measure({"slim": model}, replace(config, benchmark_model=str(hot)))
+    (record,) = measure_over_adb({"slim": model}, replace(config, benchmark_model=str(hot)))
     assert "throttled: the clock fell from 2016 to 1402 MHz" in record.validity
 
 

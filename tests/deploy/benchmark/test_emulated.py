@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 
 from deploy.benchmark.a53.emulator import stored_profile
-from deploy.benchmark.a53.profile import Profile, save
-from deploy.benchmark.a53.sysroot import Sysroot, prepare
-from deploy.benchmark.emulated import EmulatedConfig, measure
+from deploy.benchmark.a53.profile import Profile, save_profile
+from deploy.benchmark.a53.sysroot import Sysroot, make_sysroot
+from deploy.benchmark.emulated import EmulatedConfig, predict_models
 from deploy.latency.record import read_records, write_records
 
 
@@ -22,14 +22,14 @@ def cache(tmp_path: Path, profiles: dict[str, Profile], int8_model: bytes) -> Pa
 
     (tmp_path / "slim.tflite").write_bytes(int8_model)
     (tmp_path / "a53" / f"sysroot-{_digest()}").mkdir(parents=True)
-    sysroot: Sysroot = prepare(tmp_path)
-    save(profiles["mobilenet_v3_small_int8"], stored_profile(sysroot, tmp_path / "slim.tflite"))
+    sysroot: Sysroot = make_sysroot(tmp_path)
+    save_profile(profiles["mobilenet_v3_small_int8"], stored_profile(sysroot, tmp_path / "slim.tflite"))
     return tmp_path
 
 
 def predict(cache: Path, **changes: Any) -> Any:
-    config = EmulatedConfig(cache=str(cache), prove=False, **changes)
-    (record,) = measure({"slim": cache / "slim.tflite"}, config)
+    config = EmulatedConfig(cache=str(cache), parity_check=False, **changes)
+    (record,) = predict_models({"slim": cache / "slim.tflite"}, config)
     return record
 
 
@@ -68,8 +68,8 @@ def test_a_cost_table_is_written_on_request(cache: Path) -> None:
 
 def test_a_cost_table_of_the_first_model_tells_of_the_others(cache: Path, capfd: pytest.CaptureFixture[str]) -> None:
     models = {"dense": cache / "slim.tflite", "pruned": cache / "slim.tflite"}
-    config = EmulatedConfig(cache=str(cache), prove=False, threads=[1], cost_table=str(cache / "costs.json"))
-    whole = measure(models, config)[1].prediction
+    config = EmulatedConfig(cache=str(cache), parity_check=False, threads=[1], cost_table=str(cache / "costs.json"))
+    whole = predict_models(models, config)[1].prediction
     line = next(line for line in capfd.readouterr().err.splitlines() if "by the cost table" in line)
     assert whole is not None
     assert line.startswith("benchmark: pruned: ")
@@ -82,6 +82,6 @@ def test_impossible_requests_are_one_line(cache: Path) -> None:
     with pytest.raises(ValueError, match="a device needs a clock"):
         EmulatedConfig(clock_mhz=0.0)
     with pytest.raises(ValueError, match="no models"):
-        measure({}, EmulatedConfig())
+        predict_models({}, EmulatedConfig())
     with pytest.raises(FileNotFoundError, match=r"gone\.tflite"):
-        measure({"gone": cache / "gone.tflite"}, EmulatedConfig())
+        predict_models({"gone": cache / "gone.tflite"}, EmulatedConfig())

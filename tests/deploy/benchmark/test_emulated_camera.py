@@ -10,7 +10,14 @@ import numpy as np
 import pytest
 
 from deploy.benchmark.a53.stages import RatePrediction, StagePrediction
-from deploy.benchmark.emulated_camera import CameraPrediction, CameraRequest, Gap, compare, pixel_gap, table
+from deploy.benchmark.emulated_camera import (
+    CameraPrediction,
+    CameraRequest,
+    Gap,
+    compare_answers,
+    pixel_gap,
+    prediction_table,
+)
 from deploy.latency.record import Estimate
 from deploy.types import Frame
 
@@ -29,9 +36,9 @@ def answer(*faces: dict[str, Any]) -> dict[str, Any]:
 
 
 def test_the_same_answers_have_no_differences() -> None:
-    assert compare([answer(FACE)], [answer(FACE)]) == ([], Gap(0.0, 0.0))
+    assert compare_answers([answer(FACE)], [answer(FACE)]) == ([], Gap(0.0, 0.0))
     near = {**FACE, "points": [[x + 0.1, y] for x, y in FACE["points"]], "score": 0.705}
-    assert compare([answer(near)], [answer(FACE)]) == ([], Gap(0.1, 0.005))
+    assert compare_answers([answer(near)], [answer(FACE)]) == ([], Gap(0.1, 0.005))
 
 
 @pytest.mark.parametrize(
@@ -48,16 +55,16 @@ def test_the_same_answers_have_no_differences() -> None:
     ],
 )
 def test_other_answers_are_told(change: dict[str, Any], message: str) -> None:
-    differences, _ = compare([answer({**FACE, **change})], [answer(FACE)])
+    differences, _ = compare_answers([answer({**FACE, **change})], [answer(FACE)])
     assert any(re.search(message, line) for line in differences), differences
 
 
 def test_a_face_or_frame_that_lacks_is_a_difference_and_other_pixels_excuse_figures_alone() -> None:
-    assert compare([answer()], [answer(FACE)])[0] == ["frame 4: faces 1 here, none on the emulated ARM"]
-    assert compare([], [answer(FACE)])[0] == ["0 frames on the emulated ARM, 1 on this machine"]
+    assert compare_answers([answer()], [answer(FACE)])[0] == ["frame 4: faces 1 here, none on the emulated ARM"]
+    assert compare_answers([], [answer(FACE)])[0] == ["0 frames on the emulated ARM, 1 on this machine"]
     far = {**FACE, "score": 0.6, "flaws": ["small"], "points": [[x + 3, y] for x, y in FACE["points"]]}
-    assert compare([answer(far)], [answer(FACE)], judge_figures=False) == ([], Gap(3.0, 0.1))
-    assert compare([answer({**FACE, "person": None})], [answer(FACE)], judge_figures=False)[0]
+    assert compare_answers([answer(far)], [answer(FACE)], judge_figures=False) == ([], Gap(3.0, 0.1))
+    assert compare_answers([answer({**FACE, "person": None})], [answer(FACE)], judge_figures=False)[0]
 
 
 def test_pixels_are_compared_without_wrapping_around() -> None:
@@ -96,7 +103,7 @@ def test_a_prediction_is_json_and_a_table() -> None:
         decoding=(4, 0.8),
     )
     assert json.loads(json.dumps(asdict(prediction)))["rates"][0]["faces"] == 1
-    text = table(prediction)
+    text = prediction_table(prediction)
     assert "4.00 M" in text
     assert "75%" in text
     assert prediction.differences[0] in text

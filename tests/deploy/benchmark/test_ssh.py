@@ -22,7 +22,7 @@ import numpy as np
 import psutil
 import pytest
 
-from deploy.benchmark.ssh import SshConfig, measure
+from deploy.benchmark.ssh import SshConfig, measure_over_ssh
 from deploy.benchmark.wheel import NAME, requirements_of
 from deploy.inference.bundle import Bundle
 
@@ -204,7 +204,7 @@ def test_a_file_and_a_bundle_are_measured_on_the_board(
 ) -> None:
     bundle = make_bundle()
     models = {"slim": model, "tiny": bundle.path}
-    records = measure(models, replace(board.config, threads=[1, 2]))
+    records = measure_over_ssh(models, replace(board.config, threads=[1, 2]))
     assert [(record.model.name, record.execution.threads) for record in records] == [
         ("slim", 1),
         ("tiny", 1),
@@ -222,7 +222,7 @@ def test_a_file_and_a_bundle_are_measured_on_the_board(
     assert "board: start-up of tiny" in said
     assert board.jobs == []
     board.line.sent = 0
-    measure(models, board.config)
+    measure_over_ssh(models, board.config)
     assert "virtual environment" not in capfd.readouterr().err
     assert board.line.sent < next(board.folder.glob("*.whl")).stat().st_size
 
@@ -232,7 +232,7 @@ def test_a_connection_that_drops_while_measuring_is_made_again(
 ) -> None:
     result = []
     config = replace(board.config, seconds=4.0)
-    thread = threading.Thread(target=lambda: result.extend(measure({"slim": model}, config)))
+    thread = threading.Thread(target=lambda: result.extend(measure_over_ssh({"slim": model}, config)))
     thread.start()
     wait_for(lambda: "start-up of slim" in log_of(board), 120)
     board.line.cut()
@@ -250,7 +250,7 @@ def test_a_copy_that_is_cut_off_goes_on_where_it_was(
     # What follows a flatbuffer is not read.
     big.write_bytes(int8_model + os.urandom(6_000_000))
     board.line.sent, board.line.cut_after = 0, 4_000_000
-    (record,) = measure({"big": big}, board.config)
+    (record,) = measure_over_ssh({"big": big}, board.config)
     assert record.model.size_bytes == big.stat().st_size
     assert "the connection was lost" in capfd.readouterr().err
     assert board.line.sent < 9_000_000
@@ -268,14 +268,14 @@ def test_a_measurement_that_was_left_behind_is_picked_up(board: Board, model: Pa
     thread = threading.Thread(target=lose)
     thread.start()
     with pytest.raises(OSError, match=r"did not come back within 1 s; .* the same command picks it up") as error:
-        measure({"slim": model}, config)
+        measure_over_ssh({"slim": model}, config)
     thread.join()
     lines = str(error.value).splitlines()
     assert len(lines) == 1
     wait_for(lambda: [job for job in board.jobs if (job / "result.json").exists()], 120)
     ended = datetime.now(timezone.utc)
     board.line.up = True
-    (record,) = measure({"slim": model}, config)
+    (record,) = measure_over_ssh({"slim": model}, config)
     assert datetime.fromisoformat(record.time_utc) <= ended
     assert board.jobs == []
 
@@ -292,7 +292,7 @@ def test_a_measurement_that_is_killed_on_the_board_is_an_error(board: Board, mod
     thread = threading.Thread(target=kill)
     thread.start()
     with pytest.raises(RuntimeError, match="board: the measurement was killed there"):
-        measure({"slim": model}, replace(board.config, seconds=20.0))
+        measure_over_ssh({"slim": model}, replace(board.config, seconds=20.0))
     thread.join()
     assert board.jobs == []
 
@@ -300,7 +300,7 @@ def test_a_measurement_that_is_killed_on_the_board_is_an_error(board: Board, mod
 def test_a_damaged_model_is_an_error_in_one_line(board: Board, tmp_path: Path, int8_model: bytes) -> None:
     (tmp_path / "cut.tflite").write_bytes(int8_model[:1000])
     with pytest.raises(RuntimeError, match=r"^board: files/\w+/cut\.tflite: not a whole TFLite model") as error:
-        measure({"cut": tmp_path / "cut.tflite"}, board.config)
+        measure_over_ssh({"cut": tmp_path / "cut.tflite"}, board.config)
     assert "\n" not in str(error.value)
 
 
@@ -309,7 +309,7 @@ def test_a_bundle_that_computes_something_else_on_the_board_is_refused(
 ) -> None:
     bundle = make_bundle(golden_output=np.random.default_rng(0).normal(size=(2, 8)).astype(np.float32))
     with pytest.raises(RuntimeError, match="gives another output on this device"):
-        measure({"tiny": bundle.path}, board.config)
+        measure_over_ssh({"tiny": bundle.path}, board.config)
 
 
 def test_a_board_without_a_network_says_what_it_lacks(tmp_path: Path, model: Path) -> None:
@@ -317,13 +317,13 @@ def test_a_board_without_a_network_says_what_it_lacks(tmp_path: Path, model: Pat
         running_sshd(tmp_path, {"PIP_NO_INDEX": "1"}) as bare,
         pytest.raises(RuntimeError, match=r"No matching distribution found for .* give target\.wheels"),
     ):
-        measure({"slim": model}, bare.config)
+        measure_over_ssh({"slim": model}, bare.config)
 
 
 def test_mistakes_are_one_line(board: Board, model: Path, tmp_path: Path) -> None:
     def failure(**changes: object) -> str:
         with pytest.raises((OSError, ValueError, RuntimeError)) as error:
-            measure({"slim": model}, replace(board.config, **changes))  # type: ignore[arg-type]
+            measure_over_ssh({"slim": model}, replace(board.config, **changes))  # type: ignore[arg-type]
         return str(error.value)
 
     assert failure(host="") == "which board? give target.host=USER@ADDRESS or a name of your ssh configuration"
@@ -338,7 +338,7 @@ def test_mistakes_are_one_line(board: Board, model: Path, tmp_path: Path) -> Non
     finally:
         board.line.up = True
     with pytest.raises(FileNotFoundError, match="gone"):
-        measure({"gone": tmp_path / "gone.tflite"}, board.config)
+        measure_over_ssh({"gone": tmp_path / "gone.tflite"}, board.config)
 
 
 def test_a_python_that_is_too_old_is_named(board: Board, model: Path, tmp_path: Path) -> None:
@@ -348,4 +348,4 @@ def test_a_python_that_is_too_old_is_named(board: Board, model: Path, tmp_path: 
     old.write_text(f'#!/bin/sh\nshift\ncode=$1\nshift\nexec {sys.executable} -c "{version}\n$code" "$@"\n')
     old.chmod(0o755)
     with pytest.raises(RuntimeError, match=r"its Python is 3\.7, slimcam needs 3\.10 to 3\.13"):
-        measure({"slim": model}, replace(board.config, python=str(old)))
+        measure_over_ssh({"slim": model}, replace(board.config, python=str(old)))

@@ -14,15 +14,15 @@ from deploy.vision.quality import QualityConfig
 ROOT = Path(__file__).resolve().parents[3]
 
 
-def view(number: int = 0, flaws: tuple[str, ...] = (), **milliseconds: float) -> View:
+def view(number: int = 0, quality_issues: tuple[str, ...] = (), **milliseconds: float) -> View:
     frame = Frame(np.zeros((240, 320, 3), np.uint8), number, number / 10, time.monotonic(), lost=2)
     points = np.array([(120, 100), (160, 100), (140, 120), (125, 145), (155, 145)], np.float32)
-    return View(frame, (Sighting(1, points, 0.9, flaws, None),), (), milliseconds)
+    return View(frame, (Sighting(1, points, 0.9, quality_issues, None),), (), milliseconds)
 
 
 def test_who_is_enrolled_from_a_view_is_known_within_a_second(tmp_path: Path) -> None:
     recognizer = Recognizer(ROOT / "deploy/models/recognizer", check=False)
-    quality = QualityConfig(darkest=0, faintest=0, sharpness=0)
+    quality = QualityConfig(min_brightness=0, min_contrast=0, min_sharpness=0)
     path = tmp_path / "g/gallery.db"
     known = KnownPeople(recognizer, str(path), str(tmp_path / "k/key"), 0.001, 0.05, quality)
     assert known.matcher is None

@@ -12,7 +12,7 @@ from deploy.camera import overlay
 from deploy.camera.overlay import KNOWN, UNDECIDED, UNKNOWN, annotated, label, place, printable
 from deploy.types import Frame, Identity, Sighting, View
 from deploy.vision.align import TEMPLATE, face_boxes
-from training.data.synthetic import draw_face
+from training.data.recognition.synthetic import draw_face
 
 STRANGER = Identity(None, None, 0.2, 0.1)
 
@@ -22,10 +22,15 @@ def known(name: str | None) -> Identity:
 
 
 def sighting(
-    x: float, y: float, size: float, identity: Identity | None = None, flaws: tuple[str, ...] = (), track: int = 1
+    x: float,
+    y: float,
+    size: float,
+    identity: Identity | None = None,
+    quality_issues: tuple[str, ...] = (),
+    track: int = 1,
 ) -> Sighting:
     points = (TEMPLATE - TEMPLATE.mean(axis=0)) * (size / 72) + (x, y)
-    return Sighting(track, points.astype(np.float32), 0.9, flaws, identity)
+    return Sighting(track, points.astype(np.float32), 0.9, quality_issues, identity)
 
 
 def view(image: np.ndarray, *sightings: Sighting) -> View:
@@ -92,7 +97,7 @@ def test_labels_say_the_name_unknown_or_the_track() -> None:
 def test_flaws_take_a_second_line() -> None:
     image = grey()
     plain = annotated(image, view(image, sighting(320, 180, 72)))
-    flawed = annotated(image, view(image, sighting(320, 180, 72, flaws=("small", "blurred"))))
+    flawed = annotated(image, view(image, sighting(320, 180, 72, quality_issues=("small", "blurred"))))
     assert np.nonzero(changed(image, flawed))[0].min() <= np.nonzero(changed(image, plain))[0].min() - 10
 
 
@@ -123,7 +128,7 @@ def test_frames_that_are_views_of_others_are_drawn() -> None:
 def test_a_label_stays_inside_the_frame(corner: tuple[int, int]) -> None:
     image = grey()
     for name in ("Ada", "A name that is far too long for any frame " * 20):
-        after = annotated(image, view(image, sighting(*corner, 72, known(name), flaws=("small",))))
+        after = annotated(image, view(image, sighting(*corner, 72, known(name), quality_issues=("small",))))
         # The label is the only large area in the color: all four of its sides must be there.
         mask = (after == KNOWN).all(axis=2) | (after < 60).all(axis=2)
         _, _, stats, _ = cv2.connectedComponentsWithStats(mask.astype(np.uint8))

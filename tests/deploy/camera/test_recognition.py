@@ -19,9 +19,9 @@ from deploy.vision.align import CROP_SIZE, align
 from deploy.vision.detector_output import Faces
 from deploy.vision.quality import QualityConfig
 from deploy.vision.track import TrackConfig
+from training.data.detection.scenes import drawn_points
 from training.data.drawing.traits import sample_person, sample_shot
-from training.data.scenes import drawn_points
-from training.data.synthetic import draw_face
+from training.data.recognition.synthetic import draw_face
 
 BUNDLE = Path(__file__).parents[3] / "deploy/models/recognizer"
 CONFIG = RecognizeConfig()
@@ -152,7 +152,7 @@ def test_a_person_appears_is_recognised_and_leaves() -> None:
     assert all(took >= 0 for took in view.milliseconds.values())
     assert view.milliseconds["result"] >= view.milliseconds["detect"]
     (sighting,) = view.sightings
-    assert (sighting.track, sighting.flaws) == (1, ())
+    assert (sighting.track, sighting.quality_issues) == (1, ())
     assert sighting.identity == Identity("Anna", "Anna", pytest.approx(1, abs=1e-5), 1.0)
     stage.see(0, frames=2 * RATE)
     assert stage.see(frames=2 * RATE).sightings == ()
@@ -209,7 +209,7 @@ def test_five_faces_take_one_embedding_a_frame_and_are_all_recognised() -> None:
     people = {person: direction(20 + person) for person in (0, 1, 3, 4, 6)}
     stage = Stage(Gallery({f"person {i}": embedding for i, embedding in people.items()}), people)
     first = stage.see(*people)
-    assert all(not one.flaws for one in first.sightings)
+    assert all(not one.quality_issues for one in first.sightings)
     stage.see(*people, frames=len(people) - 1)
     assert stage.recognizer.calls == [1] * 5
     seen = [one.identity.name for one in stage.see(*people).sightings if one.identity]
@@ -233,10 +233,10 @@ def test_a_larger_budget_looks_at_more_faces_at_once() -> None:
 
 def test_views_with_flaws_are_not_looked_at() -> None:
     stage = Stage(BOTH, {0: ANNA})
-    stage.recognition.quality = QualityConfig(smallest=500)
+    stage.recognition.quality = QualityConfig(min_size=500)
     view = stage.see(0, frames=RATE)
     assert stage.recognizer.calls == []
-    assert (view.sightings[0].flaws, view.sightings[0].identity) == (("small",), None)
+    assert (view.sightings[0].quality_issues, view.sightings[0].identity) == (("small",), None)
     assert stage.told == [("appeared", 1, None)]
 
 

@@ -18,10 +18,10 @@ def test_a_reservoir_is_a_fair_sample_of_bounded_size() -> None:
     assert np.mean(reservoir.values) == pytest.approx(25_000, rel=0.1)
 
 
-def view(number: int = 0, flaws: tuple[str, ...] = (), **milliseconds: float) -> View:
+def view(number: int = 0, quality_issues: tuple[str, ...] = (), **milliseconds: float) -> View:
     frame = Frame(np.zeros((240, 320, 3), np.uint8), number, number / 10, time.monotonic(), lost=2)
     points = np.array([(120, 100), (160, 100), (140, 120), (125, 145), (155, 145)], np.float32)
-    return View(frame, (Sighting(1, points, 0.9, flaws, None),), (), milliseconds)
+    return View(frame, (Sighting(1, points, 0.9, quality_issues, None),), (), milliseconds)
 
 
 def test_a_tally_counts_frames_faces_and_what_stages_took() -> None:

@@ -3,7 +3,7 @@
     python gallery_worker.py GALLERY KEY
 
 A line is a seed. `> PID` the child; `+ ID NAME` enrolled, `? ID HEX` about to be forgotten, with
-the sealed name, `- ID` forgotten. A name is its number of templates and a seed of their embeddings.
+the encrypted name, `- ID` forgotten. A name is its number of templates and a seed of their embeddings.
 """
 
 from __future__ import annotations
@@ -43,14 +43,14 @@ def work(path: Path, key: Path, seed: int) -> None:
             if there and choose.random() < 0.5:
                 id = there.pop(choose.randrange(len(there)))
                 with sqlite3.connect(path, 30) as other:
-                    (sealed,) = other.execute("SELECT name FROM people WHERE id = ?", (id,)).fetchone()
+                    (encrypted,) = other.execute("SELECT name FROM people WHERE id = ?", (id,)).fetchone()
                 other.close()
-                say("?", id, sealed.hex())
+                say("?", id, encrypted.hex())
                 gallery.forget(id)
                 say("-", id)
             else:
                 name = f"{choose.randrange(1, 6)}-{choose.randrange(10**9)}"
-                there.append(gallery.enrol(name, templates(name), consent="drawn").id)
+                there.append(gallery.enroll(name, templates(name), consent="drawn").id)
                 say("+", there[-1], name)
 
 

@@ -8,8 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from deploy.common.errors import WrongKeyError
 from deploy.gallery.encryption import (
-    Vault,
+    Cipher,
     check_outside,
     default_gallery,
     default_key,
@@ -22,35 +23,35 @@ KEY = bytes(range(32))
 
 
 @given(st.binary(max_size=300), st.lists(st.text(max_size=5) | st.none() | st.floats(allow_nan=False), max_size=4))
-def test_what_is_sealed_opens_in_its_place_only(content: bytes, place: list[object]) -> None:
-    vault = Vault(KEY)
-    sealed = vault.seal(content, *place)
-    assert vault.open(sealed, *place) == content
+def test_a_content_is_decrypted_with_its_associated_data_only(content: bytes, place: list[object]) -> None:
+    cipher = Cipher(KEY)
+    encrypted = cipher.encrypt(content, *place)
+    assert cipher.decrypt(encrypted, *place) == content
     for other in ([*place, "x"], ["x", *place]):
         with pytest.raises(ValueError, match="another place"):
-            vault.open(sealed, *other)
+            cipher.decrypt(encrypted, *other)
 
 
 def test_borders_of_places_count() -> None:
-    vault = Vault(KEY)
+    cipher = Cipher(KEY)
     with pytest.raises(ValueError, match="another place"):
-        vault.open(vault.seal(b"", "a", "bc"), "ab", "c")
+        cipher.decrypt(cipher.encrypt(b"", "a", "bc"), "ab", "c")
 
 
 def test_every_altered_or_missing_byte_is_noticed() -> None:
-    vault = Vault(KEY)
-    sealed = vault.seal(b"face", "here")
-    for i in range(len(sealed)):
-        for damaged in (sealed[:i] + bytes([sealed[i] ^ 1]) + sealed[i + 1 :], sealed[:i]):
+    cipher = Cipher(KEY)
+    encrypted = cipher.encrypt(b"face", "here")
+    for i in range(len(encrypted)):
+        for damaged in (encrypted[:i] + bytes([encrypted[i] ^ 1]) + encrypted[i + 1 :], encrypted[:i]):
             with pytest.raises(ValueError, match="altered"):
-                vault.open(damaged, "here")
+                cipher.decrypt(damaged, "here")
     with pytest.raises(ValueError, match="another key"):
-        Vault(bytes(32)).open(sealed, "here")
+        Cipher(bytes(32)).decrypt(encrypted, "here")
 
 
-def test_the_same_content_is_never_sealed_the_same() -> None:
-    vault = Vault(KEY)
-    assert len({vault.seal(b"face", "here")[:12] for _ in range(1000)}) == 1000
+def test_the_same_content_is_never_encrypted_the_same() -> None:
+    cipher = Cipher(KEY)
+    assert len({cipher.encrypt(b"face", "here")[:12] for _ in range(1000)}) == 1000
 
 
 def test_a_key_is_made_once_for_this_user_alone(tmp_path: Path) -> None:
@@ -87,7 +88,7 @@ def test_a_file_that_is_no_key_is_refused_and_kept(content: bytes, tmp_path: Pat
     path.write_bytes(content)
     path.chmod(0o600)
     for call in (read_key, make_key):
-        with pytest.raises(ValueError, match="not a gallery's key"):
+        with pytest.raises(WrongKeyError, match="not a gallery's key"):
             call(path)
     assert path.read_bytes() == content
 

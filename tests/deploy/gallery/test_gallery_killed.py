@@ -80,13 +80,13 @@ def test_a_gallery_whose_process_is_killed_holds_what_was_acknowledged_and_no_ha
                     expected, found = worker.templates(person.name), gallery.templates(id)
                     assert [(one.source, one.crop) for one in found] == [(one.source, one.crop) for one in expected]
                     np.testing.assert_array_equal([x.embedding for x in found], [x.embedding for x in expected])
-                enrolments = {one.person for one in gallery.audit() if one.action == "enrol"}
+                enrollments = {one.person for one in gallery.audit() if one.action == "enrol"}
                 forgotten = {one.person for one in gallery.audit() if one.action == "forget"}
-                assert enrolments - forgotten == people.keys()
+                assert enrollments - forgotten == people.keys()
             # The opening has cleaned up after those who were killed.
             for file in path.parent.iterdir():
                 content = file.read_bytes()
-                assert not [id for id, sealed in gone.items() if sealed in content]
+                assert not [id for id, encrypted in gone.items() if encrypted in content]
         process.stdin.close()
     print(f"{ROUNDS} kills, {changes} changes acknowledged, {interrupted} more committed, {journals} hot journals")
     assert changes > 0

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from deploy.common.errors import BundleError
 from deploy.inference.bundle import Bundle, InputSpec, load_bundle, seal
 
 Make = Callable[..., Bundle]
@@ -36,7 +37,7 @@ def test_a_damaged_file_is_named_in_one_line(make_bundle: Make, name: str, damag
         (folder / name).write_bytes(content[: len(content) // 2])
     else:
         (folder / name).write_bytes(content[:-8] + b"x" + content[-7:])
-    with pytest.raises((ValueError, FileNotFoundError), match=name) as error:
+    with pytest.raises((BundleError, FileNotFoundError), match=name) as error:
         load_bundle(folder)
     assert str(folder) in str(error.value)
     assert "\n" not in str(error.value)
@@ -46,7 +47,7 @@ def test_a_threshold_edited_by_hand_is_noticed(make_bundle: Make) -> None:
     folder = make_bundle(thresholds={"0.001": 0.31}).path
     manifest = folder / "bundle.json"
     manifest.write_text(manifest.read_text().replace("0.31", "0.01"))
-    with pytest.raises(ValueError, match=r"bundle\.json is altered"):
+    with pytest.raises(BundleError, match=r"bundle\.json is altered"):
         load_bundle(folder)
 
 
@@ -54,14 +55,14 @@ def test_a_bundle_of_another_version_is_refused(make_bundle: Make) -> None:
     folder = make_bundle().path
     manifest = json.loads((folder / "bundle.json").read_text())
     (folder / "bundle.json").write_text(json.dumps({**manifest, "schema_version": 3}))
-    with pytest.raises(ValueError, match="schema version 3"):
+    with pytest.raises(BundleError, match="schema version 3"):
         load_bundle(folder)
 
 
 @pytest.mark.parametrize("text", ["[]", "{}", "null", '{"schema_version": 1}'])
 def test_json_that_is_no_bundle_is_refused(tmp_path: Path, text: str) -> None:
     (tmp_path / "bundle.json").write_text(text)
-    with pytest.raises(ValueError, match=r"bundle\.json is truncated or not a bundle's"):
+    with pytest.raises(BundleError, match=r"bundle\.json is truncated or not a bundle's"):
         load_bundle(tmp_path)
 
 

@@ -7,6 +7,7 @@ import cv2
 import numpy as np
 import pytest
 
+from deploy.common.errors import BundleError
 from deploy.inference.bundle import Bundle, InputSpec
 from deploy.inference.model import Recognizer
 
@@ -23,10 +24,10 @@ def test_embeddings_have_unit_length_and_equal_the_reference_kernels(make_bundle
 
 
 def test_float_and_int8_models_agree(make_bundle: Make, tmp_path: Path, float_model: bytes) -> None:
-    quantised = make_bundle()
+    quantized = make_bundle()
     recognizer = Recognizer(make_bundle(tmp_path / "float", model=float_model), check=False)
-    found = recognizer.embed(quantised.golden_input)
-    assert np.sum(found * Recognizer(quantised).embed(quantised.golden_input), axis=1).min() > 0.99
+    found = recognizer.embed(quantized.golden_input)
+    assert np.sum(found * Recognizer(quantized).embed(quantized.golden_input), axis=1).min() > 0.99
 
 
 def test_larger_faces_are_averaged_down_to_the_models_input(make_bundle: Make) -> None:
@@ -51,20 +52,20 @@ def test_other_arrays_than_faces_are_refused(make_bundle: Make, images: np.ndarr
 
 def test_wrong_preprocessing_constants_fail_the_golden_check(make_bundle: Make) -> None:
     bundle = make_bundle(input=InputSpec(32, 32, mean=0.0, scale=255.0))
-    with pytest.raises(ValueError, match="gives another output on this device"):
+    with pytest.raises(BundleError, match="gives another output on this device"):
         Recognizer(bundle)
     Recognizer(bundle, check=False)
 
 
 def test_a_bundle_that_does_not_fit_its_model_is_refused(make_bundle: Make) -> None:
     images = np.zeros((1, 48, 48, 3), np.uint8)
-    with pytest.raises(ValueError, match=r"takes \(1, 32, 32, 3\).*expected is \(1, 48, 48, 3\)"):
+    with pytest.raises(BundleError, match=r"takes \(1, 32, 32, 3\).*expected is \(1, 48, 48, 3\)"):
         Recognizer(make_bundle(input=InputSpec(48, 48), golden_input=images, golden_output=np.ones((1, 8))))
     images = np.zeros((1, 32, 32, 3), np.uint8)
-    with pytest.raises(ValueError, match=r"gives \(8,\), its golden outputs are \(9,\)"):
+    with pytest.raises(BundleError, match=r"gives \(8,\), its golden outputs are \(9,\)"):
         Recognizer(make_bundle(golden_input=images, golden_output=np.ones((1, 9))))
 
 
 def test_a_bundle_for_another_task_is_refused(make_bundle: Make) -> None:
-    with pytest.raises(ValueError, match="is for detection, not for recognition"):
+    with pytest.raises(BundleError, match="is for detection, not for recognition"):
         Recognizer(make_bundle(task="detection"))

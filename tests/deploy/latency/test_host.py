@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from deploy.inference.bundle import Bundle
-from deploy.latency.host import HostConfig, confined, measure
+from deploy.latency.host import HostConfig, confined, measure_on_host
 from deploy.latency.record import Latency
 
 SHORT = HostConfig(warmup=2, samples=30, seconds=0.05)
@@ -35,7 +35,7 @@ def test_a_file_and_a_bundle_are_measured_in_turn(
     model_file: Path, make_bundle: Callable[..., Bundle], capfd: pytest.CaptureFixture[str]
 ) -> None:
     bundle = make_bundle()
-    dense, tiny = measure({"dense": model_file, "tiny": bundle.path}, SHORT)
+    dense, tiny = measure_on_host({"dense": model_file, "tiny": bundle.path}, SHORT)
     assert (dense.model.name, tiny.model.name) == ("dense", "tiny")
     assert dense.model.sha256 == hashlib.sha256(model_file.read_bytes()).hexdigest()
     assert (tiny.model.sha256, tiny.model.size_bytes) == (bundle.sha256, bundle.model.stat().st_size)
@@ -55,7 +55,7 @@ def test_a_file_and_a_bundle_are_measured_in_turn(
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="needs /proc to read peak memory")
 def test_memory_is_the_models_not_the_measuring_process(model_file: Path) -> None:
     ballast = np.ones(200_000_000, np.uint8)
-    (record,) = measure({"dense": model_file}, SHORT)
+    (record,) = measure_on_host({"dense": model_file}, SHORT)
     assert record.start is not None
     assert record.start.peak_rss_bytes is not None
     assert record.start.peak_rss_bytes < 190_000_000 < ballast.size
@@ -64,29 +64,29 @@ def test_memory_is_the_models_not_the_measuring_process(model_file: Path) -> Non
 
 
 def test_more_seconds_than_samples_take_more_samples(model_file: Path) -> None:
-    (record,) = measure({"dense": model_file}, HostConfig(warmup=0, samples=1, seconds=0.2))
+    (record,) = measure_on_host({"dense": model_file}, HostConfig(warmup=0, samples=1, seconds=0.2))
     assert record.samples > 1
 
 
 def test_bad_models_are_named(tmp_path: Path, int8_model: bytes, make_bundle: Callable[..., Bundle]) -> None:
     with pytest.raises(ValueError, match="no models"):
-        measure({}, SHORT)
+        measure_on_host({}, SHORT)
     with pytest.raises(FileNotFoundError, match=r"gone\.tflite"):
-        measure({"gone": tmp_path / "gone.tflite"}, SHORT)
+        measure_on_host({"gone": tmp_path / "gone.tflite"}, SHORT)
     (tmp_path / "cut.tflite").write_bytes(int8_model[:1000])
     with pytest.raises(RuntimeError, match=r"^\S+cut\.tflite: not a whole TFLite model"):
-        measure({"cut": tmp_path / "cut.tflite"}, SHORT)
+        measure_on_host({"cut": tmp_path / "cut.tflite"}, SHORT)
     bundle = make_bundle()
     bundle.model.write_bytes(int8_model[:1000])
     with pytest.raises(ValueError, match=r"model\.tflite is altered"):
-        measure({"bundle": bundle.path}, SHORT)
+        measure_on_host({"bundle": bundle.path}, SHORT)
 
 
 def test_each_number_of_threads_is_measured_on_as_many_processors(model_file: Path) -> None:
     usable = sorted(os.sched_getaffinity(0))
     counts = [1, 2] if len(usable) > 1 else [1]
     before = os.sched_getaffinity(0)
-    records = measure({"dense": model_file}, replace(SHORT, threads=counts))
+    records = measure_on_host({"dense": model_file}, replace(SHORT, threads=counts))
     assert [record.execution.threads for record in records] == counts
     for record in records:
         assert record.execution.affinity is not None
@@ -97,10 +97,10 @@ def test_each_number_of_threads_is_measured_on_as_many_processors(model_file: Pa
 
 def test_the_processors_that_are_named_are_used(model_file: Path) -> None:
     last = max(os.sched_getaffinity(0))
-    (record,) = measure({"dense": model_file}, replace(SHORT, processors=[last]))
+    (record,) = measure_on_host({"dense": model_file}, replace(SHORT, processors=[last]))
     assert record.execution.affinity == [last]
     with pytest.raises(ValueError, match=r"processors \[9999\] cannot be used here; the usable ones are"):
-        measure({"dense": model_file}, replace(SHORT, processors=[9999]))
+        measure_on_host({"dense": model_file}, replace(SHORT, processors=[9999]))
 
 
 def test_threads_stay_on_the_processors_of_their_run() -> None:

@@ -15,7 +15,7 @@ from deploy.latency.record import (
     Execution,
     Latency,
     Machine,
-    Model,
+    MeasuredModel,
     Operator,
     PredictedOperator,
     Prediction,
@@ -34,7 +34,7 @@ MACHINE = Machine("Board", "Linux", 4, [0, 1], "BCM2837", [Cluster("Cortex-A53",
 TIMES = Latency(mean=2.0, min=1.8, p50=2.0, p90=2.2, p99=2.5, max=3.0)
 RECORD = Record(
     target="host",
-    model=Model("dense", "ab" * 32, 8_000_000),
+    model=MeasuredModel("dense", "ab" * 32, 8_000_000),
     execution=EXECUTION,
     machine=MACHINE,
     before=CALM,

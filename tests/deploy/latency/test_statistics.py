@@ -11,7 +11,7 @@ from deploy.latency.record import (
     Latency,
     Machine,
 )
-from deploy.latency.statistics import doubts, latency, slowdown
+from deploy.latency.statistics import latency, slowdown, validity_warnings
 
 CALM = Condition(governor="performance", frequency_mhz=2000.0, temperature_c=50.0, load=0.1)
 EXECUTION = Execution("ai-edge-litert", "2.3.0", "XNNPACK", 6, 6, [], 1, [0])
@@ -30,20 +30,20 @@ def test_no_samples_are_an_error() -> None:
 
 
 def test_a_sound_measurement_raises_no_doubts() -> None:
-    assert doubts(200, TIMES, EXECUTION, MACHINE, CALM, CALM) == []
+    assert validity_warnings(200, TIMES, EXECUTION, MACHINE, CALM, CALM) == []
 
 
 def test_each_doubt_has_its_line() -> None:
     throttled = replace(CALM, frequency_mhz=1000.0)
     noisy = replace(TIMES, p90=4.0)
     split = replace(EXECUTION, threads=4, delegated_operators=5, left_out=["3 AVERAGE_POOL_2D"])
-    lines = doubts(50, noisy, split, MACHINE, CALM, throttled)
+    lines = validity_warnings(50, noisy, split, MACHINE, CALM, throttled)
     for line, word in zip(lines, ["50 samples", "noisy", "4 threads on 1", "AVERAGE_POOL_2D", "1000 MHz"], strict=True):
         assert word in line
 
 
 def test_more_threads_than_processors_are_doubtful_without_pinning_too() -> None:
-    (line,) = doubts(200, TIMES, replace(EXECUTION, threads=4, affinity=None), MACHINE, CALM, CALM)
+    (line,) = validity_warnings(200, TIMES, replace(EXECUTION, threads=4, affinity=None), MACHINE, CALM, CALM)
     assert line == "4 threads on 2 usable processors"
 
 
@@ -53,10 +53,10 @@ def test_samples_that_get_slower_show_throttling_where_no_clock_can_be_read() ->
     assert slowdown(rising) == pytest.approx(0.25)
     assert slowdown([1.0, 9.0]) == 0.0
     unknown = replace(CALM, frequency_mhz=None)
-    (line,) = doubts(400, TIMES, EXECUTION, MACHINE, unknown, unknown, slowdown(rising))
+    (line,) = validity_warnings(400, TIMES, EXECUTION, MACHINE, unknown, unknown, slowdown(rising))
     assert line == "throttled or disturbed: the last quarter of the samples is 25 % slower"
 
 
 def test_a_tool_without_percentiles_is_not_doubted_for_them() -> None:
     mean_only = replace(TIMES, p50=None, p90=None, p99=None)
-    assert doubts(50, mean_only, replace(EXECUTION, delegated_operators=None), MACHINE, CALM, CALM) == []
+    assert validity_warnings(50, mean_only, replace(EXECUTION, delegated_operators=None), MACHINE, CALM, CALM) == []

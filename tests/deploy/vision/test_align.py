@@ -52,8 +52,8 @@ def test_dots_at_the_points_land_on_the_template() -> None:
         for i, (x, y) in enumerate(expected):
             # Two dots share a channel in places: only what is near counts.
             weight = crop[..., i % 3] * (np.hypot(xs - x, ys - y) < 8 * size / CROP_SIZE)
-            centre = (np.sum(xs * weight) / weight.sum(), np.sum(ys * weight) / weight.sum())
-            assert np.hypot(*np.subtract(centre, (x, y))) < 0.15
+            center = (np.sum(xs * weight) / weight.sum(), np.sum(ys * weight) / weight.sum())
+            assert np.hypot(*np.subtract(center, (x, y))) < 0.15
 
 
 def test_a_crop_that_leaves_the_frame_is_black_there() -> None:
@@ -90,9 +90,9 @@ def test_size_is_that_of_the_template_brought_onto_the_points() -> None:
     (size,) = face_sizes(narrow[np.newaxis])
     matrix = alignment(narrow)
     assert size < 72 / np.hypot(*matrix[:, 0])
-    # It minimises the distance on the frame's side.
-    centred, wanted = TEMPLATE - TEMPLATE.mean(0), narrow - narrow.mean(0)
-    errors = {k: np.sum((k * centred - wanted) ** 2) for k in (size / 72 * 0.99, size / 72, size / 72 * 1.01)}
+    # It minimizes the distance on the frame's side.
+    centered, wanted = TEMPLATE - TEMPLATE.mean(0), narrow - narrow.mean(0)
+    errors = {k: np.sum((k * centered - wanted) ** 2) for k in (size / 72 * 0.99, size / 72, size / 72 * 1.01)}
     assert min(errors, key=lambda k: errors[k]) == size / 72
 
 

@@ -13,22 +13,22 @@ from deploy.inference.bundle import InputSpec
 from deploy.inference.model import Model
 from deploy.vision.align import TEMPLATE, face_sizes
 from deploy.vision.detector import Detector, FaceDetector, YuNet, open_detector
-from deploy.vision.detector_output import CHANNELS, cells, decode
-from deploy.vision.letterbox import fit
+from deploy.vision.detector_output import CHANNELS, cell_centers, decode_faces
+from deploy.vision.letterbox import letterbox
 
 HEIGHT, WIDTH = 96, 128
 RECOGNIZER = Path(__file__).parents[3] / "deploy/models/recognizer/model.tflite"
 
-CENTRED = TEMPLATE.astype(np.float64) - TEMPLATE.mean(axis=0)
+CENTERED = TEMPLATE.astype(np.float64) - TEMPLATE.mean(axis=0)
 SPOT_SIZE = 24.0
 
 
 def face(x: float, y: float, size: float) -> np.ndarray:
-    return CENTRED * (size / 72) + (x, y)
+    return CENTERED * (size / 72) + (x, y)
 
 
 def nothing(height: int, width: int) -> np.ndarray:
-    rows = np.zeros((len(cells(height, width)), CHANNELS), np.float32)
+    rows = np.zeros((len(cell_centers(height, width)), CHANNELS), np.float32)
     rows[:, 0] = -8
     return rows
 
@@ -54,7 +54,7 @@ def detector(float_model: bytes) -> FaceDetector:
 @pytest.mark.parametrize("threshold", [0, 1, -0.5, float("nan")])
 def test_a_threshold_is_between_0_and_1(threshold: float, float_model: bytes, tmp_path: Path) -> None:
     for call in (
-        lambda: decode(nothing(240, 320), 240, 320, threshold),
+        lambda: decode_faces(nothing(240, 320), 240, 320, threshold),
         lambda: FaceDetector(Model(float_model, InputSpec(HEIGHT, WIDTH)), threshold),
         lambda: YuNet(tmp_path, threshold),
     ):
@@ -72,7 +72,7 @@ def test_points_are_mapped_back_to_the_pixels_of_the_frame(
 ) -> None:
     detector: Detector = FaceDetector(Model(int8_model if int8 else float_model, InputSpec(HEIGHT, WIDTH)))
     height, width = size
-    scale = fit(np.zeros((*size, 3), np.uint8), HEIGHT, WIDTH)[1]
+    scale = letterbox(np.zeros((*size, 3), np.uint8), HEIGHT, WIDTH)[1]
     for row, column in ((0, 0), (4, 9), (2, 7)):
         # The cell's pixels of the input, in the frame: continuous coordinates, with edges at integers.
         x, y = np.array([8.0 * column, 8.0 * row]) / scale
@@ -116,7 +116,7 @@ def test_frames_of_all_sizes_work(size: tuple[int, int], detector: FaceDetector)
     [
         (None, "was the picture read"),
         (np.zeros((0, 0, 3), np.uint8), "empty"),
-        (np.zeros((96, 128), np.uint8), "grey, .*COLOR_GRAY2RGB"),
+        (np.zeros((96, 128), np.uint8), "gray, .*COLOR_GRAY2RGB"),
         (np.zeros((96, 128, 4), np.uint8), "must be uint8 RGB"),
         (np.zeros((96, 128, 3), np.float64), "must be uint8 RGB"),
     ],
@@ -175,10 +175,10 @@ def spot_model(height: int, width: int, *, int8: bool, missing: int = 0) -> byte
         missing: rows to leave out of the output.
     """
     rows, columns = height // 8, width // 8
-    fine, total = rows * columns, len(cells(height, width)) - missing
+    fine, total = rows * columns, len(cell_centers(height, width)) - missing
     kernel = np.zeros((CHANNELS, 8, 8, 3), np.float32)
-    kernel[0] = 12 / kernel[0].size  # -16 where it is black, -4 where it is grey, almost 8 where it is white
-    bias = np.concatenate([[-4, 2 * np.log2(SPOT_SIZE / 64)], (8 / 72 * CENTRED).ravel()]).astype(np.float32)
+    kernel[0] = 12 / kernel[0].size  # -16 where it is black, -4 where it is gray, almost 8 where it is white
+    bias = np.concatenate([[-4, 2 * np.log2(SPOT_SIZE / 64)], (8 / 72 * CENTERED).ravel()]).astype(np.float32)
     coarse = np.zeros((1, total - fine, CHANNELS), np.float32)
     coarse[..., 0] = -8
     input_scale, kernel_scale, output_scale = 1 / 128, float(kernel.max()) / 127, 1 / 16

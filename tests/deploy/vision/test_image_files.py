@@ -41,7 +41,7 @@ def encoded(kind: str, height: int = HEIGHT, width: int = WIDTH) -> bytes:
 
 
 def png(width: int, height: int) -> bytes:
-    """A PNG of that size in a few bytes: a bomb if it is large, for its pixels all are of one colour."""
+    """A PNG of that size in a few bytes: a bomb if it is large, for its pixels all are of one color."""
 
     def chunk(kind: bytes, content: bytes) -> bytes:
         return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))

@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from deploy.vision.letterbox import fit
+from deploy.vision.letterbox import letterbox
 
 HEIGHT, WIDTH = 96, 128
 
@@ -24,7 +24,7 @@ HEIGHT, WIDTH = 96, 128
     ],
 )
 def test_frames_are_fitted_and_padded_with_grey(frame: tuple[int, int], inner: tuple[int, int]) -> None:
-    image, scale = fit(np.full((*frame, 3), 7, np.uint8), HEIGHT, WIDTH)
+    image, scale = letterbox(np.full((*frame, 3), 7, np.uint8), HEIGHT, WIDTH)
     assert (image.shape, image.dtype) == ((HEIGHT, WIDTH, 3), np.uint8)
     assert (image[: inner[0], : inner[1]] == 7).all()
     assert (image[inner[0] :] == 128).all()
@@ -35,4 +35,4 @@ def test_frames_are_fitted_and_padded_with_grey(frame: tuple[int, int], inner: t
 def test_a_frame_that_shrinks_is_averaged() -> None:
     frame = np.zeros((4 * HEIGHT, 4 * WIDTH, 3), np.uint8)
     frame[::4, ::4] = 160
-    assert (fit(frame, HEIGHT, WIDTH)[0] == 10).all()
+    assert (letterbox(frame, HEIGHT, WIDTH)[0] == 10).all()

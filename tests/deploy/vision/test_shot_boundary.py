@@ -7,7 +7,7 @@ from deploy.vision.shot_boundary import Cuts
 
 
 def scene(seed: int, height: int = 360, width: int = 640) -> np.ndarray:
-    """Something with structure: blocks of grey."""
+    """Something with structure: blocks of gray."""
     blocks = np.random.default_rng(seed).integers(0, 200, (height // 40, width // 40), dtype=np.uint8)
     return np.repeat(np.kron(blocks, np.ones((40, 40), np.uint8))[..., np.newaxis], 3, axis=2)
 

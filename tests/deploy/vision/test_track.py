@@ -9,12 +9,12 @@ from deploy.vision.align import TEMPLATE
 from deploy.vision.detector_output import Faces
 from deploy.vision.track import Track, TrackConfig, Tracker
 
-CENTRED = (TEMPLATE - TEMPLATE.mean(axis=0)).astype(np.float64)
+CENTERED = (TEMPLATE - TEMPLATE.mean(axis=0)).astype(np.float64)
 NOBODY = Faces(np.empty((0, 5, 2), np.float32), np.empty(0, np.float32))
 
 
 def face(x: float, y: float, size: float = 60) -> np.ndarray:
-    return CENTRED * (size / 72) + (x, y)
+    return CENTERED * (size / 72) + (x, y)
 
 
 def faces(*points: np.ndarray, score: float | list[float] = 0.95) -> Faces:
@@ -55,7 +55,7 @@ def test_frames_without_faces_are_frames() -> None:
 
 
 def test_a_doubtful_face_must_be_seen_a_few_times_in_a_row() -> None:
-    tracker = Tracker(TrackConfig(hits=3, certain=0.9))
+    tracker = Tracker(TrackConfig(hits=3, high_threshold=0.9))
     doubtful = faces(face(100, 80), score=0.7)
     assert [numbers(tracker.update(doubtful, i / 10)[0]) for i in range(4)] == [[], [], [1], [1]]
     # Anew, with a frame in between that it is not in.
@@ -65,13 +65,13 @@ def test_a_doubtful_face_must_be_seen_a_few_times_in_a_row() -> None:
 
 
 def test_a_face_becomes_certain_by_one_good_look() -> None:
-    tracker = Tracker(TrackConfig(hits=9, certain=0.9))
+    tracker = Tracker(TrackConfig(hits=9, high_threshold=0.9))
     assert numbers(tracker.update(faces(face(100, 80), score=0.7), 0)[0]) == []
     assert numbers(tracker.update(faces(face(100, 80), score=0.95), 0.1)[0]) == [1]
 
 
 def test_weak_faces_continue_tracks_and_begin_none() -> None:
-    tracker = Tracker(TrackConfig(weak=0.6, hits=1))
+    tracker = Tracker(TrackConfig(low_threshold=0.6, hits=1))
     weak = faces(face(100, 80), score=0.5)
     assert all(tracker.update(weak, i / 10) == ([], []) for i in range(10))
     assert numbers(tracker.update(faces(face(100, 80), score=0.65), 1)[0]) == [1]
@@ -87,8 +87,8 @@ def test_a_weak_face_takes_no_track_from_a_good_one() -> None:
     assert len(found) == 1
 
 
-def test_tracks_end_when_their_patience_does_and_are_told_once() -> None:
-    tracker = Tracker(TrackConfig(patience=1.0))
+def test_tracks_end_with_their_buffer_and_are_reported_once() -> None:
+    tracker = Tracker(TrackConfig(buffer_seconds=1.0))
     tracker.update(faces(face(100, 80), face(300, 80)), 0)
     assert tracker.update(faces(face(300, 80)), 0.9)[1] == []
     found, ended = tracker.update(faces(face(300, 80)), 1.1)
@@ -100,8 +100,8 @@ def test_tracks_end_when_their_patience_does_and_are_told_once() -> None:
 
 
 @pytest.mark.parametrize("gap", [1 / 30, 0.1, 0.5, 1.0, 1.4])
-def test_patience_is_time_and_not_frames(gap: float) -> None:
-    tracker = Tracker(TrackConfig(patience=1.5))
+def test_the_buffer_is_time_and_not_frames(gap: float) -> None:
+    tracker = Tracker(TrackConfig(buffer_seconds=1.5))
     seen = [numbers(tracker.update(faces(face(100, 80)), i * gap)[0]) for i in range(5)]
     assert seen == [[1]] * 5
     assert numbers(tracker.update(faces(face(100, 80)), 4 * gap + 1.6)[0]) == [2]
@@ -115,7 +115,7 @@ def test_a_clip_that_begins_again_has_new_tracks() -> None:
 
 
 def test_a_false_alarm_takes_no_number() -> None:
-    tracker = Tracker(TrackConfig(hits=3, certain=0.9))
+    tracker = Tracker(TrackConfig(hits=3, high_threshold=0.9))
     for i in range(50):
         tracker.update(faces(face(10 + 90 * (i % 7), 80), score=0.7), i / 10)
     assert numbers(tracker.update(faces(face(300, 300)), 5)[0]) == [1]
@@ -171,7 +171,7 @@ def test_faces_that_cross_keep_their_numbers(
 
 
 def test_a_row_of_faces_that_walks_keeps_its_numbers() -> None:
-    """Half a spacing from frame to frame: without prediction each would be taken for its neighbour."""
+    """Half a spacing from frame to frame: without prediction each would be taken for its neighbor."""
     tracker = Tracker(TrackConfig())
     for i in range(12):
         # They set off slowly.
@@ -189,7 +189,7 @@ seconds_between = st.lists(st.floats(1 / 30, 1.0), min_size=2, max_size=30)
 @settings(max_examples=60, deadline=None)
 def test_random_walks_of_faces_apart_never_switch(gaps: list[float], count: int, seed: int) -> None:
     rng = np.random.default_rng(seed)
-    tracker = Tracker(TrackConfig(certain=0.9))
+    tracker = Tracker(TrackConfig(high_threshold=0.9))
     homes = np.stack([220.0 * (np.arange(count) % 4), 220.0 * (np.arange(count) // 4)], axis=1)
     places, seconds = homes.copy(), 0.0
     known: dict[int, int] = {}
@@ -254,11 +254,11 @@ def test_points_that_coincide_are_followed_no_further_than_they_lie() -> None:
 @pytest.mark.parametrize(
     ("field", "value"),
     [
-        ("weak", -0.1),
-        ("certain", 1.1),
+        ("low_threshold", -0.1),
+        ("high_threshold", 1.1),
         ("hits", 0),
-        ("patience", 0),
-        ("patience", float("nan")),
+        ("buffer_seconds", 0),
+        ("buffer_seconds", float("nan")),
         ("reach", 0),
         ("speed", -1),
     ],

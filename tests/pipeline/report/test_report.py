@@ -25,7 +25,7 @@ from deploy.latency.record import (
     Execution,
     Latency,
     Machine,
-    Model,
+    MeasuredModel,
     Prediction,
     Record,
     Start,
@@ -38,11 +38,12 @@ from pipeline.report import report, table, wording
 from pipeline.stages import gates
 from pipeline.stages.artifacts import DATA
 from pipeline.steps import STAGES, steps
-from training import verification
-from training.data.faces import FaceSet, Verification
-from training.data.pairs import sample_pairs
-from training.job import Job
-from training.recognition import Judged, Recognition, judgement
+from training.data.recognition.faces import FaceSet, Verification
+from training.data.recognition.pairs import sample_pairs
+from training.tasks.bootstrap import Interval
+from training.tasks.job import Job
+from training.tasks.recognition.evaluation import Judged, judgement
+from training.tasks.recognition.task import Recognition
 
 SIZES = {"dense": 98_050_000, "pruned": 10_010_000, "quantized": 2_670_000}
 P50 = {"dense": 24.21, "pruned": 2.23, "quantized": 2.91}
@@ -369,7 +370,7 @@ def _measured(device: str, notes: tuple[str, ...]) -> list[Record]:
     return [
         Record(
             target="host",
-            model=Model(name, "0" * 64, SIZES[name]),
+            model=MeasuredModel(name, "0" * 64, SIZES[name]),
             execution=Execution("ai-edge-litert", "2.3.0", "XNNPACK", 74, 74, [], 1),
             machine=Machine(device, "Linux 6.1.0 x86_64", 2, [0, 1]),
             before=Condition(None, None, None, 1.2),
@@ -392,7 +393,7 @@ def _measured(device: str, notes: tuple[str, ...]) -> list[Record]:
 def _evaluation(config: Config, few: bool, held_out: bool, validated: tuple[str, ...]) -> dict[str, Any]:
     sets = [_judged(config, few, seed) for seed in ((3, 4) if held_out else (3,))]
     judged = judgement(sets, validated)
-    change = verification.Interval(**judged.changes["quantized"])
+    change = Interval(**judged.changes["quantized"])
     figures = gates.Figures(change, SIZES["quantized"] / 1e6, P50["dense"] / P50["quantized"], None, 1, 1)
     return {
         "task": Recognition.name,

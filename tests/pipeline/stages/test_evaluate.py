@@ -15,16 +15,16 @@ import pytest
 
 from deploy.inference.bundle import Bundle, InputSpec, load_bundle
 from deploy.inference.model import Model as FloatModel
-from deploy.latency.record import Condition, Execution, Latency, Machine, Model, Record, Start, write_records
+from deploy.latency.record import Condition, Execution, Latency, Machine, MeasuredModel, Record, Start, write_records
 from pipeline.stages import evaluate
 from pipeline.stages.artifacts import VARIANTS
 from pipeline.stages.config import EvaluateConfig, GatesConfig
-from training import recognition, verification
-from training.data import lfw
-from training.data.lfw import LfwConfig
-from training.data.synthetic import draw_face
-from training.job import Job
-from training.recognition import Judged
+from training.data.recognition import lfw
+from training.data.recognition.lfw import LfwConfig
+from training.data.recognition.synthetic import draw_face
+from training.tasks.job import Job
+from training.tasks.recognition import task, verification
+from training.tasks.recognition.evaluation import Judged
 
 PROVENANCE = {
     "backbone": "tiny",
@@ -101,7 +101,7 @@ def test_people_held_out_are_judged_beside_the_test_and_by_their_own_pairs(run: 
     assert [title for title, _ in identified[1]["columns"]] == ["1 photo enrolled: rank 1", "3 photos enrolled: rank 1"]
     assert "24 verification pairs of 3 people" in first["notes"][0]
     assert f"{len(held_out.pairs)} verification pairs of 3 people, and 48 impostor pairs" in second["notes"][0]
-    embeddings = recognition.embed(faces / "convert/pruned", held_out.faces.images, 1)
+    embeddings = task.embed(faces / "convert/pruned", held_out.faces.images, 1)
     scores = verification.pair_scores(embeddings, held_out.pairs)
     expected = verification.fold_accuracy(scores, held_out.pairs)
     # 12 images of three people: 48 impostor pairs support a rate of 0.2 with fewer than ten, and so have no column.
@@ -129,7 +129,7 @@ def test_a_change_on_people_held_out_is_against_the_dense_model_on_the_same_pair
     golden = {"golden_input": images, "golden_output": FloatModel(float_model, spec).outputs(images)}
     make_bundle(folders["other"], model=float_model, input=spec, **golden)
     images = held_out.faces.images
-    embeddings = {name: recognition.embed(folder, images, 1) for name, folder in folders.items()}
+    embeddings = {name: task.embed(folder, images, 1) for name, folder in folders.items()}
     found = Judged(embeddings, held_out, [0.5])
     accuracy = {name: found.accuracies[name].mean for name in folders}
     change = found.changes["other"]
@@ -184,7 +184,7 @@ def _draw(folder: Path, name: str, person: int) -> None:
 def _record(name: str) -> Record:
     return Record(
         target="host",
-        model=Model(name, "0" * 64, 1_000_000),
+        model=MeasuredModel(name, "0" * 64, 1_000_000),
         execution=Execution("ai-edge-litert", "2.3.0", "XNNPACK", 7, 7, [], 1),
         machine=Machine("a machine", "Linux 6.1.0 x86_64", 2, [0, 1]),
         before=Condition(None, None, None, 1.2),

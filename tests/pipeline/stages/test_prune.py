@@ -16,11 +16,12 @@ from compression.pruning.plan import PruningPlan
 from compression.pruning.surgery import cut
 from pipeline.stages import prune
 from pipeline.stages.config import PruneConfig
-from training.data.batches import Batches
-from training.data.synthetic import SyntheticConfig
-from training.files import load_keras
-from training.job import Job
-from training.recipe import FitConfig, LossConfig, TrainConfig
+from training.data.recognition.batches import Batches
+from training.data.recognition.synthetic import SyntheticConfig
+from training.fit.config import FitConfig
+from training.fit.files import load_keras
+from training.tasks.job import Job
+from training.tasks.recognition.config import LossConfig, TrainConfig
 
 L = keras.layers
 
@@ -112,7 +113,7 @@ def test_the_plan_of_several_cuts_tells_which_channels_of_the_dense_model_are_le
         np.testing.assert_allclose(kernel / kernel.std(), whole / whole.std(), rtol=1e-5)
 
 
-def test_recovery_begins_with_kernels_as_long_as_fresh_ones(stage: Stage) -> None:
+def test_fine_tuning_begins_with_kernels_of_the_norm_of_initial_ones(stage: Stage) -> None:
     found = load_keras(stage.run(fit=STILL) / "model.keras")
     for name in ("stem", "inner", "outer"):
         kernel = found.get_layer(name).get_weights()[0]
@@ -120,7 +121,7 @@ def test_recovery_begins_with_kernels_as_long_as_fresh_ones(stage: Stage) -> Non
         assert kernel.std() == pytest.approx(fresh.std(), rel=0.2)
 
 
-def test_channels_are_judged_anew_at_each_cut(stage: Stage) -> None:
+def test_channels_are_ranked_again_at_each_cut(stage: Stage) -> None:
     moved = {"learning_rate": 1.0, "clip_norm": 0.0}
     plans = [
         PruningPlan.load(stage.run(name, steps=2, step_epochs=2.0, fit=fit) / "plan.json").kept
@@ -129,7 +130,7 @@ def test_channels_are_judged_anew_at_each_cut(stage: Stage) -> None:
     assert plans[0] != plans[1]
 
 
-def test_the_history_of_several_recoveries_counts_on_to_the_epochs_of_the_fit(stage: Stage) -> None:
+def test_the_history_of_several_cuts_counts_on_to_the_epochs_of_the_fit(stage: Stage) -> None:
     out = stage.run(steps=3, step_epochs=0.5)
     history = [json.loads(line) for line in (out / "history.jsonl").read_text().splitlines()]
     assert [entry["step"] for entry in history] == [1, 2, 3, 4, 5, 6]
@@ -157,7 +158,7 @@ def test_a_killed_stage_goes_on_in_its_step_and_ends_as_if_it_had_not_been_kille
         return original(self, step, size)
 
     monkeypatch.setattr(Batches, "batch", count)
-    limit = 5  # two steps of the first recovery, and the first three of the four of the second are prepared
+    limit = 5  # two steps of the first fine-tuning, and the first three of the four of the second are prepared
     with pytest.raises(KilledError):
         stage.run("killed", **options)
     done = (stage.folder / "killed-work/cut-1-of-2/out/model.keras").stat()
@@ -207,7 +208,7 @@ def test_steps_and_weights_that_make_no_sense_are_refused(options: dict[str, Any
         PruneConfig(**options)
 
 
-def test_the_epochs_of_all_recoveries_are_those_of_the_fit() -> None:
+def test_the_epochs_of_all_fine_tuning_are_those_of_the_fit() -> None:
     config = PruneConfig(steps=3, step_epochs=1.5, fit=FitConfig(epochs=10.0, batch_size=7))
-    assert [fit.epochs for fit in config.recoveries] == [1.5, 1.5, 7.0]
-    assert {replace(fit, epochs=10.0) == config.fit for fit in config.recoveries} == {True}
+    assert [fit.epochs for fit in config.fine_tuning] == [1.5, 1.5, 7.0]
+    assert {replace(fit, epochs=10.0) == config.fit for fit in config.fine_tuning} == {True}

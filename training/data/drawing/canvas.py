@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from training.data.drawing.traits import Person, Shot
-from training.data.faces import IMAGE_SIZE
+from training.data.images import IMAGE_SIZE
 
 Points = NDArray[np.float64]
 Plane = NDArray[np.float32]

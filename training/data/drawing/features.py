@@ -7,7 +7,7 @@ import numpy as np
 
 from training.data.drawing.canvas import Plane, Points, Sheet, View, closed_curve, ellipse, open_curve
 from training.data.drawing.traits import Person, Shot
-from training.data.faces import IMAGE_SIZE
+from training.data.images import IMAGE_SIZE
 
 _SIDES = (-1, 1)
 _DARK = np.array([0.50, 0.36, 0.32])

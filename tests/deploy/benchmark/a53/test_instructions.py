@@ -2,21 +2,21 @@ from __future__ import annotations
 
 import pytest
 
-from deploy.benchmark.a53.instructions import FLAGS, decode
+from deploy.benchmark.a53.instructions import FLAGS, decode_instruction
 
 
 def test_a_load_tells_its_address_its_target_and_the_moved_base() -> None:
-    load = decode("ldp q4, q5, [x3], #0x20")
+    load = decode_instruction("ldp q4, q5, [x3], #0x20")
     assert (load.unit, load.writes, load.reads, load.base) == ("load", ("v4", "v5"), ("x3",), "x3")
     assert (load.transfers, load.halves) == (4, 2)
-    assert decode("ldr d6, [x13, #8]").base is None
-    assert decode("ld1 {v0.b}[3], [x1]").reads == ("x1", "v0")
-    assert decode("ld1r {v0.4s}, [x1]").transfers == 1
-    assert decode("ld1 {v0.16b, v1.16b}, [x1]").transfers == 4
+    assert decode_instruction("ldr d6, [x13, #8]").base is None
+    assert decode_instruction("ld1 {v0.b}[3], [x1]").reads == ("x1", "v0")
+    assert decode_instruction("ld1r {v0.4s}, [x1]").transfers == 1
+    assert decode_instruction("ld1 {v0.16b, v1.16b}, [x1]").transfers == 4
 
 
 def test_a_store_writes_no_register() -> None:
-    store = decode("stp q0, q1, [x2, #16]!")
+    store = decode_instruction("stp q0, q1, [x2, #16]!")
     assert (store.unit, store.writes, store.transfers, store.base) == ("store", (), 2, "x2")
     assert set(store.reads) == {"v0", "v1", "x2"}
 
@@ -35,22 +35,22 @@ def test_a_store_writes_no_register() -> None:
     ],
 )
 def test_neon_instructions_take_the_halves_that_they_write(line: str, accumulates: str | None, halves: int) -> None:
-    found = decode(line)
+    found = decode_instruction(line)
     assert (found.unit, found.accumulates, found.halves) == ("neon", accumulates, halves)
 
 
 def test_what_keeps_part_of_its_target_reads_it() -> None:
-    assert "v0" in decode("sqxtn2 v0.8h, v1.4s").reads
-    assert "v3" in decode("ins v3.d[1], x5").reads
-    assert "x9" in decode("movk x9, #1, lsl #16").reads
+    assert "v0" in decode_instruction("sqxtn2 v0.8h, v1.4s").reads
+    assert "v3" in decode_instruction("ins v3.d[1], x5").reads
+    assert "x9" in decode_instruction("movk x9, #1, lsl #16").reads
 
 
 def test_flags_tie_comparisons_to_what_depends_on_them() -> None:
-    assert decode("cmp x0, #4").writes == (FLAGS,)
-    assert FLAGS in decode("subs x0, x0, #4").writes
-    assert FLAGS in decode("b.hs").reads
-    assert FLAGS in decode("csel x1, x2, x3, lo").reads
+    assert decode_instruction("cmp x0, #4").writes == (FLAGS,)
+    assert FLAGS in decode_instruction("subs x0, x0, #4").writes
+    assert FLAGS in decode_instruction("b.hs").reads
+    assert FLAGS in decode_instruction("csel x1, x2, x3, lo").reads
 
 
 def test_an_unknown_instruction_passes_for_a_simple_one() -> None:
-    assert decode("frobnicate x1, x2").unit == "alu"
+    assert decode_instruction("frobnicate x1, x2").unit == "alu"

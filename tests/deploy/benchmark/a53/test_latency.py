@@ -12,15 +12,15 @@ from deploy.benchmark.a53.latency import (
     tiles,
     weights_bytes,
 )
-from deploy.benchmark.a53.profile import Operator, Profile, Tensor
+from deploy.benchmark.a53.profile import Profile, ProfiledOperator, Tensor
 
 DEVICE = Device("Snapdragon 625", 2000.0, 8, 7.464)
 CONSTANTS = read_constants()
 
 
-def operator(kind: str, kernel: tuple[int, ...], output: tuple[int, ...], dtype: str = "int8") -> Operator:
+def operator(kind: str, kernel: tuple[int, ...], output: tuple[int, ...], dtype: str = "int8") -> ProfiledOperator:
     inputs = (Tensor("in", (1, 8, 8, kernel[-1]), dtype), Tensor("kernel", kernel, dtype))
-    return Operator(kind, inputs, Tensor("out", output, dtype), ())
+    return ProfiledOperator(kind, inputs, Tensor("out", output, dtype), ())
 
 
 def test_multiply_adds_are_those_of_the_layer() -> None:

@@ -5,16 +5,16 @@ from pathlib import Path
 
 import pytest
 
-from deploy.benchmark.a53.profile import Profile, compact, load, save
+from deploy.benchmark.a53.profile import Profile, compact, load_profile, save_profile
 
 
 def test_a_profile_is_read_back_as_it_was_and_the_same_one_gives_the_same_bytes(
     tmp_path: Path, profiles: dict[str, Profile]
 ) -> None:
     profile = profiles["mobilenet_v3_small_int8"]
-    save(profile, tmp_path / "a.json.gz")
-    save(load(tmp_path / "a.json.gz"), tmp_path / "b.json.gz")
-    assert load(tmp_path / "a.json.gz") == profile
+    save_profile(profile, tmp_path / "a.json.gz")
+    save_profile(load_profile(tmp_path / "a.json.gz"), tmp_path / "b.json.gz")
+    assert load_profile(tmp_path / "a.json.gz") == profile
     assert (tmp_path / "a.json.gz").read_bytes() == (tmp_path / "b.json.gz").read_bytes()
 
 
@@ -25,16 +25,16 @@ def test_simulated_branches_and_fetching_are_kept_too(tmp_path: Path, profiles: 
         replace(use, mispredicted=place % 2, fetch_l1_misses=place % 3) for place, use in enumerate(first.uses)
     )
     changed = replace(profile, operators=(replace(first, uses=uses), *profile.operators[1:]))
-    save(changed, tmp_path / "a.json.gz")
-    assert load(tmp_path / "a.json.gz") == changed != profile
+    save_profile(changed, tmp_path / "a.json.gz")
+    assert load_profile(tmp_path / "a.json.gz") == changed != profile
 
 
 @pytest.mark.parametrize("cut", [0, 10, 5000])
 def test_a_damaged_profile_is_refused(tmp_path: Path, profiles: dict[str, Profile], cut: int) -> None:
-    save(profiles["mobilenet_v3_small_int8"], tmp_path / "a.json.gz")
+    save_profile(profiles["mobilenet_v3_small_int8"], tmp_path / "a.json.gz")
     (tmp_path / "a.json.gz").write_bytes((tmp_path / "a.json.gz").read_bytes()[:cut])
     with pytest.raises(ValueError, match=r"a\.json\.gz: not a block profile, or damaged"):
-        load(tmp_path / "a.json.gz")
+        load_profile(tmp_path / "a.json.gz")
 
 
 def test_a_compact_profile_keeps_what_weighs(profiles: dict[str, Profile]) -> None:

@@ -6,7 +6,7 @@ from deploy.benchmark.a53.camera_trial import COUNTED, stage_number
 from deploy.benchmark.a53.device import Device
 from deploy.benchmark.a53.latency import predict_ms, read_constants
 from deploy.benchmark.a53.profile import Block, Profile, Stretch, Use
-from deploy.benchmark.a53.stages import MISPREDICTED_CYCLES, RatePrediction, predict
+from deploy.benchmark.a53.stages import MISPREDICTED_CYCLES, RatePrediction, predict_stages
 from deploy.latency.record import Estimate
 
 DEVICE = Device("Snapdragon 625", 2000.0, 8, 7.464)
@@ -23,7 +23,7 @@ def test_a_model_takes_what_the_benchmark_predicts_for_it(profiles: dict[str, Pr
     stretches = [Stretch(stage_number(0, "embed"), operator.uses) for operator in profile.operators]
     # Without the system's functions, which are a part of their own here.
     blocks = [Block(block.symbol.replace("/", "_"), block.code) for block in profile.blocks]
-    stages, rates = predict(blocks, stretches, [1], DEVICE, CONSTANTS)
+    stages, rates = predict_stages(blocks, stretches, [1], DEVICE, CONSTANTS)
     embed = next(stage for stage in stages if stage.name == "embed")
     assert embed.ms.value == pytest.approx(predict_ms(profile, DEVICE, CONSTANTS), rel=1e-4)
     assert embed.ms.low == pytest.approx(embed.ms.value / (1 + CONSTANTS.band), rel=1e-3)
@@ -39,7 +39,7 @@ def test_code_that_is_no_kernel_waits_for_instructions_and_branches() -> None:
     front_end += 10_000 * CONSTANTS.l2_miss_ns / 1e6
 
     def ms(block: Block, use: Use) -> Estimate:
-        stages, _ = predict([block], [Stretch(stage_number(0, "track"), (use,))], [0], DEVICE, CONSTANTS)
+        stages, _ = predict_stages([block], [Stretch(stage_number(0, "track"), (use,))], [0], DEVICE, CONSTANTS)
         return next(stage.ms for stage in stages if stage.name == "track")
 
     before, after = ms(PYTHON, quiet), ms(PYTHON, waiting)
@@ -58,7 +58,7 @@ def test_frames_are_told_apart_by_their_faces_and_reading_them_is_not_their_time
         *(stretch(3, "source", 2, 9_000_000), stretch(3, "detect", 1, 1_000_000), stretch(3, "embed", 0, 2_000_000)),
         *(stretch(4, "detect", 1, 1_000_000), stretch(4, "rest", 1, 500_000)),
     ]
-    stages, rates = predict([KERNEL, PYTHON, COPY], stretches, [0, 1, 1], DEVICE, CONSTANTS, first=2)
+    stages, rates = predict_stages([KERNEL, PYTHON, COPY], stretches, [0, 1, 1], DEVICE, CONSTANTS, first=2)
     assert [stage.name for stage in stages] == list(COUNTED)
     by_name = {stage.name: stage for stage in stages}
     assert by_name["source"].parts == {"system": 12_000_000}

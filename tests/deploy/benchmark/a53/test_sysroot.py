@@ -24,18 +24,18 @@ def test_wheels_are_pinned_by_version_and_checksum() -> None:
 def test_an_emulated_device_in_the_cache_is_used_as_it_is(tmp_path: Path) -> None:
     made = tmp_path / "a53" / f"sysroot-{sysroot._digest()}"
     made.mkdir(parents=True)
-    assert sysroot.prepare(tmp_path).folder == made
+    assert sysroot.make_sysroot(tmp_path).folder == made
 
 
 def test_a_system_that_cannot_make_one_is_told_what_is_missing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sysroot.platform, "machine", lambda: "riscv64")
     with pytest.raises(OSError, match="need Linux on x86-64, this is Linux riscv64"):
-        sysroot.prepare(tmp_path)
+        sysroot.make_sysroot(tmp_path)
     monkeypatch.undo()
     monkeypatch.setattr(sysroot.platform, "machine", lambda: "x86_64")
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(OSError, match="need apt-get"):
-        sysroot.prepare(tmp_path)
+        sysroot.make_sysroot(tmp_path)
     assert not (tmp_path / "a53").exists()
 
 

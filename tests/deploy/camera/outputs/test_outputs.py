@@ -52,8 +52,8 @@ def view(
     return View(Frame(image, number, seconds, time.monotonic(), lost), sightings, events, milliseconds or {})
 
 
-def sighting(identity: Identity | None, track: int = 1, flaws: tuple[str, ...] = ()) -> Sighting:
-    return Sighting(track, TEMPLATE, 0.9, flaws, identity)
+def sighting(identity: Identity | None, track: int = 1, quality_issues: tuple[str, ...] = ()) -> Sighting:
+    return Sighting(track, TEMPLATE, 0.9, quality_issues, identity)
 
 
 def event(kind: EventKind, identity: Identity | None = None, track: int = 1, at: float = 1.7e9) -> Event:

@@ -24,9 +24,9 @@ from deploy.camera.web.config import WebConfig
 from deploy.camera.web.server import Web
 from deploy.gallery.people import Person
 from deploy.types import STAGES, Event, EventKind, Frame, Identity, Notice, Sighting, SourceStatus, View
+from training.data.detection.scenes import drawn_points
 from training.data.drawing.traits import sample_person, sample_shot
-from training.data.scenes import drawn_points
-from training.data.synthetic import draw_face
+from training.data.recognition.synthetic import draw_face
 
 sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
 CHROMIUM = shutil.which("chromium")
@@ -43,7 +43,7 @@ class Camera:
     """A scene of faces that move, recognised once they are enrolled, shown to a page in a thread."""
 
     people: dict[int, Person] = field(default_factory=dict)
-    flaws: tuple[str, ...] = ()
+    quality_issues: tuple[str, ...] = ()
     running: bool = True
     number: int = 0
     enrolled: list[tuple[View, int]] = field(default_factory=list)
@@ -60,8 +60,8 @@ class Camera:
             points = drawn_points(sample_person(track), sample_shot(track, 0)) * (size / 112) + (left, top)
             person = self.people.get(track)
             identity = Identity(person.id, person.name, 0.71, 0.4) if person else Identity(None, None, 0.21, 0.02)
-            flaws = self.flaws if track == 2 else ()
-            sightings.append(Sighting(track, points.astype(np.float32), 0.97, flaws, identity))
+            quality_issues = self.quality_issues if track == 2 else ()
+            sightings.append(Sighting(track, points.astype(np.float32), 0.97, quality_issues, identity))
             kinds: list[EventKind] = ["appeared", "recognised" if person else "unknown"]
             for kind in kinds:
                 if (track, kind) not in self.told:
@@ -235,7 +235,7 @@ def test_enrol_a_clicked_face_see_its_name_and_forget_it(browser: Any) -> None:
 
 
 def test_a_card_is_enough_and_a_keyboard_too(browser: Any) -> None:
-    camera = Camera(flaws=("small", "blurred"))
+    camera = Camera(quality_issues=("small", "blurred"))
     with served(camera) as web, visited(browser, web.url) as (page, complaints):
         card = page.get_by_role("button", name="Unknown, track 2: enroll this face")
         card.focus(timeout=LONG)
@@ -318,7 +318,7 @@ def test_events_of_another_day_have_a_date_and_the_log_goes_on_over_a_restart(br
 @pytest.mark.parametrize("width", [1280, 390])
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_it_fits_screens_of_all_widths(browser: Any, width: int, scheme: str) -> None:
-    camera = Camera(flaws=("blurred",))
+    camera = Camera(quality_issues=("blurred",))
     camera.people[1] = Person("1", "Ada Lovelace", 1, time.time(), None, "herself, 3 May, for the door")
     camera.people[7] = Person("7", "W" * 100, 3, 1.7e9, 1.9e9, "a long note on consent " * 20)
     options = {"viewport": {"width": width, "height": 844}, "color_scheme": scheme}

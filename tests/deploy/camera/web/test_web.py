@@ -74,7 +74,7 @@ class House:
     def enroll(self, seen: View, track: int, name: str, consent: str) -> Person:
         self.threads.add(threading.get_ident())
         with Gallery(*self.place) as gallery:
-            person = gallery.enrol(name, [Template(np.eye(8, dtype=np.float32)[0], None, "page")], consent=consent)
+            person = gallery.enroll(name, [Template(np.eye(8, dtype=np.float32)[0], None, "page")], consent=consent)
         self.enrolled.append((seen.frame.number, track))
         return person
 
@@ -386,6 +386,18 @@ def test_whoever_was_in_the_snapshot_is_enrolled_and_can_be_forgotten(page: Web,
     assert ask(page, "DELETE", f"/api/people/{person['id']}").status == 204
     assert house.known == []
     assert "nobody in the gallery" in refusal(ask(page, "DELETE", f"/api/people/{person['id']}"), 404)
+
+
+def test_a_damaged_gallery_is_no_person_who_is_not_there(house: House, page: Web) -> None:
+    person = house.enroll(view(1), 1, "Anna", "3 May")
+    house.place[0].write_bytes(b"SQLite format 3\0" + b"x" * 5000)
+    assert "gallery" in refusal(ask(page, "DELETE", f"/api/people/{person.id}"), 503)
+
+
+def test_another_key_is_no_person_who_is_not_there(house: House, page: Web) -> None:
+    person = house.enroll(view(1), 1, "Anna", "3 May")
+    house.place[3].write_text("0" * 64)
+    assert "is not the key of the gallery" in refusal(ask(page, "DELETE", f"/api/people/{person.id}"), 503)
 
 
 def test_a_snapshot_while_somebody_watches_is_what_was_shown() -> None:

@@ -1,0 +1,64 @@
+"""What is known of one kind of layer."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from compression.layers.tracking import Dependencies, Shape
+from compression.layers.weights import Kernel
+
+Macs = Callable[[Any, tuple[Shape, ...], Shape], int]
+"""Multiply-accumulates of one call for one image: from the layer, its inputs' shapes and its output's."""
+
+
+@dataclass(frozen=True)
+class Counterpart:
+    """How a layer is rebuilt in Keras 2 as `tf_keras.layers`' class of the same name.
+
+    Attributes:
+        options: Keras 3's name of each option that Keras 2 calls otherwise, by Keras 2's name.
+        weights: Keras 2's name of each weight that it calls otherwise, by Keras 3's name.
+        unsupported: Options that Keras 2 does not have; a layer that sets one is refused.
+    """
+
+    options: Mapping[str, str] = field(default_factory=dict)
+    weights: Mapping[str, str] = field(default_factory=dict)
+    unsupported: tuple[str, ...] = ()
+
+
+Rebuild = Callable[[Any], Callable[..., Any]]
+"""Returns what is called on tf_keras tensors in the place of a layer or operation."""
+
+
+@dataclass(frozen=True)
+class LayerSpec:
+    """The facts of one kind of layer. What is left out is not known, and whoever needs it says so by name.
+
+    Attributes:
+        dependencies: Which channels of the inputs and weights belong to which of the output's; None freezes what the
+            layer touches. Handlers to choose from are in `compression.layers`, beside the entries.
+        macs: Multiply-accumulates of a call; None counts none and names the layer as not counted.
+        kernels: Weights in which the layer is linear, in the order of computation.
+        output_weights: Weights with an entry per output channel that together scale the layer's result before its
+            activation; the first must be there, the others (a bias) may be switched off.
+        homogeneous: Whether a positive factor per channel passes from the inputs to the output, f(a x) = a f(x).
+        keras2: How the layer is rebuilt in Keras 2, for quantization-aware training; None where it cannot be. A
+            function may build it of several layers that have an int8 form.
+    """
+
+    dependencies: Dependencies | None = None
+    macs: Macs | None = None
+    kernels: tuple[Kernel, ...] = ()
+    output_weights: tuple[str, ...] = ()
+    homogeneous: bool | Callable[[Any], bool] = False
+    keras2: Counterpart | Rebuild | None = None
+
+    def is_homogeneous(self, layer: Any) -> bool:
+        return self.homogeneous(layer) if callable(self.homogeneous) else self.homogeneous
+
+
+def no_macs(layer: Any, inputs: tuple[Shape, ...], output: Shape) -> int:  # noqa: ARG001
+    """For layers that multiply no matrices: what they do per element is not counted."""
+    return 0

@@ -1,0 +1,64 @@
+"""Keys of results: those of earlier versions, where nothing changes the results."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from hydra import compose, initialize_config_module
+
+from pipeline.config import register, validate
+from pipeline.steps import Step, steps
+
+KEYS = {
+    ("demo", "train"): "465e408e7a41032a",
+    ("demo", "prune"): "6abe1d21424cd8c2",
+    ("demo", "quantize"): "d8449f376e5eac14",
+    ("demo", "report"): "dce54c0f6b6732cd",
+    ("detector", "train"): "521bf491e74225c4",
+    ("detector", "prune"): "0085853ab9afe1dc",
+    ("detector", "quantize"): "9b17478b15d65218",
+    ("detector", "report"): "b1eb771aa10cae2a",
+    ("shapes", "train"): "13a084285fcfbe47",
+    ("shapes", "prune"): "aac2c3714e620cab",
+    ("shapes", "quantize"): "192513734f211643",
+    ("shapes", "report"): "be8cbc8beced0744",
+}
+"""Keys of experiments of earlier versions. Who changes what a stage makes raises its version, and then these."""
+
+
+def steps_of(*overrides: str) -> dict[str, Step]:
+    register()
+    with initialize_config_module("conf", version_base=None):
+        return steps(validate(compose("slimcam", [*overrides])))
+
+
+@pytest.mark.parametrize("experiment", ["demo", "detector", "shapes"])
+def test_results_of_earlier_versions_are_found_again(
+    experiment: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    # Drawn faces stand for those of a folder: the points of drawn ones need no labeller.
+    found = steps_of(f"experiment={experiment}", *(["data.labeller=null"] if experiment == "detector" else []))
+    assert {stage: found[stage].key for name, stage in KEYS if name == experiment} == {
+        stage: key for (name, stage), key in KEYS.items() if name == experiment
+    }
+
+
+def test_a_file_with_the_name_of_a_value_is_not_taken_for_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    before = {name: step.key for name, step in steps_of("experiment=shapes").items()}
+    for name in ("kept", "ResNet50", "imagenet", "rgb", "l2"):
+        Path(name).write_text("a file")
+    assert {name: step.key for name, step in steps_of("experiment=shapes").items()} == before
+
+
+def test_a_renamed_option_is_in_keys_by_its_former_name() -> None:
+    """The key with `augment.occlusion=0.3` of a version that had this name."""
+    assert steps_of("experiment=demo", "train.augment.erase=0.3")["train"].key == "c560f83935cb96c1"
+
+
+def test_a_backbone_by_its_earlier_name_is_the_same_backbone() -> None:
+    names = ("small_resnet", "training.backbones:small_resnet")
+    new, old = (steps_of("experiment=demo", f"model.backbone='{name}'")["train"].key for name in names)
+    assert new == old

@@ -1,0 +1,62 @@
+"""The faster copy of a model computes what the model computes, and learns what it learns."""
+
+from __future__ import annotations
+
+import keras
+import numpy as np
+import pytest
+
+from training.fit.accelerate import accelerated
+from training.fit.config import FitConfig
+from training.tasks.recognition.backbones import small_resnet
+from training.tasks.recognition.losses import distillation
+
+IMAGES = np.random.default_rng(0).normal(size=(8, 32, 32, 3)).astype(np.float32)
+TARGETS = np.random.default_rng(1).normal(size=(8, 64)).astype(np.float32)
+
+
+@pytest.fixture
+def model():
+    keras.utils.set_random_seed(0)
+    features = small_resnet(input_shape=(32, 32, 3), width=8)
+    pooled = keras.layers.GlobalAveragePooling2D(keepdims=True)(features.output)
+    return keras.Model(features.input, keras.layers.Flatten()(pooled))
+
+
+def trained(model, steps=3):
+    learner = keras.Model(model.inputs, model.outputs[0])
+    learner.compile(optimizer=keras.optimizers.SGD(0.05), loss=distillation, jit_compile=False)
+    for _ in range(steps):
+        learner.train_on_batch(IMAGES, TARGETS)
+    return learner
+
+
+def test_the_copy_starts_equal_and_learns_the_same(model):
+    copy = accelerated(model, FitConfig())
+    np.testing.assert_allclose(copy(IMAGES), model(IMAGES), atol=1e-5)
+    for a, b in zip(trained(copy).get_weights(), trained(model).get_weights(), strict=True):
+        np.testing.assert_allclose(a, b, atol=2e-4)
+
+
+def test_the_copy_leaves_the_model_alone(model):
+    before = model.get_weights()
+    trained(accelerated(model, FitConfig()))
+    for a, b in zip(before, model.get_weights(), strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+def test_bfloat16_is_for_feature_maps_and_not_for_weights_or_embeddings(model):
+    copy = accelerated(model, FitConfig(precision="bfloat16"))
+    kinds = {layer.name: layer.compute_dtype for layer in copy.layers}
+    assert kinds[model.layers[-1].name] == "float32"
+    assert sum(kind == "bfloat16" for kind in kinds.values()) > 10
+    assert {weight.dtype for weight in copy.get_weights()} == {np.dtype(np.float32)}
+    np.testing.assert_allclose(copy(IMAGES), model(IMAGES), atol=0.05)
+
+
+def test_a_normalisation_without_scale_is_left_as_keras_has_it():
+    inputs = keras.Input((8, 8, 3))
+    model = keras.Model(inputs, keras.layers.BatchNormalization(scale=False)(inputs))
+    copy = accelerated(model, FitConfig())
+    pixels = IMAGES[:, :8, :8]
+    np.testing.assert_allclose(copy(pixels, training=True), model(pixels, training=True), atol=1e-5)

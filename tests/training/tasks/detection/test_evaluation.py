@@ -1,0 +1,35 @@
+"""What a detector is judged by."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from deploy.vision import align
+from training.tasks.detection.evaluation import judgement
+from training.tasks.detection.metrics import SIZES, match
+
+
+def face(x: float, y: float, size: float) -> np.ndarray:
+    return (align.TEMPLATE - align.TEMPLATE.mean(axis=0)) * (size / 72) + (x, y)
+
+
+FACES = np.stack([face(30, 30, 26), face(70, 40, 44)])
+
+
+def test_the_judgement_tells_recall_and_its_change_against_the_dense_model():
+    scenes = [FACES[:1] + shift for shift in range(10)]
+    perfect = [match(points, np.array([0.9], np.float32), points) for points in scenes]
+    half = [
+        match(points if i % 2 else points[:0], np.array([0.9] if i % 2 else [], np.float32), points)
+        for i, points in enumerate(scenes)
+    ]
+    models = {"dense": perfect, "pruned": half, "quantized": half}
+    found = judgement({"photos": models, "scenes": models}, [0.1])
+    assert found.accuracies == {"dense": 1.0, "pruned": 0.5, "quantized": 0.5}
+    assert found.changes["quantized"]["difference"] == pytest.approx(-0.5)
+    assert [table.title for table in found.tables] == ["Faces found in photos", "Faces found in scenes"]
+    for table in found.tables:
+        assert all(len(cells) == len(table.columns) for cells in table.rows.values())
+    assert set(found.figures["scenes"]) == set(SIZES)
+    assert "recall 50.00 % of faces from 24 pixels on in 10 scenes" in found.facts[1]

@@ -1,0 +1,112 @@
+"""Recognizers from configurations, and the errors of a wrong one."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import keras
+import numpy as np
+import pytest
+import tf_keras
+
+from training.tasks.recognition.model import ModelConfig, build, initial_weights, with_classifier
+
+SMALL = ModelConfig("MobileNetV2", None, 32, 16, {"alpha": 0.35})
+
+
+def test_a_recognizer_turns_images_into_embeddings():
+    model = build(SMALL)
+    assert model.input_shape == (None, 32, 32, 3)
+    assert model.output_shape == (None, 16)
+    assert [layer.name for layer in model.layers[-4:]] == ["pool", "embedding_conv", "embedding_norm", "embedding"]
+
+
+def test_a_file_serves_as_backbone(tmp_path):
+    inputs = keras.Input((32, 32, 3))
+    keras.Model(inputs, keras.layers.Conv2D(4, 3)(inputs)).save(tmp_path / "own.keras")
+    model = build(ModelConfig(str(tmp_path / "own.keras"), embedding_size=8))
+    assert model.output_shape == (None, 8)
+
+
+@pytest.mark.parametrize("name", ["small_resnet", "training.backbones:small_resnet"])
+def test_our_own_backbone_goes_by_its_name_and_by_its_earlier_one(name):
+    model = build(ModelConfig(name, None, 32, 8, {"width": 8}))
+    assert model.name == "small_resnet"
+    assert model.output_shape == (None, 8)
+
+
+def test_a_builder_of_the_users_own_serves_as_backbone(tmp_path, monkeypatch):
+    (tmp_path / "own_backbones.py").write_text(
+        "import keras\n\n\ndef tiny(input_shape, width):\n"
+        "    image = keras.Input(input_shape)\n"
+        "    return keras.Model(image, keras.layers.Conv2D(width, 3)(image))\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    model = build(ModelConfig("own_backbones:tiny", None, 32, 8, {"width": 4}))
+    assert model.name == "tiny"
+    assert model.output_shape == (None, 8)
+
+
+@pytest.mark.parametrize(
+    ("config", "message"),
+    [
+        (ModelConfig("ResNet5O"), "did you mean ResNet50"),
+        (ModelConfig("MobileNetV2", options={"alfa": 1}), "alfa"),
+        (ModelConfig("small_resmet"), "did you mean small_resnet"),
+        (ModelConfig("math:none"), "expected module:function"),
+        (ModelConfig("nowhere:none"), "expected module:function"),
+        (ModelConfig("MobileNetV2", input_size=8), "MobileNetV2"),
+    ],
+)
+def test_a_wrong_backbone_is_one_clear_line(config, message):
+    with pytest.raises(ValueError, match=message) as caught:
+        build(config)
+    assert "\n" not in str(caught.value)
+
+
+def test_training_goes_on_from_a_recognizer_of_the_same_build(tmp_path):
+    config = ModelConfig("MobileNetV2", None, 32, 8, {"alpha": 0.35})
+    keras.utils.set_random_seed(1)
+    trained = build(config)
+    trained.save(tmp_path / "trained.keras")
+    keras.utils.set_random_seed(2)
+    going_on = dataclasses.replace(config, weights=str(tmp_path / "trained.keras"))
+    assert initial_weights(going_on) == "those of a recognizer trained before, trained.keras"
+    again = build(going_on)
+    for value, expected in zip(again.get_weights(), trained.get_weights(), strict=True):
+        np.testing.assert_array_equal(value, expected)
+
+
+def test_weights_of_another_build_are_one_clear_line(tmp_path):
+    config = ModelConfig("MobileNetV2", None, 32, 8, {"alpha": 0.35})
+    build(config).save(tmp_path / "trained.keras")
+    with pytest.raises(ValueError, match=r"model\.weights: .*trained\.keras is not of the model"):
+        build(dataclasses.replace(config, weights=str(tmp_path / "trained.keras"), embedding_size=16))
+
+
+def test_a_damaged_recognizer_is_one_clear_line(tmp_path):
+    (tmp_path / "half.keras").write_bytes(b"PK half a file")
+    config = ModelConfig("MobileNetV2", str(tmp_path / "half.keras"), 32, 8, {"alpha": 0.35})
+    with pytest.raises(ValueError, match=r"model\.weights: .*half\.keras cannot be read"):
+        build(config)
+
+
+@pytest.mark.parametrize(
+    "config",
+    [ModelConfig(weights="none.weights.h5"), ModelConfig("none.keras"), ModelConfig(weights="none.keras")],
+)
+def test_a_missing_file_is_named(config):
+    with pytest.raises(FileNotFoundError, match=r"none\."):
+        build(config)
+
+
+@pytest.mark.parametrize("module", [keras, tf_keras], ids=["keras3", "tf_keras"])
+def test_the_classifier_gives_cosines_with_the_centres(module):
+    inputs = module.Input((4,))
+    model = module.Model(inputs, module.layers.Activation("linear", name="embedding")(inputs))
+    kernel = np.random.default_rng(0).normal(size=(4, 3)).astype(np.float32)
+    x = np.random.default_rng(1).normal(size=(5, 4)).astype(np.float32)
+    outputs = with_classifier(model, 3, kernel, keras=module).predict(x, verbose=0)
+    expected = (x / np.linalg.norm(x, axis=1, keepdims=True)) @ (kernel / np.linalg.norm(kernel, axis=0))
+    np.testing.assert_allclose(outputs["cosines"], expected, atol=1e-5)
+    np.testing.assert_allclose(outputs["embedding"], x)

@@ -1,0 +1,65 @@
+"""Pictures whose faces are known by their points, see `training.tasks.detection.metrics`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from training.data.images import Image, decode
+
+Float = NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Scene:
+    """A picture and all faces in it.
+
+    Attributes:
+        image: `(H, W, 3)` uint8 RGB.
+        points: `(N, 5, 2)` float32, see `training.tasks.detection.metrics`.
+    """
+
+    image: Image
+    points: Float
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A picture with the points of the one face in it.
+
+    Attributes:
+        pixels: the bytes of an image file, or `(H, W, 3)` uint8 RGB.
+        points: `(5, 2)` float32.
+    """
+
+    pixels: NDArray[np.uint8]
+    points: Float
+
+    def image(self) -> Image:
+        """`(H, W, 3)` uint8 RGB."""
+        if self.pixels.ndim == 3:
+            return self.pixels
+        image = decode(self.pixels)
+        if image is None:
+            raise ValueError("a picture that could be read no longer can")
+        return image
+
+
+@dataclass(frozen=True)
+class Sources:
+    """What scenes are composed of.
+
+    Attributes:
+        photos: faces with their surroundings, in which there is no other face.
+        crops: faces with little around them, for small and middling ones; may be none where there are photos.
+    """
+
+    photos: Sequence[Picture]
+    crops: Sequence[Picture]
+
+    def __post_init__(self) -> None:
+        if not len(self.photos) and not len(self.crops):
+            raise ValueError("scenes need a face to compose at the least")

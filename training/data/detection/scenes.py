@@ -1,0 +1,435 @@
+"""Scenes to train a face detector on and to judge it by: photos with landmarks, crops, or faces drawn here.
+
+The photos are those of a folder `detect` with lists of the landmarks of one face each; only where no other face was
+found is a photo fully labelled. Without a folder, everything is made of the drawn faces of
+`training.data.recognition.synthetic`.
+"""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import itertools
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import ClassVar, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from deploy.common.files import file_sha256
+from deploy.common.result_key import KEY_FILE, NOT_KEY, key_material
+from deploy.vision.align import TEMPLATE, face_sizes, similarity
+from deploy.vision.letterbox import letterbox as fit_frame
+from training.data.detection.compose import COMPOSE_VERSION, ComposeConfig, arrange, compose
+from training.data.detection.relabel import LABELS_VERSION, averaged
+from training.data.detection.scene import Picture, Scene, Sources
+from training.data.drawing.canvas import SCALE, View
+from training.data.drawing.traits import Person, Shot, sample_person, sample_shot
+from training.data.images import IMAGE_SIZE, decode, existing, read_bytes
+from training.data.recognition import synthetic
+from training.data.recognition.lfw import read_people
+from training.data.recognition.synthetic import SyntheticConfig
+
+__all__ = ["Composed", "Scene", "SceneData", "Scenes", "ScenesConfig", "Sources", "compose", "fingerprint", "load"]
+
+Float = NDArray[np.float32]
+
+_LIST = ("train.csv", "test.csv")
+_POINTS = ("lx", "ly", "rx", "ry", "nx", "ny", "mlx", "mly", "mrx", "mry")
+_COLUMNS = ("path", "faces_found", *_POINTS)
+
+# Distance of points from where the template would have them, in sizes of the face. The farthest of 13,233 photos of LFW
+# is 0.26; eyes that are swapped are at 0.6.
+_ODD = 0.35
+
+_IMAGES_PER_PERSON = 4
+
+
+@dataclass
+class ScenesConfig(ComposeConfig):
+    """Scenes with faces.
+
+    Attributes:
+        root: a folder with `detect/{train,test}`, `detect/{train,test}.csv` and, for more faces, `lfw112`; `None` for
+            drawn faces.
+        test_scenes: composed scenes to be judged by.
+        labeller: YuNet's .onnx file, whose answers are averaged for the points of the pictures; see
+            `training.data.detection.relabel`. `None` takes the points in the lists.
+        people: drawn people: 500 where there is no root, and with one, so many more to train on; `None` says so.
+        held_out: share of the drawn people who are only in scenes to be judged by; a root has lists of its own.
+        seed: of all that is random.
+    """
+
+    task: ClassVar[str] = "detection"
+
+    kind: str = "scenes"
+    root: str | None = field(default=None, metadata=NOT_KEY)
+    labeller: str | None = field(default=None, metadata=KEY_FILE)
+    test_scenes: int = 500
+    people: int | None = None
+    held_out: float = 0.2
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        least = 2 if self.root is None else 0
+        if min(self.test_scenes, self.seed + 1) < 1 or self.drawn < least:
+            raise ValueError(
+                f"scenes need 1 test scene, {least} people and a seed from 0 on at the least; "
+                f"got {self.test_scenes}, {self.drawn} and {self.seed}"
+            )
+        if self.labeller is not None and self.root is None:
+            raise ValueError("data.labeller is for photos: the points of drawn faces are known; set data.root")
+        if not 0 < self.held_out < 1:
+            raise ValueError(f"data.held_out must lie between 0 and 1; got {self.held_out}")
+
+    @property
+    def drawn(self) -> int:
+        """How many people are drawn."""
+        if self.people is not None:
+            return self.people
+        return 500 if self.root is None else 0
+
+
+class Scenes(Protocol):
+    """A sequence of scenes, made when asked for."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, index: int, /) -> Scene: ...
+
+
+@dataclass(frozen=True)
+class Composed:
+    """Composed scenes; number `index` is a function of the seed and it alone.
+
+    Attributes:
+        stream: other streams give other scenes.
+        count: how many there are; training need not end there.
+    """
+
+    sources: Sources
+    config: ScenesConfig
+    stream: int = 0
+    count: int = 2**31
+
+    def __len__(self) -> int:
+        return self.count
+
+    def __getitem__(self, index: int, /) -> Scene:
+        _within(index, self.count)
+        return compose(self.sources, self.config, np.random.default_rng((self.config.seed, self.stream, index)))
+
+
+@dataclass(frozen=True)
+class Photos:
+    """Photos as they are, fitted into frames of one size as the device does."""
+
+    pictures: Sequence[Picture]
+    height: int
+    width: int
+
+    def __len__(self) -> int:
+        return len(self.pictures)
+
+    def __getitem__(self, index: int, /) -> Scene:
+        _within(index, len(self))
+        picture = self.pictures[index]
+        return fit(Scene(picture.image(), picture.points[None]), self.height, self.width)
+
+
+@dataclass(frozen=True)
+class SceneData:
+    """What a source of scenes gives.
+
+    Attributes:
+        train: faces to compose scenes of; see `scenes`.
+        test: scenes of people who are not in `train`: `photos` as they are, and `scenes` composed of them.
+        notes: one line for each kind of thing that was left out.
+    """
+
+    train: Sources
+    test: Mapping[str, Scenes]
+    config: ScenesConfig
+    notes: Sequence[str] = field(default=())
+
+    @property
+    def scenes(self) -> Composed:
+        """The endless stream of scenes to train on."""
+        return Composed(self.train, self.config)
+
+
+def load(config: ScenesConfig, cache: Path) -> SceneData:
+    """Reads the lists and checks every picture, or draws faces.
+
+    Args:
+        cache: folder to keep drawn faces in.
+
+    Raises:
+        FileNotFoundError: a list does not exist.
+        ValueError: a list is not one, or no face is left to train on or to be judged by.
+        OSError: a list cannot be read, or the cache not be written.
+    """
+    return _draw(config, cache) if config.root is None else _read(config, Path(config.root), cache)
+
+
+def fingerprint(config: ScenesConfig) -> str:
+    """A digest of the options and of the lists and the names and sizes of all pictures: the same in another place."""
+    options = {**key_material(config), "root": None, "labeller": None}
+    total = hashlib.sha256(json.dumps(options, sort_keys=True).encode())
+    total.update(f"compose {COMPOSE_VERSION}".encode())
+    if config.drawn:
+        total.update(synthetic.fingerprint(_drawn_config(config)).encode())
+    if config.root is None:
+        return total.hexdigest()
+    root = Path(config.root)
+    if config.labeller is not None:
+        total.update(f"labels {LABELS_VERSION} {file_sha256(existing(Path(config.labeller)))}".encode())
+    for name in _LIST:
+        total.update(existing(root / "detect" / name).read_bytes())
+    for optional in (root / "lfw112" / "peopleDevTrain.txt", root / "lfw112" / "images_landmarks.csv"):
+        total.update(optional.read_bytes() if optional.is_file() else b"none")
+    for folder in (root / "detect" / "train", root / "detect" / "test", root / "lfw112" / "images"):
+        for path in sorted(path for path in folder.rglob("*") if path.is_file()):
+            total.update(f"{path.relative_to(root).as_posix()} {path.stat().st_size}\n".encode())
+    return total.hexdigest()
+
+
+def fit(scene: Scene, height: int, width: int) -> Scene:
+    """A scene in a frame of another size, as the device fits frames into its detector."""
+    image, scale = fit_frame(scene.image, height, width)
+    return Scene(image, ((scene.points + 0.5) * scale - 0.5).astype(np.float32))
+
+
+def drawn(height: int, width: int, count: int) -> NDArray[np.uint8]:
+    """Drawn faces in the middle of grey frames, `(count, height, width, 3)`: the same on every machine."""
+    frames = np.full((count, height, width, 3), 128, dtype=np.uint8)
+    for person, frame in enumerate(frames):
+        face = fit_frame(synthetic.draw_face(person, 0), *(min(side, IMAGE_SIZE) for side in (height, width)))[0]
+        top, left = (height - face.shape[0]) // 2, (width - face.shape[1]) // 2
+        frame[top : top + face.shape[0], left : left + face.shape[1]] = face
+    return frames
+
+
+def drawn_points(person: Person, shot: Shot) -> Float:
+    """Where eyes, nose tip and mouth corners of a drawn face are, `(5, 2)`; see `training.data.drawing`."""
+    eyes = [(side * person.eye_x, person.eye_y + 0.6 * side * person.eye_asymmetry) for side in (-1, 1)]
+    reach = person.mouth_width * (1 + 0.16 * max(shot.smile, 0) - 0.10 * shot.mouth_open)
+    corner = person.mouth_y - person.mouth_tilt - 2.2 * shot.smile + 2.25 * shot.mouth_open
+    features = np.array([*eyes, (0.0, person.nose_base - 5), (-reach, corner), (reach, corner)])
+    lift = np.array([0.0, 0.0, person.nose_height, 1.5, 1.5])
+    return ((View(person, shot).place(features, lift) + 0.5) / SCALE - 0.5).astype(np.float32)
+
+
+def _within(index: int, count: int) -> None:
+    """So that a sequence ends: `for` relies on it."""
+    if not 0 <= index < count:
+        raise IndexError(f"scene {index} of {count}")
+
+
+def _data(
+    config: ScenesConfig, train: Sources, photos: Sequence[Picture], test: Sources, notes: Sequence[str]
+) -> SceneData:
+    sets: dict[str, Scenes] = {
+        "photos": Photos(photos, config.height, config.width),
+        "scenes": Composed(test, config, stream=1, count=config.test_scenes),
+    }
+    return SceneData(train, sets, config, tuple(notes))
+
+
+# Drawn faces
+
+
+def _drawn_config(config: ScenesConfig) -> SyntheticConfig:
+    """All people of the scenes; the test set of the recognizers, which is not used here, as small as can be."""
+    return SyntheticConfig(
+        identities=config.drawn,
+        images_per_identity=_IMAGES_PER_PERSON,
+        test_identities=2,
+        test_images_per_identity=2,
+        test_pairs=4,
+        seed=config.seed,
+    )
+
+
+def _draw(config: ScenesConfig, cache: Path) -> SceneData:
+    pictures = _drawn(config, cache)
+    kept = len(pictures) - _IMAGES_PER_PERSON * min(max(1, round(config.held_out * config.drawn)), config.drawn - 1)
+    test = Sources(photos=(), crops=pictures[kept:])
+    photos = [_portrait(test, (config.seed, 2, number)) for number in range(len(test.crops))]
+    return _data(config, Sources(photos=(), crops=pictures[:kept]), photos, test, ())
+
+
+def _drawn(config: ScenesConfig, cache: Path) -> list[Picture]:
+    """The pictures of drawn people, person by person."""
+    faces = synthetic.load(_drawn_config(config), cache).train
+    pictures = []
+    for number in range(len(faces)):
+        # Identities as `synthetic.load` counts them.
+        identity, shot = config.seed << 33 | number // _IMAGES_PER_PERSON, number % _IMAGES_PER_PERSON
+        points = drawn_points(sample_person(identity), sample_shot(identity, shot))
+        pictures.append(Picture(faces.images[number], points))
+    return pictures
+
+
+def _portrait(sources: Sources, seed: tuple[int, ...]) -> Picture:
+    """A picture of one face as large as in a photo of LFW."""
+    config = ComposeConfig(250, 250, 60.0, 120.0, 1)
+    scenes = (arrange(sources, config, np.random.default_rng((*seed, attempt))) for attempt in itertools.count())
+    scene = next(scene for scene in scenes if len(scene.points))
+    return Picture(scene.image, scene.points[0])
+
+
+# Photos and crops
+
+
+class _Left:
+    """What is left out: how often, why, and the first of each kind."""
+
+    def __init__(self) -> None:
+        self._first: dict[str, str] = {}
+        self._count: dict[str, int] = {}
+
+    def out(self, reason: str, example: str) -> None:
+        self._first.setdefault(reason, example)
+        self._count[reason] = self._count.get(reason, 0) + 1
+
+    @property
+    def notes(self) -> list[str]:
+        return [f"left out {self._count[why]} {why}, the first of them {first}" for why, first in self._first.items()]
+
+
+def _read(config: ScenesConfig, root: Path, cache: Path) -> SceneData:
+    left = _Left()
+    detect = root / "detect"
+    tested = _labelled(detect / "test.csv", left)
+    learned = _labelled(detect / "train.csv", left)
+    people = {_person(path) for path, _ in tested}
+    train = _pictures([row for row in learned if _new(row[0], people, left)], detect / "train", left)
+    test = _pictures(tested, detect / "test", left)
+    for name, pictures in (("train.csv", train), ("test.csv", test)):
+        if not pictures:
+            raise ValueError(f"data: no picture of {detect / name} is usable; {'; '.join(left.notes) or 'it is empty'}")
+    crops = _crops(root / "lfw112", people, left)
+    notes = left.notes
+    if config.labeller is not None:
+        (train, test, crops), note = _labelled_anew((train, test, crops), Path(config.labeller), cache)
+        notes.append(note)
+    if config.drawn:
+        crops += _drawn(config, cache)
+    return _data(config, Sources(train, crops), test, Sources(test, ()), notes)
+
+
+def _labelled_anew(sets: Sequence[list[Picture]], labeller: Path, cache: Path) -> tuple[list[list[Picture]], str]:
+    """Lists of pictures with points that are means of a detector's answers, and what to say of it."""
+    found = [averaged(pictures, labeller, cache) for pictures in sets]
+    kept = sum(count for _, count in found)
+    note = f"points are means of what {labeller.name} says of 12 views; {kept:,} pictures keep those of their list"
+    return [pictures for pictures, _ in found], note
+
+
+def _labelled(path: Path, left: _Left) -> list[tuple[str, Float]]:
+    """The file names of a list and the points in them, `(5, 2)`, where all faces of the picture are labelled."""
+    rows: list[tuple[str, Float]] = []
+    for line, row in _rows(path):
+        points = _points(row)
+        if points is None:
+            left.out(f"rows of {path.name} with missing or senseless fields", f"line {line}")
+        elif int(row["faces_found"] or 0) != 1:
+            left.out(f"pictures of {path.name} with several faces, of which one is labelled", str(row["path"]))
+        else:
+            rows.append((str(row["path"]), points))
+    return rows
+
+
+def _rows(path: Path) -> Iterator[tuple[int, dict[str, str | None]]]:
+    """The rows of a list by the number of their line."""
+    try:
+        with existing(path).open(newline="", encoding="utf-8", errors="replace") as lines:
+            reader = csv.DictReader(lines, restval=None)
+            absent = [name for name in _COLUMNS if name not in (reader.fieldnames or ())]
+            if absent:
+                raise ValueError(f"{path}: not a list of faces; it lacks the columns {', '.join(absent)}")
+            for row in reader:
+                yield reader.line_num, row
+    except csv.Error as error:
+        raise ValueError(f"{path}: not a list of faces ({error})") from error
+
+
+def _points(row: Mapping[str, str | None]) -> Float | None:
+    """The points of a row; `None` where fields are missing or cannot be those of a face."""
+    try:
+        found = int(row["faces_found"] or 0)
+        points = np.array([float(row[name] or "nan") for name in _POINTS], dtype=np.float32).reshape(5, 2)
+    except ValueError:
+        return None
+    if found < 1 or not row["path"] or not np.isfinite(points).all():
+        return None
+    size = float(face_sizes(points)[0])
+    if size < 4:
+        return None
+    off = np.linalg.norm(_on(similarity(TEMPLATE, points), TEMPLATE) - points, axis=1).mean()
+    return points if off < _ODD * size else None
+
+
+def _pictures(rows: Sequence[tuple[str, Float]], folder: Path, left: _Left) -> list[Picture]:
+    """The pictures of rows that can be read and hold the face, kept as the bytes of their files."""
+    with ThreadPoolExecutor() as pool:
+        shapes = list(pool.map(lambda row: _contents(folder / row[0]), rows))
+    pictures = []
+    for (name, points), (pixels, shape) in zip(rows, shapes, strict=True):
+        if shape is None:
+            left.out(f"pictures of {folder.parent.name}/{folder.name} that cannot be read", name)
+        elif not (np.all(points.mean(axis=0) >= 0) and np.all(points.mean(axis=0) <= np.array(shape[::-1]) - 1)):
+            left.out(f"pictures of {folder.parent.name}/{folder.name} that end before their face", name)
+        else:
+            pictures.append(Picture(pixels, points))
+    return pictures
+
+
+def _contents(path: Path) -> tuple[NDArray[np.uint8], tuple[int, int] | None]:
+    """The bytes of an image file, and height and width of the image; `None` where it cannot be read."""
+    pixels = read_bytes(path)
+    image = decode(pixels)
+    return pixels, None if image is None else image.shape[:2]
+
+
+def _crops(folder: Path, people: set[str], left: _Left) -> list[Picture]:
+    """The aligned crops of people to train on, one alone in the photo if its landmarks are at hand."""
+    names = folder / "peopleDevTrain.txt"
+    if not names.is_file():
+        left.out("folders of aligned crops", f"{folder.name}: no {names.name} in it")
+        return []
+    landmarks = folder / "images_landmarks.csv"
+    trained = read_people(names)
+    rows: list[tuple[str, Float]] = []
+    if landmarks.is_file():
+        for path, points in _labelled(landmarks, left):
+            # The crop was made of these points, which so lie about the template and not on it.
+            rows.append((path, _on(similarity(points, TEMPLATE), points).astype(np.float32)))
+    else:
+        found = (path for name in sorted(trained) for path in sorted((folder / "images" / name).glob("*.jpg")))
+        rows = [(path.relative_to(folder / "images").as_posix(), TEMPLATE) for path in found]
+    known = [row for row in rows if Path(row[0]).parent.name in trained and _new(Path(row[0]).name, people, left)]
+    return _pictures(known, folder / "images", left)
+
+
+def _on(matrix: NDArray[np.float64], points: Float) -> NDArray[np.float64]:
+    return np.asarray(points @ matrix[:, :2].T + matrix[:, 2])
+
+
+def _new(path: str, people: set[str], left: _Left) -> bool:
+    """Whether a picture shows none of the people that the detector is judged by."""
+    if _person(path) not in people:
+        return True
+    left.out("pictures to train on of people to be judged by", path)
+    return False
+
+
+def _person(path: str) -> str:
+    """Who is in `Name_Surname_0001.jpg`."""
+    return Path(path).stem.rpartition("_")[0] or Path(path).stem

@@ -1,0 +1,124 @@
+"""Images as every task has them: what a set of them is, how files are decoded, and pixels as networks take them."""
+
+from __future__ import annotations
+
+import os
+from collections import deque
+from collections.abc import Callable, Generator, Iterable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol, TypeVar
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from deploy.inference.preprocessing import PIXEL_MEAN, PIXEL_SCALE
+
+Image = NDArray[np.uint8]
+
+IMAGE_SIZE = 112
+
+
+class Images(Protocol):
+    """A sequence of images, in memory (`(N, 112, 112, 3)` arrays serve as they are) or read when asked for."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, index: int, /) -> Image: ...
+
+
+@dataclass(frozen=True)
+class Selection:
+    """Some images of a sequence, in the order of `indices`."""
+
+    images: Images
+    indices: NDArray[np.int64]
+
+    def __len__(self) -> int:
+        return len(self.indices)
+
+    def __getitem__(self, index: int, /) -> Image:
+        return self.images[int(self.indices[index])]
+
+
+class Joined:
+    """Several sequences of images, one after the other."""
+
+    def __init__(self, parts: Sequence[Images]) -> None:
+        self.parts = tuple(parts)
+        self._ends = np.cumsum([len(part) for part in parts])
+
+    def __len__(self) -> int:
+        return int(self._ends[-1])
+
+    def __getitem__(self, index: int, /) -> Image:
+        part, place = self.locate(index)
+        return part[place]
+
+    def locate(self, index: int) -> tuple[Images, int]:
+        """The sequence that an image belongs to, and its place there."""
+        number = int(np.searchsorted(self._ends, index, side="right"))
+        return self.parts[number], index - (int(self._ends[number - 1]) if number else 0)
+
+
+def read_bytes(path: Path) -> NDArray[np.uint8]:
+    """The bytes of a file, none if it cannot be read."""
+    try:
+        return np.fromfile(path, dtype=np.uint8)
+    except (OSError, ValueError):  # ValueError: a name that no file can have
+        return np.empty(0, dtype=np.uint8)
+
+
+def existing(path: Path) -> Path:
+    """The path of a file that must be there.
+
+    Raises:
+        FileNotFoundError: it is not.
+    """
+    if not path.is_file():
+        raise FileNotFoundError(f"data: no file {path}")
+    return path
+
+
+def decode(encoded: NDArray[np.uint8]) -> Image | None:
+    """Decodes the bytes of an image file as `(H, W, 3)` uint8 RGB; `None` where they are not readable."""
+    # imdecode, not imread: it takes any file name, and an unreadable file costs no line of OpenCV's on the terminal.
+    if encoded.size == 0:
+        return None
+    try:
+        image: Image | None = cv2.imdecode(encoded, cv2.IMREAD_COLOR)
+    except cv2.error:
+        return None
+    return None if image is None else cv2.cvtColor(image, cv2.COLOR_BGR2RGB, dst=image)
+
+
+Float = NDArray[np.float32]
+
+T = TypeVar("T")
+
+AHEAD = 4
+
+
+def ahead(make: Callable[[int], T], steps: Iterable[int], workers: int) -> Generator[T, None, None]:
+    """What `make` makes of each step in turn, prepared ahead by threads; 0 takes one for each processor."""
+    workers = workers or os.cpu_count() or 1
+    with ThreadPoolExecutor(workers, thread_name_prefix="batches") as pool:
+        left = iter(steps)
+        pending: deque[Future[T]] = deque()
+        try:
+            while True:
+                while len(pending) < AHEAD + workers and (step := next(left, None)) is not None:
+                    pending.append(pool.submit(make, step))
+                if not pending:
+                    return
+                yield pending.popleft().result()
+        finally:
+            for future in pending:
+                future.cancel()
+
+
+def normalize(images: NDArray[np.uint8]) -> Float:
+    """Pixels as the recognizers of `training.tasks.recognition.model` take them."""
+    return (images.astype(np.float32) - PIXEL_MEAN) / np.float32(PIXEL_SCALE)

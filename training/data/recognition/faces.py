@@ -1,0 +1,102 @@
+"""The one interface between data and everything that learns from it or is judged on it.
+
+Images are aligned faces, uint8 RGB of shape `(112, 112, 3)`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from training.data.images import Images
+
+UNLABELED = -1
+"""The label of a face that is no known person's: a classification loss leaves it out (`one_hot` makes zeros of it)."""
+
+
+@dataclass(frozen=True)
+class FaceSet:
+    """Images with the identity of each.
+
+    Attributes:
+        images: `N` images.
+        labels: `(N,)` int32, index into `identities`, or `UNLABELED`.
+        identities: names, one for each label.
+    """
+
+    images: Images
+    labels: NDArray[np.int32]
+    identities: tuple[str, ...]
+
+    def __post_init__(self) -> None:
+        if len(self.images) != len(self.labels):
+            raise ValueError(f"{len(self.images)} images, but {len(self.labels)} labels")
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    @property
+    def unlabeled(self) -> int:
+        """How many of the faces have no name."""
+        return int(np.count_nonzero(self.labels == UNLABELED))
+
+
+@dataclass(frozen=True)
+class Pairs:
+    """A verification protocol: which pairs of images show the same person.
+
+    Attributes:
+        left, right: `(P,)` int32, index into the images.
+        same: `(P,)` bool, true for a genuine pair.
+        fold: `(P,)` int32, the fold of cross-validation that the pair belongs to.
+    """
+
+    left: NDArray[np.int32]
+    right: NDArray[np.int32]
+    same: NDArray[np.bool_]
+    fold: NDArray[np.int32]
+
+    def __len__(self) -> int:
+        return len(self.same)
+
+
+@dataclass(frozen=True)
+class Verification:
+    """Faces, and pairs of them to tell apart; every cross-identity pair is an impostor pair.
+
+    Attributes:
+        source: the folder that all of the faces are from, if nothing was trained on any of it.
+    """
+
+    faces: FaceSet
+    pairs: Pairs
+    source: str | None = None
+
+
+@dataclass(frozen=True)
+class FaceData:
+    """What a data source gives: faces to learn from, other people's faces to be judged on, and what was left out.
+
+    Attributes:
+        train: faces to learn from.
+        test: faces of people who are not in `train`; every cross-identity pair is an impostor pair.
+        pairs: the verification protocol on `test`.
+        notes: one line for each thing the source skipped, for example an unreadable file.
+        held_out: further verification sets of other people, so that `test` stays unseen; by the first of them the
+            best weights of a training are chosen.
+    """
+
+    train: FaceSet
+    test: FaceSet
+    pairs: Pairs
+    notes: Sequence[str] = field(default=())
+    held_out: tuple[Verification, ...] = ()
+
+    def __post_init__(self) -> None:
+        if not len(self.train) or not len(self.pairs):
+            raise ValueError(
+                f"data: {len(self.train)} images to train on and {len(self.pairs)} verification pairs; both are needed"
+            )

@@ -1,0 +1,191 @@
+"""Folders with one directory for each identity, joined into one set and split by identity."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, ClassVar
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from deploy.common.result_key import NOT_KEY, key_material
+from training.data.images import IMAGE_SIZE, Image, decode, read_bytes
+from training.data.recognition.faces import FaceData, FaceSet
+from training.data.recognition.pairs import sample_pairs
+
+EXTENSIONS = frozenset(
+    f".{kind}"
+    for kind in (
+        *("avif", "bmp", "dib", "exr", "gif", "hdr", "jp2", "jpe", "jpeg", "jpg", "pbm", "pgm", "pic", "png", "pnm"),
+        *("ppm", "ras", "sr", "tif", "tiff", "webp"),
+    )
+)
+"""What OpenCV reads; other files, such as notes, are passed over."""
+
+
+@dataclass
+class FoldersConfig:
+    """Aligned faces in folders.
+
+    Attributes:
+        root: a folder that the entries of `folders` are relative to.
+        folders: each holds one directory for each identity; the same name in two folders is the same person.
+        exclude: identities to leave out.
+        unlabeled: folders of aligned crops, however deep they lie, or files of the pack stage, relative to `root`; what
+            they hold is trained on by distillation alone.
+        test_fraction: share of the identities kept for verification.
+        test_pairs: verification pairs drawn from them.
+        seed: of the split and the pairs.
+    """
+
+    task: ClassVar[str] = "recognition"
+
+    kind: str = "folders"
+    root: str = field(default="???", metadata=NOT_KEY)
+    folders: list[str] = field(default_factory=lambda: ["."])
+    exclude: list[str] = field(default_factory=list)
+    unlabeled: list[str] = field(default_factory=list, metadata=NOT_KEY)
+    test_fraction: float = 0.1
+    test_pairs: int = 2000
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if not 0 < self.test_fraction < 1:
+            raise ValueError(f"data.test_fraction must lie between 0 and 1; got {self.test_fraction}")
+
+
+class FileImages:
+    """Images decoded when asked for, as uint8 RGB; another size than 112x112 is resized."""
+
+    def __init__(self, paths: Sequence[Path]) -> None:
+        self.paths = tuple(paths)
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    def __getitem__(self, index: int, /) -> Image:
+        return read_image(self.paths[index])
+
+
+@dataclass(frozen=True)
+class Listing:
+    """Files found under identity folders: `files[i]` shows `names[i]`; `notes` says what was skipped."""
+
+    files: tuple[Path, ...]
+    names: tuple[str, ...]
+    notes: tuple[str, ...]
+
+
+def load(config: FoldersConfig) -> FaceData:
+    """Reads the folders' listings, checks every file and splits the identities.
+
+    Raises:
+        FileNotFoundError: a folder does not exist.
+        ValueError: no identity is left, or too few for verification.
+    """
+    listing = scan([Path(config.root) / folder for folder in config.folders], exclude=config.exclude)
+    identities = sorted(set(listing.names))
+    if len(identities) < 3:
+        raise ValueError(f"data.root {config.root}: {len(identities)} identities with readable images; give at least 3")
+    held = min(max(2, round(config.test_fraction * len(identities))), len(identities) - 1)
+    order = np.random.default_rng(config.seed).permutation(len(identities))
+    test_names = {identities[i] for i in order[:held]}
+    train = face_set(listing, set(identities) - test_names)
+    test = face_set(listing, test_names)
+    return FaceData(train, test, sample_pairs(test.labels, config.test_pairs, seed=config.seed), listing.notes)
+
+
+def fingerprint(config: FoldersConfig) -> str:
+    """A digest of every image's name and content and of how they are split: the same in another place."""
+    total = hashlib.sha256(choices(config))
+    total.update(digest_files([Path(config.root) / folder for folder in config.folders]))
+    return total.hexdigest()
+
+
+def scan(folders: Sequence[Path], *, exclude: Sequence[str] = ()) -> Listing:
+    """Lists the readable images of every identity directory in `folders`, in a stable order.
+
+    Every file is decoded once; what cannot be, and identity folders without an image, become notes.
+    """
+    left_out = set(exclude)
+    found: list[tuple[str, Path]] = []
+    notes: list[str] = []
+    for folder in folders:
+        if not folder.is_dir():
+            raise FileNotFoundError(f"data: no folder {folder}")
+        for identity in sorted(path for path in folder.iterdir() if path.is_dir()):
+            if identity.name in left_out:
+                continue
+            files = sorted(path for path in identity.iterdir() if path.suffix.lower() in EXTENSIONS)
+            if not files:
+                notes.append(f"skipped {identity}: no image in it")
+            found += [(identity.name, path) for path in files]
+    with ThreadPoolExecutor() as pool:
+        whole = list(pool.map(lambda item: readable(item[1]), found))
+    notes += [f"skipped {path}: not a readable image" for (_, path), ok in zip(found, whole, strict=True) if not ok]
+    kept = [item for item, ok in zip(found, whole, strict=True) if ok]
+    return Listing(tuple(path for _, path in kept), tuple(name for name, _ in kept), tuple(notes))
+
+
+def face_set(listing: Listing, names: set[str]) -> FaceSet:
+    """The faces of some identities of a listing."""
+    identities = tuple(sorted(names))
+    label = {name: i for i, name in enumerate(identities)}
+    chosen = [(path, label[name]) for path, name in zip(listing.files, listing.names, strict=True) if name in label]
+    return FaceSet(
+        FileImages([path for path, _ in chosen]), np.array([i for _, i in chosen], dtype=np.int32), identities
+    )
+
+
+def choices(config: Any) -> bytes:
+    """The options that decide which faces are taken, as text; where they lie is not one of them."""
+    return json.dumps({"root": None, **key_material(config)}, sort_keys=True).encode()
+
+
+def digest_files(folders: Sequence[Path]) -> bytes:
+    """SHA-256 over the relative names and contents of the images of every identity directory of some folders."""
+    total = hashlib.sha256()
+    for folder in folders:
+        if not folder.is_dir():
+            raise FileNotFoundError(f"data: no folder {folder}")
+        files = sorted(path for path in folder.glob("*/*") if path.suffix.lower() in EXTENSIONS)
+        with ThreadPoolExecutor() as pool:
+            for path, digest in zip(files, pool.map(digest_file, files), strict=True):
+                total.update(path.relative_to(folder).as_posix().encode() + b"\0" + digest)
+    return total.digest()
+
+
+def read_image(path: Path) -> Image:
+    """Decodes one image file as `(112, 112, 3)` uint8 RGB.
+
+    Raises:
+        ValueError: not a readable image.
+    """
+    image = decode_image(read_bytes(path))
+    if image is None:
+        raise ValueError(f"{path}: not a readable image")
+    return image
+
+
+def decode_image(encoded: NDArray[np.uint8]) -> Image | None:
+    """Decodes the bytes of an image file as `(112, 112, 3)` uint8 RGB; `None` where they are not readable."""
+    image = decode(encoded)
+    if image is not None and image.shape[:2] != (IMAGE_SIZE, IMAGE_SIZE):
+        image = cv2.resize(image, (IMAGE_SIZE, IMAGE_SIZE), interpolation=cv2.INTER_AREA)
+    return image
+
+
+def readable(path: Path) -> bool:
+    """Whether a file is an image that can be decoded."""
+    return decode(read_bytes(path)) is not None
+
+
+def digest_file(path: Path) -> bytes:
+    """SHA-256 of a file's content."""
+    return hashlib.sha256(path.read_bytes()).digest()

@@ -1,0 +1,61 @@
+"""Verification protocols made from labelled faces."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from training.data.recognition.faces import Pairs
+
+
+def sample_pairs(labels: NDArray[np.int32], count: int, *, folds: int = 10, seed: int = 0) -> Pairs:
+    """Draws `count` distinct pairs, half genuine and half impostor, dealt evenly over `folds`.
+
+    Genuine pairs are drawn identity by identity, so that a person with many images does not rule the protocol.
+
+    Args:
+        labels: `(N,)` identity of each image.
+        count: pairs asked for; fewer are returned where the images do not give as many.
+
+    Raises:
+        ValueError: no identity has two images, all images show one identity, or fewer than two pairs of a kind come
+            out.
+    """
+    labels = np.asarray(labels)
+    by_identity = [np.flatnonzero(labels == label) for label in np.unique(labels)]
+    several = [members for members in by_identity if len(members) > 1]
+    if not several or len(by_identity) < 2:
+        raise ValueError(
+            f"verification pairs need two images of one identity and a second identity; "
+            f"got {len(labels)} images of {len(by_identity)} identities, {len(several)} of them with two images"
+        )
+    rng = np.random.default_rng(seed)
+    genuine: set[tuple[int, int]] = set()
+    impostor: set[tuple[int, int]] = set()
+    half = count // 2
+    # Distinct pairs may run out on small sets: stop when draws stop finding new ones.
+    for _ in range(20 * half):
+        if len(genuine) >= half:
+            break
+        a, b = rng.choice(several[rng.integers(len(several))], size=2, replace=False)
+        genuine.add((int(min(a, b)), int(max(a, b))))
+    for _ in range(20 * half):
+        if len(impostor) >= len(genuine):
+            break
+        i, j = rng.choice(len(by_identity), size=2, replace=False)
+        a, b = rng.choice(by_identity[i]), rng.choice(by_identity[j])
+        impostor.add((int(min(a, b)), int(max(a, b))))
+    if min(len(genuine), len(impostor)) < 2:
+        raise ValueError(
+            f"verification needs 2 genuine and 2 impostor pairs at the least; asked for {count} pairs, "
+            f"{len(labels)} images of {len(by_identity)} identities gave {len(genuine)} and {len(impostor)}"
+        )
+    drawn = [(pair, True) for pair in sorted(genuine)] + [(pair, False) for pair in sorted(impostor)]
+    order = rng.permutation(len(drawn))
+    pairs = np.array([drawn[i][0] for i in order], dtype=np.int32)
+    same = np.array([drawn[i][1] for i in order], dtype=bool)
+    fold = np.empty(len(order), dtype=np.int32)
+    for kind in (True, False):
+        members = np.flatnonzero(same == kind)
+        fold[members] = np.arange(len(members)) % folds
+    return Pairs(left=pairs[:, 0], right=pairs[:, 1], same=same, fold=fold)

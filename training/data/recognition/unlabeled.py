@@ -1,0 +1,82 @@
+"""Faces without names, for distillation: folders of aligned crops, or packed files, beside a labeled source."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+
+from training.data.images import Images, Joined
+from training.data.recognition import packed
+from training.data.recognition.faces import UNLABELED, FaceSet
+from training.data.recognition.folders import EXTENSIONS, FileImages, digest_file, readable
+from training.data.recognition.packed import PackedConfig
+
+
+def beside(faces: FaceSet, paths: Sequence[Path]) -> tuple[FaceSet, tuple[str, ...]]:
+    """The faces of a set, then those of folders and packed files, whose label is `UNLABELED`.
+
+    Args:
+        paths: folders, of which all images count however deep they lie, and files that the pack stage wrote, of which
+            the images to train on count.
+
+    Returns:
+        The set, and one line for each image that was skipped.
+
+    Raises:
+        FileNotFoundError: no such folder or file.
+        ValueError: a folder without a readable image, or a file that is not a whole pack.
+    """
+    if not paths:
+        return faces, ()
+    parts: list[Images] = [faces.images]
+    notes: list[str] = []
+    for path in paths:
+        if path.is_file():
+            parts.append(packed.load(PackedConfig(path=str(path))).train.images)
+            continue
+        files = _files(path)
+        with ThreadPoolExecutor() as pool:
+            whole = list(pool.map(readable, files))
+        notes += [f"skipped {file}: not a readable image" for file, ok in zip(files, whole, strict=True) if not ok]
+        if not any(whole):
+            raise ValueError(f"data.unlabeled: no readable image in {path}")
+        parts.append(FileImages([file for file, ok in zip(files, whole, strict=True) if ok]))
+    images = Joined(parts)
+    labels = np.full(len(images), UNLABELED, np.int32)
+    labels[: len(faces)] = faces.labels
+    return FaceSet(images, labels, faces.identities), tuple(notes)
+
+
+def fingerprint(paths: Sequence[Path]) -> bytes:
+    """A digest of the names and contents of all images, the same wherever they lie; raises what `beside` raises."""
+    total = hashlib.sha256()
+    for path in paths:
+        if path.is_file():
+            total.update(packed.fingerprint(PackedConfig(path=str(path))).encode())
+            continue
+        files = _files(path)
+        with ThreadPoolExecutor() as pool:
+            for file, digest in zip(files, pool.map(digest_file, files), strict=True):
+                total.update(file.relative_to(path).as_posix().encode() + b"\0" + digest)
+    return total.digest()
+
+
+def _files(folder: Path) -> list[Path]:
+    if not folder.is_dir():
+        raise FileNotFoundError(f"data.unlabeled: no folder or file {folder}")
+    found: list[Path] = []
+    seen: set[str] = set()
+    # Links to folders are followed, each folder once: a set often lies on another disk.
+    for place, below, names in os.walk(folder, followlinks=True):
+        real = os.path.realpath(place)
+        if real in seen:
+            below.clear()
+            continue
+        seen.add(real)
+        found += [Path(place, name) for name in names]
+    return sorted(path for path in found if path.suffix.lower() in EXTENSIONS and path.is_file())

@@ -1,0 +1,264 @@
+"""One fit: the same loop for Keras 3 models on any backend and for tf_keras models.
+
+It counts in steps. A checkpoint holds every variable of model and optimizer as plain arrays, so that a run started on
+one backend can go on with another; with `training.data.recognition.batches` a resumed run sees the batches that it
+would have seen. Only what layers draw at random themselves (Dropout) starts anew.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import time
+from collections.abc import Callable, Generator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from deploy.common.files import save_arrays
+from training.fit.config import FitConfig
+from training.fit.progress import Progress
+
+History = list[dict[str, float]]
+Loss = Callable[[Any, Any], Any]
+
+
+class Batches(Protocol):
+    """An endless stream of batches, a function of the step alone, so that a resumed fit sees what it would have seen.
+
+    A batch has `images`, normalised, and whatever `Objective.truth` makes the truth of.
+    """
+
+    @property
+    def batch_size(self) -> int: ...
+
+    @property
+    def steps_per_epoch(self) -> float: ...
+
+    def stream(self, sizes: list[int], start: int = 0) -> Generator[Any, None, None]:
+        """Batches from step `start` on; `sizes[step]` is the height in pixels of the images of each step."""
+        ...
+
+
+@dataclass(frozen=True)
+class Objective:
+    """What is minimised.
+
+    Attributes:
+        losses: functions `(y_true, y_pred) -> (N,)` by the name of the output that each is of; a model with a single,
+            unnamed output has one.
+        weights: of each in the sum.
+        truth: what the outputs of a batch should be, as the model's outputs are: one array, or a dictionary.
+    """
+
+    losses: dict[str, Loss]
+    weights: dict[str, float]
+    truth: Callable[[Any], Any]
+
+
+def fit(
+    model: Any,
+    batches: Batches,
+    config: FitConfig,
+    objective: Objective,
+    work: Path,
+    *,
+    keras: Any,
+    title: str = "training",
+    events: Path | None = None,
+    judge: Callable[[Any], float] | None = None,
+) -> History:
+    """Trains a model in place, going on from the checkpoint in `work` if there is one.
+
+    Args:
+        work: folder for the checkpoint.
+        keras: the module that the model belongs to, `keras` or `tf_keras`.
+        title: of the progress lines.
+        events: folder for TensorBoard.
+        judge: the accuracy of a model on what is held out, for `config.validations`.
+
+    Returns:
+        One entry for each line of progress: `step`, `epoch`, `loss` and its parts, `learning_rate`,
+        `images_per_second` and, after a validation, `accuracy`.
+
+    Raises:
+        FloatingPointError: the loss is not finite any more.
+        ValueError: validations are asked for, but nothing is held out; or tf_keras is to train in bfloat16 or in
+            several sizes.
+    """
+    if config.validations and judge is None:
+        raise ValueError("fit.validations: the data holds nothing out to judge the model on; set fit.validations=0")
+    learner = model if keras.__name__ == "tf_keras" else _accelerated(model, config)
+    if learner is model and (config.sizes or config.precision != "float32"):
+        raise ValueError("fit.sizes and fit.precision=bfloat16 are for Keras 3, not for quantisation-aware training")
+    steps = max(1, round(config.epochs * batches.steps_per_epoch))
+    sizes = _sizes(config, steps, int(model.inputs[0].shape[1]))
+    validations = {round((i + 1) * steps / config.validations) for i in range(config.validations)}
+    _compile(learner, config, objective, keras)
+    checkpoint, best = work / "checkpoint.npz", work / "best.npz"
+    start, history = _restore(learner, checkpoint)
+    if start:
+        print(f"{title}: resumed at step {start} of {steps}", flush=True)
+    writer = _event_writer(events)
+    for entry in history:
+        _write_event(writer, entry)
+    count = batches.batch_size
+    progress = Progress(steps * count, title, unit="images", seconds=config.log_seconds, done=start * count)
+    saved = logged = time.monotonic()
+    logged_step = start
+    stream = batches.stream(sizes, start)
+    for step, batch in enumerate(stream, start):
+        rate = learning_rate(config, step, steps)
+        learner.optimizer.learning_rate = rate
+        logs = learner.train_on_batch(batch.images, objective.truth(batch), **_options(keras))
+        now = time.monotonic()
+        done = step + 1
+        if now - logged >= config.log_seconds or done == steps or done in validations:
+            speed = (done - logged_step) * count / (now - logged)
+            entry = {"step": done, "epoch": done / batches.steps_per_epoch}
+            entry |= {name: float(value) for name, value in logs.items()}
+            entry |= {"learning_rate": rate, "images_per_second": speed}
+            if not math.isfinite(entry["loss"]):
+                raise FloatingPointError(f"{title}: the loss is {entry['loss']} at step {done}; lower learning_rate")
+            if done in validations:
+                assert judge is not None
+                entry["accuracy"] = _validate(learner, model, config, judge, history, best)
+                print(f"{title}: {100 * entry['accuracy']:.2f} % on what is held out, step {done}", flush=True)
+            history.append(entry)
+            progress.done = done * count
+            progress.show(f"step {done} of {steps}, loss {entry['loss']:.4f}")
+            _write_event(writer, entry)
+            learner.reset_metrics()
+            logged, logged_step = time.monotonic(), done
+        if now - saved >= config.checkpoint_seconds or done in validations:
+            _save(learner, done, history, checkpoint)
+            saved = time.monotonic()
+    if steps > start:
+        # Kept until the stage is done: what follows the fit may be killed too.
+        _save(learner, steps, history, checkpoint)
+    if writer is not None:
+        writer.close()
+    _adopt(learner, model, config, best)
+    return history
+
+
+def learning_rate(config: FitConfig, step: int, steps: int) -> float:
+    """Linear warm-up, then half a cosine down to `final_fraction` of the peak (Loshchilov and Hutter 2017)."""
+    warm = config.warmup * steps
+    if step < warm:
+        return config.learning_rate * (step + 1) / math.ceil(warm)
+    done = (step - warm) / max(1.0, steps - warm)
+    low = config.final_fraction
+    return config.learning_rate * (low + (1 - low) * 0.5 * (1 + math.cos(math.pi * done)))
+
+
+def _compile(model: Any, config: FitConfig, objective: Objective, keras: Any) -> None:
+    clip = {"global_clipnorm": config.clip_norm} if config.clip_norm > 0 else {}
+    average = {"use_ema": True, "ema_momentum": config.ema} if config.ema else {}
+    common = {"learning_rate": config.learning_rate, "weight_decay": config.weight_decay or None, **clip, **average}
+    if config.optimizer == "sgd":
+        optimizer = keras.optimizers.SGD(momentum=0.9, nesterov=True, **common)
+    else:
+        optimizer = keras.optimizers.AdamW(**{**common, "weight_decay": config.weight_decay})
+    if config.weight_decay:
+        optimizer.exclude_from_weight_decay(var_names=["gamma", "beta", "bias"])
+    # XLA compiles the step on JAX whatever is said here; on TensorFlow and a CPU it makes it slower.
+    options = {"jit_compile": False} if keras.backend.backend() == "tensorflow" else {}
+    if isinstance(model.output, dict):
+        model.compile(optimizer=optimizer, loss=objective.losses, loss_weights=objective.weights, **options)
+    else:
+        (only,) = objective.losses.values()
+        model.compile(optimizer=optimizer, loss=only, **options)
+    optimizer.build(model.trainable_variables)
+
+
+def _accelerated(model: Any, config: FitConfig) -> Any:
+    # Imported late, as the losses are.
+    from training.fit.accelerate import accelerated
+
+    return accelerated(model, config)
+
+
+def _sizes(config: FitConfig, steps: int, size: int) -> list[int]:
+    """The pixels of the images of each step."""
+    sizes = config.sizes or [size]
+    return [sizes[step * len(sizes) // steps] for step in range(steps)]
+
+
+def _averaged(learner: Any, config: FitConfig) -> list[NDArray[np.float32]]:
+    """The weights that count: the moving average where there is one."""
+    current: list[NDArray[np.float32]] = learner.get_weights()
+    if not config.ema:
+        return current
+    learner.optimizer.finalize_variable_values(learner.trainable_variables)
+    averaged: list[NDArray[np.float32]] = learner.get_weights()
+    learner.set_weights(current)
+    return averaged
+
+
+def _validate(
+    learner: Any, model: Any, config: FitConfig, judge: Callable[[Any], float], history: History, best: Path
+) -> float:
+    """Accuracy on what is held out; weights better than any before go to `best`."""
+    weights = _averaged(learner, config)
+    model.set_weights(weights)
+    accuracy = judge(model)
+    if accuracy >= max((entry.get("accuracy", 0.0) for entry in history), default=0.0):
+        save_arrays(best, **{f"weight_{i}": value for i, value in enumerate(weights)})
+    return accuracy
+
+
+def _adopt(learner: Any, model: Any, config: FitConfig, best: Path) -> None:
+    """Gives the model the weights of the fit: the best that were validated, or the last."""
+    if config.validations:
+        with np.load(best) as saved:
+            model.set_weights([saved[f"weight_{i}"] for i in range(len(saved.files))])
+    else:
+        model.set_weights(_averaged(learner, config))
+
+
+def _options(keras: Any) -> dict[str, Any]:
+    options: dict[str, Any] = {"return_dict": True}
+    if keras.__name__ == "tf_keras":
+        options["reset_metrics"] = False
+    return options
+
+
+def _save(model: Any, step: int, history: History, path: Path) -> None:
+    weights = {f"weight_{i}": value for i, value in enumerate(model.get_weights())}
+    state = {f"optimizer_{i}": np.asarray(value) for i, value in enumerate(model.optimizer.variables)}
+    save_arrays(path, step=step, history=json.dumps(history), **weights, **state)
+
+
+def _restore(model: Any, path: Path) -> tuple[int, History]:
+    if not path.is_file():
+        return 0, []
+    with np.load(path) as saved:
+        model.set_weights([saved[f"weight_{i}"] for i in range(len(model.get_weights()))])
+        for i, variable in enumerate(model.optimizer.variables):
+            variable.assign(saved[f"optimizer_{i}"])
+        return int(saved["step"]), json.loads(str(saved["history"]))
+
+
+def _event_writer(folder: Path | None) -> Any:
+    if folder is None:
+        return None
+    try:
+        from tensorboard.summary.writer.event_file_writer import EventFileWriter
+    except ModuleNotFoundError:
+        print("TensorBoard is not installed: the history is written, but no events for it", flush=True)
+        return None
+    return EventFileWriter(str(folder))
+
+
+def _write_event(writer: Any, entry: dict[str, float]) -> None:
+    if writer is None:
+        return
+    from tensorboard.compat.proto.event_pb2 import Event
+    from tensorboard.compat.proto.summary_pb2 import Summary
+
+    values = [Summary.Value(tag=name, simple_value=value) for name, value in entry.items() if name != "step"]
+    writer.add_event(Event(wall_time=time.time(), step=int(entry["step"]), summary=Summary(value=values)))

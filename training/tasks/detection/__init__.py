@@ -1,0 +1,1 @@
+"""Finding faces: scenes in, scores and points out."""

@@ -1,0 +1,76 @@
+"""What a detector is and how it learns. No framework is imported here."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from deploy.common.result_key import NOT_KEY
+from training.fit.config import FitConfig
+
+
+@dataclass
+class DetectorConfig:
+    """The network: convolutions with shortcuts in five halvings, and a head on each of the last three.
+
+    Attributes:
+        height, width: of its input, pixels.
+        channels: of the feature maps at strides 2, 4, 8, 16 and 32.
+        blocks: convolutions with a shortcut at strides 4, 8, 16 and 32.
+    """
+
+    height: int = 240
+    width: int = 320
+    channels: list[int] = field(default_factory=lambda: [16, 32, 64, 96, 128])
+    blocks: list[int] = field(default_factory=lambda: [1, 2, 2, 2])
+
+    def __post_init__(self) -> None:
+        if min(self.height, self.width) < 32:
+            raise ValueError(f"model height and width are 32 or more; got {self.height} and {self.width}")
+        if len(self.channels) != 5 or min(self.channels) < 1 or len(self.blocks) != 4 or min(self.blocks) < 0:
+            raise ValueError(
+                f"model channels are 5 numbers from 1 on, blocks 4 from 0 on; got {list(self.channels)} and "
+                f"{list(self.blocks)}"
+            )
+
+
+@dataclass
+class DetectorLossConfig:
+    """What a detector learns by.
+
+    Attributes:
+        points_weight: of size and points, beside the score's.
+        distillation_weight: of the imitation of the dense model's answer to the very scene; for the stages after it.
+    """
+
+    points_weight: float = 2.0
+    distillation_weight: float = 0.0
+
+    def __post_init__(self) -> None:
+        if min(self.points_weight, self.distillation_weight) < 0:
+            raise ValueError(
+                f"weights of losses must not be below 0; got {self.points_weight} and {self.distillation_weight}"
+            )
+
+
+@dataclass
+class DetectorTrainConfig:
+    """The train stage of a detector.
+
+    Attributes:
+        epoch_scenes: scenes that count as an epoch; they are composed anew without end.
+        seed: of the initial weights.
+        workers: threads that compose scenes; 0 takes one for each processor.
+    """
+
+    fit: FitConfig = field(default_factory=FitConfig)
+    loss: DetectorLossConfig = field(default_factory=DetectorLossConfig)
+    epoch_scenes: int = 10_000
+    seed: int = 0
+    workers: int = field(default=0, metadata=NOT_KEY)
+
+    def __post_init__(self) -> None:
+        if min(self.seed, self.workers) < 0 or self.epoch_scenes < 1:
+            raise ValueError(
+                f"seed and workers must not be below 0, epoch_scenes not below 1; got {self.seed}, {self.workers} and "
+                f"{self.epoch_scenes}"
+            )

@@ -1,0 +1,46 @@
+"""The network of a detector."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from deploy.vision.detector_output import CHANNELS, STRIDES
+from training.tasks.detection.config import DetectorConfig
+
+
+def network(config: DetectorConfig) -> Any:
+    """Builds the detector: `(N, height, width, 3)` normalised pixels to `(N, R, 12)`, see `targets.encode`.
+
+    A plain single-shot detector (Liu et al. 2016, "SSD") with one square "anchor" a cell; nothing in it but
+    convolutions, ReLU, additions and the concatenation of the heads, all of which XNNPACK runs in int8.
+    """
+    import keras
+
+    layers = keras.layers
+
+    def convolution(x: Any, channels: int, name: str, strides: int = 1, shortcut: bool = False) -> Any:
+        y = layers.Conv2D(channels, 3, strides, padding="same", use_bias=False, name=f"{name}_conv")(x)
+        y = layers.BatchNormalization(name=f"{name}_norm")(y)
+        if shortcut:
+            y = layers.Add(name=f"{name}_add")([x, y])
+        return layers.ReLU(name=f"{name}_relu")(y)
+
+    def head(x: Any, channels: int, name: str) -> Any:
+        cells = layers.Conv2D(CHANNELS, 1, name=f"{name}_cells")(convolution(x, channels, name))
+        return layers.Reshape((-1, CHANNELS), name=f"{name}_rows")(cells)
+
+    inputs = keras.Input((config.height, config.width, 3), name="image")
+    stem, *stages = config.channels
+    x = convolution(inputs, stem, "stride2", strides=2)
+    heads = []
+    for stride, channels, blocks in zip((4, 8, 16, 32), stages, config.blocks, strict=True):
+        x = convolution(x, channels, f"stride{stride}", strides=2)
+        for block in range(blocks):
+            x = convolution(x, channels, f"stride{stride}_{block + 1}", shortcut=True)
+        if stride in STRIDES:
+            heads.append(head(x, channels, f"head{stride}"))
+    model = keras.Model(inputs, layers.Concatenate(axis=1, name="faces")(heads), name="detector")
+    for stride in STRIDES:
+        # Nearly all cells are empty, and a detector that says so learns from the start (Lin et al. 2017, section 3.3).
+        model.get_layer(f"head{stride}_cells").bias.assign([-4.0] + [0.0] * (CHANNELS - 1))
+    return model

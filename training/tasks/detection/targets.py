@@ -1,0 +1,86 @@
+"""What a detector is to say of a picture: a row for each cell of its maps."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+
+import numpy as np
+from numpy.typing import NDArray
+
+from deploy.vision.align import face_sizes
+from deploy.vision.detector_output import CHANNELS, STRIDES
+from deploy.vision.detector_output import cell_centers as cell_centres
+from training.tasks.detection.metrics import Float
+
+_BORDERS = (0.0, 40.0, 100.0, np.inf)
+"""Sizes from `_BORDERS[i]` on, below the next, belong to the map of stride `STRIDES[i]`."""
+_BAND = 1.25
+_POSITIVE, _NEAR = 0.25, 0.45
+"""Distance of a cell from a face's centre, in sizes of the face, up to which it is its own, or is not judged."""
+
+_SURE = 8.0
+"""The logit of a certain score; all channels fill about -8..8."""
+
+
+@lru_cache(maxsize=16)
+def cells(height: int, width: int) -> tuple[Float, NDArray[np.int32]]:
+    """Centres `(R, 2)`, x and y in pixels, and strides `(R,)` of the cells of all maps, in the order of the output."""
+    counts = [-(-height // stride) * -(-width // stride) for stride in STRIDES]
+    both = cell_centres(height, width).astype(np.float32), np.repeat(np.array(STRIDES, dtype=np.int32), counts)
+    for array in both:
+        array.setflags(write=False)
+    return both
+
+
+def encode(points: NDArray[np.floating], height: int, width: int) -> Float:
+    """What a perfect detector says of a picture with these faces.
+
+    A face belongs to the map of the stride that suits its size, near a border between two sizes to both. There the
+    cells about its centre, and the nearest one in any case, are to find it. Cells a little farther off, and those of
+    maps that suit similar sizes, are not judged. Nor are any cells about a face whose centre is outside the picture.
+
+    Args:
+        points: `(N, 5, 2)`.
+
+    Returns:
+        `(R, 13)`, a row for each cell: score logit (8 or -8), size, ten offsets of points, and 1 for a positive cell, 0
+        for a negative one, -1 for one not to be judged. Size and offsets are 0 but in positive cells.
+
+    Raises:
+        ValueError: points of a face are not finite, or coincide.
+    """
+    centres, strides = cells(height, width)
+    targets = np.zeros((len(centres), CHANNELS + 1), dtype=np.float32)
+    targets[:, 0] = -_SURE
+    faces = np.asarray(points, dtype=np.float32).reshape(-1, 5, 2)
+    if not len(faces):
+        return targets
+    if not np.isfinite(faces).all():
+        raise ValueError("the points of a face are not finite; leave it out")
+    sizes = face_sizes(faces)
+    if sizes.min() < 1e-3:
+        raise ValueError("the points of a face coincide; leave it out")
+    middles = faces.mean(axis=1)
+    inside = (np.abs(middles + 0.5 - (width / 2, height / 2)) <= (width / 2, height / 2)).all(axis=1)
+    # (R, N) from here on.
+    distance = np.hypot(centres[:, :1] - middles[:, 0], centres[:, 1:] - middles[:, 1]) / sizes
+    suits, similar = np.zeros(distance.shape, dtype=bool), np.zeros(distance.shape, dtype=bool)
+    nearest = np.zeros(distance.shape, dtype=bool)
+    for stride, low, high in zip(STRIDES, _BORDERS[:-1], _BORDERS[1:], strict=True):
+        rows = slice(*np.searchsorted(strides, (stride, stride + 1)).tolist())
+        suits[rows] = (sizes >= low / _BAND) & (sizes < high * _BAND)
+        similar[rows] = (2 * sizes >= low) & (sizes / 2 < high)
+        nearest[rows.start + np.argmin(distance[rows], axis=0), np.arange(len(faces))] = True
+    nearest &= suits & inside
+    positive = nearest | (suits & inside & (distance <= _POSITIVE))
+    ignored = (suits | similar) & (distance <= _NEAR)
+    targets[ignored.any(axis=1), CHANNELS] = -1
+    # Where faces compete for a cell, it goes to one that may have no other, else to the one that it is deepest in.
+    rank = np.where(positive, distance - 10 * nearest, np.inf)
+    taken = np.flatnonzero(positive.any(axis=1))
+    owner = np.argmin(rank[taken], axis=1)
+    targets[taken, 0], targets[taken, CHANNELS] = _SURE, 1
+    targets[taken, 1] = 2 * np.log2(sizes[owner] / 64)
+    offsets = 8 * (faces[owner] - centres[taken, None]) / sizes[owner, None, None]
+    targets[taken, 2:CHANNELS] = offsets.reshape(-1, 10)
+    return targets

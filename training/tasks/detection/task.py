@@ -1,0 +1,131 @@
+"""The task of finding faces: scenes in, a row for each cell out (see `targets.encode`), judged by faces found."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from training.data.detection import scenes
+from training.data.detection.scenes import SceneData
+from training.data.images import normalize
+from training.fit.files import EVENTS, MODEL, load_keras
+from training.fit.fit import History, Objective, fit
+from training.tasks.detection.batches import SceneBatch, SceneBatches
+from training.tasks.detection.config import DetectorConfig, DetectorLossConfig
+from training.tasks.detection.evaluation import find, judgement
+from training.tasks.detection.network import network
+from training.tasks.job import Job
+from training.tasks.task import Float, Judgement, Lessons, Pixels, Size, Task
+
+
+class Detection(Task):
+    name = "detection"
+    measure = "Recall"
+    purpose = (
+        "A face detector: an RGB picture in; for each cell of three maps (strides 8, 16, 32) a score, a size and five "
+        "points out: eyes, nose and mouth corners."
+    )
+    limits = (
+        "Faces below 16 pixels, turned by more than 60 degrees, or mostly covered were not trained on.",
+        "A detector misses faces unevenly over groups of people when its training data are uneven; try it on the "
+        "people and in the light that it will meet.",
+    )
+
+    @cached_property
+    def data(self) -> SceneData:
+        return scenes.load(self.job.config.data, self.job.cache)
+
+    def describe(self) -> dict[str, Any]:
+        train, sets = self.data.train, self.data.test
+        judged = " and ".join(f"{len(found):,} {name}" for name, found in sets.items())
+        summary = (
+            f"scenes composed without end of {len(train.photos):,} photos and {len(train.crops):,} crops; {judged} of "
+            "other people to judge by"
+        )
+        return {"kind": self.job.config.data.kind, "summary": summary, "notes": list(self.data.notes)}
+
+    def samples(self, count: int, size: Size, batch_size: int) -> Iterator[Float]:
+        del size  # the scenes are composed in the model's
+        for start in range(0, count, batch_size):
+            chosen = range(start, min(start + batch_size, count))
+            yield normalize(np.stack([self.data.scenes[index].image for index in chosen]))
+
+    def test_images(self, count: int, size: Size) -> Pixels:
+        del size
+        found = self.data.test["photos"]
+        chosen = np.random.default_rng(0).permutation(len(found))[:count]
+        return np.stack([found[int(index)].image for index in chosen])
+
+    def golden_images(self, size: Size) -> Pixels:
+        return scenes.drawn(*size, 2)
+
+    def build(self) -> Any:
+        data, model = self.job.config.data, self.job.config.model
+        if not isinstance(model, DetectorConfig):
+            raise ValueError("data of scenes are for a detector: set task=detection")
+        if (data.height, data.width) != (model.height, model.width):
+            raise ValueError(
+                f"the scenes are {data.height}x{data.width}, the model takes {model.height}x{model.width}: set "
+                "data.height and data.width to those of the model"
+            )
+        return network(model)
+
+    def learn(self, model: Any, lessons: Lessons, place: Job) -> History:
+        if lessons.fit.sizes:
+            raise ValueError("fit.sizes: the scenes of a detector have one size; leave it out")
+        if lessons.fit.validations:
+            raise ValueError("fit.validations: no scenes are held out for them; set fit.validations=0")
+        keras, loss = lessons.keras, lessons.loss
+        dense = None
+        if loss.distillation_weight > 0:
+            if lessons.teacher != "dense":
+                raise ValueError("a detector imitates nobody but its dense model: set teacher=dense")
+            dense = load_keras(self.job.inputs["train"] / MODEL)
+        train = self.job.config.train
+        batches = SceneBatches(self.data.scenes, lessons.fit.batch_size, train.epoch_scenes, train.workers)
+        # The same layers in a model of its own: a compiled model would be saved with its optimizer.
+        learner = keras.Model(model.inputs, model.outputs[0], name=f"{model.name}_learner")
+        return fit(
+            learner,
+            batches,
+            lessons.fit,
+            objective(loss, dense),
+            place.work,
+            keras=keras,
+            title=lessons.title,
+            events=place.out / EVENTS,
+        )
+
+    def origin(self) -> dict[str, Any]:
+        sections = {name: getattr(self.job.config, name) for name in ("prune", "quantize")}
+        return {
+            "backbone": "slimcam detector",
+            "initial_weights": "random",
+            "data": f"{self.describe()['summary']} (data: {self.job.config.data.kind})",
+            "teacher": None,
+            "taught_stages": [name for name, section in sections.items() if section.loss.distillation_weight > 0],
+        }
+
+    def judge(self, folders: Mapping[str, Path]) -> Judgement:
+        config = self.job.config.evaluate
+        matches = {
+            name: {model: find(folder, found, config.threads) for model, folder in folders.items()}
+            for name, found in self.data.test.items()
+        }
+        return judgement(matches, config.rates)
+
+
+def objective(loss: DetectorLossConfig, dense: Any = None) -> Objective:
+    """What a detector learns by; `dense` is the model that it imitates."""
+    from training.tasks.detection import losses
+
+    def truth(batch: SceneBatch) -> Float:
+        if dense is None:
+            return batch.truth
+        return np.concatenate([batch.truth, np.asarray(dense.predict_on_batch(batch.images))], axis=2)
+
+    return Objective({"faces": losses.detection(loss)}, {"faces": 1.0}, truth)

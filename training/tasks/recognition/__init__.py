@@ -1,0 +1,1 @@
+"""Telling people apart: faces in, embeddings out."""

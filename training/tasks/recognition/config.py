@@ -1,0 +1,171 @@
+"""How a model learns: the optimizer and its schedule, the losses, the teacher. No framework is imported here."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from deploy.common.result_key import KEY_FILE, KEY_UNLESS_DEFAULT, NOT_KEY, in_key
+from training.data.recognition.augment import AugmentConfig
+from training.fit.config import FitConfig, _check
+
+CLASSIFICATIONS = ("none", "softmax", "cosface", "arcface")
+
+
+@dataclass
+class LossConfig:
+    """What is minimised: a classification loss over the training identities, distillation from a teacher, or both.
+
+    Attributes:
+        classification: `none`, `softmax` (of scaled cosines), `cosface` or `arcface`.
+        margin: of the cosine (CosFace) or of the angle in radians (ArcFace).
+        scale: cosines are multiplied by this before the softmax.
+        classification_weight: of the classification loss in the sum.
+        distillation_weight: of the embedding distillation in the sum; 0 needs no teacher.
+        features_weight: of the imitation of the teacher's feature map (`train.teacher.features`) in the sum.
+        features_layer: the student's layer that a 1x1 convolution, which is then thrown away, makes that map from
+            (Romero et al. 2015, "FitNets"); best one whose map has the same size. Keras 3 only.
+    """
+
+    classification: str = "cosface"
+    margin: float = 0.35
+    scale: float = 32.0
+    classification_weight: float = 1.0
+    distillation_weight: float = 0.0
+    features_weight: float = 0.0
+    features_layer: str = "conv4_block6_out"
+
+    def __post_init__(self) -> None:
+        _check(
+            self.classification in CLASSIFICATIONS,
+            f"classification is one of {', '.join(CLASSIFICATIONS)}; got {self.classification!r}",
+        )
+        _check(
+            min(self.classification_weight, self.distillation_weight, self.features_weight) >= 0,
+            f"weights of losses must not be below 0; got {self.classification_weight}, {self.distillation_weight} and "
+            f"{self.features_weight}",
+        )
+        _check(
+            self.features_weight == 0 or self.distillation_weight > 0,
+            "loss.features_weight goes with the distillation of the embedding: give loss.distillation_weight",
+        )
+        _check(
+            self.classifies or self.distillation_weight > 0,
+            "nothing to minimise: give a classification or a distillation_weight above 0",
+        )
+
+    @property
+    def classifies(self) -> bool:
+        return self.classification != "none" and self.classification_weight > 0
+
+
+@dataclass
+class TeacherModelConfig:
+    """A recognizer as a `.tflite` or `.onnx` file.
+
+    Attributes:
+        path: the file; none means no teacher.
+        crop: rows and columns of the 112x112 face that the teacher sees, as `[top, left, height, width]`.
+        mean, scale: the teacher's pixels are `(pixel - mean) / scale`.
+        color: `rgb` or `bgr`.
+        weight: how much its cosines count among those of several teachers.
+    """
+
+    path: str | None = field(default=None, metadata=KEY_FILE)
+    crop: list[int] = field(default_factory=lambda: [0, 0, 112, 112])
+    mean: float = 127.5
+    scale: float = 128.0
+    color: str = "rgb"
+    # That of a single teacher changes nothing, and results of earlier versions, which knew no other, are made without.
+    weight: float = field(default=1.0, metadata=in_key(absent=lambda teacher, _: not getattr(teacher, "others", True)))
+
+    def __post_init__(self) -> None:
+        _check(len(self.crop) == 4, f"teacher crop is [top, left, height, width]; got {list(self.crop)}")
+        top, left, height, width = self.crop
+        inside = min(top, left) >= 0 and min(height, width) > 0 and top + height <= 112 and left + width <= 112
+        _check(inside, f"teacher crop {list(self.crop)} does not lie inside the 112x112 face")
+        _check(self.scale > 0, f"teacher scale must be above 0, since pixels are divided by it; got {self.scale}")
+        _check(self.weight > 0, f"teacher weight must be above 0; got {self.weight}")
+        _check(self.color in ("rgb", "bgr"), f"teacher color is rgb or bgr; got {self.color!r}")
+
+
+@dataclass
+class TeacherConfig(TeacherModelConfig):
+    """A recognizer whose embeddings are imitated, or several.
+
+    The embeddings of several are concatenated, each of unit length times the root of its weight's share, so that a
+    cosine is the weighted mean of theirs. What has more dimensions than the student's embedding is projected to as many
+    by a principal component analysis of the training faces, which keeps cosines as well as a projection can.
+
+    Attributes:
+        others: further teachers beside the one that `path` names.
+        flip: the target is the mean of the embeddings of the face and of its mirror image.
+        views: 0 shows the teacher each face once and unchanged, and every augmentation of it has that target. Above 0,
+            the teacher sees the very view that the student sees (Beyer et al. 2022, "A good teacher is patient and
+            consistent"); so many views of each face are made and their embeddings kept, before they come again.
+        features: the name of a tensor inside the `.onnx` file that `path` names, a feature map that is imitated as well
+            (Romero et al. 2015, "FitNets"), with `loss.features_weight`.
+    """
+
+    others: list[TeacherModelConfig] = field(default_factory=list, metadata=KEY_UNLESS_DEFAULT)
+    flip: bool = True
+    views: int = 0
+    features: str | None = None
+
+    @property
+    def models(self) -> list[TeacherModelConfig]:
+        """All the teachers; none if `path` is none."""
+        return [] if self.path is None else [self, *self.others]
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        _check(
+            self.path is not None or not self.others,
+            "teacher.others are beside the teacher of teacher.path, which is none: give it",
+        )
+        _check(all(other.path is not None for other in self.others), "each of teacher.others needs a path")
+        _check(self.views >= 0, f"teacher views must not be below 0; got {self.views}")
+        _check(
+            self.features is None or (self.views > 0 and not self.flip),
+            "teacher.features belong to the very view: give teacher.views, and teacher.flip=false",
+        )
+
+
+@dataclass
+class TrainConfig:
+    """The train stage.
+
+    Attributes:
+        seed: of initial weights, order and augmentation.
+        workers: threads that read and augment images; 0 takes one for each processor.
+        balance: how much people with many images are held back, 0 to 1: images are drawn with the probability
+            `n ** -balance`, where `n` is how many their person has. 0 takes each image once an epoch, 1 draws each
+            person as often (0.5: Mahajan et al. 2018, section 2.2).
+    """
+
+    fit: FitConfig = field(default_factory=FitConfig)
+    loss: LossConfig = field(default_factory=LossConfig)
+    teacher: TeacherConfig = field(default_factory=TeacherConfig)
+    augment: AugmentConfig = field(default_factory=AugmentConfig)
+    seed: int = 0
+    workers: int = field(default=0, metadata=NOT_KEY)
+    balance: float = 0.0
+
+    def __post_init__(self) -> None:
+        _check(0 <= self.balance <= 1, f"balance is 0 to 1; got {self.balance}")
+        _check(
+            min(self.seed, self.workers) >= 0, f"seed and workers must not be below 0; got {self.seed}, {self.workers}"
+        )
+        _check(
+            self.loss.distillation_weight == 0 or self.teacher.path is not None,
+            "loss.distillation_weight is above 0, but there is no teacher to imitate: give train.teacher.path",
+        )
+        _check(
+            self.augment.mixup == self.augment.elastic == 0
+            or (self.teacher.views > 0 and max(self.loss.distillation_weight, self.loss.features_weight) > 0),
+            "augment.mixup and elastic make faces that are nobody's, which only a teacher can label: give "
+            "train.teacher.views, and imitate it (loss.distillation_weight or features_weight)",
+        )
+        _check(
+            self.loss.features_weight == 0 or self.teacher.features is not None,
+            "loss.features_weight is above 0, but no feature map is named: give train.teacher.features",
+        )

@@ -1,0 +1,85 @@
+"""Losses: plain functions `(y_true, y_pred) -> (N,)`.
+
+Written with `keras.ops`, so that they serve Keras 3 on any backend and tf_keras.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from keras import ops
+
+from training.tasks.recognition.config import LossConfig
+
+if TYPE_CHECKING:
+    pass
+
+Loss = Callable[[Any, Any], Any]
+
+
+def classification(config: LossConfig) -> Loss:
+    """Softmax cross-entropy over scaled cosines, with the configured margin on the true identity.
+
+    `y_true` are identity labels, `(N,)` or `(N, 1)`; `y_pred` are cosines, `(N, identities)`. The loss of a face of
+    nobody, label -1, is 0.
+
+    CosFace subtracts the margin from the true cosine (Wang et al. 2018, eq. 4); ArcFace adds it to the true angle
+    (Deng et al. 2019, eq. 3) and, where the angle would pass pi, goes on with a line so that the loss stays monotonic.
+    """
+    margin, scale = config.margin, config.scale
+
+    def loss(y_true: Any, y_pred: Any) -> Any:
+        labels = ops.reshape(ops.cast(y_true, "int32"), (-1,))
+        cosines = ops.clip(y_pred, -1.0, 1.0)
+        truth = ops.one_hot(labels, ops.shape(cosines)[-1], dtype=cosines.dtype)
+        if config.classification == "cosface":
+            cosines = cosines - margin * truth
+        elif config.classification == "arcface":
+            cosines = ops.where(truth > 0, _arcface(cosines, margin), cosines)
+        return -ops.sum(truth * ops.log_softmax(scale * cosines, axis=-1), axis=-1)
+
+    return loss
+
+
+def distillation(y_true: Any, y_pred: Any) -> Any:
+    """One minus the cosine between the teacher's embedding and ours; both `(N, E)`; neither need be normalised."""
+    return 1.0 - ops.sum(_unit(ops.cast(y_true, y_pred.dtype)) * _unit(y_pred), axis=-1)
+
+
+def features(y_true: Any, y_pred: Any) -> Any:
+    """The mean squared error of a feature map against the teacher's, `(N, h, w, C)`.
+
+    The teacher's is brought to the other's height and width, and each of its channels to mean 0 and deviation 1 over
+    the batch, so that none counts for more than another.
+    """
+    y_pred = ops.cast(y_pred, "float32")
+    height, width = ops.shape(y_pred)[1:3]
+    truth = ops.cast(y_true, "float32")
+    truth = ops.einsum("ih,nhwc->niwc", _resampling(ops.shape(truth)[1], height), truth)
+    truth = ops.einsum("jw,niwc->nijc", _resampling(ops.shape(truth)[2], width), truth)
+    mean, variance = ops.moments(truth, axes=(0, 1, 2), keepdims=True)
+    truth = (truth - mean) * ops.rsqrt(variance + 1e-2)
+    return ops.mean(ops.square(truth - y_pred), axis=(1, 2, 3))
+
+
+def _resampling(size: Any, count: Any) -> Any:
+    """The `(count, size)` matrix that resamples linearly, without aliasing; sizes that a graph leaves open will do."""
+    step = ops.cast(size, "float32") / ops.cast(count, "float32")
+    centres = (ops.arange(0, count, dtype="float32") + 0.5) * step - 0.5
+    places = ops.arange(0, size, dtype="float32")
+    weights = ops.relu(1.0 - ops.abs(centres[:, None] - places[None, :]) / ops.maximum(step, 1.0))
+    return weights / ops.sum(weights, axis=1, keepdims=True)
+
+
+def _arcface(cosine: Any, margin: float) -> Any:
+    # The clip keeps the gradient of the square root finite where the angle is 0 or pi.
+    sine = ops.sqrt(ops.clip(1.0 - ops.square(cosine), 1e-6, 1.0))
+    shifted = cosine * math.cos(margin) - sine * math.sin(margin)
+    beyond = cosine - margin * math.sin(math.pi - margin)
+    return ops.where(cosine > math.cos(math.pi - margin), shifted, beyond)
+
+
+def _unit(x: Any) -> Any:
+    return x * ops.rsqrt(ops.maximum(ops.sum(ops.square(x), axis=-1, keepdims=True), 1e-12))

@@ -1,0 +1,243 @@
+"""The task of telling people apart: faces in, embeddings out, judged by pairs of faces."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Iterator, Mapping
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from deploy.common.files import save_arrays
+from deploy.common.result_key import key_material
+from deploy.inference.bundle import load_bundle
+from training.data.images import normalize
+from training.data.recognition.batches import Batch, Batches, plain_batches, resize, sample_batches
+from training.data.recognition.faces import FaceData, FaceSet, Verification
+from training.data.recognition.synthetic import draw_face
+from training.data.recognition.teacher_targets import Targets
+from training.data.sources import fingerprint, load
+from training.fit.config import FitConfig
+from training.fit.files import EVENTS, MODEL, load_keras
+from training.fit.fit import History, Objective, fit
+from training.tasks.job import Job
+from training.tasks.recognition import verification
+from training.tasks.recognition.config import LossConfig
+from training.tasks.recognition.evaluation import Judged, embed, judgement
+from training.tasks.recognition.model import (
+    COSINES,
+    EMBEDDING,
+    FEATURES,
+    ModelConfig,
+    build,
+    initial_weights,
+    with_classifier,
+    with_features,
+)
+from training.tasks.recognition.teacher import model_targets, teacher_targets
+from training.tasks.task import Float, Judgement, Lessons, Pixels, Size, Task
+
+CENTRES = "centres.npz"
+
+
+class Recognition(Task):
+    name = "recognition"
+    measure = "Accuracy"
+    purpose = (
+        "A face recognizer: an aligned 112x112 RGB face in, an embedding out; two faces are compared by the cosine of "
+        "their embeddings."
+    )
+    limits = (
+        "Faces must be aligned as in training: five landmarks onto the ArcFace template.",
+        "A face recognizer errs, and errs unevenly over groups of people when its training data do; measure it on "
+        "the people it will meet, choose the threshold for the harm of a false match, and ask those people first.",
+        "Whoever can print a photograph can fool it: there is no liveness test.",
+    )
+
+    @cached_property
+    def data(self) -> FaceData:
+        return load(self.job.config.data, self.job.cache)
+
+    def describe(self) -> dict[str, Any]:
+        data = self.data
+        summary = (
+            f"{_people(data.train)} to train on; {_people(data.test, 'other ')}, in {len(data.pairs):,} verification "
+            "pairs, to judge by"
+        )
+        return {"kind": self.job.config.data.kind, "summary": summary, "notes": list(data.notes)}
+
+    def samples(self, count: int, size: Size, batch_size: int) -> Iterator[Float]:
+        return sample_batches(self.data.train.images, count, size[0], batch_size)
+
+    def test_images(self, count: int, size: Size) -> Pixels:
+        images = self.data.test.images
+        chosen = np.random.default_rng(0).permutation(len(images))[:count]
+        return np.stack([resize(images[int(index)], size[0]) for index in chosen])
+
+    def golden_images(self, size: Size) -> Pixels:
+        return np.stack([resize(draw_face(identity, 0), size[0]) for identity in range(2)])
+
+    def build(self) -> Any:
+        config = self.job.config.model
+        if not isinstance(config, ModelConfig):
+            raise ValueError(
+                "the model is none of a recognizer, but the data are faces: set data=scenes, or task=detection"
+            )
+        return build(config)
+
+    def learn(self, model: Any, lessons: Lessons, place: Job) -> History:
+        """Writes the classifier's centres of the identities, `centres.npz`, where the loss classifies."""
+        loss, keras = lessons.loss, lessons.keras
+        if loss.features_weight and keras.__name__ == "tf_keras":
+            raise ValueError("loss.features_weight is for Keras 3, not for quantisation-aware training")
+        if self.data.train.unlabeled and loss.distillation_weight <= 0:
+            raise ValueError(
+                f"the {self.data.train.unlabeled:,} faces of data.unlabeled have no names, so that nothing but "
+                "distillation learns from them: give train.teacher.path and loss.distillation_weight, or leave them out"
+            )
+        targets = self._targets(loss, lessons.teacher)
+        if loss.classifies:
+            centres = None
+            if lessons.source is not None and (lessons.source / CENTRES).is_file():
+                centres = np.load(lessons.source / CENTRES)["kernel"]
+            learner = with_classifier(model, len(self.data.train.identities), centres, keras=keras)
+        else:
+            # The same layers in a model of its own: a compiled model would be saved with its optimizer.
+            learner = keras.Model(model.inputs, model.outputs[0], name=f"{model.name}_learner")
+        if loss.features_weight:
+            assert targets is not None
+            learner = with_features(learner, loss.features_layer, targets.channels, keras=keras)
+        history = fit(
+            learner,
+            training_batches(self.job, self.data, lessons.fit, targets),
+            lessons.fit,
+            objective(loss),
+            place.work,
+            keras=keras,
+            title=lessons.title,
+            events=place.out / EVENTS,
+            judge=held_out_accuracy(self.data.held_out[0]) if self.data.held_out else None,
+        )
+        if loss.classifies:
+            save_arrays(place.out / CENTRES, kernel=learner.get_layer(COSINES).get_weights()[0])
+        return history
+
+    def origin(self) -> dict[str, Any]:
+        config = self.job.config
+        sections = {name: getattr(config, name) for name in ("train", "prune", "quantize")}
+        taught = [
+            name
+            for name, section in sections.items()
+            if section.loss.distillation_weight > 0 and getattr(section, "teacher", None) != "dense"
+        ]
+        teachers = [Path(str(model.path)).name for model in config.train.teacher.models]
+        return {
+            "backbone": config.model.backbone.replace("\\", "/").rsplit("/", 1)[-1],
+            "initial_weights": initial_weights(config.model),
+            "data": f"{_people(self.data.train)} (data: {config.data.kind})",
+            "teacher": ", ".join(teachers) if taught and teachers else None,
+            "taught_stages": taught,
+        }
+
+    def judge(self, folders: Mapping[str, Path]) -> Judgement:
+        config = self.job.config.evaluate
+        if not all(far < 1 for far in config.rates):
+            raise ValueError(f"evaluate.rates are false-accept rates, below 1; got {list(config.rates)}")
+        sets = [Verification(self.data.test, self.data.pairs), *self.data.held_out]
+        judged = [
+            Judged(
+                {name: embed(folder, faces.faces.images, config.threads) for name, folder in folders.items()},
+                faces,
+                config.rates,
+            )
+            for faces in sets
+        ]
+        validated = load_bundle(list(folders.values())[-1]).provenance["validated_stages"]
+        return judgement(judged, validated)
+
+    def _targets(self, loss: LossConfig, teacher: str) -> Targets | None:
+        """What a teacher says of the training images, or `None` if the loss distils nothing."""
+        if loss.distillation_weight <= 0:
+            return None
+        if teacher == "external":
+            return external_targets(self.job, self.data)
+        path = self.job.inputs["train"] / MODEL
+        views = self.job.config.train.teacher.views
+        source = f"{views} {views_source(self.job)}"
+        digest = hashlib.sha256(path.read_bytes() + source.encode()).hexdigest()[:16]
+        file = self.job.cache / f"targets-{digest}.npy"
+        return model_targets(load_keras(path), views, self.data.train.images, file)
+
+
+def objective(loss: LossConfig) -> Objective:
+    """What a recognizer learns by, for the outputs that its loss asks for."""
+    # Imported late: `keras` must find its backend set, and a process that only plans never needs it.
+    from training.tasks.recognition import losses
+
+    parts: dict[str, Any] = {}
+    weights: dict[str, float] = {}
+    if loss.classifies:
+        parts[COSINES], weights[COSINES] = losses.classification(loss), loss.classification_weight
+    if loss.distillation_weight > 0:
+        parts[EMBEDDING], weights[EMBEDDING] = losses.distillation, loss.distillation_weight
+    if loss.features_weight > 0:
+        parts[FEATURES], weights[FEATURES] = losses.features, loss.features_weight
+
+    def truth(batch: Batch) -> Any:
+        found: dict[str, Any] = {COSINES: batch.labels}
+        if batch.lesson is not None:
+            found |= {EMBEDDING: batch.lesson.embeddings, FEATURES: batch.lesson.features}
+        return {name: found[name] for name in parts} if set(parts) != {EMBEDDING} else found[EMBEDDING]
+
+    return Objective(parts, weights, truth)
+
+
+def held_out_accuracy(held_out: Verification) -> Callable[[Any], float]:
+    """A function from a model, with or without a classifier, to its accuracy on people held out."""
+
+    def accuracy(model: Any) -> float:
+        size = int(model.inputs[0].shape[1])
+        parts = []
+        for batch in plain_batches(held_out.faces.images, size, 64):
+            output = model.predict_on_batch(normalize(batch))
+            parts.append(np.asarray(output[EMBEDDING] if isinstance(output, dict) else output, dtype=np.float32))
+        scores = verification.pair_scores(np.concatenate(parts), held_out.pairs)
+        return verification.fold_accuracy(scores, held_out.pairs).mean
+
+    return accuracy
+
+
+def training_batches(job: Job, data: FaceData, fit_config: FitConfig, targets: Targets | None) -> Batches:
+    """The batches of a fit, augmented as the train section says."""
+    train = job.config.train
+    return Batches(
+        data.train, fit_config.batch_size, train.augment, train.seed, targets, train.workers, balance=train.balance
+    )
+
+
+def external_targets(job: Job, data: FaceData) -> Targets:
+    """What the configured teacher says of the training images.
+
+    Raises:
+        ValueError: none is configured.
+    """
+    config = job.config
+    if config.train.teacher.path is None:
+        raise ValueError("teacher is external, but train.teacher.path names none: give it, or take teacher=dense")
+    teacher, size = config.train.teacher, config.model.embedding_size
+    return teacher_targets(teacher, data.train.images, views_source(job), job.cache, size)
+
+
+def views_source(job: Job) -> str:
+    """What the images that a teacher sees are made of: the data, and for augmented views how they are drawn."""
+    train = job.config.train
+    views = [key_material(train.augment), train.seed, train.balance]
+    return fingerprint(job.config.data) + (json.dumps(views, sort_keys=True) if train.teacher.views else "")
+
+
+def _people(faces: FaceSet, kind: str = "") -> str:
+    unlabeled = f" and {faces.unlabeled:,} unlabeled ones" if faces.unlabeled else ""
+    return f"{len(faces) - faces.unlabeled:,} images of {len(faces.identities):,} {kind}people{unlabeled}"

@@ -1,0 +1,364 @@
+"""What a teacher says of training images or of views of them, computed once and kept."""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+import json
+import os
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from deploy.common.files import atomic
+from deploy.common.result_key import key_material
+from deploy.inference.bundle import InputSpec
+from deploy.inference.interpreter import Interpreter
+from deploy.inference.preprocessing import dequantized, input_table, look_up
+from training.data.images import IMAGE_SIZE, Images, Selection, normalize
+from training.data.recognition.batches import plain_batches, resize
+from training.data.recognition.teacher_targets import Lesson, Targets
+from training.fit.progress import Progress
+from training.tasks.recognition.config import TeacherConfig, TeacherModelConfig
+from training.tasks.recognition.verification import unit_length
+
+Float = NDArray[np.float32]
+Teach = Callable[[NDArray[np.uint8]], Lesson]
+
+# So many faces are enough for the axes of a projection of some hundred dimensions.
+_PROJECTED = 16384
+
+
+@dataclass(frozen=True)
+class ImageTargets:
+    """Targets that are all known, in rows: one for each image, or a block of such rows for each of its `views`."""
+
+    table: Lesson
+    views: int = 0
+
+    @property
+    def channels(self) -> int:
+        return self.table.channels
+
+    def __call__(self, indices: NDArray[np.int64], variants: NDArray[np.int64], images: NDArray[np.uint8]) -> Lesson:
+        del images
+        block = len(self.table.embeddings) // self.views if self.views else 0
+        return self.table[variants * block + indices]
+
+
+class ViewTargets:
+    """Targets for each of `views` views of each image, computed when first asked for and kept in files.
+
+    Rows that are not known yet are NaN. Several threads may ask at once.
+    """
+
+    def __init__(self, teach: Teach, files: Files, count: int, views: int) -> None:
+        if not files.embeddings.is_file():
+            example = teach(np.zeros((1, IMAGE_SIZE, IMAGE_SIZE, 3), np.uint8))
+            if files.features is not None and example.features is not None:
+                _create(files.features, (views * count, *example.features.shape[1:]), np.dtype(np.float16))
+            # Written last: where it is, the others are.
+            _create(files.embeddings, (views * count, example.embeddings.shape[1]), np.dtype(np.float32), np.nan)
+        self.views = views
+        self._teach, self._count = teach, count
+        self._table = files.open("r+")
+        self.channels = self._table.channels
+
+    def __call__(self, indices: NDArray[np.int64], variants: NDArray[np.int64], images: NDArray[np.uint8]) -> Lesson:
+        rows = variants * self._count + indices
+        absent = np.isnan(self._table.embeddings[rows, 0])
+        if absent.any():
+            self._table.put(rows[absent], self._teach(images[absent]))
+        return self._table[rows]
+
+
+@dataclass(frozen=True)
+class Files:
+    """Where a teacher's embeddings are kept, and its feature maps, float16, if those are asked for as well."""
+
+    embeddings: Path
+    features: Path | None = None
+
+    def open(self, mode: Literal["r", "r+"]) -> Lesson:
+        features = None if self.features is None else np.load(self.features, mmap_mode=mode)
+        return Lesson(np.load(self.embeddings, mmap_mode=mode), features)
+
+    def __iter__(self) -> Iterator[Path]:
+        return (file for file in (self.embeddings, self.features) if file is not None)
+
+
+def _create(file: Path, shape: tuple[int, ...], dtype: np.dtype[Any], value: float | None = None) -> None:
+    with atomic(file) as partial:
+        table = np.lib.format.open_memmap(partial, mode="w+", dtype=dtype, shape=shape)
+        if value is not None:
+            table[:] = value
+        table.flush()
+
+
+def teacher_targets(config: TeacherConfig, images: Images, source: str, cache: Path, embedding_size: int) -> Targets:
+    """What the teachers say of training images: embeddings of unit length and, if `config.features`, a feature map.
+
+    The teachers are run only where the kept files lack something: a machine that is given whole ones needs no runtime.
+
+    Args:
+        source: what the images, and the views of them, were made of; the kept files are named by it.
+        embedding_size: what the student gives; embeddings of more dimensions are projected to as many.
+
+    Raises:
+        FileNotFoundError: no such file.
+        ValueError: not a model that can be run, or the embeddings have fewer dimensions than the student's.
+    """
+    files = targets_files(config, source, cache, embedding_size)
+    known = _known(files, len(images), config.views)
+    if known is not None:
+        return ImageTargets(known, config.views)
+    teach = open_teachers(config)
+    size = teach(np.zeros((1, IMAGE_SIZE, IMAGE_SIZE, 3), np.uint8)).embeddings.shape[-1]
+    names = " and ".join(Path(str(model.path)).name for model in config.models)
+    if size < embedding_size:
+        raise ValueError(
+            f"teacher {names} gives embeddings of {size}, the model of {embedding_size}: "
+            f"set model.embedding_size={size} or less, or take another teacher"
+        )
+    if size > embedding_size:
+        teach = projected(
+            teach, images, embedding_size, files.embeddings.with_name(f"axes-{files.embeddings.stem}.npy")
+        )
+    return _targets(teach, images, files, config.views, names)
+
+
+def targets_files(config: TeacherConfig, source: str, cache: Path, embedding_size: int) -> Files:
+    """Where what the teachers say is kept; arguments are as for `teacher_targets`.
+
+    Raises:
+        FileNotFoundError: a teacher's file is not there.
+    """
+    total = hashlib.sha256()
+    for model in config.models:
+        path = Path(str(model.path))
+        if not path.is_file():
+            raise FileNotFoundError(f"teacher.path: no file {path}")
+        total.update(path.read_bytes())
+    options = key_material(replace(config, path="", others=[replace(other, path="") for other in config.others]))
+    total.update(json.dumps([options, source, embedding_size], sort_keys=True).encode())
+    digest = total.hexdigest()[:16]
+    features = cache / f"features-{digest}.npy" if config.features else None
+    return Files(cache / f"targets-{digest}.npy", features)
+
+
+def model_targets(model: Any, views: int, images: Images, file: Path) -> Targets:
+    """The embeddings of a Keras 3 model of ours, of each face or of so many views of it, kept in `file`."""
+    size = int(model.inputs[0].shape[1])
+    lock = threading.Lock()
+
+    def teach(batch: NDArray[np.uint8]) -> Lesson:
+        resized = normalize(np.stack([resize(image, size) for image in batch]))
+        with lock:
+            return Lesson(unit_length(np.asarray(model.predict_on_batch(resized), dtype=np.float32)))
+
+    return _targets(teach, images, Files(file), views, "the dense model")
+
+
+def _targets(teach: Teach, images: Images, files: Files, views: int, name: str) -> Targets:
+    if views:
+        return ViewTargets(teach, files, len(images), views)
+    return ImageTargets(_all(teach, images, files, name))
+
+
+def _known(files: Files, count: int, views: int) -> Lesson | None:
+    """What is in the files, if they lack nothing.
+
+    Raises:
+        ValueError: it is of another number of images.
+    """
+    if not all(file.is_file() for file in files):
+        return None
+    table = files.open("r")
+    rows = max(views, 1) * count
+    if len(table.embeddings) != rows:
+        raise ValueError(
+            f"{files.embeddings} holds {len(table.embeddings)} embeddings, but there are {rows} to know; delete it"
+        )
+    return None if np.isnan(table.embeddings[:, 0]).any() else table
+
+
+def _all(teach: Teach, images: Images, files: Files, name: str, batch_size: int = 32) -> Lesson:
+    """Runs `teach` over all images, unless the file has the result already; without views there is no map."""
+    known = _known(files, len(images), 0)
+    if known is not None:
+        return known
+    parts = []
+    progress = Progress(len(images), f"embeddings of {name}", unit="images")
+    with ThreadPoolExecutor() as pool:
+        for part in pool.map(teach, plain_batches(images, IMAGE_SIZE, batch_size)):
+            parts.append(part.embeddings)
+            progress.advance(len(part.embeddings))
+    progress.close()
+    targets = np.concatenate(parts)
+    with atomic(files.embeddings) as partial:
+        np.save(partial, targets)
+    return Lesson(targets)
+
+
+def open_teachers(config: TeacherConfig) -> Teach:
+    """The teachers of a configuration as one: embeddings of unit length, and the feature map of the first of them.
+
+    Several embeddings are concatenated so that a cosine is the weighted mean of the teachers'.
+
+    Raises:
+        ValueError: as for `open_teacher`.
+    """
+    models = config.models
+    teachers = [open_teacher(model, config.features if model is config else None) for model in models]
+    shares = np.array([model.weight for model in models], np.float32)
+    lengths = np.sqrt(shares / shares.sum())
+
+    def teach_unit(teach: Teach, batch: NDArray[np.uint8]) -> Lesson:
+        said = teach(batch)
+        embedding = unit_length(said.embeddings)
+        if config.flip:
+            mirrored = np.ascontiguousarray(batch[:, :, ::-1])
+            embedding = unit_length(embedding + unit_length(teach(mirrored).embeddings))
+        return replace(said, embeddings=embedding)
+
+    def run(batch: NDArray[np.uint8]) -> Lesson:
+        said = [teach_unit(teach, batch) for teach in teachers]
+        parts = [length * part.embeddings for length, part in zip(lengths, said, strict=True)]
+        return Lesson(np.concatenate(parts, axis=1), said[0].features)
+
+    return run
+
+
+def projected(teach: Teach, images: Images, size: int, file: Path) -> Teach:
+    """The teacher with embeddings of `size` dimensions: those in which its embeddings of the images are longest.
+
+    The projection is orthogonal and not centered, so that inner products, which of embeddings of unit length are
+    cosines, are kept as well as in so many dimensions they can be (Eckart and Young 1936).
+
+    Args:
+        file: keeps the axes, `(dimensions, size)`.
+    """
+    if not file.is_file():
+        chosen = np.random.default_rng(0).permutation(len(images))[:_PROJECTED]
+        progress = Progress(len(chosen), "embeddings that the axes are found by", unit="images")
+        parts = []
+        with ThreadPoolExecutor() as pool:
+            for part in pool.map(teach, plain_batches(Selection(images, chosen), IMAGE_SIZE, 32)):
+                parts.append(part.embeddings)
+                progress.advance(len(part.embeddings))
+        progress.close()
+        found = np.concatenate(parts)
+        axes = np.linalg.eigh(found.T @ found)[1][:, ::-1][:, :size].astype(np.float32)
+        short = found @ axes
+        error = np.abs(unit_length(short) @ unit_length(short[:1000]).T - found @ found[:1000].T).mean()
+        print(
+            f"teacher: {found.shape[1]} dimensions projected to {size}, which keep "
+            f"{100 * np.square(short).sum() / np.square(found).sum():.1f} % of the squared length; cosines are off by "
+            f"{error:.4f} on average",
+            flush=True,
+        )
+        with atomic(file) as partial:
+            np.save(partial, axes)
+    kept = np.load(file)
+
+    def run(batch: NDArray[np.uint8]) -> Lesson:
+        said = teach(batch)
+        return replace(said, embeddings=unit_length(said.embeddings @ kept))
+
+    return run
+
+
+def open_teacher(config: TeacherModelConfig, features: str | None = None) -> Teach:
+    """A function from `(N, 112, 112, 3)` uint8 RGB faces to the teacher's `(N, E)` embeddings and the map asked for.
+
+    Raises:
+        ValueError: the file's kind is unknown, it cannot be run, it takes images of another size, or it has no such
+            feature map.
+    """
+    path = Path(str(config.path))
+    if path.suffix not in (".tflite", ".onnx"):
+        raise ValueError(f"teacher.path {path.name}: expected a .tflite or .onnx file")
+    if features and path.suffix != ".onnx":
+        raise ValueError(f"teacher.features: feature maps are read from .onnx files, not from {path.name}")
+    try:
+        run = _open_tflite(path, config) if path.suffix == ".tflite" else _open_onnx(path, config, features)
+    except Exception as error:  # the runtimes raise what they like on a file that is not a model
+        raise ValueError(f"teacher.path {path.name} cannot be opened: {str(error).splitlines()[0]}") from error
+    top, left, height, width = config.crop
+
+    def teach(images: NDArray[np.uint8]) -> Lesson:
+        faces = images[:, top : top + height, left : left + width]
+        return run(np.ascontiguousarray(faces[..., ::-1] if config.color == "bgr" else faces))
+
+    try:
+        teach(np.zeros((1, IMAGE_SIZE, IMAGE_SIZE, 3), np.uint8))
+    except Exception as error:  # the runtimes raise what they like on an input of another shape
+        raise ValueError(
+            f"teacher {path.name} does not take a {height}x{width} image; set "
+            f"teacher.crop=[top,left,height,width] to what it was trained on ({str(error).strip().splitlines()[0]})"
+        ) from error
+    return teach
+
+
+def _open_tflite(path: Path, config: TeacherModelConfig) -> Teach:
+    interpreter = Interpreter(path, os.cpu_count() or 1)
+    height, width = config.crop[2:]
+    table = input_table(InputSpec(height, width, config.mean, config.scale), interpreter.input)
+    lock = threading.Lock()
+
+    def run(faces: NDArray[np.uint8]) -> Lesson:
+        with lock:
+            said = [dequantized(interpreter.run(look_up(table, face)[None]), interpreter.output) for face in faces]
+        return Lesson(np.concatenate(said).reshape(len(faces), -1))
+
+    return run
+
+
+def _open_onnx(path: Path, config: TeacherModelConfig, features: str | None) -> Teach:
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3
+    # Threads of the caller are many already, and its own would wait spinning while the student trains.
+    options.intra_op_num_threads = 1
+    model = _with_output(path, features) if features else path.read_bytes()
+    session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+    source = session.get_inputs()[0]
+    channels_first = source.shape[1] == 3
+    one_by_one = source.shape[0] == 1
+    names = [session.get_outputs()[0].name] + ([features] if features else [])
+
+    def run(faces: NDArray[np.uint8]) -> Lesson:
+        images = (faces.astype(np.float32) - np.float32(config.mean)) / np.float32(config.scale)
+        if channels_first:
+            images = np.ascontiguousarray(images.transpose(0, 3, 1, 2))
+        parts = np.split(images, len(images)) if one_by_one else [images]
+        told = [session.run(names, {source.name: part}) for part in parts]
+        outputs = [np.concatenate(found) for found in zip(*told, strict=True)]
+        embeddings = outputs[0].reshape(len(images), -1).astype(np.float32)
+        if not features:
+            return Lesson(embeddings)
+        return Lesson(embeddings, outputs[1].transpose(0, 2, 3, 1) if channels_first else outputs[1])
+
+    return run
+
+
+def _with_output(path: Path, name: str) -> bytes:
+    """The model with one of its inner values, a feature map, as a further output."""
+    import onnx
+
+    model = onnx.load(path)
+    inner = [output for node in model.graph.node for output in node.output]
+    if name not in inner:
+        close = difflib.get_close_matches(name, inner, 1, 0.3)
+        hint = f"; did you mean {close[0]}?" if close else ""
+        raise ValueError(f"it has no value {name!r}{hint}")
+    model.graph.output.append(onnx.helper.make_empty_tensor_value_info(name))
+    content: bytes = model.SerializeToString()
+    return content

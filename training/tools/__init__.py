@@ -1,0 +1,1 @@
+"""Programs beside the pipeline: python -m training.tools.NAME."""

@@ -1,0 +1,189 @@
+"""A detector beside YuNet, in one run: faces found by size, error of their points, time, and crops to recognise.
+
+    python -m training.tools.compare_detectors deploy/models/detector --data DATA --yunet FILE.onnx --teacher FILE.onnx
+
+DATA holds detect/ (test.csv) and lfw112/ (pairsDevTest.txt). Both detectors look at 320x240 pixels, each picture by
+both in turn, on one thread. The crops of their points go to the teacher, a recognizer; what is compared is how well it
+tells people apart by them. Five minutes.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from deploy.common.text_table import grid
+from deploy.inference.bundle import MODEL
+from deploy.vision.align import align
+from deploy.vision.detector import Detector, YuNet, open_detector
+from deploy.vision.detector_output import Faces
+from training.data.detection.scenes import Scenes, ScenesConfig, load
+from training.data.images import decode, existing, read_bytes
+from training.data.recognition.faces import Pairs
+from training.data.recognition.lfw import read_pairs
+from training.fit.progress import Progress
+from training.tasks.bootstrap import paired_bootstrap
+from training.tasks.detection.evaluation import FPPI
+from training.tasks.detection.metrics import SIZES, Match, average_precision, landmark_error, match, recall_at
+from training.tasks.recognition import verification
+from training.tasks.recognition.config import TeacherConfig
+from training.tasks.recognition.teacher import open_teacher
+
+Float = NDArray[np.float32]
+
+LEAST_SCORE = 0.02
+"""How recall is bought with false faces is what is asked: scores that no camera would take are."""
+
+
+def main() -> None:
+    """Prints the tables."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("bundle", type=Path)
+    parser.add_argument("--data", type=Path, required=True)
+    parser.add_argument("--yunet", type=Path, required=True)
+    parser.add_argument("--teacher", type=Path, required=True)
+    parser.add_argument("--cache", type=Path, default=Path("runs/cache"), help="of labels and drawn faces")
+    options = parser.parse_args()
+    try:
+        detectors = {
+            "slimcam": Peer(
+                open_detector(options.bundle), open_detector(options.bundle, LEAST_SCORE), options.bundle / MODEL
+            ),
+            "YuNet": Peer(YuNet(options.yunet), YuNet(options.yunet, LEAST_SCORE), options.yunet),
+        }
+        data = load(ScenesConfig(root=str(options.data), labeller=str(options.yunet)), options.cache)
+        for name, scenes in data.test.items():
+            print("\n".join(compare(name, scenes, detectors)), flush=True)
+        print("\n".join(verify(options.data, detectors, options.teacher)))
+    except (ValueError, OSError, ImportError) as error:
+        sys.exit(f"validate_detector: {error}")
+
+
+@dataclass(frozen=True)
+class Peer:
+    """A detector with the threshold that a camera runs it with, one that finds nearly everything, and their model."""
+
+    detector: Detector
+    eager: Detector
+    file: Path
+
+
+def compare(name: str, scenes: Scenes, peers: Mapping[str, Peer]) -> list[str]:
+    """What each detector finds in scenes, and its milliseconds (median), as lines of a table."""
+    matches: dict[str, list[Match]] = {peer: [] for peer in peers}
+    times: dict[str, list[float]] = {peer: [] for peer in peers}
+    progress = Progress(len(scenes), name, unit="images")
+    for index in range(len(scenes)):
+        scene = scenes[index]
+        for peer, found in peers.items():
+            faces = found.eager.detect(scene.image)  # also brings it back into the caches
+            start = time.perf_counter()
+            found.detector.detect(scene.image)
+            times[peer].append(1e3 * (time.perf_counter() - start))
+            matches[peer].append(match(faces.points, faces.scores, scene.points))
+        progress.advance(1)
+    progress.close()
+    rows = [("detector", *(f"{size} px" for size in SIZES), "AP", "point error", "ms", "kB")]
+    for peer, found in peers.items():
+        recall = recall_at(matches[peer], FPPI)
+        error, precision = landmark_error(recall), average_precision(matches[peer])
+        rows.append(
+            (
+                peer,
+                *(_percent(share) for share in recall.by_size().values()),
+                "-" if precision is None else f"{precision:.3f}",
+                "-" if error is None else f"{error.mean:.2f} %",
+                f"{np.median(times[peer]):.2f}",
+                f"{found.file.stat().st_size / 1e3:.0f}",
+            )
+        )
+    first = next(iter(matches.values()))
+    there = sum(len(each.sizes) for each in first)
+    return [f"{name}: {len(first):,} images, {there:,} faces; recall at {FPPI:g} false faces an image", grid(rows), ""]
+
+
+def verify(root: Path, peers: Mapping[str, Peer], teacher: Path) -> list[str]:
+    """How well a recognizer tells people apart by the crops of each detector, as lines of a table."""
+    rows = read_pairs(root / "lfw112" / "pairsDevTest.txt")
+    names = sorted({_name(*shown) for first, second, _, _ in rows for shown in (first, second)})
+    place = {name: index for index, name in enumerate(names)}
+    pairs = Pairs(
+        left=np.array([place[_name(*first)] for first, _, _, _ in rows], dtype=np.int32),
+        right=np.array([place[_name(*second)] for _, second, _, _ in rows], dtype=np.int32),
+        same=np.array([same for _, _, same, _ in rows]),
+        fold=np.array([fold for _, _, _, fold in rows], dtype=np.int32),
+    )
+    photos = [_photo(root / "detect" / "test" / name) for name in names]
+    teach = open_teacher(TeacherConfig(path=str(teacher), flip=False))
+    listed = _listed(root / "detect" / "test.csv", names)
+    crops = {"points of the list": [align(photo, points) for photo, points in zip(photos, listed, strict=True)]}
+    missed = {"points of the list": 0}
+    for peer, found in peers.items():
+        points = [_central(found.detector.detect(photo), photo) for photo in photos]
+        missed[peer] = sum(each is None for each in points)
+        usual = np.mean([each for each in points if each is not None], axis=0)
+        crops[peer] = [
+            align(photo, usual if each is None else each) for photo, each in zip(photos, points, strict=True)
+        ]
+    accuracies = {}
+    for peer, faces in crops.items():
+        embeddings = np.concatenate(
+            [teach(np.stack(faces[start : start + 32])).embeddings for start in range(0, len(faces), 32)]
+        )
+        accuracies[peer] = verification.fold_accuracy(verification.pair_scores(embeddings, pairs), pairs)
+    table = [("aligned by", "accuracy", "change from YuNet's", "faces missed")]
+    for peer, accuracy in accuracies.items():
+        change = paired_bootstrap(accuracy.correct, accuracies["YuNet"].correct)
+        interval = f"{100 * change.difference:+.1f} ({100 * change.low:+.1f} to {100 * change.high:+.1f})"
+        table.append((peer, _percent(accuracy.mean), "" if peer == "YuNet" else interval, str(missed[peer])))
+    return [f"{teacher.name} on {len(pairs):,} pairs, {len(names):,} photos", grid(table)]
+
+
+def _name(person: str, number: int) -> str:
+    return f"{person}_{number:04d}.jpg"
+
+
+def _photo(path: Path) -> NDArray[np.uint8]:
+    image = decode(read_bytes(existing(path)))
+    if image is None:
+        raise ValueError(f"{path}: cannot be read as a picture")
+    return image
+
+
+def _listed(path: Path, names: Sequence[str]) -> list[Float]:
+    """The points of a list for each of some photos."""
+    columns = [f"{point}{axis}" for point in ("l", "r", "n", "ml", "mr") for axis in "xy"]
+    with existing(path).open(newline="", encoding="utf-8") as lines:
+        known = {
+            row["path"]: np.array([float(row[name]) for name in columns], dtype=np.float32).reshape(5, 2)
+            for row in csv.DictReader(lines)
+        }
+    absent = [name for name in names if name not in known]
+    if absent:
+        raise ValueError(f"{path}: it lacks {len(absent)} photos of the pairs, the first is {absent[0]}")
+    return [known[name] for name in names]
+
+
+def _central(faces: Faces, photo: NDArray[np.uint8]) -> Float | None:
+    """The points of the face nearest to the middle of a photo, which is whom it is of (Huang et al. 2007, LFW)."""
+    if not len(faces):
+        return None
+    middle = (np.array(photo.shape[1::-1]) - 1) / 2
+    nearest = np.linalg.norm(faces.points.mean(axis=1) - middle, axis=1).argmin()
+    return np.asarray(faces.points[nearest], dtype=np.float32)
+
+
+def _percent(share: float | None) -> str:
+    return "-" if share is None else f"{100 * share:.1f} %"
+
+
+if __name__ == "__main__":
+    main()
