@@ -23,19 +23,19 @@ CHECK_SECONDS = 1.0
 """So often is asked whether somebody, another process perhaps, changed the gallery."""
 
 
-class Known:
+class KnownPeople:
     """Who is known, from a gallery that need not be there yet, and may be replaced.
 
     Args:
-        recognizer: whose embeddings it holds.
-        path, key: files; `None` for the user's own.
-        far: share of strangers' pairs that may be taken for one person.
-        margin: how much better than the next person somebody must fit.
-        quality: what a view must be that somebody is enrolled with.
+        recognizer: Recognizer of the embeddings.
+        path, key: Files of gallery and key; `None` for the user's own.
+        far: False accept rate (FAR) of the threshold: share of impostor pairs that are taken for one person.
+        margin: Least difference of cosines between the best and the next person.
+        quality: Limits of the views that people are enrolled with.
 
     Attributes:
-        threshold: the cosine of that rate.
-        matcher: finds people among those who are known; `None` where there is no gallery.
+        threshold: Least cosine of a match, at that rate.
+        matcher: Finds people in the gallery; `None` where there is no gallery.
 
     Raises:
         ValueError: the bundle knows no such rate, or the gallery cannot be opened with this recognizer and key.
@@ -60,7 +60,7 @@ class Known:
         self._seen: tuple[int, int, int] | None = None
         self._asked = time.monotonic()
         self._trouble = ""
-        # Of the thread that enrols: interpreters cannot be shared, and the camera's is at work.
+        # Of the thread that enrolls: interpreters cannot be shared, and the camera's is at work.
         self._enroller: Recognizer | None = None
         self._renew()
 
@@ -97,7 +97,7 @@ class Known:
         return changed
 
     def enroll(self, view: View, track: int, name: str, consent: str) -> Person:
-        """Enrols the face of a track as it is seen in a view; somebody of that name gets one more template.
+        """Enrolls the face of a track as it is seen in a view; somebody of that name gets one more template.
 
         Raises:
             ValueError: the face is not in the view or not fit, the name is none, several people have it, or who has it
