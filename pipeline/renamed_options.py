@@ -18,9 +18,11 @@ from omegaconf import DictConfig, OmegaConf
 from deploy.benchmark import emulated
 from deploy.common.renamed_options import below, notice
 
-RENAMED = below("train.augment", {"mix": "mixup", "bend": "elastic", "occlusion": "erase"}) | below(
-    "benchmark", emulated.RENAMED_OPTIONS
-)
+RENAMED = {
+    **below("train.augment", {"mix": "mixup", "bend": "elastic", "occlusion": "erase"}),
+    "data.labeller": "data.labeler",
+    **below("benchmark", emulated.RENAMED_OPTIONS),
+}
 """Dotted names, the former to the present one."""
 
 

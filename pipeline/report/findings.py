@@ -86,7 +86,7 @@ def gather(job: Job) -> Findings:
         ValueError: a result file is damaged.
     """
     folders = job.inputs
-    # Judged are the figures of the first number of threads that was measured.
+    # VerificationResults are the figures of the first number of threads that was measured.
     records = first_of_each(read_records(folders["benchmark"] / BENCHMARK))
     evaluation = _read(folders["evaluate"] / EVALUATION)
     histories = {stage: _read_lines(folders[stage] / HISTORY) for stage in FITS}

@@ -25,7 +25,7 @@ from pipeline.stages.substeps import continued, keep_events, restart_events, sub
 from training.fit.config import FitConfig
 from training.fit.files import MODEL, load_keras, save_keras
 from training.tasks.job import Job
-from training.tasks.task import Lessons, Task, input_size, task_of
+from training.tasks.task import Task, TrainingSpec, input_size, task_of
 
 _BATCH = 64
 logger = logging.getLogger(__name__)
@@ -75,8 +75,8 @@ def _take_step(job: Job, source: Path, counts: Mapping[str, int], fit: FitConfig
     statistics = partial(task.samples, config.bn_images, input_size(model), _BATCH)
     recalibrate_batch_norm(model, statistics())
     title = "fine-tuning" if config.steps == 1 else f"fine-tuning {job.work.name}"
-    lessons = Lessons(fit, config.loss, config.teacher, None if reinitialized else source, keras, title)
-    history = task.learn(model, lessons, job)
+    spec = TrainingSpec(fit, config.loss, config.teacher, None if reinitialized else source, keras, title)
+    history = task.learn(model, spec, job)
     recalibrate_batch_norm(model, statistics())
     if (source / PLAN).is_file():  # the source is pruned itself
         chosen = PruningPlan.load(source / PLAN).then(chosen)

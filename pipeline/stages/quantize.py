@@ -7,7 +7,7 @@ from functools import partial
 from pipeline.stages.artifacts import QUANTIZED, write_history
 from training.fit.files import MODEL, load_keras
 from training.tasks.job import Job
-from training.tasks.task import Lessons, input_size, task_of
+from training.tasks.task import TrainingSpec, input_size, task_of
 
 
 def run(job: Job) -> None:
@@ -29,8 +29,8 @@ def run(job: Job) -> None:
     model = qat.quantize_aware(to_tf_keras(pruned))
     qat.calibrate(model, samples())
     qat.freeze_batch_norm(model)
-    lessons = Lessons(config.fit, config.loss, config.teacher, source, tf_keras, "quantization-aware training")
+    spec = TrainingSpec(config.fit, config.loss, config.teacher, source, tf_keras, "quantization-aware training")
     with qat.fixed_ranges(model):
-        history = task.learn(model, lessons, job)
+        history = task.learn(model, spec, job)
     qat.save(model, job.out / QUANTIZED)
     write_history(job.out, history)

@@ -12,7 +12,7 @@ from pipeline.stages.substeps import continued, keep_events, restart_events, sub
 from training.fit.config import FitConfig
 from training.fit.files import MODEL, load_keras, save_keras
 from training.tasks.job import Job
-from training.tasks.task import Lessons, Task, Teacher, task_of
+from training.tasks.task import Task, Teacher, TrainingSpec, task_of
 
 logger = logging.getLogger(__name__)
 
@@ -43,8 +43,8 @@ def _train(job: Job, source: Path | None, fit: FitConfig, task: Task, title: str
     restart_events(job)
     keras.utils.set_random_seed(job.config.train.seed)
     model = task.build() if source is None else load_keras(source / MODEL)
-    lessons = Lessons(fit, job.config.train.loss, Teacher.EXTERNAL, source, keras, title)
-    history = task.learn(model, lessons, job)
+    spec = TrainingSpec(fit, job.config.train.loss, Teacher.EXTERNAL, source, keras, title)
+    history = task.learn(model, spec, job)
     write_history(job.out, history if source is None else continued(source, history))
     save_keras(model, job.out / MODEL)
 

@@ -39,7 +39,7 @@ def test_results_of_earlier_versions_are_found_again(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     # Drawn faces stand for those of a folder: the points of drawn ones need no labeller.
-    found = steps_of(f"experiment={experiment}", *(["data.labeller=null"] if experiment == "detector" else []))
+    found = steps_of(f"experiment={experiment}", *(["data.labeler=null"] if experiment == "detector" else []))
     assert {stage: found[stage].key for name, stage in KEYS if name == experiment} == {
         stage: key for (name, stage), key in KEYS.items() if name == experiment
     }

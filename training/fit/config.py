@@ -38,23 +38,24 @@ class FitConfig:
     """Optimizer, schedule and bookkeeping of one fit.
 
     Attributes:
-        epochs: passes over the training images; fractions are fine.
-        batch_size: images a step.
+        epochs: Passes over the training images; fractions are fine.
+        batch_size: Images of a step.
         optimizer: `sgd` (Nesterov momentum 0.9) or `adamw`.
-        learning_rate: peak; reached by linear warm-up and left by a half cosine to `final_fraction` of it.
-        warmup: share of the steps spent warming up.
-        weight_decay: decoupled; normalisation parameters and biases are spared.
-        clip_norm: gradients are clipped to this global norm; 0 leaves them alone.
+        learning_rate: Peak of the learning rate, reached by linear warm-up and left by a half cosine.
+        final_fraction: Share of the peak that the learning rate ends at.
+        warmup: Share of the steps spent warming up.
+        weight_decay: Decoupled weight decay; normalization parameters and biases are exempt.
+        clip_norm: Global norm that gradients are clipped to; 0 does not clip.
         precision: `float32`, or `bfloat16` for feature maps and their gradients (weights stay float32): 1.3 to 1.7
             times as fast on processors that multiply it.
-        sizes: pixels of the images, in equal shares of the steps, for example `[64, 96, 112]`: small images first cost
+        sizes: Pixels of the images, in equal shares of the steps, for example `[64, 96, 112]`: small images first cost
             a fraction (Tan and Le 2021, "EfficientNetV2", section 4), and can do lasting harm (docs/recipe.md, "One
-            size"). Empty: the model's own size all along.
-        ema: decay a step of the moving average of the weights that becomes the result; 0 takes the last weights.
-        validations: how often, evenly spread, the model is judged on people held out of the data; the best weights
-            become the result. 0 takes the last ones.
-        checkpoint_seconds: at most so much work is lost when the process is killed.
-        log_seconds: time between two lines of progress.
+            size"). Empty: the model's own size throughout.
+        ema: Decay for each step of the moving average of the weights that becomes the result; 0 takes the last weights.
+        validations: Number of evaluations on held-out people, evenly spread; the best weights become the result. 0
+            takes the last weights.
+        checkpoint_seconds: Most work that is lost when the process is killed.
+        log_seconds: Time between two lines of progress.
     """
 
     epochs: float = 10.0

@@ -1,4 +1,4 @@
-"""A detector beside YuNet, in one run: faces found by size, error of their points, time, and crops to recognise.
+"""A detector beside YuNet, in one run: faces found by size, error of their points, time, and crops to recognize.
 
     python -m training.tools.compare_detectors deploy/models/detector --data DATA --yunet FILE.onnx --teacher FILE.onnx
 
@@ -59,7 +59,7 @@ def main() -> None:
             ),
             "YuNet": Peer(YuNet(options.yunet), YuNet(options.yunet, LEAST_SCORE), options.yunet),
         }
-        data = load(ScenesConfig(root=str(options.data), labeller=str(options.yunet)), options.cache)
+        data = load(ScenesConfig(root=str(options.data), labeler=str(options.yunet)), options.cache)
         for name, scenes in data.test.items():
             print("\n".join(compare(name, scenes, detectors)), flush=True)
         print("\n".join(verify(options.data, detectors, options.teacher)))

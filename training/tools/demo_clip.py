@@ -49,10 +49,13 @@ class ClipConfig:
     """What the clip shows.
 
     Attributes:
-        seconds, fps, width, height: of the video.
-        people: who are to be enrolled.
-        strangers: further people.
-        seed: other seeds give other people and another room.
+        seconds: Length of the video.
+        fps: Frames a second.
+        width: Width of a frame, pixels.
+        height: Height of a frame, pixels.
+        people: Number of people to enroll.
+        strangers: Number of further people.
+        seed: Seed; others give other people and another room.
     """
 
     seconds: float = 20.0
@@ -95,12 +98,13 @@ class Appearance:
     """A person comes in from a side, stays for a while, and goes back or on to the other side.
 
     Attributes:
-        begin, end: seconds.
+        begin: Second in which the person appears.
+        end: Second in which the person is gone.
         side: -1 comes from the left, 1 from the right.
-        through: whether they walk through the whole picture, and pass others.
-        size: of the face, pixels.
-        height: where the face is, share of the picture's height.
-        sway: phase of the small movements, radians.
+        through: Whether they walk through the whole picture, and pass others.
+        size: Size of the face, pixels.
+        height: Vertical position of the face, share of the picture's height.
+        sway: Phase of the small movements, radians.
     """
 
     member: Member

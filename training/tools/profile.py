@@ -35,8 +35,8 @@ def main() -> None:
     variants: list[tuple[str, Any, int, bool]] = [
         ("as Keras has it", model, size, False),
         ("as Keras has it, compiled by XLA", model, size, True),
-        ("fused normalisation", accelerated(model, plain), size, False),
-        ("fused normalisation, bfloat16", accelerated(model, bfloat16), size, False),
+        ("fused normalization", accelerated(model, plain), size, False),
+        ("fused normalization, bfloat16", accelerated(model, bfloat16), size, False),
     ]
     variants += [(f"the same at {small} px", accelerated(model, bfloat16), small, False) for small in options.sizes]
     for name, learner, pixels, xla in variants:

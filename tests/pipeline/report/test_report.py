@@ -42,7 +42,7 @@ from training.data.recognition.faces import FaceSet, Verification
 from training.data.recognition.pairs import sample_pairs
 from training.tasks.bootstrap import Interval
 from training.tasks.job import Job
-from training.tasks.recognition.evaluation import Judged, judgement
+from training.tasks.recognition.evaluation import VerificationResults, evaluation
 from training.tasks.recognition.task import Recognition
 
 SIZES = {"dense": 98_050_000, "pruned": 10_010_000, "quantized": 2_670_000}
@@ -392,7 +392,7 @@ def _measured(device: str, notes: tuple[str, ...]) -> list[Record]:
 
 def _evaluation(config: Config, few: bool, held_out: bool, validated: tuple[str, ...]) -> dict[str, Any]:
     sets = [_judged(config, few, seed) for seed in ((3, 4) if held_out else (3,))]
-    judged = judgement(sets, validated)
+    judged = evaluation(sets, validated)
     change = Interval(**judged.changes["quantized"])
     figures = gates.Figures(change, SIZES["quantized"] / 1e6, P50["dense"] / P50["quantized"], None, 1, 1)
     return {
@@ -405,7 +405,7 @@ def _evaluation(config: Config, few: bool, held_out: bool, validated: tuple[str,
     }
 
 
-def _judged(config: Config, few: bool, seed: int) -> Judged:
+def _judged(config: Config, few: bool, seed: int) -> VerificationResults:
     """Models whose embeddings are the person's direction and noise, more of it in the smaller ones."""
     rng = np.random.default_rng(seed)
     labels = np.repeat(np.arange(6 if few else 120, dtype=np.int32), 4)
@@ -417,7 +417,7 @@ def _judged(config: Config, few: bool, seed: int) -> Judged:
         embeddings[name] = found + (rng.normal(size=found.shape) * (share - 0.88)).astype(np.float32)
     images = np.zeros((len(labels), 1, 1, 3), np.uint8)
     faces = FaceSet(images, labels, tuple(map(str, range(labels[-1] + 1))))
-    return Judged(embeddings, Verification(faces, pairs), config.evaluate.rates)
+    return VerificationResults(embeddings, Verification(faces, pairs), config.evaluate.rates)
 
 
 class _Page(HTMLParser):

@@ -24,7 +24,7 @@ from training.data.recognition.lfw import LfwConfig
 from training.data.recognition.synthetic import draw_face
 from training.tasks.job import Job
 from training.tasks.recognition import task, verification
-from training.tasks.recognition.evaluation import Judged
+from training.tasks.recognition.evaluation import VerificationResults
 
 PROVENANCE = {
     "backbone": "tiny",
@@ -130,7 +130,7 @@ def test_a_change_on_people_held_out_is_against_the_dense_model_on_the_same_pair
     make_bundle(folders["other"], model=float_model, input=spec, **golden)
     images = held_out.faces.images
     embeddings = {name: task.embed(folder, images, 1) for name, folder in folders.items()}
-    found = Judged(embeddings, held_out, [0.5])
+    found = VerificationResults(embeddings, held_out, [0.5])
     accuracy = {name: found.accuracies[name].mean for name in folders}
     change = found.changes["other"]
     assert change["difference"] != 0

@@ -14,7 +14,7 @@ import pytest
 from pipeline.stages import train
 from training.data.recognition.batches import Batches
 from training.data.recognition.synthetic import SyntheticConfig
-from training.data.recognition.teacher_targets import Lesson
+from training.data.recognition.teacher_targets import TeacherTargets
 from training.fit.config import FitConfig
 from training.fit.files import load_keras
 from training.tasks.job import Job
@@ -67,8 +67,8 @@ class Stage:
 def stage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Stage:
     (tmp_path / "teacher.onnx").write_bytes(b"a teacher")
 
-    def colors(images: Any) -> Lesson:
-        return Lesson(images.mean(axis=(1, 2)).astype(np.float32))
+    def colors(images: Any) -> TeacherTargets:
+        return TeacherTargets(images.mean(axis=(1, 2)).astype(np.float32))
 
     monkeypatch.setattr("training.tasks.recognition.teacher.open_teacher", lambda *_: colors)
     return Stage(tmp_path, tmp_path / "cache")

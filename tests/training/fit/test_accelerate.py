@@ -54,7 +54,7 @@ def test_bfloat16_is_for_feature_maps_and_not_for_weights_or_embeddings(model):
     np.testing.assert_allclose(copy(IMAGES), model(IMAGES), atol=0.05)
 
 
-def test_a_normalisation_without_scale_is_left_as_keras_has_it():
+def test_a_normalization_without_scale_is_left_as_keras_has_it():
     inputs = keras.Input((8, 8, 3))
     model = keras.Model(inputs, keras.layers.BatchNormalization(scale=False)(inputs))
     copy = accelerated(model, FitConfig())

@@ -14,7 +14,7 @@ from training.data.images import normalize
 from training.data.recognition.batches import Batches, resize
 from training.data.recognition.faces import FaceSet, Verification
 from training.data.recognition.pairs import sample_pairs
-from training.data.recognition.teacher_targets import Lesson
+from training.data.recognition.teacher_targets import TeacherTargets
 from training.fit.config import FitConfig
 from training.fit.fit import fit, learning_rate
 from training.tasks.recognition.config import LossConfig
@@ -45,7 +45,7 @@ def embedder(module):
 
 
 def batches(targets=None) -> Batches:
-    table = None if targets is None else ImageTargets(Lesson(targets))
+    table = None if targets is None else ImageTargets(TeacherTargets(targets))
     return Batches(faces(), batch_size=12, augment=None, seed=1, targets=table)
 
 
@@ -75,7 +75,7 @@ def run(module, loss: LossConfig, work, *, epochs: float = 10.0, targets=None, h
         objective(loss),
         work,
         keras=module,
-        judge=held_out and held_out_accuracy(held_out),
+        validate=held_out and held_out_accuracy(held_out),
     )
 
 
@@ -149,15 +149,15 @@ def test_small_images_first_train_the_model_of_the_full_size(tmp_path, monkeypat
 
 
 @pytest.mark.parametrize("classification", ["none", "cosface"])
-def test_a_feature_map_is_learnt_beside_the_embedding_in_every_size(classification, tmp_path):
+def test_a_feature_map_is_learned_beside_the_embedding_in_every_size(classification, tmp_path):
     keras.utils.set_random_seed(0)
     model = pooled()
     layer = next(layer.name for layer in model.layers if "conv" in layer.name)
     loss = LossConfig(classification, scale=8.0, distillation_weight=1.0, features_weight=1.0, features_layer=layer)
     learner = with_classifier(model, CLASSES, keras=keras) if loss.classifies else model
-    # A map of another size than the student's, of its colours.
+    # A map of another size than the student's, of its colors.
     maps = np.stack([resize(image, 7) for image in faces().images]).astype(np.float16)
-    taught = replace(batches(), targets=ImageTargets(Lesson(targets(), maps)))
+    taught = replace(batches(), targets=ImageTargets(TeacherTargets(targets(), maps)))
     learner = with_features(learner, layer, taught.targets.channels, keras=keras)
     config = FitConfig(epochs=30, batch_size=12, optimizer="adamw", learning_rate=0.02, log_seconds=0.0, sizes=[8, 16])
     history = fit(learner, taught, config, objective(loss), tmp_path, keras=keras)
@@ -195,8 +195,8 @@ def test_bfloat16_feature_maps_learn_as_float32_ones_do(tmp_path):
 
 
 @pytest.mark.parametrize("options", [{"precision": "bfloat16"}, {"sizes": [8, 16]}], ids=str)
-def test_quantisation_aware_training_is_float32_and_of_one_size(options, tmp_path):
-    with pytest.raises(ValueError, match="are for Keras 3, not for quantisation-aware training"):
+def test_quantization_aware_training_is_float32_and_of_one_size(options, tmp_path):
+    with pytest.raises(ValueError, match="are for Keras 3, not for quantization-aware training"):
         run(tf_keras, DISTIL, tmp_path, targets=targets(), **options)
 
 
@@ -234,7 +234,7 @@ def test_validation_needs_people_held_out(tmp_path):
         run(keras, DISTIL, tmp_path, targets=targets(), validations=1)
 
 
-def test_class_centres_stay_at_unit_length(tmp_path):
+def test_class_centers_stay_at_unit_length(tmp_path):
     model, _ = run(keras, LossConfig(scale=8.0), tmp_path, epochs=1)
     kernel = model.get_layer("cosines").get_weights()[0]
     np.testing.assert_allclose(np.linalg.norm(kernel, axis=0), 1.0, atol=1e-5)

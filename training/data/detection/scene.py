@@ -31,7 +31,7 @@ class Picture:
     """A picture with the points of the one face in it.
 
     Attributes:
-        pixels: the bytes of an image file, or `(H, W, 3)` uint8 RGB.
+        pixels: Bytes of an image file, or `(H, W, 3)` uint8 RGB.
         points: `(5, 2)` float32.
     """
 
@@ -53,8 +53,8 @@ class Sources:
     """What scenes are composed of.
 
     Attributes:
-        photos: faces with their surroundings, in which there is no other face.
-        crops: faces with little around them, for small and middling ones; may be none where there are photos.
+        photos: Faces with their surroundings, in which there is no other face.
+        crops: Faces with little around them, for small and middling ones; may be none where there are photos.
     """
 
     photos: Sequence[Picture]

@@ -53,7 +53,7 @@ def faceless(photos: Sequence[Picture], rng: np.random.Generator) -> Image:
 
 
 def plain(rng: np.random.Generator) -> Image:
-    """`(8, 8, 3)` of one colour."""
+    """`(8, 8, 3)` of one color."""
     return np.full((8, 8, 3), _color(rng), dtype=np.uint8)
 
 

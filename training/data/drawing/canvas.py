@@ -139,7 +139,7 @@ class Sheet:
         cv2.polylines(self.pixels, [_fixed(points)], closed, _rgb(color), thickness, cv2.LINE_AA, _SUBPIXEL_BITS)
 
     def strokes(self, lines: Points, color: Tint, width: float = 0.5) -> None:
-        """Draws many lines, `(L, N, 2)`, of one colour."""
+        """Draws many lines, `(L, N, 2)`, of one color."""
         thickness = max(1, round(width * SCALE))
         fixed = list(_fixed(lines))
         cv2.polylines(self.pixels, fixed, False, _rgb(color), thickness, cv2.LINE_AA, _SUBPIXEL_BITS)

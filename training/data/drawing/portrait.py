@@ -38,7 +38,7 @@ def draw(person: Person, shot: Shot) -> Image:
     features.draw_nostrils(sheet, view, person)
     features.model_skin(sheet, view, person, shot)
     features.draw_beard(sheet, view, person, shot)
-    # Under mouth, eyes and hair, which have their own colours.
+    # Under mouth, eyes and hair, which have their own colors.
     sheet.press()
     features.draw_mouth(sheet, view, person, shot)
     features.draw_eyes(sheet, view, person, shot)

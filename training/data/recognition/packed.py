@@ -36,7 +36,7 @@ class PackedConfig:
     """Faces of another source, packed into one file by `slimcam stages=[pack]`.
 
     Attributes:
-        path: the file.
+        path: File of the pack.
     """
 
     task: ClassVar[str] = "recognition"

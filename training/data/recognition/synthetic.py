@@ -42,14 +42,16 @@ _TEST_BIT = 1 << 32
 
 @dataclass
 class SyntheticConfig:
-    """How many drawn faces to learn from and to be judged on.
+    """Synthetic faces to train on and to evaluate on.
 
     Attributes:
-        identities, images_per_identity: people in the training set and images of each.
-        test_identities, test_images_per_identity: other people, for verification.
-        test_pairs: verification pairs, half of them genuine.
-        seed: other seeds give other people.
-        workers: drawing processes; 0 for one per core. The faces do not depend on it.
+        identities: Number of people to train on.
+        images_per_identity: Number of images of each of them.
+        test_identities: Number of other people, for verification.
+        test_images_per_identity: Number of images of each of these.
+        test_pairs: Number of verification pairs, half of them genuine.
+        seed: Seed of the people; others give other people.
+        workers: Drawing processes; 0 for one per core. The faces do not depend on it.
     """
 
     task: ClassVar[str] = "recognition"

@@ -15,7 +15,7 @@ from training.tasks.task import Float
 
 @dataclass(frozen=True)
 class SceneBatch:
-    """What one step learns from: `images` `(B, height, width, 3)`, normalised, and `truth` `(B, R, 13)`."""
+    """What one step learns from: `images` `(B, height, width, 3)`, normalized, and `truth` `(B, R, 13)`."""
 
     images: Float
     truth: Float

@@ -23,7 +23,7 @@ from training.tasks.detection.metrics import (
     match,
     recall_at,
 )
-from training.tasks.task import Curves, Judgement, Listing
+from training.tasks.task import Curves, Evaluation, Listing
 
 FPPI = 0.1
 """False faces an image, at which recall is compared."""
@@ -44,7 +44,7 @@ def find(folder: Path, found: Scenes, threads: int) -> list[Match]:
     return matches
 
 
-def judgement(matches: Mapping[str, Mapping[str, Sequence[Match]]], rates: Sequence[float]) -> Judgement:
+def evaluation(matches: Mapping[str, Mapping[str, Sequence[Match]]], rates: Sequence[float]) -> Evaluation:
     """What the matches of each model in each set of scenes tell.
 
     The recall that the gates look at is that of faces from 24 pixels on at `FPPI` in the composed scenes: their truth
@@ -70,7 +70,7 @@ def judgement(matches: Mapping[str, Mapping[str, Sequence[Match]]], rates: Seque
         f"{_percent(recalls[name]['dense'].share(SIZES['24+']))})"
         for name, recall in ((name, found[small]) for name, found in recalls.items())
     ]
-    return Judgement(
+    return Evaluation(
         accuracies={model: float(found.mean()) for model, found in judged.items()},
         changes=changes,
         thresholds={rate: value for rate, value in thresholds.items() if np.isfinite(value)},

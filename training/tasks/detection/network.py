@@ -9,7 +9,7 @@ from training.tasks.detection.config import DetectorConfig
 
 
 def network(config: DetectorConfig) -> Any:
-    """Builds the detector: `(N, height, width, 3)` normalised pixels to `(N, R, 12)`, see `targets.encode`.
+    """Builds the detector: `(N, height, width, 3)` normalized pixels to `(N, R, 12)`, see `targets.encode`.
 
     A plain single-shot detector (Liu et al. 2016, "SSD") with one square "anchor" a cell; nothing in it but
     convolutions, ReLU, additions and the concatenation of the heads, all of which XNNPACK runs in int8.

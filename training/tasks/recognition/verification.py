@@ -22,8 +22,8 @@ class Accuracy:
     """LFW-style accuracy by cross-validation.
 
     Attributes:
-        mean: share of pairs decided right, each with the threshold chosen on the other folds.
-        deviation: standard deviation over folds.
+        mean: Share of pairs decided right, each with the threshold chosen on the other folds.
+        deviation: Standard deviation over folds.
         correct: `(P,)` bool, whether each pair was decided right.
     """
 

@@ -35,11 +35,11 @@ def test_with_too_few_answers_there_is_no_mean():
     assert mean_answer(TEMPLATE, answers) is None
 
 
-def test_a_missing_labeller_and_one_without_photos_are_refused(tmp_path):
+def test_a_missing_labeler_and_one_without_photos_are_refused(tmp_path):
     with pytest.raises(FileNotFoundError, match=r"nowhere\.onnx"):
         averaged([Picture(draw_face(0, 0), TEMPLATE)], tmp_path / "nowhere.onnx", tmp_path)
-    with pytest.raises(ValueError, match=r"data\.labeller is for photos"):
-        ScenesConfig(labeller="yunet.onnx")
+    with pytest.raises(ValueError, match=r"data\.labeler is for photos"):
+        ScenesConfig(labeler="yunet.onnx")
     assert averaged([], tmp_path / "nowhere.onnx", tmp_path) == ([], 0)
     (tmp_path / "text.onnx").write_text("no model")
     with pytest.raises(ValueError, match="cannot read it as a YuNet model"):

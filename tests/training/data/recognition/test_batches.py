@@ -9,7 +9,7 @@ from training.data.images import normalize
 from training.data.recognition.augment import AugmentConfig
 from training.data.recognition.batches import Batches
 from training.data.recognition.faces import UNLABELED, FaceSet
-from training.data.recognition.teacher_targets import Lesson
+from training.data.recognition.teacher_targets import TeacherTargets
 
 
 def faces(count=20):
@@ -60,7 +60,7 @@ def test_views_of_a_face_come_again_after_their_number_and_not_before():
 
         def __call__(self, indices, variants, images):
             seen.extend(zip(indices.tolist(), variants.tolist(), [image.tobytes() for image in images], strict=True))
-            return Lesson(np.zeros((len(indices), 4), np.float32))
+            return TeacherTargets(np.zeros((len(indices), 4), np.float32))
 
     seen = []
     batches = Batches(faces(20), 5, AugmentConfig(mixup=0.5, elastic=0.5), seed=0, targets=Counted())
@@ -87,7 +87,7 @@ def test_balance_draws_people_with_few_images_as_often():
     np.testing.assert_array_equal(repeated.indices, batches.batch(7, 16).indices)
 
 
-def test_pixels_are_normalised_so_that_int8_is_exact():
+def test_pixels_are_normalized_so_that_int8_is_exact():
     pixels = np.arange(256, dtype=np.uint8)
     np.testing.assert_array_equal(normalize(pixels) * 128, pixels.astype(np.float32) - 128)
 

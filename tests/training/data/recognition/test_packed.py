@@ -17,7 +17,7 @@ from training.data.recognition.faces import FaceData, FaceSet, Pairs, Verificati
 from training.data.recognition.folders import FileImages, FoldersConfig
 from training.data.recognition.packed import PackedConfig
 from training.data.recognition.synthetic import SyntheticConfig
-from training.data.recognition.teacher_targets import Lesson
+from training.data.recognition.teacher_targets import TeacherTargets
 from training.data.sources import fingerprint, load, material
 from training.tasks.job import Job
 from training.tasks.recognition.config import LossConfig, TeacherConfig, TrainConfig
@@ -125,14 +125,14 @@ def test_a_file_that_is_no_whole_pack_is_refused_in_one_line(root, tmp_path):
 
 
 class BrightnessTeacher:
-    """In the place of a teacher's runtime: embeddings are mean colours; counts what it was shown."""
+    """In the place of a teacher's runtime: embeddings are mean colors; counts what it was shown."""
 
     def __init__(self):
         self.seen = 0
 
     def __call__(self, images):
         self.seen += len(images)
-        return Lesson(images.mean(axis=(1, 2)).astype(np.float32))
+        return TeacherTargets(images.mean(axis=(1, 2)).astype(np.float32))
 
 
 def test_the_pack_stage_makes_a_table_that_a_training_needs_no_teacher_for(root, tmp_path, monkeypatch):
@@ -170,6 +170,6 @@ def test_the_pack_stage_makes_a_table_that_a_training_needs_no_teacher_for(root,
     ]
     for a, b in zip(*streams, strict=True):
         np.testing.assert_array_equal(a.images, b.images)
-        said = a.lesson.embeddings
+        said = a.targets.embeddings
         unit = said / np.linalg.norm(said, axis=1, keepdims=True)
-        np.testing.assert_allclose(b.lesson.embeddings, unit, atol=1e-6)
+        np.testing.assert_allclose(b.targets.embeddings, unit, atol=1e-6)

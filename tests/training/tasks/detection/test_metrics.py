@@ -13,7 +13,7 @@ NOTHING = np.zeros((0, 5, 2), np.float32)
 
 
 def face(size, x, y, degrees=0.0):
-    """A face of the template's form whose centre is at (x, y)."""
+    """A face of the template's form whose center is at (x, y)."""
     angle = np.radians(degrees)
     turn = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
     return ((TEMPLATE - TEMPLATE.mean(axis=0)) @ turn.T * size / 72 + (x, y)).astype(np.float32)

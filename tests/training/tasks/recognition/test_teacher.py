@@ -1,4 +1,4 @@
-"""Teachers: their crop and colours, their cache, and what is said of a wrong one."""
+"""Teachers: their crop and colors, their cache, and what is said of a wrong one."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from training.tasks.recognition.teacher import open_teacher, teacher_targets
 
 @pytest.fixture(scope="module")
 def teacher(tmp_path_factory):
-    """A network that gives the mean of each colour over its input, and twice the first colour's."""
+    """A network that gives the mean of each color over its input, and twice the first color's."""
     inputs = tf.keras.Input((112, 96, 3), batch_size=1)
     means = tf.keras.layers.GlobalAveragePooling2D()(inputs)
     double = tf.keras.layers.Lambda(lambda x: 2 * x[:, :1])(means)
@@ -37,7 +37,7 @@ def table(targets):
     return targets(everything, np.zeros_like(everything), FACES).embeddings
 
 
-def test_a_teacher_sees_its_own_crop_normalisation_and_colours(teacher):
+def test_a_teacher_sees_its_own_crop_normalization_and_colors(teacher):
     expected = ((FACES[:, :, 8:104].astype(np.float32) - 100) / 50).mean(axis=(1, 2))
     rgb, bgr = (open_teacher(config(teacher, color=color))(FACES).embeddings for color in ("rgb", "bgr"))
     np.testing.assert_allclose(rgb[:, :3], expected, atol=1e-4)
@@ -113,7 +113,7 @@ def test_a_whole_table_needs_no_teacher_and_a_partial_one_does(teacher, tmp_path
 
 @pytest.fixture(scope="module")
 def onnx_teacher(tmp_path_factory):
-    """A network that halves a face twice, by means of 2x2 pixels, and gives the mean of each colour."""
+    """A network that halves a face twice, by means of 2x2 pixels, and gives the mean of each color."""
     from onnx import TensorProto, helper, save
 
     halve = {"kernel_shape": [2, 2], "strides": [2, 2]}
