@@ -1,0 +1,69 @@
+"""Files that survive a power failure: written beside, synced, renamed, and the rename synced too.
+
+`os.replace` alone is atomic, not durable: after a power failure the new name may have an empty file behind it, or the
+old name may be back (https://lwn.net/Articles/457667/).
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+
+
+def write_durably(path: Path, content: bytes, mode: int = 0o644) -> None:
+    """Replaces a file; when this returns the new content survives a power failure, before that the old one does.
+
+    The temporary name is fixed, so that a writer that was killed leaves nothing that piles up; there must be one writer
+    at a time.
+    """
+    partial = path.with_name(f".{path.name}.partial")
+    _write_synced(partial, content, mode)
+    os.replace(partial, path)
+    sync_folder(path.parent)
+
+
+def write_folder_durably(folder: Path, files: Mapping[str, bytes]) -> None:
+    """Makes a folder with the files, durable when this returns; what was there under its name is removed first.
+
+    Unlike a file it is not replaced atomically: whoever refers to the folder must do so durably after this returns.
+    """
+    remove_folder(folder)
+    folder.mkdir()
+    for name, content in files.items():
+        _write_synced(folder / name, content, 0o644)
+    sync_folder(folder)
+    sync_folder(folder.parent)
+
+
+def make_folder(folder: Path) -> None:
+    """Makes a folder and those above it, durably."""
+    if not folder.is_dir():
+        make_folder(folder.parent)
+        folder.mkdir(exist_ok=True)
+        sync_folder(folder.parent)
+
+
+def remove_folder(folder: Path) -> None:
+    """Removes a folder with all that is in it, durably; one that is not there is removed already."""
+    if folder.exists():
+        shutil.rmtree(folder)
+        sync_folder(folder.parent)
+
+
+def sync_folder(folder: Path) -> None:
+    """Makes the names in a folder durable."""
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _write_synced(path: Path, content: bytes, mode: int) -> None:
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, mode)
+    with open(descriptor, "wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
