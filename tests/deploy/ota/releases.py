@@ -142,3 +142,18 @@ def settings(repository: Repository, url: str, folder: Path, **changes: Any) -> 
         root.write_bytes(repository.root_bytes(1))
     gallery = {"gallery": str(folder / "gallery.db"), "key": str(folder.parent / "key/gallery.key")}
     return Settings(**{"url": url, "root": str(root), "folder": str(folder), "device": "door", **gallery, **changes})
+
+
+def crashing(folder: Path, out: Path) -> Bundle:
+    """A bundle whose model ends the process that loads it: XNNPACK aborts on negative scales."""
+    bundle = load_bundle(folder)
+    content = bytearray(bundle.model.read_bytes())
+    graph = schema.Model.GetRootAs(content, 0)
+    subgraph = graph.Subgraphs(0)
+    outside = {subgraph.Inputs(0), subgraph.Outputs(0)}
+    for number in range(subgraph.TensorsLength()):
+        tensor = subgraph.Tensors(number)
+        scales = tensor.Quantization() and tensor.Quantization().ScaleAsNumpy()
+        if number not in outside and isinstance(scales, np.ndarray) and len(scales) == 1:
+            scales[:] = -scales
+    return variant(folder, out, model=bytes(content), golden_output=bundle.golden_output)
