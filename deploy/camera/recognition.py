@@ -70,6 +70,22 @@ class Recognition:
         """Swaps the gallery, from any thread. The next frame matches all tracks anew by the views that they have."""
         self._given = (matcher,)
 
+    def change_models(
+        self, detector: Detector, recognizer: Embedder, matcher: Matcher | None, same_space: bool
+    ) -> None:
+        """Goes on with other models from the next frame on; in the thread of `see`.
+
+        Tracks go on. Where embeddings are of another space, faces keep the names that they were told by, and are looked
+        at anew.
+        """
+        self.detector, self.recognizer = detector, recognizer
+        if same_space:
+            self.use(matcher)
+            return
+        self._given = self._used = (matcher,)
+        for votes in self._votes.values():
+            votes.forget_looks()
+
     def see(self, frame: Frame) -> View:
         """What is in a frame.
 

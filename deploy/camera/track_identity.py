@@ -197,6 +197,10 @@ class Votes:
         self.heard, self.times = matcher.match(self.mean), 1
         return self._tell(self.heard) if self.settled else None
 
+    def forget_looks(self) -> None:
+        """Begins anew with looks of another recognizer; what was told stands until they say otherwise."""
+        self.looks, self.odd, self.heard, self.times, self.wait = [], [], None, 0, 0.0
+
     def _tell(self, identity: Identity) -> EventKind | None:
         before, self.told, self.settled, self.wait = self.told, identity, True, self.config.again
         if before is not None and before.person == identity.person:

@@ -1,1 +1,1 @@
-"""Signed model releases over the air: what publisher and device share lies here, what each alone needs in its folder."""
+"""Signed model releases over the air: here lies what publisher and device share, in the folders what each has alone."""

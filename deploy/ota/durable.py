@@ -20,7 +20,7 @@ def write_durably(path: Path, content: bytes, mode: int = 0o644) -> None:
     """
     partial = path.with_name(f".{path.name}.partial")
     _write_synced(partial, content, mode)
-    os.replace(partial, path)
+    partial.replace(path)
     sync_folder(path.parent)
 
 
@@ -63,7 +63,7 @@ def sync_folder(folder: Path) -> None:
 
 def _write_synced(path: Path, content: bytes, mode: int) -> None:
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, mode)
-    with open(descriptor, "wb") as file:
+    with os.fdopen(descriptor, "wb") as file:
         file.write(content)
         file.flush()
         os.fsync(file.fileno())

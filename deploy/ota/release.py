@@ -1,7 +1,7 @@
 """A release: a detector and a recognizer that belong together, and what is signed about them.
 
-Each part is a TUF target, `releases/NUMBER/PART.tar`, whose signed `custom` metadata says the same of the whole release.
-Numbers in it are integers, since TUF's canonical JSON has no floats: shares are in millionths.
+Each part is a TUF target, `releases/NUMBER/PART.tar`, whose signed `custom` metadata says the same of the whole
+release. Numbers in it are integers, since TUF's canonical JSON has no floats: shares are in millionths.
 """
 
 from __future__ import annotations

@@ -6,10 +6,14 @@ from collections.abc import Callable, Iterator
 
 from deploy.camera.outputs.config import OutputsConfig
 from deploy.camera.outputs.output import tell
+from deploy.ota.device.status import UpdateStatus
 from deploy.types import Output, View
 
+Status = Callable[[], UpdateStatus] | None
+"""What the camera says of its updates; `None` where there are none."""
 
-def open_outputs(config: OutputsConfig, fps: float) -> list[Output]:
+
+def open_outputs(config: OutputsConfig, fps: float, update: Status = None) -> list[Output]:
     """Opens what is asked for. A library is imported for its output alone.
 
     One that fails later, for want of space for example, tells so on stderr and is off; the others and the camera go on.
@@ -17,13 +21,14 @@ def open_outputs(config: OutputsConfig, fps: float) -> list[Output]:
     Args:
         config: which.
         fps: frames a second of a video file.
+        update: the state of updates; called with each frame.
 
     Raises:
         ValueError, OSError, RuntimeError, ImportError: one cannot be opened; those open already are closed again.
     """
     outputs: list[Output] = []
     try:
-        for name, opened in _opened(config, fps):
+        for name, opened in _opened(config, fps, update):
             outputs.append(Contained(name, opened()))
     except BaseException:
         close_all(outputs)
@@ -70,12 +75,12 @@ class Contained:
         return True
 
 
-def _opened(config: OutputsConfig, fps: float) -> Iterator[tuple[str, Callable[[], Output]]]:
+def _opened(config: OutputsConfig, fps: float, update: Status) -> Iterator[tuple[str, Callable[[], Output]]]:
     """Names of the outputs that are asked for, and what opens each."""
     if config.metrics.port is not None:
         from deploy.camera.outputs.metrics import Metrics
 
-        yield "metrics", lambda: Metrics(config.metrics)
+        yield "metrics", lambda: Metrics(config.metrics, update)
     if config.lines is not None:
         from deploy.camera.outputs.lines import Lines
 
@@ -91,4 +96,4 @@ def _opened(config: OutputsConfig, fps: float) -> Iterator[tuple[str, Callable[[
     if config.mqtt.host is not None:
         from deploy.camera.outputs.mqtt import Mqtt
 
-        yield "mqtt", lambda: Mqtt(config.mqtt)
+        yield "mqtt", lambda: Mqtt(config.mqtt, update)

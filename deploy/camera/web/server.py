@@ -14,6 +14,7 @@ from aiohttp import web
 from deploy.camera.web.api import BODY_BYTES, Api, Enrol, Gallery, People
 from deploy.camera.web.config import WebConfig
 from deploy.camera.web.guard import Connection, Guard, add_headers
+from deploy.ota.device.status import UpdateStatus
 from deploy.types import View
 
 EVENTS = 100
@@ -41,6 +42,7 @@ class Web:
         open_gallery: called in the thread that uses the gallery, each time; `None` where there is none.
         enrol: called in that thread.
         source_state: a word or two about the source, without credentials; called often.
+        update: the state of updates; `None` where there are none.
 
     Raises:
         ValueError: there is no port, or no token where one is needed.
@@ -53,6 +55,7 @@ class Web:
         open_gallery: Callable[[], Gallery | None],
         enroll: Enrol,
         source_state: Callable[[], str],
+        update: Callable[[], UpdateStatus] | None = None,
     ) -> None:
         if config.port is None:
             raise ValueError("web.port is null: there is no page to serve")
@@ -61,7 +64,7 @@ class Web:
         self._pictures = ThreadPoolExecutor(1, "web-pictures")
         self._gallery = ThreadPoolExecutor(1, "web-gallery")
         self._people = People(self._gallery, open_gallery, enroll)
-        self._api = Api(config, guard, self._people, source_state, self._pictures)
+        self._api = Api(config, guard, self._people, source_state, self._pictures, update)
         self._events, self._connections = 0, 0
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="web", daemon=True)

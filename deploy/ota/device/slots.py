@@ -87,17 +87,33 @@ class Slots:
         """The release is checked: the camera may switch to it."""
         return self.file.change(lambda state: replace(state, ready=installed, error=""))
 
-    def switch(self) -> Installed | None:
-        """Takes up the release that is ready, if there is one: its window begins."""
+    def switch(self) -> tuple[Installed | None, str]:
+        """Takes up the release that is ready or that a camera which ended had in its window; durable before the swap.
+
+        A release may be taken up `STARTS` times: one that ends the camera more often, or whose slot is damaged, is
+        rolled back.
+
+        Returns:
+            The release whose window begins, or why there is none.
+        """
+        state = self.file.read()
+        taken = state.trial or state.ready
+        if taken is None:
+            return None, ""
+        damage = self.damage(taken)
 
         def begin(state: State) -> State:
-            if state.ready is None or state.trial is not None:
-                return state
-            return replace(state, trial=state.ready, ready=None, starts=1)
+            if (state.trial or state.ready) != taken:
+                return state  # another process was quicker
+            state = replace(state, trial=taken, ready=None)
+            if damage:
+                return _failed(state, damage)
+            if state.starts >= STARTS:
+                return _failed(state, f"the camera ended {STARTS} times in its health window")
+            return replace(state, starts=state.starts + 1)
 
-        before = self.file.read().trial
-        trial = self.file.change(begin).trial
-        return trial if trial != before else None
+        state = self.file.change(begin)
+        return (taken, "") if state.trial == taken else (None, state.error)
 
     def keep(self) -> State:
         """The release got through its window."""
@@ -110,41 +126,32 @@ class Slots:
 
         return self.file.change(kept)
 
-    def roll_back(self, reason: str) -> State:
-        """The release failed in its window: the one before is current still, and this one is not tried again."""
+    def roll_back(self, reason: str, bad: bool = True) -> State:
+        """The release is not kept: the one before is current still.
 
-        def failed(state: State) -> State:
+        Args:
+            bad: whether it is the release's fault, so that it is not tried again.
+        """
+
+        def back(state: State) -> State:
             if state.trial is None:
                 return state
-            return replace(
-                refused(state, state.trial.release, reason), trial=None, starts=0, rollbacks=state.rollbacks + 1
-            )
+            if bad:
+                return _failed(state, reason)
+            return replace(state, trial=None, starts=0, error=f"release {state.trial.release}: {reason}")
 
-        return self.file.change(failed)
+        return self.file.change(back)
 
     def start(self) -> tuple[State, str]:
         """The state that a camera starts with, and what there is to tell of it.
 
-        A release in its window begins it anew, `STARTS` times in all; one whose slot is damaged, or that crashed the
-        camera more often, is rolled back. Where the current one is damaged, the models of the software are used.
+        It always starts with the current release; where that is damaged, with the models of the software.
         """
-        told = ""
-        switched = self.switch()
         state = self.file.read()
-        if state.trial is not None and switched is None:
-            if damage := self.damage(state.trial):
-                told = damage
-            elif state.starts >= STARTS:
-                told = f"the camera ended {STARTS} times in its health window"
-            if told:
-                told = f"release {state.trial.release} is rolled back: {told}"
-                state = self.roll_back(told.partition(": ")[2])
-            else:
-                state = self.file.change(lambda state: replace(state, starts=state.starts + 1))
-        if state.current is not None and (damage := self.damage(state.current)):
-            told = f"release {state.current.release} is damaged, the models of the software are used: {damage}"
-            state = self.file.change(lambda state: replace(state, current=None, error=told))
-        return state, told
+        if state.current is None or not (damage := self.damage(state.current)):
+            return state, ""
+        told = f"release {state.current.release} is damaged, the models of the software are used: {damage}"
+        return self.file.change(lambda state: replace(state, current=None, error=told)), told
 
     def stop(self) -> None:
         """The camera ends of its own accord: that is no crash of the release in its window."""
@@ -154,3 +161,9 @@ class Slots:
 def refused(state: State, release: int, reason: str) -> State:
     """The state in which a release is bad."""
     return replace(state, bad={**state.bad, release: reason}, error=f"release {release}: {reason}")
+
+
+def _failed(state: State, reason: str) -> State:
+    assert state.trial is not None
+    state = refused(state, state.trial.release, reason)
+    return replace(state, trial=None, starts=0, rollbacks=state.rollbacks + 1)

@@ -19,7 +19,7 @@ from deploy.ota.durable import make_folder, write_durably
 SLOTS = ("a", "b")
 
 STARTS = 3
-"""Starts of the camera that a release may need to get through its health window; a crash more and it is bad."""
+"""Times that a release may be taken up to get through its health window; the camera crashes once more and it is bad."""
 
 SCHEMA = 1
 
@@ -53,7 +53,7 @@ class State:
         current: the release that was kept last; None for the models that came with the software.
         ready: a release that is staged and checked, for the camera to switch to.
         trial: a release that is in its health window.
-        starts: starts of the camera in this window, the switch included.
+        starts: times that it was taken up.
         minimum: the lowest number of a release that is taken, whatever is signed.
         bad: why releases failed on this device, by number; they are not tried again.
         attempts: checks of a release in a child process that began, by number.
@@ -142,7 +142,10 @@ def locked(path: Path, wait: bool = True) -> Iterator[None]:
         BlockingIOError: another process has it, and `wait` is false.
     """
     with path.open("w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+        except BlockingIOError as error:
+            raise BlockingIOError("another update of this device is under way; wait for it to end") from error
         yield
 
 

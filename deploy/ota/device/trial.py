@@ -16,12 +16,11 @@ import subprocess
 import sys
 import time
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from statistics import median
 
-import deploy
 from deploy.inference.bundle import load_bundle
 from deploy.inference.model import BundledModel, Recognizer
+from deploy.ota.device.settings import environment
 from deploy.ota.release import PARTS
 from deploy.vision.detector import open_detector
 
@@ -55,13 +54,11 @@ def try_release(request: Request, seconds: float = SECONDS) -> str:
     Raises:
         RuntimeError: the trial itself could not be made; the release may be as good as any.
     """
-    package = str(Path(str(deploy.__file__)).parent.parent)
-    paths = [package, *filter(None, [os.environ.get("PYTHONPATH")])]
     try:
         done = subprocess.run(
             [sys.executable, "-m", "deploy.ota.device.trial"],
             input=json.dumps(asdict(request)),
-            env={**os.environ, "PYTHONPATH": os.pathsep.join(paths)},
+            env=environment(),
             capture_output=True,
             text=True,
             timeout=seconds,

@@ -1,6 +1,6 @@
 """One look at the server, and what follows from it: download, staging, trial. The camera switches later.
 
-    python -m deploy.ota.device.update       a JSON object on the standard input, see `Settings`
+    python -m deploy.ota.device.update       a JSON object on the standard input, see `deploy.ota.device.settings`
 
 The camera runs it as a child with low priority: no frame waits for it, and the camera imports nothing of TUF.
 """
@@ -14,15 +14,15 @@ import re
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 from deploy.gallery.other_recognizer import obstacle
-from deploy.inference.bundle import DETECTOR, RECOGNIZER
 from deploy.inference.interpreter import RUNTIMES
 from deploy.ota.archive import unpack
 from deploy.ota.device.client import Client, UpdateRefusedError
 from deploy.ota.device.fetcher import LimitedFetcher
+from deploy.ota.device.settings import Settings
 from deploy.ota.device.slots import Slots, refused
 from deploy.ota.device.state import State, StateFile, locked
 from deploy.ota.device.trial import NICE, Request, try_release
@@ -35,35 +35,11 @@ CLOCK_SLACK = 86_400
 """Seconds that the clock may be behind the last look at the server."""
 
 
-@dataclass(frozen=True)
-class Settings:
-    """Where a device looks, and what it is.
-
-    Attributes:
-        url: of the repository.
-        root: file of the root that the device came with.
-        folder: of the device's slots and state.
-        device: its name, which percentages are drawn by.
-        ring: `canary` or `stable`.
-        limit: bytes a second at most; None for no limit.
-        gallery, key: files; None for the user's own.
-        detector, recognizer: bundles that came with the software.
-    """
-
-    url: str
-    root: str
-    folder: str
-    device: str
-    ring: str = "stable"
-    limit: int | None = None
-    gallery: str | None = None
-    key: str | None = None
-    detector: str = str(DETECTOR)
-    recognizer: str = str(RECOGNIZER)
-
-
-def update(settings: Settings, tell: Callable[[str], None] = lambda line: None) -> State:
+def update(settings: Settings, tell: Callable[[str], object] = str) -> State:
     """Looks, and makes the newest release ready that this device may take.
+
+    Args:
+        tell: is given lines about what is done.
 
     What goes wrong is also written into the state, for the camera to show.
 
@@ -87,7 +63,7 @@ def update(settings: Settings, tell: Callable[[str], None] = lambda line: None) 
             raise
 
 
-def _update(settings: Settings, file: StateFile, tell: Callable[[str], None]) -> State:
+def _update(settings: Settings, file: StateFile, tell: Callable[[str], object]) -> State:
     folder, slots = Path(settings.folder), Slots(Path(settings.folder), file)
     state, now = file.read(), int(time.time())
     if now < state.checked - CLOCK_SLACK:
@@ -103,7 +79,8 @@ def _update(settings: Settings, file: StateFile, tell: Callable[[str], None]) ->
         if problem := client.problems.get(max(client.problems, default=0)):
             raise UpdateRefusedError(problem)
         if release is None:
-            tell(f"release {state.release} is the newest for this device")
+            used = f"release {state.release}" if state.release else "the models of the software"
+            tell(f"nothing newer than {used} is offered to this device")
             return state
         if state.ready is not None and state.ready.release == release.number and not slots.damage(state.ready):
             tell(f"release {release.number} is ready")
@@ -173,11 +150,6 @@ def main() -> None:
     except (OSError, ValueError, RuntimeError, ImportError) as error:
         print(" ".join(str(error).split()), flush=True)
         sys.exit(1)
-
-
-def child_input(settings: Settings) -> str:
-    """What `main` reads."""
-    return json.dumps(asdict(settings))
 
 
 if __name__ == "__main__":

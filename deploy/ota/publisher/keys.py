@@ -1,7 +1,7 @@
 """The publisher's signing keys: files with a passphrase, or keys in a hardware security module.
 
-A key is named by a URI of securesystemslib (`Signer.from_priv_key_uri`); which URI belongs to which public key is written
-in `keyring.json`, which holds no secret. Schemes:
+A key is named by a URI of securesystemslib (`Signer.from_priv_key_uri`); which URI belongs to which public key is
+written in `keyring.json`, which holds no secret. Schemes:
 
 encrypted-file:PATH     PKCS#8 PEM with a passphrase: made here for root and targets
 file2:PATH              PKCS#8 PEM without: made here for snapshot and timestamp, which sign unattended
@@ -42,8 +42,8 @@ from deploy.ota.durable import write_durably
 KEYRING = "keyring.json"
 
 PASSPHRASE = "SLIMCAM_OTA_PASSPHRASE"
-"""The environment variable of all passphrases; `SLIMCAM_OTA_PASSPHRASE_ROOT1` is that of the key `root1` alone. They are
-asked for where there is none."""
+"""The environment variable of all passphrases; `SLIMCAM_OTA_PASSPHRASE_ROOT1` is that of the key `root1` alone. They
+are asked for where there is none."""
 
 LEAST_PASSPHRASE = 12
 

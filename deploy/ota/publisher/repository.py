@@ -15,6 +15,7 @@ import hashlib
 import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
+from copy import deepcopy
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
@@ -85,8 +86,8 @@ class Repository:
         """Makes keys and the first root, without a release.
 
         Args:
-            keys: where the keys `root1`, `root2`, `targets`, `snapshot` and `timestamp` are: a file's path, an `hsm:` URI,
-                or None for a file beside the keyring.
+            keys: where the keys `root1`, `root2`, `targets`, `snapshot` and `timestamp` are: a file's path, an `hsm:`
+                URI, or None for a file beside the keyring.
 
         Raises:
             FileExistsError: there is a repository, or a key.
@@ -186,7 +187,7 @@ class Repository:
         root = self._root()
         if role not in root.roles or position >= len(root.roles[role].keyids):
             raise ValueError(f"which key? root1 to root{ROOT_KEYS}, targets, snapshot or timestamp; got {name!r}")
-        old_root = Root.from_dict(root.to_dict())
+        old_root = deepcopy(root)
         for keyid in old_root.roles[Root.type].keyids:
             self._keys().signer(old_root.keys[keyid])  # before a key is made, find out whether it can be used
         old = root.roles[role].keyids[position]
@@ -201,7 +202,7 @@ class Repository:
         root.version, root.expires = version, self._expiry(Root.type)
         self._keys().keep({key.keyid: uri})
         signed = self._signed(root, root, old_root)
-        # Signed before the new root is there: afterwards there is no way back, and a missing key would stop us half-way.
+        # Signed before the new root is there: afterwards there is no way back, and a missing key would stop us there.
         written = None if role == Root.type else self._prepared(root, self._load(Targets), resign=role == Targets.type)
         self._write_root(signed)
         if written is not None:

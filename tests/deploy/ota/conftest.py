@@ -9,7 +9,8 @@ import pytest
 
 from deploy.ota.device.slots import Slots
 from deploy.ota.device.state import State, StateFile
-from deploy.ota.device.update import Settings, update
+from deploy.ota.device.settings import Settings
+from deploy.ota.device.update import update
 from deploy.ota.publisher.keys import PASSPHRASE
 from deploy.ota.publisher.repository import Repository
 from tests.deploy.ota.releases import Server, new_repository, serve, settings
@@ -36,7 +37,7 @@ class Device:
     def take(self) -> State:
         """Looks, switches and keeps."""
         self.look()
-        assert self.slots.switch() is not None
+        assert self.slots.switch()[0] is not None
         return self.slots.keep()
 
 

@@ -15,7 +15,7 @@ from ai_edge_litert import schema_py_generated as schema
 
 from deploy.inference.bundle import DETECTOR, RECOGNIZER, Bundle, load_bundle, write_bundle
 from deploy.inference.model import Model
-from deploy.ota.device.update import Settings
+from deploy.ota.device.settings import Settings
 from deploy.ota.publisher.keys import Keyring
 from deploy.ota.publisher.repository import Repository
 
