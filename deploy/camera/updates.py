@@ -31,6 +31,7 @@ from deploy.ota.device.state import Installed, StateFile
 from deploy.ota.device.status import UpdateStatus, status_of
 from deploy.types import Frame, View
 from deploy.vision.detector import Detector, open_detector
+from deploy.vision.detector_output import Faces
 
 POLL_SECONDS = 0.5
 """Between two looks at the state, which another process may change."""
@@ -92,7 +93,7 @@ class Updates:
         # Handed from one thread to the other, each a reference that one of them sets and the other takes.
         self._next: Models | None = None
         self._verdict: str | None = None
-        self._settled = False
+        self._settled, self._told = False, ""
         self._closing = threading.Event()
         self._child: subprocess.Popen[str] | None = None
         self._thread = threading.Thread(target=self._work, name="updates", daemon=True)
@@ -161,21 +162,19 @@ class Updates:
     def _watched(self, frame: Frame, health: Health) -> View:
         before, used = self._before, self._used
         assert before is not None
-        crops: list[NDArray[np.uint8]] = []
-        self._recognition.recognizer = _Listening(used.known.recognizer, crops)
+        heard = _Listening(used.detector, used.known.recognizer)
+        self._recognition.detector = self._recognition.recognizer = heard
         try:
             view = self._recognition.see(frame)
         finally:
-            self._recognition.recognizer = used.known.recognizer
+            self._recognition.detector, self._recognition.recognizer = used.detector, used.known.recognizer
         health.add(view.milliseconds)
         if health.frames % COMPARED == 0:
-            health.add_faces(len(before.detector.detect(frame.image).scores), len(view.sightings))
+            health.add_faces(len(before.detector.detect(frame.image).scores), heard.faces)
         old, new = before.known, used.known
-        if crops and old.matcher is not None and new.matcher is not None:
-            face = crops[0][:1]
-            health.add_look(
-                old.matcher.match(old.recognizer.embed(face)[0]), new.matcher.match(new.recognizer.embed(face)[0])
-            )
+        if heard.look is not None and old.matcher is not None and new.matcher is not None:
+            face, embedding = heard.look
+            health.add_look(old.matcher.match(old.recognizer.embed(face)[0]), new.matcher.match(embedding))
         return view
 
     def _go_back(self, reason: str) -> None:
@@ -294,7 +293,9 @@ class Updates:
                 with self._child.stdin as stdin:
                     json.dump(asdict(settings), stdin)
                 for line in self._child.stdout:
-                    tell(f"updates: {line.rstrip()}")
+                    if line != self._told:  # once, however often it is looked
+                        self._told = line
+                        tell(f"updates: {line.rstrip()}")
             return self._child.returncode == 0
         finally:
             self._looking, self._child = False, None
@@ -312,11 +313,24 @@ class Updates:
 
 
 class _Listening:
-    """A recognizer that remembers the faces which it was given."""
+    """The models of a release, which remembers what they made of a frame.
 
-    def __init__(self, recognizer: Recognizer, crops: list[NDArray[np.uint8]]) -> None:
-        self._recognizer, self._crops = recognizer, crops
+    Attributes:
+        faces: that were found.
+        look: a face that was embedded, `(1, 112, 112, 3)`, and its embedding `(E,)`.
+    """
+
+    def __init__(self, detector: Detector, recognizer: Recognizer) -> None:
+        self._detector, self._recognizer = detector, recognizer
+        self.faces = 0
+        self.look: tuple[NDArray[np.uint8], NDArray[np.float32]] | None = None
+
+    def detect(self, frame: NDArray[np.uint8]) -> Faces:
+        found = self._detector.detect(frame)
+        self.faces = len(found.scores)
+        return found
 
     def embed(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
-        self._crops.append(images)
-        return self._recognizer.embed(images)
+        embeddings = self._recognizer.embed(images)
+        self.look = images[:1], embeddings[0]
+        return embeddings

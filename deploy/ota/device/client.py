@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import errno
 import shutil
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -45,7 +44,7 @@ class Client:
 
     def __init__(self, url: str, root: bytes, folder: Path, fetcher: FetcherInterface | None = None) -> None:
         self._url, self._root, self._fetcher = url.rstrip("/"), root, fetcher or LimitedFetcher()
-        self._metadata, self._incoming = folder / "metadata", folder / "incoming"
+        self._metadata, self._incoming, self._scratch = folder / "metadata", folder / "incoming", folder / "scratch"
         self._targets: dict[int, dict[str, TargetFile]] = {}
         self.problems: dict[int, str] = {}
 
@@ -60,8 +59,11 @@ class Client:
             ConnectionError: the server does not answer as it should.
             OSError: the metadata cannot be written.
         """
-        with tempfile.TemporaryDirectory(prefix="slimcam-ota-") as scratch:
-            copy = Path(scratch) / "metadata"
+        # What a client that was killed left there is of no use.
+        shutil.rmtree(self._scratch, ignore_errors=True)
+        self._scratch.mkdir()
+        try:
+            copy = self._scratch / "metadata"
             if self._metadata.is_dir():
                 shutil.copytree(self._metadata, copy)
             else:
@@ -82,6 +84,8 @@ class Client:
             with _explained("a release"):
                 releases = list(self._releases(copy / "targets.json"))
             yield releases
+        finally:
+            shutil.rmtree(self._scratch, ignore_errors=True)
 
     def download(self, release: Release, part: str) -> bytes:
         """The verified archive of a part; within a `look`.
@@ -98,8 +102,8 @@ class Client:
         content = kept.read_bytes() if kept.is_file() else None
         if content is None or not _fits(target, content):
             make_folder(self._incoming)
-            with tempfile.TemporaryDirectory(prefix="slimcam-ota-") as scratch, _explained(f"the {part}"):
-                content = Path(self._updater.download_target(target, str(Path(scratch) / "file"))).read_bytes()
+            with _explained(f"the {part}"):
+                content = Path(self._updater.download_target(target, str(self._scratch / part))).read_bytes()
             if not _fits(target, content):
                 raise UpdateRefusedError(f"release {release.number}: its {part} changed after it was verified")
             write_durably(kept, content)

@@ -98,8 +98,8 @@ def _update(settings: Settings, file: StateFile, tell: Callable[[str], object]) 
     installed = slots.stage(release, files)
     client.clear()
     tell(f"release {release.number} is staged; trying it")
-    used = state.current
-    reference = {part: str(slots.bundle(used, part)) if used else getattr(settings, part) for part in PARTS}
+    current = state.current
+    reference = {part: str(slots.bundle(current, part)) if current else getattr(settings, part) for part in PARTS}
     candidate = {part: str(slots.bundle(installed, part)) for part in PARTS}
     if bad := try_release(Request(candidate, reference, release.slowdown)):
         tell(f"release {release.number} is not taken: {bad}")
