@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
 PARTS = ("detector", "recognizer")
@@ -150,6 +150,8 @@ def _parsed(custom: Any, number: int) -> Release:
         facts = dict(custom[CUSTOM])
         if facts.pop("schema") != SCHEMA:
             raise ValueError(f"release {number} is described in another schema; update slimcam on this device")
+        if missing := {one.name for one in fields(Release)} - facts.keys():
+            raise KeyError(min(missing))
         release = Release(
             **{
                 **facts,

@@ -78,6 +78,8 @@ def _update(settings: Settings, file: StateFile, tell: Callable[[str], object]) 
             _refuse_older(newest, state)
         if problem := client.problems.get(max(client.problems, default=0)):
             raise UpdateRefusedError(problem)
+        if release is None or (state.ready is not None and state.ready.release == release.number):
+            client.clear()  # an update that broke off may have left downloads
         if release is None:
             used = f"release {state.release}" if state.release else "the models of the software"
             tell(f"nothing newer than {used} is offered to this device")

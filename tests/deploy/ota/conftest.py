@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from deploy.ota.device.settings import Settings
 from deploy.ota.device.slots import Slots
 from deploy.ota.device.state import State, StateFile
-from deploy.ota.device.settings import Settings
 from deploy.ota.device.update import update
 from deploy.ota.publisher.keys import PASSPHRASE
 from deploy.ota.publisher.repository import Repository

@@ -167,8 +167,8 @@ def prove(folder: Path, points: int, seed: int) -> str:
     server.join(5)
     by_phase = ", ".join(f"{phase} {count}" for phase, count in phases.items())
     return (
-        f"{points} points, {sum(phases.values())} kills ({by_phase}), {losses} of them with a loss of power; updates that "
-        f"ended afterwards: kept {ends['kept']}, rolled back {ends['rolled back']}; never without a whole, verified model "
+        f"{points} points, {sum(phases.values())} kills ({by_phase}), {losses} of them with a loss of power; updates "
+        f"afterwards: {ends['kept']} kept, {ends['rolled back']} rolled back; never without a whole, verified model "
         f"({time.monotonic() - begin:.0f} s, seed {seed})"
     )
 

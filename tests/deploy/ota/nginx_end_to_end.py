@@ -182,8 +182,8 @@ def main() -> None:
         )
     print(
         f"switched after {found.seconds:.1f} s, decided after {found.kept:.1f} s; frames lost within a second of the "
-        f"switch and of the end of the window: {found.lost[0]}, of {found.frames:,} in all: {found.lost[1]}; result p99 "
-        f"there {found.p99[0]:.1f} ms (worst {found.worst:.1f}), elsewhere {found.p99[1]:.1f} ms"
+        f"switch and of the end of the window: {found.lost[0]}, of {found.frames:,} in all: {found.lost[1]}; result "
+        f"p99 there {found.p99[0]:.1f} ms (worst {found.worst:.1f}), elsewhere {found.p99[1]:.1f} ms"
     )
 
 

@@ -1,11 +1,11 @@
 """A disk that loses what was not synced, and a process that dies at a chosen operation on it.
 
-A loss of power is simulated as file systems define durability: of a file survives what was there at its last fsync, of a
-folder the names at its last fsync. Whatever was not synced may have reached the disk or not, each folder and file as
+A loss of power is simulated as file systems define durability: of a file survives what was there at its last fsync, of
+a folder the names at its last fsync. Whatever was not synced may have reached the disk or not, each name and file as
 chance has it: an unsynced file is empty, cut off or whole.
 
-The shadow keeps, by inode, contents of files and names in folders as of their last fsync. The folder should be on tmpfs,
-which uses no inode number twice.
+The shadow keeps, by inode, contents of files and names in folders as of their last fsync. The folder should be on
+tmpfs, which uses no inode number twice.
 """
 
 from __future__ import annotations
@@ -19,8 +19,6 @@ import stat
 import sys
 from pathlib import Path
 from typing import Any
-
-_real_fsync = os.fsync
 
 CHANGES = ("os.rename", "os.mkdir", "os.remove", "os.rmdir", "os.link", "os.symlink", "os.truncate")
 
@@ -108,7 +106,7 @@ class Disk:
                 ]
 
     def _fsync(self, descriptor: int) -> None:
-        path = Path(os.readlink(f"/proc/self/fd/{descriptor}"))
+        path = Path(f"/proc/self/fd/{descriptor}").readlink()
         if path.is_relative_to(self.root):
             self.step()
             self._sync(path)
@@ -135,7 +133,7 @@ class Disk:
     def _inside(self, path: Any, folder: Any) -> bool:
         name = os.fsdecode(path)
         if not name.startswith("/") and isinstance(folder, int) and folder >= 0:
-            name = f"{os.readlink(f'/proc/self/fd/{folder}')}/{name}"
+            name = f"{Path(f'/proc/self/fd/{folder}').readlink()}/{name}"
         return name.startswith(f"{self.root}/")
 
 

@@ -145,15 +145,14 @@ def settings(repository: Repository, url: str, folder: Path, **changes: Any) -> 
 
 
 def crashing(folder: Path, out: Path) -> Bundle:
-    """A bundle whose model ends the process that loads it: XNNPACK aborts on negative scales."""
+    """A bundle whose model ends the process that loads it: XNNPACK aborts on a sum with a negative scale."""
     bundle = load_bundle(folder)
     content = bytearray(bundle.model.read_bytes())
-    graph = schema.Model.GetRootAs(content, 0)
-    subgraph = graph.Subgraphs(0)
-    outside = {subgraph.Inputs(0), subgraph.Outputs(0)}
-    for number in range(subgraph.TensorsLength()):
-        tensor = subgraph.Tensors(number)
-        scales = tensor.Quantization() and tensor.Quantization().ScaleAsNumpy()
-        if number not in outside and isinstance(scales, np.ndarray) and len(scales) == 1:
-            scales[:] = -scales
+    model = schema.Model.GetRootAs(content, 0)
+    graph = model.Subgraphs(0)
+    operators = [graph.Operators(number) for number in range(graph.OperatorsLength())]
+    kinds = [model.OperatorCodes(operator.OpcodeIndex()).BuiltinCode() for operator in operators]
+    addition = operators[kinds.index(schema.BuiltinOperator.ADD)]
+    scale = graph.Tensors(addition.Outputs(0)).Quantization().ScaleAsNumpy()
+    scale[:] = -scale
     return variant(folder, out, model=bytes(content), golden_output=bundle.golden_output)
