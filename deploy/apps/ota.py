@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -114,6 +115,7 @@ def main() -> None:
 
 
 def _ota(composed: DictConfig) -> None:
+    logging.getLogger("urllib3").setLevel(logging.ERROR)  # of each attempt to connect it would tell
     config: Any = OmegaConf.to_object(composed)
     if config.command is None:
         raise ValueError(f"what is to be done? slimcam-ota {', '.join(COMMANDS)}; slimcam-ota --help shows more")

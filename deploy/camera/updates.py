@@ -170,7 +170,7 @@ class Updates:
             self._recognition.detector, self._recognition.recognizer = used.detector, used.known.recognizer
         health.add(view.milliseconds)
         if health.frames % COMPARED == 0:
-            health.add_faces(len(before.detector.detect(frame.image).scores), heard.faces)
+            health.add_faces(before.detector.detect(frame.image).points, heard.faces)
         old, new = before.known, used.known
         if heard.look is not None and old.matcher is not None and new.matcher is not None:
             face, embedding = heard.look
@@ -220,22 +220,25 @@ class Updates:
             self._state = self._file.read()
             return
         self._trial, self._state = trial, self._file.read()
-        folders = {part: self._slots.bundle(trial, part) for part in self._factory}
+        folders = {part: str(self._slots.bundle(trial, part)) for part in self._factory}
         try:
-            models = self._load(folders)
+            detector = open_detector(folders["detector"], threads=self._threads)
+            recognizer = Recognizer(folders["recognizer"], self._threads)
         except (OSError, ValueError, RuntimeError) as error:
-            self._trial = None
-            self._state = self._slots.roll_back(" ".join(str(error).split()))
-            tell(f"rolled back: {self._state.error}")
+            self._end(str(error))
+            return
+        try:
+            known = self._known.prepare(recognizer)
+        except (OSError, ValueError, RuntimeError) as error:
+            self._end(f"the gallery cannot follow it: {error}", bad=False)
             return
         tell(f"release {trial.release} is tried for {self._config.window} frames")
-        self._before, self._next = self._used, models
+        self._before, self._next = self._used, Models(folders, detector, known)
 
-    def _load(self, folders: dict[str, Path]) -> Models:
-        detector = open_detector(folders["detector"], threads=self._threads)
-        recognizer = Recognizer(folders["recognizer"], self._threads)
-        known = self._known.prepare(recognizer)
-        return Models({part: str(folder) for part, folder in folders.items()}, detector, known)
+    def _end(self, reason: str, bad: bool = True) -> None:
+        self._trial = None
+        self._state = self._slots.roll_back(" ".join(reason.split()), bad)
+        tell(f"rolled back: {self._state.error}")
 
     def _conclude(self) -> None:
         """Writes down what the window has shown."""
@@ -243,20 +246,17 @@ class Updates:
         if verdict is None:
             return
         self._verdict = None
-        number, self._trial = self._number, None
-        self._settled = False
+        number, self._settled = self._number, False
         if verdict:
-            self._state = self._slots.roll_back(verdict)
-            tell(f"rolled back: {self._state.error}")
+            self._end(verdict)
             return
         try:
             self._known.follow(Recognizer(self._used.known.recognizer.bundle, check=False))
         except (OSError, ValueError, RuntimeError) as error:
             self._next = self._before
-            self._state = self._slots.roll_back(f"the gallery cannot follow it: {error}", bad=False)
-            tell(f"rolled back: {self._state.error}")
+            self._end(f"the gallery cannot follow it: {error}", bad=False)
             return
-        self._state, self._before = self._slots.keep(), None
+        self._state, self._trial, self._before = self._slots.keep(), None, None
         self._baseline = Baseline(self._config.window)
         tell(f"release {number} is kept")
 
@@ -316,18 +316,18 @@ class _Listening:
     """The models of a release, which remembers what they made of a frame.
 
     Attributes:
-        faces: that were found.
+        faces: that were found, `(N, 5, 2)`.
         look: a face that was embedded, `(1, 112, 112, 3)`, and its embedding `(E,)`.
     """
 
     def __init__(self, detector: Detector, recognizer: Recognizer) -> None:
         self._detector, self._recognizer = detector, recognizer
-        self.faces = 0
+        self.faces = np.empty((0, 5, 2), np.float32)
         self.look: tuple[NDArray[np.uint8], NDArray[np.float32]] | None = None
 
     def detect(self, frame: NDArray[np.uint8]) -> Faces:
         found = self._detector.detect(frame)
-        self.faces = len(found.scores)
+        self.faces = found.points
         return found
 
     def embed(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:

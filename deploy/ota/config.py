@@ -50,8 +50,8 @@ class OtaConfig:
             raise ValueError(f"ota.every is 1 second or more; got {self.every}")
         if self.limit is not None and self.limit < 1024:
             raise ValueError(f"ota.limit is 1024 bytes a second or more, or null; got {self.limit}")
-        if self.window < 30:
-            raise ValueError(f"ota.window is 30 frames or more; got {self.window}")
+        if self.window < 100:
+            raise ValueError(f"ota.window is 100 frames or more; got {self.window}")
 
     @property
     def on(self) -> bool:

@@ -167,7 +167,11 @@ def _explained(what: str) -> Iterator[None]:
     except exceptions.DownloadLengthMismatchError as error:
         raise UpdateRefusedError(f"{what} is refused: it is longer than it may be ({error})") from error
     except exceptions.SlowRetrievalError as error:
-        raise ConnectionError(f"{what} came too slowly and was given up ({error or 'no byte in time'})") from error
+        if str(error):
+            raise ConnectionError(f"{what} came too slowly and was given up: {error}") from error
+        # python-tuf takes a server that cannot be connected to for a slow one.
+        reason = getattr(error.__cause__, "reason", error.__cause__)
+        raise ConnectionError(f"{what} cannot be fetched: {reason}") from error
     except exceptions.DownloadHTTPError as error:
         raise ConnectionError(f"{what} is not there: the server answers {error.status_code}; check ota.url") from error
     except exceptions.DownloadError as error:

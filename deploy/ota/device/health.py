@@ -11,6 +11,7 @@ from collections import defaultdict, deque
 from collections.abc import Mapping
 
 import numpy as np
+from numpy.typing import NDArray
 
 from deploy.types import Identity
 
@@ -28,6 +29,9 @@ EARLY = 30
 
 LEAST_SHARE = 0.8
 """Of the faces that were found, and of the people who were recognized, by the models before."""
+
+
+Points = NDArray[np.floating]
 
 
 class Baseline:
@@ -70,7 +74,7 @@ class Health:
         self._bounds = {stage: (ms, ms * slowdown / 100 + SLACK_MS) for stage, ms in before.items()}
         self._window = frames
         self._spent: dict[str, list[float]] = defaultdict(list)
-        self.frames = self._faces_before = self._faces = self._known_before = self._same = 0
+        self.frames = self._faces_before = self._faces = self._extra = self._known_before = self._same = 0
 
     @property
     def percent(self) -> int:
@@ -84,10 +88,12 @@ class Health:
             if stage in milliseconds:
                 self._spent[stage].append(milliseconds[stage])
 
-    def add_faces(self, before: int, now: int) -> None:
-        """Takes in how many faces the two detectors find in one frame."""
-        self._faces_before += before
-        self._faces += min(before, now)
+    def add_faces(self, before: Points, now: Points) -> None:
+        """Takes in the faces that the two detectors find in one frame, `(N, 5, 2)` each."""
+        found = matched(before, now)
+        self._faces_before += len(before)
+        self._faces += found
+        self._extra += len(now) - found
 
     def add_look(self, before: Identity, now: Identity) -> None:
         """Takes in whom the two recognizers take one face for."""
@@ -102,7 +108,7 @@ class Health:
             if spent := self._spent[stage]:
                 parts.append(f"{stage} p90 {np.percentile(spent, 90):.2f} ms (before {before:.2f})")
         parts.append(f"{self._same} of {self._known_before} views of enrolled people recognized as before")
-        parts.append(f"{self._faces} of {self._faces_before} faces found as before")
+        parts.append(f"{self._faces} of {self._faces_before} faces found as before, {self._extra} others")
         return ", ".join(parts)
 
     def verdict(self) -> str | None:
@@ -123,4 +129,16 @@ class Health:
         ):
             if over and before >= LEAST_SAMPLES and found < LEAST_SHARE * before:
                 return f"{name}: {found} of the {before} of the models before, at least {LEAST_SHARE:.0%} are wanted"
+        if over and self._extra > max(self._faces_before, LEAST_SAMPLES):
+            return f"{self._extra} faces found where the models before have none, who have {self._faces_before} in all"
         return "" if over else None
+
+
+def matched(before: Points, now: Points) -> int:
+    """How many faces of `(N, 5, 2)` are among those of `(M, 5, 2)`: their points lie within half the distance of the
+    eyes on average."""
+    if not len(before) or not len(now):
+        return 0
+    apart = np.linalg.norm(before[:, None] - now[None], axis=3).mean(axis=2)
+    eyes = np.linalg.norm(before[:, 0] - before[:, 1], axis=1)
+    return int((apart.min(axis=1) < eyes / 2).sum())
