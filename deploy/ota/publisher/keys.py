@@ -14,7 +14,8 @@ import getpass
 import json
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 from urllib import parse
@@ -89,6 +90,18 @@ class Keyring:
         self.folder = folder
         # A passphrase is asked for once.
         self._signers: dict[str, Signer] = {}
+        self._made: list[Path] = []
+
+    @contextmanager
+    def making(self) -> Iterator[None]:
+        """Keys that are made within are there afterwards, or none of them if something fails: no root names them."""
+        self._made = []
+        try:
+            yield
+        except BaseException:
+            for path in self._made:
+                path.unlink(missing_ok=True)
+            raise
 
     def make(self, name: str, *, where: str | None = None, encrypted: bool = True) -> tuple[str, Key]:
         """A new key; nothing of it is used before `keep` is called.
@@ -114,6 +127,7 @@ class Keyring:
         sealing = BestAvailableEncryption(passphrase(path.stem, new=True).encode()) if encrypted else NoEncryption()
         path.parent.mkdir(parents=True, exist_ok=True)
         write_durably(path, private.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, sealing), mode=0o600)
+        self._made.append(path)
         scheme = EncryptedFileSigner.SCHEME if encrypted else CryptoSigner.SCHEME
         inside = path.resolve().is_relative_to(self.folder.resolve())
         located = path.resolve().relative_to(self.folder.resolve()) if inside else path.resolve()
@@ -190,4 +204,8 @@ def _hardware_key(uri: str) -> tuple[str, Key]:
         found: Any = HSMSigner.import_(int(parsed.path) if parsed.path else None, label, passphrase)
     except UnsupportedLibraryError as error:
         raise ImportError(f"{error}: pip install python-pkcs11") from error
+    except ValueError:
+        raise
+    except Exception as error:  # of any PKCS#11 module, whose errors have no common base
+        raise ValueError(f"{uri}: the module refuses ({str(error) or repr(error)})") from error
     return str(found[0]), found[1]

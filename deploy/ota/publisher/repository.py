@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from securesystemslib.signer import Key
-from tuf.api.exceptions import RepositoryError
+from tuf.api.exceptions import RepositoryError, UnsignedMetadataError
 from tuf.api.metadata import Metadata, MetaFile, Root, Signed, Snapshot, TargetFile, Targets, Timestamp
 
 from deploy.inference.bundle import GOLDEN, MANIFEST, MODEL, Bundle, load_bundle
@@ -94,21 +94,22 @@ class Repository:
         """
         if self._root_version():
             raise FileExistsError(f"{self.folder} is a repository already; choose another folder")
-        uris: dict[str, str] = {}
-        root = Root(expires=self._expiry(Root.type), consistent_snapshot=True)
+        root, uris = Root(expires=self._expiry(Root.type), consistent_snapshot=True), {}
         roles = {f"{Root.type}{number}": Root.type for number in range(1, ROOT_KEYS + 1)}
         roles |= {role: role for role in (Targets.type, *ONLINE)}
-        for name, role in roles.items():
-            uri, key = self._keys().make(name, where=keys.get(name), encrypted=role not in ONLINE)
-            root.add_key(key, role)
-            uris[key.keyid] = uri
-        root.roles[Root.type].threshold = ROOT_KEYS
-        self._keys().keep(uris)
-        signed = self._signed(root, root)
+        with self._keys().making():
+            for name, role in roles.items():
+                uri, key = self._keys().make(name, where=keys.get(name), encrypted=role not in ONLINE)
+                root.add_key(key, role)
+                uris[key.keyid] = uri
+            root.roles[Root.type].threshold = ROOT_KEYS
+            self._keys().keep(uris)
+            signed = self._signed(root, root)
+            files = self._prepared(root, Targets(expires=self._expiry(Targets.type)), resign=True, first=True)
         for folder in (self.metadata, self.targets):
             make_folder(folder)
+        self._put(files)
         self._write_root(signed)
-        self._write(root, Targets(expires=self._expiry(Targets.type)), first=True)
 
     def publish(
         self,
@@ -193,20 +194,20 @@ class Repository:
         old = root.roles[role].keyids[position]
         version = root.version + 1
         file = where or str(self._keys().folder / f"{name}-{version}.pem")
-        uri, key = self._keys().make(f"{name}-{version}", where=file, encrypted=role not in ONLINE)
-        root.revoke_key(old, role)
-        root.add_key(key, role)
-        # The order of root keys is their names': the new one takes the place of the old.
-        root.roles[role].keyids.remove(key.keyid)
-        root.roles[role].keyids.insert(position, key.keyid)
-        root.version, root.expires = version, self._expiry(Root.type)
-        self._keys().keep({key.keyid: uri})
-        signed = self._signed(root, root, old_root)
-        # Signed before the new root is there: afterwards there is no way back, and a missing key would stop us there.
-        written = None if role == Root.type else self._prepared(root, self._load(Targets), resign=role == Targets.type)
+        with self._keys().making():
+            uri, key = self._keys().make(f"{name}-{version}", where=file, encrypted=role not in ONLINE)
+            root.revoke_key(old, role)
+            root.add_key(key, role)
+            # The order of root keys is their names': the new one takes the place of the old.
+            root.roles[role].keyids.remove(key.keyid)
+            root.roles[role].keyids.insert(position, key.keyid)
+            root.version, root.expires = version, self._expiry(Root.type)
+            self._keys().keep({key.keyid: uri})
+            # All is signed before anything is written: a key that is missing must not stop us half-way.
+            signed = self._signed(root, root, old_root)
+            files = [] if role == Root.type else self._prepared(root, self._load(Targets), resign=role == Targets.type)
         self._write_root(signed)
-        if written is not None:
-            self._put(written)
+        self._put(files)
         return old
 
     def renew(self, roles: Iterable[str] = ONLINE, *, early: float = 0.5) -> list[str]:
@@ -276,8 +277,8 @@ class Repository:
             file.unrecognized_fields["custom"] = release.custom()
             targets.targets[target] = file
 
-    def _write(self, root: Root, targets: Targets, first: bool = False) -> None:
-        self._put(self._prepared(root, targets, resign=True, first=first))
+    def _write(self, root: Root, targets: Targets) -> None:
+        self._put(self._prepared(root, targets, resign=True))
 
     def _prepared(
         self, root: Root, targets: Targets, *, resign: bool, snapshot: bool = True, first: bool = False
@@ -318,7 +319,12 @@ class Repository:
         for root in roots:
             keys |= {keyid: root.keys[keyid] for keyid in root.roles[signed.type].keyids}
         for key in keys.values():
-            metadata.sign(self._keys().signer(key), append=True)
+            signer = self._keys().signer(key)
+            try:
+                metadata.sign(signer, append=True)
+            except UnsignedMetadataError as error:
+                reason = error.__cause__ or error
+                raise ValueError(f"the key {key.keyid[:12]}... does not sign: {str(reason) or repr(reason)}") from error
         for root in roots:
             root.verify_delegate(signed.type, metadata.signed_bytes, metadata.signatures)
         return metadata.to_bytes()

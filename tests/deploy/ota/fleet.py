@@ -3,10 +3,10 @@
     python -m tests.deploy.ota.fleet [DEVICES]       1,000 take about ten minutes
 
 Each device is a real TUF client with slots and a state of its own; downloads, signatures and staging are real, from
-nginx where there is one. The trial, the health window and the hours between looks are simulated: a device looks once an hour,
-ten percent more or less, in the order of a virtual clock. An operator looks at the reports of the devices, which they
-give by MQTT or Prometheus, every ten minutes: he promotes a stage when nine tenths of its devices have the release, and
-withdraws the release when more than two percent of the reports, and five at least, are failures.
+nginx where there is one. The trial, the health window and the hours between looks are simulated: a device looks once an
+hour, ten percent more or less, in the order of a virtual clock. An operator looks at the reports of the devices, which
+they give by MQTT or Prometheus, every ten minutes: a stage is promoted when nine tenths of its devices have the
+release, and the release is withdrawn when more than two percent of the reports, and five at least, are failures.
 """
 
 from __future__ import annotations
@@ -168,12 +168,7 @@ def main() -> None:
             report("a good release", roll_out(repository, devices, good, lambda _device, _release: False, 1), count)
             bad = publish(repository, variant(RECOGNIZER, folder / "bad", noise=0.5).path, rings={})
             for share in (0.3, 0.05):
-                weak = {
-                    device.settings.device
-                    for device in devices
-                    if random.Random(device.settings.device).random() < share
-                }
-                found = roll_out(repository, devices, bad, lambda device, _release: device.settings.device in weak, 2)
+                found = roll_out(repository, devices, bad, partial(is_weak, share), 2)
                 report(f"a release that fails on {share:.0%} of the devices", found, count)
                 bad = publish(repository, variant(RECOGNIZER, folder / f"bad{share}", noise=0.4).path, rings={})
     finally:
