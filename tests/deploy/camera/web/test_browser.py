@@ -329,8 +329,7 @@ def test_the_state_of_updates_is_shown(browser: Any) -> None:
         assert line.inner_text() == "Models: release 8 · on trial, 40 %"
         shot(page, "update")
         status.append(UpdateStatus("idle", 7, None, None, "release 8: <b>slow</b>", 1))
-        page.wait_for_function("document.getElementById('update').textContent.includes('release 7')", timeout=LONG)
-        assert line.inner_text() == "Models: release 7 · release 8: <b>slow</b>"
+        page.locator("#update", has_text="release 7 · release 8: <b>slow</b>").wait_for(timeout=LONG)
         assert not complaints
 
 
