@@ -16,7 +16,7 @@ from hydra.core.config_store import ConfigStore
 from omegaconf import DictConfig, OmegaConf
 
 from deploy.apps.ota_arguments import overrides
-from deploy.common import console
+from deploy.common import application
 from deploy.common.text_table import grid
 from deploy.inference.bundle import DETECTOR, RECOGNIZER
 from deploy.ota.config import OtaConfig
@@ -111,7 +111,7 @@ ConfigStore.instance().store(group="schema", name="slimcam_ota", node=OtaApplica
 
 def main() -> None:
     """The console script."""
-    console.run(_ota, program="slimcam-ota", config_name="slimcam_ota", overrides=overrides)
+    application.run(_ota, program="slimcam-ota", config_name="slimcam_ota", overrides=overrides)
 
 
 def _ota(composed: DictConfig) -> None:

@@ -139,7 +139,7 @@ class Known:
         if self._path.exists():
             with self._make_any() as gallery:
                 if gallery.made_with() not in (None, sha256):
-                    gallery.re_enrol(recognizer.embed, sha256)
+                    gallery.re_enroll(recognizer.embed, sha256)
 
     def close(self) -> None:
         if self._gallery is not None:
@@ -185,7 +185,7 @@ class Known:
         # One recognizer throughout, though the camera may change it meanwhile.
         recognizer = self._recognizer
         if self._follows and self._is_foreign():
-            raise ValueError("a new recognizer is being tried; enrol again when it is kept, in a minute")
+            raise ValueError("a new recognizer is being tried; enroll again when it is kept, in a minute")
         if self._enroller is None or self._enroller.bundle is not recognizer.bundle:
             self._enroller = Recognizer(recognizer.bundle, check=False)
         added = template(view.frame.image, sighting.points, self._enroller, "camera", keep=False)

@@ -11,17 +11,19 @@ import shutil
 from collections.abc import Mapping
 from pathlib import Path
 
+from deploy.common.files import sync
+
 
 def write_durably(path: Path, content: bytes, mode: int = 0o644) -> None:
     """Replaces a file; when this returns the new content survives a power failure, before that the old one does.
 
-    The temporary name is fixed, so that a writer that was killed leaves nothing that piles up; there must be one writer
-    at a time.
+    Unlike `deploy.common.files.atomic` it has a fixed temporary name, so that writers which were killed leave nothing
+    that piles up on a device; there must be one writer at a time.
     """
     partial = path.with_name(f".{path.name}.partial")
     _write_synced(partial, content, mode)
     partial.replace(path)
-    sync_folder(path.parent)
+    sync(path.parent)
 
 
 def write_folder_durably(folder: Path, files: Mapping[str, bytes]) -> None:
@@ -33,8 +35,8 @@ def write_folder_durably(folder: Path, files: Mapping[str, bytes]) -> None:
     folder.mkdir()
     for name, content in files.items():
         _write_synced(folder / name, content, 0o644)
-    sync_folder(folder)
-    sync_folder(folder.parent)
+    sync(folder)
+    sync(folder.parent)
 
 
 def make_folder(folder: Path) -> None:
@@ -42,23 +44,14 @@ def make_folder(folder: Path) -> None:
     if not folder.is_dir():
         make_folder(folder.parent)
         folder.mkdir(exist_ok=True)
-        sync_folder(folder.parent)
+        sync(folder.parent)
 
 
 def remove_folder(folder: Path) -> None:
     """Removes a folder with all that is in it, durably; one that is not there is removed already."""
     if folder.exists():
         shutil.rmtree(folder)
-        sync_folder(folder.parent)
-
-
-def sync_folder(folder: Path) -> None:
-    """Makes the names in a folder durable."""
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+        sync(folder.parent)
 
 
 def _write_synced(path: Path, content: bytes, mode: int) -> None:

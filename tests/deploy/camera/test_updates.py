@@ -26,7 +26,7 @@ from deploy.camera.recognition import Recognition
 from deploy.camera.sources import SourceConfig, open_source
 from deploy.camera.track_identity import RecognizeConfig
 from deploy.camera.updates import Updates
-from deploy.gallery import enrolment
+from deploy.gallery import enrollment
 from deploy.gallery.gallery import Gallery
 from deploy.inference.bundle import DETECTOR, MANIFEST, RECOGNIZER, load_bundle
 from deploy.inference.model import BundledModel, Recognizer
@@ -41,7 +41,7 @@ from deploy.vision.detector import open_detector
 from deploy.vision.quality import QualityConfig
 from deploy.vision.track import TrackConfig
 from tests.deploy.ota.releases import crashing, variant
-from training.data.clip import ClipConfig, write_clip
+from training.tools.demo_clip import ClipConfig, write_clip
 
 ROOT = Path(__file__).resolve().parents[3]
 WINDOW = 150
@@ -113,10 +113,10 @@ def people(scene: Path, tmp_path: Path) -> Path:
     recognizer, detector = Recognizer(RECOGNIZER), open_detector(DETECTOR)
     with Gallery(path, recognizer.bundle.sha256, recognizer.embedding_size, tmp_path / "key/key") as gallery:
         for person in sorted((scene / "people").iterdir()):
-            found, _ = enrolment.templates(
-                enrolment.pictures([person], []), detector, recognizer, QualityConfig(), True
+            found, _ = enrollment.templates(
+                enrollment.pictures([person], []), detector, recognizer, QualityConfig(), True
             )
-            gallery.enrol(person.name, found, consent="drawn")
+            gallery.enroll(person.name, found, consent="drawn")
     return path
 
 
@@ -258,7 +258,7 @@ def test_somebody_who_was_enrolled_without_a_crop_meanwhile_sends_the_release_ba
     before = load_bundle(RECOGNIZER)
     with Gallery(people, before.sha256, before.golden_output.shape[1], tmp_path / "key/key") as gallery:
         template = gallery.templates(gallery.people()[0].id)[0]
-        gallery.enrol("Late", [type(template)(-template.embedding, None, "late.jpg")], consent="drawn")
+        gallery.enroll("Late", [type(template)(-template.embedding, None, "late.jpg")], consent="drawn")
     camera.until(lambda state: state.trial is None)
     assert camera.state.release == 0
     assert not camera.state.bad
@@ -271,7 +271,7 @@ def test_a_gallery_of_a_release_that_was_not_kept_in_time_comes_back(
     """The power failed after the gallery had followed, and before the release was kept; then it was rolled back."""
     other = Recognizer(variant(RECOGNIZER, tmp_path / "other", noise=0.002, seed=3).path)
     with Gallery(people, key=tmp_path / "key/key") as gallery:
-        gallery.re_enrol(other.embed, other.bundle.sha256)
+        gallery.re_enroll(other.embed, other.bundle.sha256)
     camera = make_camera()
     deadline = time.monotonic() + 10
     while model_of(people, tmp_path) == other.bundle.sha256 and time.monotonic() < deadline:

@@ -30,7 +30,7 @@ import numpy as np
 from deploy.inference.bundle import RECOGNIZER
 from deploy.ota.publisher.keys import PASSPHRASE
 from tests.deploy.ota.releases import variant
-from training.data.clip import ClipConfig, write_clip
+from training.tools.demo_clip import ClipConfig, write_clip
 
 ROOT = Path(__file__).resolve().parents[3]
 NGINX = shutil.which("nginx") or shutil.which("nginx", path="/usr/sbin")
