@@ -88,12 +88,12 @@ class Updates:
         self._trial: Installed | None = None
         self._baseline = Baseline(config.window)
         self._health: Health | None = None
-        self._crops: NDArray[np.uint8] | None = None
         self._before: Models | None = None
         # Handed from one thread to the other, each a reference that one of them sets and the other takes.
         self._next: Models | None = None
         self._verdict: str | None = None
-        self._settled, self._told = False, ""
+        self._settled = False
+        self._told = ""  # the last line, which is not told again
         self._closing = threading.Event()
         self._child: subprocess.Popen[str] | None = None
         self._thread = threading.Thread(target=self._work, name="updates", daemon=True)
@@ -193,7 +193,7 @@ class Updates:
         try:
             self._conclude()
             self._state = self._file.read()
-            if not self._settled and self._state.trial is None:
+            if not self._settled and self._state.trial is None and self._before is None:
                 # The gallery may be of a release that was in its window, if the power failed just when it was kept.
                 self._settled = True
                 self._known.follow(Recognizer(self._used.known.recognizer.bundle, check=False))
@@ -207,7 +207,8 @@ class Updates:
                 self._due = time.monotonic() + wait * random.uniform(0.9, 1.1)
         except (OSError, ValueError, RuntimeError) as error:
             line = " ".join(str(error).split())
-            if self._state.error != line:
+            if self._told != line:
+                self._told = line
                 tell(f"updates: {line}")
             self._state = replace(self._state, error=line)
 
@@ -292,10 +293,10 @@ class Updates:
                 assert self._child.stdout is not None
                 with self._child.stdin as stdin:
                     json.dump(asdict(settings), stdin)
-                for line in self._child.stdout:
+                for line in map(str.rstrip, self._child.stdout):
                     if line != self._told:  # once, however often it is looked
                         self._told = line
-                        tell(f"updates: {line.rstrip()}")
+                        tell(f"updates: {line}")
             return self._child.returncode == 0
         finally:
             self._looking, self._child = False, None
