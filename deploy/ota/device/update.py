@@ -76,8 +76,9 @@ def _update(settings: Settings, file: StateFile, tell: Callable[[str], object]) 
         state = file.change(lambda state: replace(state, available=number, checked=now, error=error))
         if releases:
             _refuse_older(newest, state)
-        if problem := client.problems.get(max(client.problems, default=0)):
-            raise UpdateRefusedError(problem)
+        wrong = max(client.problems, default=0)
+        if wrong > max(state.release, number or 0):
+            raise UpdateRefusedError(client.problems[wrong])
         if release is None or (state.ready is not None and state.ready.release == release.number):
             client.clear()  # an update that broke off may have left downloads
         if release is None:
@@ -90,15 +91,15 @@ def _update(settings: Settings, file: StateFile, tell: Callable[[str], object]) 
         _check_runtime(release)
         if why := obstacle(settings.gallery, settings.key, release.parts["recognizer"].model):
             raise RuntimeError(f"release {release.number} has another recognizer, and the gallery cannot follow: {why}")
-        state = _count_attempt(file, release)
-        if release.number in state.bad:
-            return state
         files = {}
         for part in PARTS:
             tell(f"release {release.number}: {part}")
             files[part] = unpack(client.download(release, part))
     installed = slots.stage(release, files)
     client.clear()
+    state = _count_attempt(file, release)
+    if release.number in state.bad:
+        return state
     tell(f"release {release.number} is staged; trying it")
     current = state.current
     reference = {part: str(slots.bundle(current, part)) if current else getattr(settings, part) for part in PARTS}
