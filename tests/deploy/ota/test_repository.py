@@ -1,7 +1,9 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -12,7 +14,7 @@ from deploy.ota.publisher import repository as repository_module
 from deploy.ota.publisher.keys import PASSPHRASE, Keyring
 from deploy.ota.publisher.repository import DAYS, Repository
 from tests.deploy.ota.conftest import Device
-from tests.deploy.ota.releases import GATE, publish, variant
+from tests.deploy.ota.releases import GATE, new_repository, publish, serve, variant
 
 
 def test_roles_have_their_keys_thresholds_and_times(repository: Repository) -> None:
@@ -122,6 +124,30 @@ def test_devices_follow_a_rotated_key(name: str, repository: Repository, make_de
     publish(again)
     assert device.take().release == 2
     assert make_device("new").take().release == 2  # by way of the first root
+
+
+@pytest.mark.usefixtures("no_trial")
+def test_a_root_key_without_a_copy_is_lost_with_its_repository_and_devices_start_with_another(
+    repository: Repository, make_device: Callable[..., Device], tmp_path: Path
+) -> None:
+    for _ in range(2):
+        publish(repository)
+    device = make_device()
+    device.take()
+    (repository._keys().folder / "root1.pem").unlink()
+    other = new_repository(tmp_path / "other")
+    publish(other)
+    with serve(other.folder) as server:
+        # The old root does not take it, and neither does the old folder, by its minimum.
+        device.settings = replace(device.settings, url=server.url)
+        with pytest.raises(ValueError, match="not signed by the keys that are trusted"):
+            device.look()
+        Path(device.settings.root).write_bytes(other.root_bytes())
+        with pytest.raises(ValueError, match="takes none below 2"):
+            device.look()
+        shutil.rmtree(device.folder)
+        device.folder.mkdir()
+        assert device.take().release == 1
 
 
 def test_a_rotation_needs_both_root_keys_and_changes_nothing_without(repository: Repository) -> None:
