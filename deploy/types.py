@@ -110,16 +110,52 @@ class View:
     milliseconds: Mapping[str, float]
 
 
+@dataclass(frozen=True)
+class SourceStatus:
+    """Whether frames come from the source of a camera.
+
+    Attributes:
+        state: `connecting` before the first frame, `connected`, `lost` while it is tried again, or `ended`.
+        since: Unix time since when; of a lost source, that of its last frame.
+        kind: `pictures`, `clip` or `live`, see `deploy.camera.sources`.
+    """
+
+    state: str
+    since: float
+    kind: str
+
+    @property
+    def connected(self) -> bool:
+        return self.state == "connected"
+
+
+@dataclass(frozen=True)
+class Notice:
+    """What has happened without a frame.
+
+    Attributes:
+        source: State of the source.
+        events: Tracks that have left because no frame shows them any more.
+        sightings: Faces that are still taken to be in view.
+    """
+
+    source: SourceStatus
+    events: tuple[Event, ...] = ()
+    sightings: tuple[Sighting, ...] = ()
+
+
 STAGES = ("detect", "track", "align", "embed", "match", "result")
 """Of a frame, in their order; `result` is from the capture of the frame to the answer, waiting included."""
 
 
 class Output(Protocol):
-    """Something that views are shown to, from one thread.
+    """Something that views are shown to, and what happens between them, from one thread.
 
     A lost connection is neither an error nor worth waiting for: frames that cannot be shown are dropped.
     """
 
     def show(self, view: View) -> None: ...
+
+    def notice(self, notice: Notice) -> None: ...
 
     def close(self) -> None: ...

@@ -1,4 +1,4 @@
-"""`slimcam-camera source=0`: finds, follows and recognises people live, and knows how fast it does."""
+"""`slimcam-camera source=0`: finds, follows and recognizes people live, and knows how fast it does."""
 
 from __future__ import annotations
 
@@ -9,9 +9,10 @@ import signal
 import sys
 import tempfile
 import threading
+import time
 import webbrowser
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,12 +20,13 @@ from typing import TYPE_CHECKING, Any
 from hydra.core.config_store import ConfigStore
 from omegaconf import MISSING, DictConfig, OmegaConf
 
-from deploy.camera.known_people import Known
+from deploy.camera.known_people import KnownPeople
 from deploy.camera.outputs.config import OutputsConfig
 from deploy.camera.outputs.opening import close_all, open_outputs
 from deploy.camera.outputs.output import Stop, tell
-from deploy.camera.recognition import Recognition
+from deploy.camera.recognition import RecognitionPipeline
 from deploy.camera.record import Tally, camera_record, camera_table
+from deploy.camera.source_watch import POLL_SECONDS, SourceWatch
 from deploy.camera.sources import SourceConfig, open_source
 from deploy.camera.track_identity import RecognizeConfig
 from deploy.camera.web.config import WebConfig
@@ -37,7 +39,7 @@ from deploy.latency.record import write_records
 from deploy.latency.request import model_file
 from deploy.ota.config import OtaConfig
 from deploy.ota.device.status import UpdateStatus
-from deploy.types import Event, Output
+from deploy.types import Event, Notice, Output, SourceStatus
 from deploy.vision import quality, track
 from deploy.vision.detector import open_detector
 from deploy.vision.quality import QualityConfig
@@ -67,9 +69,6 @@ TEXTS = (
 )
 """Options whose values are taken as they are: addresses of cameras are full of what Hydra's grammar reads otherwise."""
 
-UNKNOWN_FPS = 10.0
-"""Of a video file that is made of a stream which does not tell its own."""
-
 EMULATED = "deploy.benchmark.emulated_camera_cli"
 """The module that `target=` hands over to, by its name: a camera that runs here loads nothing of it."""
 
@@ -86,25 +85,27 @@ class CameraConfig:
     """The camera application.
 
     Attributes:
-        source: number of a webcam, a video file, a folder of pictures, rtsp:// or http:// address, or picamera.
-        capture: how the source is read.
-        detector: bundle of a detector, or YuNet's .onnx file; null is slimcam's own.
-        recognizer: bundle of a recognizer; null is slimcam's own.
-        gallery: file of the people who are known; null is the user's own. It is made when the first one is enrolled.
-        key: file of the gallery's key; null is the user's own.
-        far: share of strangers' pairs that may be taken for one person; one of the rates that the bundle knows.
-        margin: how much better than the next person somebody must fit, in cosines.
-        threads: of each model.
-        quality: which views of a face are fit to be recognised.
-        track: how faces are followed.
-        recognize: how often they are looked at.
-        outputs: where the answers go.
-        web: the page; none where its port is null.
-        ota: updates of the models.
+        source: Number of a webcam, a video file, a folder of pictures, rtsp:// or http:// address, or picamera.
+        capture: Options of the source.
+        detector: Bundle of a detector, or YuNet's .onnx file; null is slimcam's own.
+        recognizer: Bundle of a recognizer; null is slimcam's own.
+        gallery: File of the people who are known; null is the user's own. It is made when the first one is enrolled.
+        key: File of the gallery's key; null is the user's own.
+        far: False accept rate (FAR) of the threshold: share of impostor pairs taken for one person. One of the rates
+            that the bundle was measured at. With N people enrolled, an unknown face gets a name (FPIR) about N times as
+            often.
+        margin: Least difference of cosines between the best and the next person.
+        threads: Threads of each model.
+        quality: Limits of the views that are fit to be recognized.
+        track: Options of the tracker.
+        recognize: Options of how often faces are looked at.
+        outputs: Where the answers go.
+        web: Options of the page; none where its port is null.
+        ota: Options of the updates of the models.
         report: JSON file for the latency of each stage, a record as `slimcam-benchmark` writes them; null for none.
-        frames: to answer before the camera ends; null is all of them.
-        seconds: to run; null is for ever.
-        target: an emulated device such as `snapdragon_625`, which answers some frames of a file in place of this one.
+        frames: Number of frames to answer before the camera ends; null is all of them.
+        seconds: Time to run; null is for ever.
+        target: Emulated device such as `snapdragon_625`, which answers some frames of a file in place of this one.
     """
 
     source: Any = MISSING
@@ -187,27 +188,49 @@ def run(config: CameraConfig) -> None:
     recognizer = Recognizer(bundles["recognizer"], config.threads)
     tally, frames = Tally(), 0
     with ExitStack() as open_things:
-        known = Known(
+        known = KnownPeople(
             recognizer, config.gallery, config.key, config.far, config.margin, config.quality, follows=config.ota.on
         )
         open_things.callback(known.close)
-        recognition = Recognition(
-            detector, recognizer, known.matcher, config.recognize, quality=config.quality, track=config.track
-        )
         source = open_things.enter_context(open_source(config.source, config.capture))
+        recognition = RecognitionPipeline(
+            detector,
+            recognizer,
+            known.matcher,
+            config.recognize,
+            quality=config.quality,
+            track=config.track,
+            kind=source.kind,
+            fps=source.fps,
+        )
         ending = open_things.enter_context(_told_to_end(source.close, config.seconds))
-        status = None if updates is None else lambda: updates.status
-        outputs = open_outputs(config.outputs, source.fps or UNKNOWN_FPS, status)
+        update = None if updates is None else lambda: updates.status
+        outputs = open_outputs(config.outputs, source.fps, str(config.source), update)
         open_things.callback(close_all, outputs)
         if config.web.port is not None:
-            outputs.append(_page(config, known, lambda: source.state, status))
+            outputs.append(_page(config, known, lambda: source.state, update))
         see = recognition.see
         if updates is not None:
             updates.begin(recognition, known)
             open_things.callback(updates.close)
             see = updates.see
+        watch = SourceWatch(source)
+
+        def happened(status: SourceStatus | None, events: tuple[Event, ...]) -> None:
+            if status is not None or events:
+                for output in outputs:
+                    output.notice(Notice(watch.status, events))
+                for event in events:
+                    tell(describe(event))
+
+        happened(watch.status, ())
         try:
-            for frame in source:
+            for frame in source.frames(POLL_SECONDS):
+                status = watch.look(frame)
+                if frame is None:
+                    happened(status, recognition.lapse(time.monotonic()))
+                    continue
+                happened(status, ())
                 if known.changed():
                     recognition.use(known.matcher)
                 view = see(frame)
@@ -223,6 +246,9 @@ def run(config: CameraConfig) -> None:
                     break
         except Stop:
             pass
+        finally:
+            with suppress(Stop):
+                happened(watch.end(), recognition.end())
         told = ending()
         name = source.name
     if frames:
@@ -271,7 +297,7 @@ def _updates(config: CameraConfig, bundles: dict[str, Path]) -> Updates:
 
 
 def _page(
-    config: CameraConfig, known: Known, state: Callable[[], str], update: Callable[[], UpdateStatus] | None
+    config: CameraConfig, known: KnownPeople, state: Callable[[], str], update: Callable[[], UpdateStatus] | None
 ) -> Output:
     from deploy.camera.web.server import Web
 

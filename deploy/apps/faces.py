@@ -1,4 +1,4 @@
-"""`slimcam-faces enrol NAME photo.jpg`: who is known to the camera."""
+"""`slimcam-faces enroll NAME photo.jpg`: who is known to the camera."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from deploy.apps.faces_arguments import overrides
 from deploy.camera.sources import SourceConfig, open_source
+from deploy.camera.sources.source import first_seconds
 from deploy.common import application
 from deploy.common.renamed_options import below
 from deploy.gallery import enrollment
@@ -41,21 +42,21 @@ class FacesConfig:
     """The application that keeps the gallery.
 
     Attributes:
-        command: see `deploy.apps.faces_arguments.ARGUMENTS`; the first word of the command line.
-        name: whom to enrol or forget, by name or id; the second word.
-        file: to export to or import from; the second word.
-        pictures: files and folders with pictures of the person; the other words.
-        source: a camera or video to enrol from instead, see `deploy.camera.sources`.
-        capture: how the source is read.
-        person: id of one who is there already, to add templates to; `new` for another one of a name that is there.
-        consent: a note on who agreed, when, to what.
-        expires: the day from which on the person is not recognised any more, 2027-01-01.
-        keep_crops: the aligned faces too, so that `re-enrol` can serve another recognizer.
-        gallery, key: files; null for the user's own.
-        recognizer: folder of a bundle; null for the one that slimcam comes with.
-        detector: folder of a bundle, or YuNet's .onnx file; null for the one that slimcam comes with.
-        far: share of strangers' pairs that may be taken for one person, for warnings; one that the bundle knows.
-        quality: what a view of a face must be.
+        command: First word of the command line, see `deploy.apps.faces_arguments.ARGUMENTS`.
+        name: Name or id of a person; the second word.
+        file: Archive to export to or import from; the second word.
+        pictures: Files and folders with pictures of the person; the other words.
+        source: Camera or video to enroll from instead, see `deploy.camera.sources`.
+        capture: Options of the source.
+        person: Id of a person to add templates to; `new` for another person of a name that is there.
+        consent: Note on who agreed, when, to what.
+        expires: Day from which on the person is not recognized any more, 2027-01-01.
+        keep_crops: Whether aligned faces are kept too, so that `re-enroll` can serve another recognizer.
+        gallery, key: Files of gallery and key; null for the user's own.
+        recognizer: Folder of a bundle; null for the one that slimcam comes with.
+        detector: Folder of a bundle, or YuNet's .onnx file; null for the one that slimcam comes with.
+        far: False accept rate (FAR) of the threshold for warnings; one that the bundle was measured at.
+        quality: Limits of the views that people are enrolled with.
     """
 
     command: str | None = None
@@ -97,10 +98,10 @@ def _faces(composed: DictConfig) -> None:
     COMMANDS[config.command](config)
 
 
-def _enrol(config: FacesConfig) -> None:
+def _enroll(config: FacesConfig) -> None:
     name, expires = clean_name(config.name or ""), config.expires and _moment(config.expires)
     if bool(config.pictures) == (config.source is not None):
-        raise ValueError("give pictures or folders to enrol from, or source=0 for a camera")
+        raise ValueError("give pictures or folders to enroll from, or source=0 for a camera")
     recognizer = Recognizer(config.recognizer or RECOGNIZER)
     alike = threshold(recognizer.bundle, config.far)
     with _open(config, recognizer.bundle.sha256, recognizer.embedding_size) as gallery:
@@ -111,7 +112,7 @@ def _enrol(config: FacesConfig) -> None:
             with open_source(config.source, config.capture) as source:
                 print(f"looking for {enrollment.VIEWS_SECONDS:.0f} s", flush=True)
                 templates, left_out = enrollment.watch(
-                    source,
+                    first_seconds(source, enrollment.VIEWS_SECONDS),
                     enrollment.printable_note(source.name),
                     detector,
                     recognizer,
@@ -195,7 +196,7 @@ def _check(config: FacesConfig) -> None:
     print("nothing found")
 
 
-def _re_enrol(config: FacesConfig) -> None:
+def _re_enroll(config: FacesConfig) -> None:
     recognizer = Recognizer(config.recognizer or RECOGNIZER)
     with _open(config) as gallery:
         dropped = gallery.re_enroll(recognizer.embed, recognizer.bundle.sha256)
@@ -212,21 +213,21 @@ def _audit(config: FacesConfig) -> None:
 
 
 COMMANDS: dict[str, Callable[[FacesConfig], None]] = {
-    "enrol": _enrol,
+    "enroll": _enroll,
     "list": _list,
     "forget": _forget,
     "export": _export,
     "import": _import,
     "check": _check,
-    "re-enrol": _re_enrol,
+    "re-enroll": _re_enroll,
     "audit": _audit,
 }
 
 
 def _open(config: FacesConfig, model: str | None = None, size: int | None = None) -> Gallery:
     path = Path(config.gallery or default_gallery())
-    if config.command not in ("enrol", "import") and not path.exists():
-        raise FileNotFoundError(f"{path}: there is no gallery; slimcam-faces enrol NAME PICTURE makes one")
+    if config.command not in ("enroll", "import") and not path.exists():
+        raise FileNotFoundError(f"{path}: there is no gallery; slimcam-faces enroll NAME PICTURE makes one")
     return Gallery(path, model, size, Path(config.key or default_key()))
 
 
@@ -237,7 +238,7 @@ def _target(people: list[Person], name: str, person: str | None) -> Person | Non
         return None
     if person is None:
         raise ValueError(
-            f"there is {name_list(named)} already: person=ID adds pictures, person=new enrols another one of this name"
+            f"there is {name_list(named)} already: person=ID adds pictures, person=new enrolls another one of this name"
         )
     for one in people:
         if one.id == person:

@@ -1,23 +1,27 @@
-"""Words of command lines as Hydra's overrides: `enrol "O'Hara, A." a.jpg consent=...`, `source=rtsp://u:p,w@host/`."""
+"""Words of command lines as Hydra's overrides: `enroll "O'Hara, A." a.jpg consent=...`, `source=rtsp://u:p,w@host/`."""
 
 from __future__ import annotations
 
 import re
+import sys
 from collections.abc import Sequence
 
 from deploy.common.hydra_args import quoted
 
 ARGUMENTS = {
-    "enrol": "name",
+    "enroll": "name",
     "list": None,
     "forget": "name",
     "export": "file",
     "import": "file",
     "check": None,
-    "re-enrol": None,
+    "re-enroll": None,
     "audit": None,
 }
 """The commands, and what the word after each is, which is taken as it is: any name may be given, `a=b` and `-x` too."""
+
+FORMER = {"enrol": "enroll", "re-enrol": "re-enroll"}
+"""Former names of commands, which work for one version more."""
 
 TEXTS = ("consent", "expires", "source", "person", "gallery", "key", "recognizer", "detector")
 """Options whose values are taken as they are: who writes `consent="yes, to John"` must not know Hydra's grammar."""
@@ -35,6 +39,9 @@ def overrides(words: Sequence[str]) -> list[str]:
     if not words or words[0].startswith("-"):
         return list(words)
     command, rest = words[0], list(words[1:])
+    if command in FORMER:
+        print(f"slimcam-faces {command} is now slimcam-faces {FORMER[command]}", file=sys.stderr)
+        command = FORMER[command]
     if command not in ARGUMENTS:
         raise ValueError(f"{command!r} is not a command; known are {', '.join(ARGUMENTS)}")
     found = [f"command={command}"]
@@ -52,7 +59,7 @@ def overrides(words: Sequence[str]) -> list[str]:
             found.append(word)
         else:
             pictures.append(word)
-    if pictures and command != "enrol":
+    if pictures and command != "enroll":
         raise ValueError(f"slimcam-faces {command}: {pictures[0]!r} is one word too many; quote names that have spaces")
     if pictures:
         found.append(f"pictures=[{','.join(map(quoted, pictures))}]")

@@ -10,7 +10,7 @@ from deploy.apps.camera import CameraConfig, start
 from deploy.benchmark import emulated_camera
 from deploy.benchmark.emulated import EmulatedConfig
 from deploy.benchmark.targets import register
-from deploy.camera.known_people import Known
+from deploy.camera.known_people import KnownPeople
 from deploy.common.console import show
 from deploy.common.files import write_text
 from deploy.inference.bundle import DETECTOR, RECOGNIZER
@@ -37,7 +37,7 @@ def emulate(config: CameraConfig) -> None:
     if not isinstance(config.target, EmulatedConfig):
         raise ValueError("a camera runs here or on an emulated target, such as target=snapdragon_625")
     recognizer = Recognizer(config.recognizer or RECOGNIZER, config.threads)
-    known = Known(recognizer, config.gallery, config.key, config.far, config.margin, config.quality)
+    known = KnownPeople(recognizer, config.gallery, config.key, config.far, config.margin, config.quality)
     try:
         request = emulated_camera.CameraRequest(
             source=str(config.source),

@@ -34,9 +34,10 @@ class Prepared:
     """A recognizer, and who is known to it.
 
     Attributes:
-        threshold: cosine from which on two faces are one person's.
-        matcher: finds people; `None` where there is no gallery.
-        seen: which gallery, and which version of it.
+        recognizer: Recognizer that the matcher's embeddings are of.
+        threshold: Least cosine of a match.
+        matcher: Finds people in the gallery; `None` where there is no gallery.
+        seen: Gallery and its version; `None` where there is no gallery.
     """
 
     recognizer: Recognizer
@@ -45,21 +46,21 @@ class Prepared:
     seen: Seen | None
 
 
-class Known:
+class KnownPeople:
     """Who is known, from a gallery that need not be there yet, and may be replaced.
 
     Args:
-        recognizer: whose embeddings it holds.
-        path, key: files; `None` for the user's own.
-        far: share of strangers' pairs that may be taken for one person.
-        margin: how much better than the next person somebody must fit.
-        quality: what a view must be that somebody is enrolled with.
-        follows: whether the gallery may be another recognizer's, as it is while a release is tried: then the crops that
+        recognizer: Recognizer of the embeddings.
+        path, key: Files of gallery and key; `None` for the user's own.
+        far: False accept rate (FAR) of the threshold: share of impostor pairs that are taken for one person.
+        margin: Least difference of cosines between the best and the next person.
+        quality: Limits of the views that people are enrolled with.
+        follows: Whether the gallery may be another recognizer's, as it is while a release is tried: then the crops that
             were kept serve.
 
     Attributes:
-        threshold: the cosine of that rate.
-        matcher: finds people among those who are known; `None` where there is no gallery.
+        threshold: Least cosine of a match, at that rate.
+        matcher: Finds people in the gallery; `None` where there is no gallery.
 
     Raises:
         ValueError: the bundle knows no such rate, or the gallery cannot be opened with this recognizer and key.
@@ -86,7 +87,7 @@ class Known:
         self._seen: Seen | None = None
         self._asked = time.monotonic()
         self._trouble = ""
-        # Of the thread that enrols: interpreters cannot be shared, and the camera's is at work.
+        # Of the thread that enrolls: interpreters cannot be shared, and the camera's is at work.
         self._enroller: Recognizer | None = None
         self._renew()
 
@@ -170,7 +171,7 @@ class Known:
         return changed
 
     def enroll(self, view: View, track: int, name: str, consent: str) -> Person:
-        """Enrols the face of a track as it is seen in a view; somebody of that name gets one more template.
+        """Enrolls the face of a track as it is seen in a view; somebody of that name gets one more template.
 
         Raises:
             ValueError: the face is not in the view or not fit, the name is none, several people have it, or who has it

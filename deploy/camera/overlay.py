@@ -42,7 +42,7 @@ def annotated(image: Image, view: View) -> Image:
 
     Args:
         image: `(h, w, 3)` uint8 RGB: the frame of the view, or that frame at another size.
-        view: whose faces are drawn. Faces whose points are not finite are left out.
+        view: View whose faces are drawn. Faces whose points are not finite are left out.
 
     Returns:
         `(h, w, 3)` uint8 RGB.
@@ -83,11 +83,11 @@ def place(
     """Where the label of a face goes: above, below, right or left of its box, inside the frame, hiding least.
 
     Args:
-        size: width and height of the label.
-        box: of the face.
-        labels: those placed before; hiding one is worse than hiding a face.
+        size: Width and height of the label.
+        box: Box of the face.
+        labels: Labels placed before; hiding one is worse than hiding a face.
         boxes: `(N, 4)`, of all faces.
-        frame: its width and height. A label that is larger starts at its upper left corner.
+        frame: Width and height of the frame. A label that is larger starts at its upper left corner.
     """
     (width, height), (x, y, box_width, box_height) = size, box
     corners = np.array(
@@ -148,7 +148,7 @@ def _turned(text: str) -> str:
 def _draw_face(canvas: Image, sighting: Sighting, box: Rectangle, points: NDArray[np.floating], unit: float) -> None:
     color, line = _color(sighting.identity), max(1, round(1.5 * unit))
     x, y, width, height = box
-    # Black about the colour: one of the two stands out on any background.
+    # Black about the color: one of the two stands out on any background.
     for tint, thickness in ((_BLACK, line + 2 * max(1, round(unit / 2))), (color, line)):
         cv2.rectangle(canvas, (x, y), (x + width, y + height), tint, thickness)
     radius = max(1, round(1.2 * unit))

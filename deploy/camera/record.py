@@ -25,8 +25,8 @@ class Reservoir:
     A camera runs for months; its memory must not grow with them.
 
     Args:
-        size: of the sample.
-        seed: of the choice.
+        size: Size of the sample.
+        seed: Seed of the choice.
     """
 
     def __init__(self, size: int = SAMPLES, seed: int = 0) -> None:
@@ -74,10 +74,10 @@ def camera_record(
     """The record of a run.
 
     Args:
-        source: without credentials.
-        detector: the file of its model.
-        threads: of each model.
-        warmup: frames before the first that was tallied.
+        source: Name of the source, without credentials.
+        detector: File of the detector's model.
+        threads: Threads of each model.
+        warmup: Frames before the first that was tallied.
 
     Raises:
         ValueError: no frame was answered.

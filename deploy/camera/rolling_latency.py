@@ -24,8 +24,8 @@ class Latencies:
     in seconds of `time.monotonic()` wherever it is asked for, and a camera that stalls is seen to.
 
     Args:
-        seconds: how far back figures reach.
-        frames: so many are kept at most, each 56 bytes.
+        seconds: Length of the window that figures are of.
+        frames: Most frames that are kept, 56 bytes each.
 
     Raises:
         ValueError: one of them is not above 0.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from enum import Enum
 from typing import Protocol
 
 import numpy as np
@@ -16,28 +17,28 @@ from deploy.types import EventKind, Identity
 Embedding = NDArray[np.float32]
 
 
-class Matcher(Protocol):
+class IdentityMatcher(Protocol):
     """Knows people by their embeddings; see `deploy.gallery.match`."""
 
     def match(self, embedding: Embedding) -> Identity:
-        """Who the owner of an embedding `(E,)`, L2-normalised, is."""
+        """Who the owner of an embedding `(E,)`, L2-normalized, is."""
         ...
 
 
 @dataclass
 class RecognizeConfig:
-    """How often faces are looked at, and when what is seen is believed.
+    """How often faces are looked at, and when an answer is believed. A look is one embedding of one view.
 
     Attributes:
-        budget: embeddings in a frame, at the most: what bounds the time of a frame however many faces are in it.
-        votes: views of a face, the best ones, that its identity follows from.
-        agree: looks in a row that must give the same answer before it is told, or told anew.
-        spacing: seconds between two looks at a face: two frames one after the other are almost the same view.
-        again: seconds after which a face that is settled is looked at again; it doubles with each time that nothing
-            has changed, up to `rest`.
-        better: how many times the quality of the best view so far makes a view worth a look before that.
-        exchanged: cosine with the mean of the track's views below which a view is thought to be of another person.
-            Two such views in a row, and the track begins anew.
+        budget: Most embeddings in a frame, which bounds the time of a frame however many faces are in it.
+        votes: Number of best views that are aggregated into the template of a track; of 1, the newest one.
+        agree: Looks in a row that must give the same answer before it is reported, or another one after it.
+        spacing: Seconds between two looks at a face; two frames in a row show almost the same view.
+        again: Seconds until a confirmed face is looked at again. They double each time that the answer is the same.
+        rest: Longest such time, seconds.
+        better: Factor by which a view must be better than the best one so far to be looked at earlier.
+        exchanged: Cosine with the track's template below which a view is an outlier, and perhaps of another person. As
+            many outliers in a row as looks have to agree restart the identity of the track.
     """
 
     budget: int = 1
@@ -69,11 +70,11 @@ class Candidate:
     """A fit view of a face that might be looked at.
 
     Attributes:
-        track: its number.
-        quality: of the view.
-        best: quality of the best view that was looked at; `None` if none was.
-        since: seconds since the last look.
-        wait: seconds that should lie between them if the view is not much better.
+        track: Number of the track.
+        quality: Quality of the view, 0..1.
+        best: Quality of the best view that was looked at; `None` if none was.
+        since: Seconds since the last look.
+        wait: Seconds between two looks if the view is not much better.
     """
 
     track: int
@@ -104,105 +105,143 @@ def choose(candidates: Iterable[Candidate], config: RecognizeConfig) -> list[int
 
 
 @dataclass(frozen=True)
-class Look:
-    """A view that was embedded: `(E,)`, and how good it was."""
+class EmbeddedView:
+    """A view of a face that was embedded.
+
+    Attributes:
+        embedding: `(E,)` float32, L2-normalized.
+        quality: Quality of the view, 0..1.
+    """
 
     embedding: Embedding
     quality: float
 
 
-@dataclass
-class Votes:
-    """What is known of who a track is.
+class IdentityState(Enum):
+    """How sure it is who a track is."""
 
-    The views vote by their mean, weighted by quality, and not one by one: views err in different directions, so the
-    mean is nearer to the person than most of them. Five photos of each of 93 people of LFW against one other photo of
-    each, at the committed recognizer's threshold for one false match in 1,000: 22 % found by one photo, 15 % by the
-    majority of five, 46 % by their mean, with as many false matches as by one.
+    UNDECIDED = "undecided"
+    """Nothing was reported yet."""
+    CONFIRMED = "confirmed"
+    """The reported answer holds."""
+    CHALLENGED = "challenged"
+    """An answer was reported, and since then the face was found to be another one."""
+
+
+@dataclass
+class TrackIdentity:
+    """Who a track is, as far as its views tell.
+
+    Templates are aggregated: the views answer by their mean, weighted by quality, and not one by one. Views err in
+    different directions, so the mean is nearer to the person than most of them. Five photos of each of 93 people of LFW
+    against one other photo of each, at the committed recognizer's threshold for one false match in 1,000: 22 % found by
+    one photo, 15 % by the majority of five, 46 % by their mean, with as many false matches as by one.
 
     Attributes:
-        looks: the best ones, best first.
-        odd: those that do not fit the others and may be of another person.
-        looked: seconds of the last look; `wait`: until the next.
-        flaws: of the view that was measured last, and when that was: `measured`, seconds.
-        told: the answer that was told last, `None` if none was, and whether it is `settled`, as long as the face is not
-            thought to be another one.
-        heard: the last answer, and how many `times` in a row it was the same.
+        views: Views that count, best first.
+        outliers: Newest views, if they do not fit the others and may be of another person.
+        last_look: Time of the last embedded view, seconds.
+        wait: Seconds from the last look to the next.
+        flaws: Quality issues of the view that was measured last.
+        measured: Time of that view, seconds.
+        state: Whether the reported answer holds.
+        reported: Answer that was reported last; `None` if none was.
+        latest: Answer to the last look; `None` if there was none.
+        agreeing_looks: Number of looks in a row that gave the latest answer.
     """
 
     config: RecognizeConfig
-    looks: list[Look] = field(default_factory=list)
-    odd: list[Look] = field(default_factory=list)
-    looked: float = -math.inf
+    views: list[EmbeddedView] = field(default_factory=list)
+    outliers: list[EmbeddedView] = field(default_factory=list)
+    last_look: float = -math.inf
     wait: float = 0.0
     quality_issues: tuple[str, ...] = ()
     measured: float = -math.inf
-    told: Identity | None = None
-    settled: bool = False
-    heard: Identity | None = None
-    times: int = 0
+    state: IdentityState = IdentityState.UNDECIDED
+    reported: Identity | None = None
+    latest: Identity | None = None
+    agreeing_looks: int = 0
 
     @property
     def identity(self) -> Identity | None:
-        return self.told if self.settled else self.heard
+        """Who the track is taken for now."""
+        return self.reported if self.state is IdentityState.CONFIRMED else self.latest
 
     def candidate(self, track: int, quality: float, seconds: float) -> Candidate:
-        """For a view of this quality."""
-        best = self.looks[0].quality if self.looks else None
-        return Candidate(track, quality, best, seconds - self.looked, self.wait)
+        """A view of this quality as a candidate for a look."""
+        best = self.views[0].quality if self.views else None
+        return Candidate(track, quality, best, seconds - self.last_look, self.wait)
 
     @property
     def mean(self) -> Embedding:
-        """`(E,)`, L2-normalised; there must be a look."""
-        total = np.sum([look.quality * look.embedding for look in self.looks], axis=0)
-        mean: Embedding = unit_length(total).astype(np.float32)
-        return mean
+        """Aggregated template `(E,)`, L2-normalized; there must be a view."""
+        total = np.sum([view.quality * view.embedding for view in self.views], axis=0)
+        return unit_length(np.asarray(total, np.float32))
 
-    def add(self, look: Look, seconds: float) -> bool:
-        """Takes in a view; whether it counts, so that `answer` should have what the mean is like."""
-        self.looked = seconds
-        if self.looks and float(look.embedding @ self.mean) < self.config.exchanged:
-            self.odd.append(look)
-            if len(self.odd) < 2:
+    def add(self, view: EmbeddedView, seconds: float) -> bool:
+        """Takes in a view.
+
+        Returns:
+            Whether it counts, so that `answer` should have what the mean is like.
+        """
+        self.last_look = seconds
+        if self.views and float(view.embedding @ self.mean) < self.config.exchanged:
+            self.outliers.append(view)
+            if len(self.outliers) < self.config.agree:
                 self.wait = self.config.spacing
                 return False
-            self.looks, self.settled, self.heard, self.times = self.odd, False, None, 0
+            self.views, self.latest, self.agreeing_looks = self.outliers, None, 0
+            if self.state is IdentityState.CONFIRMED:
+                self.state = IdentityState.CHALLENGED
         else:
-            self.looks.append(look)
-        self.odd = []
-        self.looks.sort(key=lambda one: one.quality, reverse=True)
-        del self.looks[self.config.votes :]
+            self.views.append(view)
+        self.outliers = []
+        if self.config.votes == 1:
+            # The best one may be of who was there before; the newest is of who is there.
+            self.views = [view]
+        self.views.sort(key=lambda one: one.quality, reverse=True)
+        del self.views[self.config.votes :]
         return True
 
     def answer(self, identity: Identity) -> EventKind | None:
-        """Takes in who the mean is like after a look, and says what there is to tell."""
+        """Takes in who the mean is like after a look.
+
+        Returns:
+            The event to report, if any.
+        """
         config = self.config
-        same = self.heard is not None and self.heard.person == identity.person
-        self.heard, self.times = identity, self.times + 1 if same else 1
-        if self.settled and self.told is not None and self.told.person == identity.person:
-            self.told, self.wait = identity, min(max(2 * self.wait, config.again), config.rest)
+        same = self.latest is not None and self.latest.person == identity.person
+        self.latest, self.agreeing_looks = identity, self.agreeing_looks + 1 if same else 1
+        confirmed = self.state is IdentityState.CONFIRMED
+        if confirmed and self.reported is not None and self.reported.person == identity.person:
+            self.reported, self.wait = identity, min(max(2 * self.wait, config.again), config.rest)
             return None
-        # A name is believed sooner than that there is none: strangers are told of once all views are in.
-        if self.times < config.agree or not (identity.known or len(self.looks) == config.votes):
+        # A name is believed sooner than that there is none: unknown faces are reported once all views are in.
+        if self.agreeing_looks < config.agree or not (identity.known or len(self.views) == config.votes):
             self.wait = config.spacing
             return None
-        return self._tell(identity)
+        return self._report(identity)
 
-    def rematch(self, matcher: Matcher | None) -> EventKind | None:
-        """Asks another gallery, which is believed at once where the answer was settled."""
-        self.heard, self.times = None, 0
-        if matcher is None or not self.looks:
-            self.told, self.settled = None, False
+    def rematch(self, matcher: IdentityMatcher | None) -> EventKind | None:
+        """Asks another gallery, which is believed at once where the answer was confirmed."""
+        self.latest, self.agreeing_looks = None, 0
+        if matcher is None or not self.views:
+            self.reported, self.state = None, IdentityState.UNDECIDED
             return None
-        self.heard, self.times = matcher.match(self.mean), 1
-        return self._tell(self.heard) if self.settled else None
+        self.latest, self.agreeing_looks = matcher.match(self.mean), 1
+        return self._report(self.latest) if self.state is IdentityState.CONFIRMED else None
 
     def forget_looks(self) -> None:
-        """Begins anew with looks of another recognizer; what was told stands until they say otherwise."""
-        self.looks, self.odd, self.heard, self.times, self.wait = [], [], None, 0, 0.0
+        """Begins anew with views of another recognizer; what was reported stands until they say otherwise."""
+        self.views, self.outliers, self.latest, self.agreeing_looks, self.wait = [], [], None, 0, 0.0
 
-    def _tell(self, identity: Identity) -> EventKind | None:
-        before, self.told, self.settled, self.wait = self.told, identity, True, self.config.again
+    def _report(self, identity: Identity) -> EventKind | None:
+        before, self.reported, self.state, self.wait = (
+            self.reported,
+            identity,
+            IdentityState.CONFIRMED,
+            self.config.again,
+        )
         if before is not None and before.person == identity.person:
             return None
         return "recognised" if identity.known else "unknown"

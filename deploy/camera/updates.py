@@ -19,9 +19,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from deploy.camera.known_people import Known, Prepared
+from deploy.camera.known_people import KnownPeople, Prepared
 from deploy.camera.outputs.output import tell
-from deploy.camera.recognition import Recognition
+from deploy.camera.recognition import RecognitionPipeline
 from deploy.inference.model import Recognizer
 from deploy.ota.config import OtaConfig
 from deploy.ota.device.health import EARLY, Baseline, Health
@@ -115,7 +115,7 @@ class Updates:
         """The detector's bundle and the recognizer in use."""
         return Path(self._used.folders["detector"]), self._used.known.recognizer
 
-    def begin(self, recognition: Recognition, known: Known) -> None:
+    def begin(self, recognition: RecognitionPipeline, known: KnownPeople) -> None:
         """Begins to look; `recognition` has the models of `folders`."""
         self._recognition, self._known = recognition, known
         folders = {part: str(path) for part, path in self.folders.items()}

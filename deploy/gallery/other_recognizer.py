@@ -52,7 +52,7 @@ def snapshot_from_crops(
     """Who is known, with the embeddings of another recognizer.
 
     Args:
-        embed: gives `(N, E)` float32, L2-normalised, for `(N, 112, 112, 3)` uint8 RGB.
+        embed: gives `(N, E)` float32, L2-normalized, for `(N, 112, 112, 3)` uint8 RGB.
         size: E.
         now: Unix time; who has expired then is left out.
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -21,6 +22,8 @@ from pipeline.report.plots import DARK, LIGHT, Theme
 from pipeline.report.table import PUBLISHED_MACHINE, TABLE, change, save
 from training.fit.progress import duration
 from training.tasks.job import Job
+
+logger = logging.getLogger(__name__)
 
 AGAIN = "experiment/again.yaml"
 
@@ -53,7 +56,7 @@ def run(job: Job) -> None:
     facts = _facts(findings, shown, again)
     for name in ("report.md", "report.html"):
         write_text(job.out / name, _templates().get_template(name).render(facts))
-    print(f"report: {findings.table.verdict}", flush=True)
+    logger.info(f"report: {findings.table.verdict}")
 
 
 def experiment(findings: Findings) -> str:

@@ -13,8 +13,8 @@ from typing import Any
 
 import numpy as np
 
-from deploy.camera.recognition import Recognition, timed
-from deploy.camera.sources import SourceConfig, open_source
+from deploy.camera.recognition import RecognitionPipeline, timed
+from deploy.camera.sources import SourceConfig, kind_of, open_source
 from deploy.camera.track_identity import RecognizeConfig
 from deploy.gallery.match import Matcher
 from deploy.gallery.people import Person, Snapshot
@@ -85,7 +85,7 @@ def read_gallery(path: Path) -> Snapshot:
         return Snapshot(0, people, content["embeddings"], content["owners"])
 
 
-def open_recognition(trial: Trial, begin: Callable[[str], None] | None = None) -> Recognition:
+def open_recognition(trial: Trial, begin: Callable[[str], None] | None = None) -> RecognitionPipeline:
     """The camera between its source and its outputs.
 
     Args:
@@ -93,7 +93,7 @@ def open_recognition(trial: Trial, begin: Callable[[str], None] | None = None) -
     """
     recognizer = Recognizer(trial.recognizer)
     matcher = Matcher(read_gallery(Path(trial.gallery)), trial.threshold, trial.margin) if trial.gallery else None
-    return Recognition(
+    return RecognitionPipeline(
         open_detector(trial.detector),
         recognizer,
         matcher,
@@ -101,6 +101,7 @@ def open_recognition(trial: Trial, begin: Callable[[str], None] | None = None) -
         QualityConfig(**trial.quality),
         TrackConfig(**trial.track),
         timed if begin is None else _telling(begin),
+        kind_of(trial.source, SourceConfig(**trial.capture)),
     )
 
 

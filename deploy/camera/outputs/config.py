@@ -14,16 +14,17 @@ class MqttConfig:
     `SLIMCAM_MQTT_PASSWORD`.
 
     Attributes:
-        host: name or address of the broker; `None` is no MQTT.
-        port: `None` is 1883, or 8883 with TLS.
-        user: to log in as; `None` is without.
-        tls: whether to encrypt; the broker's certificate is checked.
+        host: Name or address of the broker; `None` is no MQTT.
+        port: Port of the broker; `None` is 1883, or 8883 with TLS.
+        user: User to log in as; `None` is none.
+        tls: Whether to encrypt; the broker's certificate is checked.
         ca: PEM file of the authorities that are trusted; `None` is those of the system.
-        id: of this camera and client, in its topics: letters, digits, `-`, `_`. `None` is the machine's name.
-        base: of its topics, which start `base/id/`.
-        discovery: prefix of Home Assistant's discovery; `None` is none.
-        qos: 0, 1 or 2, of all messages.
-        keepalive: seconds, after about which a broker tells that the camera is gone.
+        id: Name of this camera, in its topics and for the broker: letters, digits, `-`, `_`. `None` is made
+            of the names of the machine and the source.
+        base: First level of the topics, which start `base/id/`.
+        discovery: Topic prefix of Home Assistant's discovery; `None` is none.
+        qos: Quality of service of all messages, 0, 1 or 2.
+        keepalive: Seconds after which a broker tells, about, that the camera is gone.
     """
 
     host: str | None = None
@@ -61,8 +62,8 @@ class MetricsConfig:
     """Figures for Prometheus, see `deploy.camera.outputs.metrics`.
 
     Attributes:
-        port: `None` is no metrics, 0 any free one.
-        host: address to listen at. Whoever reaches it may read.
+        port: Port to listen at; `None` is no metrics, 0 any free one.
+        host: Address to listen at. Whoever reaches it may read.
     """
 
     port: int | None = None
@@ -80,16 +81,18 @@ class OutputsConfig:
     """Outputs of the camera, each off unless asked for.
 
     Attributes:
-        window: whether to show a window.
-        video: an `.avi`, `.mkv` or `.mp4` file to write, see `deploy.camera.outputs.video`.
-        lines: a file that JSON lines are added to, see `deploy.camera.outputs.lines`; `-` is the standard output.
-        lines_of: what a line is of, `events` or `frames`.
-        mqtt: see `MqttConfig`.
-        metrics: see `MetricsConfig`.
+        window: Whether to show a window.
+        video: Video file to write, `.avi`, `.mkv` or `.mp4`, see `deploy.camera.outputs.video`.
+        video_fps: Frames a second of that file, up to 240; null is the source's own, 60 at the most.
+        lines: File that JSON lines are added to, see `deploy.camera.outputs.lines`; `-` is the standard output.
+        lines_of: What a line is of, `events` or `frames`.
+        mqtt: MQTT broker, see `MqttConfig`.
+        metrics: Prometheus, see `MetricsConfig`.
     """
 
     window: bool = False
     video: str | None = None
+    video_fps: float | None = None
     lines: str | None = None
     lines_of: str = "events"
     mqtt: MqttConfig = field(default_factory=MqttConfig)
@@ -98,6 +101,8 @@ class OutputsConfig:
     def __post_init__(self) -> None:
         if self.lines_of not in ("events", "frames"):
             raise ValueError(f"lines_of is events or frames; got {self.lines_of!r}")
+        if self.video_fps is not None and not 0 < self.video_fps <= 240:
+            raise ValueError(f"outputs.video_fps is above 0, up to 240, or null; got {self.video_fps}")
         for name, path in (("video", self.video), ("lines", self.lines)):
             if path == "":
                 raise ValueError(f"{name} is empty; name a file, or null for none")

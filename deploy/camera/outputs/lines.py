@@ -39,13 +39,14 @@ from pathlib import Path
 from typing import Any
 
 from deploy.camera.outputs.output import Stop
-from deploy.types import Event, Identity, Sighting, View
+from deploy.types import Event, Identity, Notice, Sighting, View
 
 
 class Lines:
     """Adds lines to a file, or to the standard output, each whole and at once.
 
-    A reader of a pipe that is slower than the camera slows it down. A new file can be read by its owner alone.
+    A reader of a pipe that is slower than the camera slows it down. A new file can be read by its owner alone. A file
+    that was renamed or removed is made anew with the next line.
 
     Args:
         path: `-` is the standard output.
@@ -63,9 +64,7 @@ class Lines:
             sys.stdout.flush()  # what was printed before comes first
             self._file = os.dup(sys.stdout.fileno())
             return
-        self._file = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
-        if self._regular() and _torn(path):
-            self._write(b"\n")
+        self._open()
 
     def show(self, view: View) -> None:
         """See `Output`.
@@ -74,8 +73,35 @@ class Lines:
             OSError: the disk is full, for example; what was written of the lines is taken back.
             Stop: the reader of the standard output is gone.
         """
-        records = [frame_record(view)] if self._of == "frames" else [event_record(event) for event in view.events]
+        self._add([frame_record(view)] if self._of == "frames" else [event_record(event) for event in view.events])
+
+    def notice(self, notice: Notice) -> None:
+        """See `Output`; a line of a frame is of a frame alone.
+
+        Raises: as `show`.
+        """
+        self._add([] if self._of == "frames" else [event_record(event) for event in notice.events])
+
+    def _open(self) -> None:
+        self._file = os.open(self._path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
+        if self._regular() and _torn(self._path):
+            self._write(b"\n")
+
+    def _follow(self) -> None:
+        """Opens the file anew where another one, or none, has its name now: logrotate renames the one that is full."""
+        mine = os.fstat(self._file)
         try:
+            there = Path(self._path).stat()
+        except FileNotFoundError:
+            there = None
+        if there is None or (there.st_dev, there.st_ino) != (mine.st_dev, mine.st_ino):
+            self.close()
+            self._open()
+
+    def _add(self, records: list[dict[str, Any]]) -> None:
+        try:
+            if records and self._path != "-":
+                self._follow()
             for record in records:
                 self._write(as_json(record) + b"\n")
         except BrokenPipeError as error:

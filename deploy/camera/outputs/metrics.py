@@ -5,6 +5,8 @@ slimcam_frames_lost_total       frames of the source that were dropped
 slimcam_events_total            by kind: appeared, recognised, unknown, left
 slimcam_faces, slimcam_people   faces in view, and known people among them
 slimcam_frame_age_seconds       since the capture of the newest frame, when asked; NaN before the first
+slimcam_source_connected        1 while frames come from the source, else 0
+slimcam_source_lost_seconds     since the last frame of a source that is lost, when asked; 0 while it is not
 slimcam_stage_seconds           histogram by stage, see `deploy.types.STAGES`
 
 Of a camera whose models are updated:
@@ -21,7 +23,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import get_args
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, start_http_server
@@ -29,8 +31,9 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 from prometheus_client.registry import Collector
 
 from deploy.camera.outputs.config import MetricsConfig
+from deploy.camera.outputs.output import tell
 from deploy.ota.device.status import ACTIVITIES, UpdateStatus
-from deploy.types import STAGES, EventKind, View
+from deploy.types import STAGES, Event, EventKind, Notice, Sighting, View
 
 BUCKETS = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.033, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0)
 """Seconds: from a match on a computer to a result on a slow board; 0.033 is a frame at 30 a second."""
@@ -52,6 +55,8 @@ class Metrics:
         events = Counter("slimcam_events", "What happened to faces, by kind.", ["kind"], registry=registry)
         self._faces = Gauge("slimcam_faces", "Faces in view.", registry=registry)
         self._people = Gauge("slimcam_people", "Known people in view.", registry=registry)
+        self._connected = Gauge("slimcam_source_connected", "Whether frames come from the source.", registry=registry)
+        lost_for = Gauge("slimcam_source_lost_seconds", "Since the last frame of a lost source.", registry=registry)
         age = Gauge("slimcam_frame_age_seconds", "Since the capture of the newest frame.", registry=registry)
         stages = Histogram(
             "slimcam_stage_seconds", "What a stage takes of a frame.", ["stage"], buckets=BUCKETS, registry=registry
@@ -60,11 +65,15 @@ class Metrics:
         self._events = {kind: events.labels(kind) for kind in get_args(EventKind)}
         self._stages = {stage: stages.labels(stage) for stage in STAGES}
         self._captured = math.nan
+        self._lost_since: float | None = None
+        lost_for.set_function(lambda: 0.0 if self._lost_since is None else time.time() - self._lost_since)
         age.set_function(lambda: time.monotonic() - self._captured)
         try:
             self._server, self._thread = start_http_server(config.port or 0, config.host, registry)
         except OSError as error:
             raise OSError(f"metrics cannot be served at {config.host} port {config.port}: {error.strerror}") from error
+        host = f"[{config.host}]" if ":" in config.host else config.host
+        tell(f"the metrics are at http://{host}:{self.port}/metrics")
 
     @property
     def port(self) -> int:
@@ -76,14 +85,23 @@ class Metrics:
         self._captured = view.frame.captured
         self._frames.inc()
         self._lost.inc(view.frame.lost)
-        self._faces.set(len(view.sightings))
-        identities = [sighting.identity for sighting in view.sightings if sighting.identity is not None]
-        self._people.set(len({identity.person for identity in identities if identity.known}))
-        for event in view.events:
-            self._events[event.kind].inc()
+        self._count(view.sightings, view.events)
         for stage, milliseconds in view.milliseconds.items():
             if stage in self._stages and math.isfinite(milliseconds):
                 self._stages[stage].observe(milliseconds / 1000)
+
+    def notice(self, notice: Notice) -> None:
+        """See `Output`."""
+        self._connected.set(notice.source.connected)
+        self._lost_since = notice.source.since if notice.source.state == "lost" else None
+        self._count(notice.sightings, notice.events)
+
+    def _count(self, sightings: Sequence[Sighting], events: Sequence[Event]) -> None:
+        self._faces.set(len(sightings))
+        identities = [sighting.identity for sighting in sightings if sighting.identity is not None]
+        self._people.set(len({identity.person for identity in identities if identity.known}))
+        for event in events:
+            self._events[event.kind].inc()
 
     def close(self) -> None:
         """Frees the port."""

@@ -4,6 +4,8 @@
     BASE/ID/state           retained: people (faces in view), known (of them), present (people > 0), last (name of the
                             person recognised last, or null), last_time (when, ISO 8601 in UTC)
     BASE/ID/event           each event as in `deploy.camera.outputs.lines`, and its kind as event_type once more
+    BASE/ID/source          retained: state (connecting, connected, lost, ended), connected (true or false), since
+                            (when, ISO 8601 in UTC; if lost, that of its last frame), kind (pictures, clip, live)
     BASE/ID/update          retained, of a camera whose models are updated: what Home Assistant's `update` entity takes
                             (https://www.home-assistant.io/integrations/update.mqtt/), and error, rollbacks
     DISCOVERY/device/ID/config  retained: https://www.home-assistant.io/integrations/mqtt/#device-discovery-payload
@@ -13,13 +15,15 @@ Names are in the JSON of messages, never in a topic.
 
 from __future__ import annotations
 
+import hashlib
 import os
 import re
 import socket
 import sys
 import threading
+import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, get_args
@@ -33,7 +37,7 @@ from deploy.camera.outputs.config import MqttConfig
 from deploy.camera.outputs.lines import as_json, clean, event_record, times
 from deploy.camera.outputs.output import tell
 from deploy.ota.device.status import UpdateStatus
-from deploy.types import Event, EventKind, Identity, View
+from deploy.types import Event, EventKind, Identity, Notice, SourceStatus, View
 
 PASSWORD = "SLIMCAM_MQTT_PASSWORD"
 PENDING = 1000
@@ -41,6 +45,12 @@ PENDING = 1000
 
 BACK_OFF = (1, 30)
 """Seconds between attempts to connect, the first and the longest; they double."""
+
+BACK_OFF_TAKEN = (30, 120)
+"""The same where another client takes the connection over."""
+
+SHORT, OFTEN = 10.0, 3
+"""Connections that last fewer seconds, so many in a row, are ended by another client's."""
 
 _GOODBYE = 2.0
 """Seconds that closing waits for what is still to be sent."""
@@ -51,8 +61,8 @@ class State:
     """Who is before the camera, as its events tell.
 
     Attributes:
-        present: what is known of each track in view.
-        last: who was recognised last, and when in Unix time.
+        present: Identity of each track in view, as far as it is known.
+        last: Name of the person recognized last, and when in Unix time.
     """
 
     present: dict[int, Identity | None] = field(default_factory=dict)
@@ -79,6 +89,25 @@ class State:
         }
 
 
+def own_id(source: str) -> str:
+    """The id of a camera that was given none: the machine's name, and what tells its source from others.
+
+    Args:
+        source: The source as it was asked for. There may be a password in it, so that guessing at what is made of it is
+            made slow.
+    """
+    machine = re.sub(r"[^A-Za-z0-9_-]+", "-", socket.gethostname())[:50]
+    if not source:
+        return machine
+    return f"{machine}-{hashlib.scrypt(source.encode(), salt=machine.encode(), n=2**14, r=8, p=1, dklen=4).hex()}"
+
+
+def source_record(status: SourceStatus) -> dict[str, Any]:
+    """The state of the source as it is published."""
+    since = times(status.since)["time"]
+    return {"state": status.state, "connected": status.connected, "since": since, "kind": status.kind}
+
+
 def update_record(status: UpdateStatus) -> dict[str, Any]:
     """As Home Assistant's `update` entity takes it; its versions are texts, and equal ones are "up to date"."""
     latest = status.release if status.available is None else status.available
@@ -96,10 +125,10 @@ def update_record(status: UpdateStatus) -> dict[str, Any]:
 
 
 def discovery(config: MqttConfig, id: str, updated: bool = False) -> dict[str, Any]:
-    """What makes Home Assistant (2024.11 or newer) know a camera: one device with four entities.
+    """What makes Home Assistant (2024.11 or newer) know a camera: one device with five entities.
 
     Args:
-        updated: whether its models are updated, which is one entity more.
+        updated: Whether its models are updated, which is one entity more.
     """
     base = f"{config.base}/{id}"
     # A state of Home Assistant has 255 characters at most, and `None` is its unknown.
@@ -126,6 +155,15 @@ def discovery(config: MqttConfig, id: str, updated: bool = False) -> dict[str, A
             "state_topic": f"{base}/state",
             "value_template": "{{ 'ON' if value_json.present else 'OFF' }}",
             "device_class": "occupancy",
+        },
+        "source": {
+            "platform": "binary_sensor",
+            "name": "Source",
+            "state_topic": f"{base}/source",
+            "value_template": "{{ 'ON' if value_json.connected else 'OFF' }}",
+            "json_attributes_topic": f"{base}/source",
+            "device_class": "connectivity",
+            "entity_category": "diagnostic",
         },
         "event": {
             "platform": "event",
@@ -162,30 +200,43 @@ class Mqtt:
         OSError: the file of authorities is missing or none.
     """
 
-    def __init__(self, config: MqttConfig, update: Callable[[], UpdateStatus] | None = None) -> None:
+    def __init__(self, config: MqttConfig, source: str = "", update: Callable[[], UpdateStatus] | None = None) -> None:
         if config.host is None:
             raise ValueError("which broker? give mqtt.host")
         self._config = config
         self._broker = f"{config.host}:{config.port or (8883 if config.tls else 1883)}"
-        id = config.id or re.sub(r"[^A-Za-z0-9_-]+", "-", socket.gethostname())[:64]
+        id = config.id or own_id(source)
+        self._id = id
         self._base = f"{config.base}/{id}"
         self._discovery = (f"{config.discovery}/device/{id}/config", as_json(discovery(config, id, update is not None)))
         self._update = update
         self._told_update: UpdateStatus | None = None
         self._state = State()
         self._told_state: State | None = None
+        self._source: SourceStatus | None = None
+        self._told_source: SourceStatus | None = None
         self._events: deque[bytes] = deque(maxlen=PENDING)
         self._lock = threading.Lock()
         self._connected = False
         self._told = ""
+        # When the connection was made, and how often in a row it was ended soon after.
+        self._since, self._short = 0.0, 0
         self._client = self._new_client(id)
         self._client.connect_async(config.host, config.port or (8883 if config.tls else 1883), config.keepalive)
         self._client.loop_start()
 
     def show(self, view: View) -> None:
         """See `Output`. Never waits, never raises."""
+        self._add(view.events)
+
+    def notice(self, notice: Notice) -> None:
+        """See `Output`. Never waits, never raises."""
+        self._add(notice.events, notice.source)
+
+    def _add(self, events: Sequence[Event], source: SourceStatus | None = None) -> None:
         with self._lock:
-            for event in view.events:
+            self._source = source or self._source
+            for event in events:
                 self._state = self._state.after(event)
                 self._events.append(as_json({"event_type": event.kind, **event_record(event)}))
             if self._connected:
@@ -237,6 +288,10 @@ class Mqtt:
             if self._publish("state", as_json(self._state.record()), retain=True).rc == full:
                 return
             self._told_state = self._state
+        if self._source is not None and self._source is not self._told_source:
+            if self._publish("source", as_json(source_record(self._source)), retain=True).rc == full:
+                return
+            self._told_source = self._source
         while self._events and self._publish("event", self._events[0]).rc != full:
             self._events.popleft()
 
@@ -259,13 +314,15 @@ class Mqtt:
         if code.is_failure:
             self._tell(f"{self._broker} refuses the camera ({code}); it is tried again")
             return
-        self._tell(f"connected to {self._broker}")
+        if self._short < OFTEN:
+            self._tell(f"connected to {self._broker}")
+        self._since = time.monotonic()
         with self._lock:
             self._connected = True
             if self._config.discovery is not None:
                 client.publish(*self._discovery, self._config.qos, retain=True)
             self._publish("availability", b"online", retain=True)
-            self._told_state = self._told_update = None
+            self._told_state = self._told_source = self._told_update = None
             self._flush()
 
     def _on_connect_fail(self, _client: Client, _data: Any) -> None:
@@ -274,11 +331,23 @@ class Mqtt:
         self._tell(f"{self._broker} cannot be reached ({reason or 'no reason given'}); it is tried again")
 
     def _on_disconnect(
-        self, _client: Client, _data: Any, _flags: DisconnectFlags, code: ReasonCode, _properties: Properties | None
+        self, client: Client, _data: Any, _flags: DisconnectFlags, code: ReasonCode, _properties: Properties | None
     ) -> None:
         with self._lock:
             lost, self._connected = self._connected, False
-        if lost and code.is_failure:
+        if not (lost and code.is_failure):
+            return
+        self._short = self._short + 1 if time.monotonic() - self._since < SHORT else 0
+        if self._short >= OFTEN:
+            # Brokers end the older of two connections of one id, and few say so. Who comes back at once does the same
+            # to the other client.
+            client.reconnect_delay_set(*BACK_OFF_TAKEN)
+            self._tell(
+                f"{self._broker} ends each connection soon, as if another client uses this id, {self._id!r}; "
+                "give each camera its own, outputs.mqtt.id=..."
+            )
+        else:
+            client.reconnect_delay_set(*BACK_OFF)
             self._tell(f"lost {self._broker} ({code}); it is tried again")
 
     def _tell(self, line: str) -> None:

@@ -11,6 +11,7 @@ import errno
 import math
 import os
 import shutil
+from collections.abc import Iterator
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -20,10 +21,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from deploy.camera.overlay import annotated
-from deploy.types import View
+from deploy.types import Notice, View
 from deploy.vision.letterbox import letterbox
 
 CODECS = {".avi": "MJPG", ".mkv": "XVID", ".mp4": "mp4v"}
+
+FASTEST = 60.0
+"""Frames a second of a video, at the most, unless another rate is asked for: screens show no more."""
+
+UNKNOWN_FPS = 10.0
+"""Of the video of a source that does not tell its own."""
 
 PAUSE = 2.0
 """Seconds: where a source stands still for longer, the video goes on at once."""
@@ -39,8 +46,8 @@ class Video:
     time. All frames are fitted into the size of the first; a side of odd length loses a pixel.
 
     Args:
-        path: with a suffix of `CODECS`.
-        fps: of the file.
+        path: File with a suffix of `CODECS`.
+        fps: Frames a second of the file.
 
     Raises:
         FileExistsError: there is such a file; a recording is not overwritten.
@@ -83,6 +90,9 @@ class Video:
         self._writer.write(image)
         self._last = image
 
+    def notice(self, notice: Notice) -> None:
+        """See `Output`: there is nothing to show."""
+
     def close(self) -> None:
         """Finishes the file and gives it its name. One without a frame is removed.
 
@@ -116,7 +126,7 @@ class Pace:
     """Which frames of a camera fill the evenly spaced ones of a file.
 
     Args:
-        fps: of the file.
+        fps: Frames a second of the file.
     """
 
     def __init__(self, fps: float) -> None:
@@ -128,7 +138,7 @@ class Pace:
         """How often to write: 0 leaves a frame out, above 1 all but the last are of the frame written before.
 
         Args:
-            seconds: of the frame. Where time jumps back or by more than `PAUSE`, the file goes on without a gap.
+            seconds: Time of the frame. Where time jumps back or by more than `PAUSE`, the file goes on without a gap.
         """
         if not 0 <= seconds - self._last <= PAUSE:
             self._origin = seconds - self.written / self.fps
@@ -136,6 +146,24 @@ class Pace:
         copies = max(0, math.floor((seconds - self._origin) * self.fps + 0.5) + 1 - self.written)
         self.written += copies
         return copies
+
+
+def numbered(path: Path) -> Iterator[Path]:
+    """The path itself, and then names beside it that are free: a video that broke off is not written on."""
+    yield path
+    for number in count(2):
+        further = path.with_name(f"{path.stem}-{number}{path.suffix}")
+        if not further.exists():
+            yield further
+
+
+def video_rate(fps: float) -> float:
+    """The frame rate of a video of a source: the source's own, as far as a video can have it and a viewer see it.
+
+    Args:
+        fps: Frames a second of the source, 0 where it is not known.
+    """
+    return min(fps, FASTEST) if fps > 0 else UNKNOWN_FPS
 
 
 def _create(path: Path) -> Path:

@@ -9,7 +9,7 @@ import cv2
 
 from deploy.camera.outputs.output import Stop
 from deploy.camera.overlay import annotated
-from deploy.types import View
+from deploy.types import Notice, View
 
 TITLE = "slimcam"
 _ESCAPE = 27
@@ -48,6 +48,9 @@ class Window:
         key = cv2.waitKey(1) & 0xFF
         if key in (ord("q"), _ESCAPE) or cv2.getWindowProperty(TITLE, cv2.WND_PROP_VISIBLE) < 1:
             raise Stop("the window was closed")
+
+    def notice(self, notice: Notice) -> None:
+        """See `Output`: there is nothing to show."""
 
     def close(self) -> None:
         """See `Output`."""

@@ -11,7 +11,8 @@ import cv2
 import numpy as np
 
 from deploy.camera.sources.capture import Capture
-from deploy.camera.sources.live import Camera
+from deploy.camera.sources.http import Address, RemoteFile, Snapshots
+from deploy.camera.sources.live import Camera, Stream
 from deploy.camera.sources.source import SourceConfig
 from deploy.common.redaction import redacted
 from deploy.vision.image_files import Image, check_size
@@ -32,7 +33,10 @@ def webcam(index: int, config: SourceConfig) -> Camera:
 
 
 def network(url: str, config: SourceConfig) -> Camera:
-    """A stream by its address. That it cannot be reached is no error: it is tried until it can."""
+    """A stream by its address, a picture that is asked for again and again, or a file.
+
+    That it cannot be reached is no error: it is tried until it can.
+    """
     name = redacted(url)
     os.environ.setdefault("OPENCV_FFMPEG_CAPTURE_OPTIONS", _FFMPEG_OPTIONS)  # who has set it knows better
     return Camera(name, functools.partial(_open_network, url, name, config), config)
@@ -66,7 +70,7 @@ def _open_webcam(index: int, name: str, config: SourceConfig) -> Capture:
     return capture
 
 
-def _open_network(url: str, name: str, config: SourceConfig) -> Capture:
+def _open_network(url: str, name: str, config: SourceConfig) -> Stream:
     # FFmpeg waits twice for a stream that has gone silent: for its next packet, and for the answer to its goodbye.
     # A decoder with several threads holds back a frame for each.
     options = (
@@ -74,10 +78,17 @@ def _open_network(url: str, name: str, config: SourceConfig) -> Capture:
         *(cv2.CAP_PROP_READ_TIMEOUT_MSEC, int(500 * config.timeout)),
         *(cv2.CAP_PROP_N_THREADS, 1),
     )
+    kind = "stream"
+    if url.lower().startswith("http"):
+        address = Address(url, name, config.timeout)
+        kind = address.ask()
+        if kind == "picture":
+            return Snapshots(address, config.fps)
     try:
-        return Capture(url, name, cv2.CAP_FFMPEG, options)
+        capture = Capture(url, name, cv2.CAP_FFMPEG, options)
     except OSError as error:
         raise OSError(f"{name}: not reached, or no video that OpenCV can read") from error
+    return RemoteFile(capture) if kind == "file" else capture
 
 
 class _RaspberryCamera:

@@ -16,14 +16,19 @@ os.environ["OPENCV_FFMPEG_LOGLEVEL"] = "-8"
 os.environ.pop("OPENCV_FFMPEG_DEBUG", None)
 
 
+FASTEST = 240.0
+"""Frames a second: a header that tells of more mostly counts something else, as those of browsers' recordings count
+milliseconds."""
+
+
 class Capture:
     """An open camera, stream or file.
 
     Args:
-        target: what `cv2.VideoCapture` takes.
-        title: how errors call it.
-        backend: one of OpenCV's `CAP_` numbers.
-        options: of `cv2.VideoCapture`, property and value in turn.
+        target: Target of `cv2.VideoCapture`.
+        title: Name of it in errors.
+        backend: One of OpenCV's `CAP_` numbers.
+        options: Options of `cv2.VideoCapture`, property and value in turn.
 
     Raises:
         OSError: it cannot be opened.
@@ -48,12 +53,24 @@ class Capture:
     def fps(self) -> float:
         """Frames a second, 0 where it does not tell or what it tells is senseless."""
         rate = self._get(cv2.CAP_PROP_FPS)
-        return rate if 0 < rate <= 1000 else 0.0
+        return rate if 0 < rate <= FASTEST else 0.0
 
     @property
     def frames(self) -> float:
         """How many there are, as the header of a file has it; 0 or less where it does not tell."""
         return self._get(cv2.CAP_PROP_FRAME_COUNT)
+
+    @property
+    def seconds(self) -> float:
+        """How long a file is, as its header has it; 0 where it does not tell."""
+        rate = self._get(cv2.CAP_PROP_FPS)
+        return max(0.0, self.frames / rate) if rate > 0 else 0.0
+
+    @property
+    def codec(self) -> str:
+        """The four letters that its coding goes by, such as `h264` or `AV01`; empty where they are not known."""
+        letters = int(self._get(cv2.CAP_PROP_FOURCC)).to_bytes(8, "little", signed=True)[:4]
+        return letters.decode("ascii").strip() if letters.isalnum() and letters.isascii() else ""
 
     @property
     def position(self) -> float:
@@ -78,6 +95,10 @@ class Capture:
             return None
         check_size(image.shape[1], image.shape[0], self.title)
         return np.asarray(cv2.cvtColor(image, cv2.COLOR_BGR2RGB, dst=image))
+
+    def skip(self) -> bool:
+        """Passes the next frame over; whether there was one."""
+        return bool(self._capture.grab())
 
     def close(self) -> None:
         self._capture.release()

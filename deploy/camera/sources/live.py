@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import Protocol
 
-from deploy.camera.sources.source import Source, SourceConfig, State, rotated, say
+from deploy.camera.sources.source import Source, SourceConfig, SourceKind, State, StateLines, rotated, say
 from deploy.types import Frame
 from deploy.vision.image_files import Image
 
@@ -25,6 +25,7 @@ class LiveSource(Source):
     The reader starts with the constructor, so that subclasses call it last.
     """
 
+    kind = SourceKind.live
     live = True
 
     def __init__(self, name: str, config: SourceConfig) -> None:
@@ -35,6 +36,7 @@ class LiveSource(Source):
         self._newest: Frame | None = None
         self._taken = -1
         self._failure: Exception | None = None
+        self._lines = StateLines(lambda line: say(f"{self.name}: {line}"))
         self._reader = threading.Thread(target=self._read, name=f"source {name}", daemon=True)
         self._reader.start()
 
@@ -53,8 +55,8 @@ class LiveSource(Source):
         """The newest frame, which is waited for where it was handed out before or is too old.
 
         Args:
-            max_age: seconds since its capture; that of the config by default.
-            timeout: seconds to wait; as long as the source lasts by default.
+            max_age: Most seconds since its capture; those of the config by default.
+            timeout: Seconds to wait; as long as the source lasts by default.
 
         Returns:
             `None` where none came in time or the source has ended, see `state`.
@@ -80,6 +82,14 @@ class LiveSource(Source):
                 self._changed.wait(None if deadline is None else deadline - now)
         return None
 
+    def frames(self, timeout: float) -> Iterator[Frame | None]:
+        while True:
+            ended = self._state == "ended"  # looked at before: the last frame comes before the end
+            frame = self.read_latest(timeout=timeout)
+            if frame is None and ended:
+                return
+            yield frame
+
     def close(self) -> None:
         self._closed.set()
         with self._changed:
@@ -100,7 +110,7 @@ class LiveSource(Source):
             self._state = state
             self._changed.notify_all()
         if line:
-            say(f"{self.name}: {line}")
+            self._lines.change(line)
 
     def _read(self) -> None:
         number, first = 0, 0.0
@@ -123,6 +133,10 @@ class LiveSource(Source):
             self._become("ended")
 
 
+class StreamEnd(Exception):  # noqa: N818 - no error
+    """Raised by `Stream.read` where there is no more to come, as at the end of a file."""
+
+
 class Stream(Protocol):
     """A camera that is open."""
 
@@ -138,8 +152,8 @@ class Camera(LiveSource):
     """A camera that is opened anew, as often as it takes, when it is lost.
 
     Args:
-        connect: opens it, raising OSError or ValueError where that fails.
-        stream: the camera where it is open already; without one, reaching it is left to the reader.
+        connect: Opens the camera, raising OSError or ValueError where that fails.
+        stream: Camera that is open already; without one, reaching it is left to the reader.
     """
 
     def __init__(
@@ -158,14 +172,20 @@ class Camera(LiveSource):
         delays = pauses(self.config.reconnect_seconds)
         while not self._closed.is_set():
             why = "the stream broke off"
+            self._lines.look()
             try:
                 if stream is None:
                     stream = self._connect()
                 self._fps = stream.fps
                 while not self._closed.is_set() and (image := stream.read()) is not None:
                     delays = pauses(self.config.reconnect_seconds)
+                    self._lines.look()
                     self._become("running", "back" if self._state == "reconnecting" else "")
                     yield rotated(image, self.config.rotate), None
+            except StreamEnd:
+                if not self.config.loop:
+                    return
+                continue
             except (OSError, ValueError) as error:
                 why = str(error).removeprefix(f"{self.name}: ")
             finally:
@@ -180,7 +200,7 @@ class Paced(LiveSource):
     """A file, played as a camera would deliver it."""
 
     def __init__(self, file: Source) -> None:
-        self._file = file
+        self._file, self.kind = file, file.kind
         super().__init__(file.name, file.config)
         self.notes = file.notes
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from deploy.camera.sources.cameras import network, raspberry, webcam
 from deploy.camera.sources.live import Paced
 from deploy.camera.sources.pictures import Pictures
-from deploy.camera.sources.source import Source, SourceConfig
+from deploy.camera.sources.source import Source, SourceConfig, SourceKind
 from deploy.camera.sources.video import VideoFile
 from deploy.common.redaction import redacted
 from deploy.vision.image_files import is_picture, read_picture
@@ -40,6 +40,13 @@ def open_source(source: str | int, config: SourceConfig | None = None) -> Source
         return network(text, config)
     file = _open_files(text, config)
     return Paced(file) if config.realtime else file
+
+
+def kind_of(source: str, config: SourceConfig) -> SourceKind:
+    """The kind of a file or folder, without opening it as a source."""
+    path = Path(source).expanduser()
+    pictures = path.is_dir() or is_picture(path)
+    return SourceKind.pictures if pictures and not config.sequence else SourceKind.clip
 
 
 def _open_files(text: str, config: SourceConfig) -> Source:

@@ -6,7 +6,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from deploy.camera.sources.source import Source, SourceConfig, State, rotated
+from deploy.camera.sources.source import Source, SourceConfig, SourceKind, State, rotated
 from deploy.types import Frame
 from deploy.vision.image_files import read_picture
 
@@ -22,6 +22,7 @@ class Pictures(Source):
 
     def __init__(self, name: str, paths: list[Path], config: SourceConfig) -> None:
         super().__init__(name, config)
+        self.kind = SourceKind.clip if config.sequence else SourceKind.pictures
         if not paths:
             raise ValueError(f"{name}: there is no file in this folder; give one with pictures")
         self._paths = paths

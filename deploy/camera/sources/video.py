@@ -9,8 +9,14 @@ from pathlib import Path
 import cv2
 
 from deploy.camera.sources.capture import Capture
-from deploy.camera.sources.source import Source, SourceConfig, State, rotated
+from deploy.camera.sources.source import Source, SourceConfig, SourceKind, State, rotated
 from deploy.types import Frame
+
+_MEASURED = 60
+"""Frames whose times tell the rate where the header does not."""
+
+_ALWAYS_DECODED = ("h264", "avc1", "hevc", "hvc1", "hev1", "fmp4", "mp4v", "xvid", "mjpg", "vp80", "vp90")
+"""Codings that every FFmpeg decodes; of others, a build may lack the decoder, as OpenCV's wheels do for AV1."""
 
 _USUAL_RATE = 25.0
 """Frames a second of files that do not tell."""
@@ -27,6 +33,7 @@ class VideoFile(Source):
         ValueError: it is no video, or holds no frame, or frames of a senseless size.
     """
 
+    kind = SourceKind.clip
     live = False
 
     def __init__(self, path: Path, config: SourceConfig) -> None:
@@ -35,9 +42,9 @@ class VideoFile(Source):
         self._closed = self._ended = False
         capture = self._open()
         try:
-            self._fps = capture.fps or _USUAL_RATE
             if capture.read() is None:
-                raise ValueError(f"{path}: there is no frame in this video that can be decoded; it is damaged or empty")
+                raise ValueError(f"{path}: there is no frame in this video that can be decoded; {_why(capture.codec)}")
+            self._fps = capture.fps or _measured(capture) or _USUAL_RATE
         finally:
             capture.close()
 
@@ -72,7 +79,7 @@ class VideoFile(Source):
             while not self._closed:
                 image = capture.read()
                 if image is None:
-                    self._check_count(number - first, capture.frames)
+                    self._check_end(seconds - begin + 1 / self._fps, capture.seconds)
                     return
                 if number == first:
                     start = capture.position
@@ -96,7 +103,24 @@ class VideoFile(Source):
             what = "an empty file" if empty else "no video or picture that OpenCV can read, or it is cut short"
             raise ValueError(f"{self._path}: {what}") from error
 
-    def _check_count(self, read: int, told: float) -> None:
-        # What a header tells may be an estimate.
-        if read < told - max(2.0, 0.02 * told):
-            self.note(f"{self.name}: it ends after {read} of about {told:.0f} frames: cut short or damaged")
+    def _check_end(self, seconds: float, told: float) -> None:
+        # Times, and not numbers of frames: those that headers tell are estimates wherever frames are unevenly spaced.
+        if seconds < told - max(1.0, 0.02 * told, 2 / self._fps):
+            self.note(f"{self.name}: it ends after {seconds:.1f} of {told:.1f} s that its header tells")
+
+
+def _measured(capture: Capture) -> float:
+    """Frames a second by the times of the first ones, the frame that was read last included; 0 where they tell none."""
+    times = [capture.position]
+    while len(times) < _MEASURED and capture.skip():
+        times.append(capture.position)
+    passed = times[-1] - times[0]
+    return (len(times) - 1) / passed if passed > 0 else 0.0
+
+
+def _why(codec: str) -> str:
+    if codec.lower() in _ALWAYS_DECODED or not codec:
+        return "it is damaged or empty"
+    return (
+        f"this OpenCV has no decoder for {codec}, or the file is damaged; convert it: ffmpeg -i IN -c:v libx264 OUT.mp4"
+    )

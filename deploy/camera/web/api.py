@@ -5,7 +5,7 @@ GET    live.mjpg            the live view, a JPEG after the other (multipart/x-m
 POST   snapshots            keeps the view still -> snapshot, width, height, faces with track and box
 GET    snapshots/NAME.jpg   the picture of it
 GET    people               who is enrolled
-POST   people               {snapshot, track, name, consent} enrols a face of a snapshot -> the person
+POST   people               {snapshot, track, name, consent} enrolls a face of a snapshot -> the person
 DELETE people/ID            forgets a person
 POST   login                {token} -> a cookie
 """
@@ -30,7 +30,7 @@ from deploy.camera.web.pictures import SNAPSHOT_SECONDS, Snapshots, live_jpeg, s
 from deploy.common.errors import GalleryError, UnknownPersonError
 from deploy.gallery.people import Person
 from deploy.ota.device.status import UpdateStatus
-from deploy.types import Event, View
+from deploy.types import Event, SourceStatus, View
 
 BODY_BYTES = 16 * 1024
 BODY_SECONDS = 10.0
@@ -63,8 +63,8 @@ class Gallery(Protocol):
     def close(self) -> None: ...
 
 
-Enrol = Callable[[View, int, str, str], Person]
-"""Enrols the face of a track in a view under a name, with a note on consent; a ValueError says why not."""
+Enroll = Callable[[View, int, str, str], Person]
+"""Enrolls the face of a track in a view under a name, with a note on consent; a ValueError says why not."""
 
 
 class People:
@@ -74,8 +74,8 @@ class People:
         open_gallery: `None` where there is none yet.
     """
 
-    def __init__(self, executor: Executor, open_gallery: Callable[[], Gallery | None], enroll: Enrol) -> None:
-        self._executor, self._open, self._enrol = executor, open_gallery, enroll
+    def __init__(self, executor: Executor, open_gallery: Callable[[], Gallery | None], enroll: Enroll) -> None:
+        self._executor, self._open, self._enroll = executor, open_gallery, enroll
 
     async def list(self) -> list[dict[str, Any]]:
         def people() -> Sequence[Person]:
@@ -98,7 +98,7 @@ class People:
         await self._run(forget, refused=404)
 
     async def enroll(self, view: View, track: int, name: str, consent: str) -> dict[str, Any]:
-        return person_record(await self._run(lambda: self._enrol(view, track, name, consent), refused=422))
+        return person_record(await self._run(lambda: self._enroll(view, track, name, consent), refused=422))
 
     async def _run(self, step: Callable[[], T], refused: int = 503) -> T:
         try:
@@ -116,9 +116,9 @@ class Api:
     """The handlers. All run on the server's event loop; `view` is set by the camera's thread.
 
     Args:
-        source_state: a word or two about the source, without credentials.
-        pictures: for JPEGs, which take milliseconds.
-        update: the state of updates; `None` where there are none.
+        source_state: A word or two about the source, without credentials.
+        pictures: Executor for JPEGs, which take milliseconds.
+        update: Gives the state of updates; `None` where there are none.
     """
 
     def __init__(
@@ -140,6 +140,7 @@ class Api:
         self.view: View | None = None
         self.events: tuple[tuple[int, Event], ...] = ()
         self.latencies = Latencies()
+        self.source: SourceStatus | None = None
         self.closing = False
 
     def routes(self) -> list[web.RouteDef]:
@@ -156,11 +157,12 @@ class Api:
 
     async def state(self, _request: web.Request) -> web.Response:
         record = state_record(self.view, self.events, self.latencies, time.monotonic())
+        source = None if self.source is None else source_record(self.source)
         update = None
         if self._update is not None:
             status = self._update()
             update = {**status.record(), "error": clean(status.error)}
-        return _json({"source": clean(self._source_state()), "update": update, **record})
+        return _json({"source": clean(self._source_state()), "source_state": source, "update": update, **record})
 
     async def live(self, request: web.Request) -> web.StreamResponse:
         if self.watchers >= WATCHERS:
@@ -273,6 +275,11 @@ def state_record(
         "history": latencies.history(now),
         "events": [{"number": number, **event_record(event)} for number, event in reversed(events)],
     }
+
+
+def source_record(status: SourceStatus) -> dict[str, Any]:
+    """The state of the source: `state`, `since` (Unix time) and `kind`, see `deploy.types.SourceStatus`."""
+    return {"state": status.state, "since": round(status.since, 3), "kind": status.kind}
 
 
 def person_record(person: Person) -> dict[str, Any]:

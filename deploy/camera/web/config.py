@@ -20,13 +20,14 @@ class WebConfig:
     served without encryption; across a network that is not trusted, go through an SSH tunnel to the same port.
 
     Attributes:
-        port: to listen at; 0 is any free one, and `None` is no page.
-        host: address to listen at. Any other than this machine's loopback needs a token.
-        token: whoever knows it may see the page and change the gallery; `None` is that of the environment, if any.
-        fps: of the live view, at most.
-        width: of the live view, pixels; a smaller frame is shown as it is.
-        quality: of the live view's JPEGs, 1 to 100.
-        open: whether to show the page in this machine's browser.
+        port: Port to listen at; 0 is any free one, and `None` is no page.
+        host: Address to listen at. Any other than this machine's loopback needs a token.
+        token: Secret of the page: whoever knows it may see the page and change the gallery; `None` is that of
+            the environment, if any.
+        fps: Most pictures a second of the live view.
+        width: Width of the live view, pixels; a smaller frame is shown as it is.
+        quality: JPEG quality of the live view, 1 to 100.
+        open: Whether to show the page in this machine's browser.
     """
 
     port: int | None = 8765

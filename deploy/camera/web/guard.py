@@ -10,6 +10,7 @@ from __future__ import annotations
 import hmac
 import json
 import logging
+import re
 import secrets
 import time
 from collections import OrderedDict, deque
@@ -37,6 +38,8 @@ HEADERS = {
 }
 """Of every answer."""
 
+_HOST = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[^:\[\]/@]+)(?::([0-9]{1,5}))?")
+
 _log = logging.getLogger(__name__)
 
 
@@ -62,7 +65,7 @@ class Failures:
     """Wrong tokens of each address: after `limit` within `seconds`, that address has to wait.
 
     Args:
-        addresses: so many are remembered, the newest ones.
+        addresses: Most addresses that are remembered, the newest ones.
     """
 
     def __init__(self, limit: int = 10, seconds: float = 60.0, addresses: int = 1024) -> None:
@@ -113,7 +116,7 @@ class Guard:
     def check(self, request: web.Request) -> None:
         """Refuses requests to a wrong host, and to the API those from other origins and without token."""
         host = _only(request, "Host")
-        if host is None or not self._knows(host, request):
+        if host is None or not self._knows(host):
             refuse(403, "this page is not served under that host name; open the address that the camera printed")
         if not request.path.startswith("/api/"):
             return
@@ -134,11 +137,12 @@ class Guard:
         response.set_cookie(_cookie(request), self._session, path="/", httponly=True, samesite="Strict")
         return response
 
-    def _knows(self, host: str, request: web.Request) -> bool:
+    def _knows(self, host: str) -> bool:
         if self._any_host:
             return True
-        port = _port(request)
-        return any(host.lower() == f"{name}:{port}" or (port == 80 and host.lower() == name) for name in self._hosts)
+        # With any port, for a tunnel may begin at another one; DNS rebinding needs the name of another machine.
+        found = _HOST.fullmatch(host.lower())
+        return found is not None and found[1] in self._hosts
 
     def _authorise(self, request: web.Request) -> None:
         if self.token is None or _same(request.cookies.get(_cookie(request), ""), self._session):
@@ -164,7 +168,7 @@ class Connection(web.RequestHandler):
     """A connection whose malformed requests end as one line, and never in a log: there may be a token in them.
 
     Args:
-        ended: called once, when it is closed.
+        ended: Called once, when the connection is closed.
     """
 
     __slots__ = ("_ended",)
@@ -210,12 +214,10 @@ def _same(given: str, secret: str) -> bool:
     return hmac.compare_digest(given.encode("utf-8", "surrogateescape"), secret.encode())
 
 
-def _port(request: web.Request) -> int:
-    if request.transport is None:
-        return 0
-    return int(request.transport.get_extra_info("sockname")[1])
-
-
 def _cookie(request: web.Request) -> str:
-    """Cookies know no ports: two cameras on one machine must not share one."""
-    return f"slimcam-{_port(request)}"
+    """Cookies know no ports: two cameras on one machine, or at two ends of tunnels to it, must not share one.
+
+    So the port is the one that the browser sees.
+    """
+    host = _HOST.fullmatch(_only(request, "Host") or "")
+    return f"slimcam-{(host and host[2]) or 80}"

@@ -5,17 +5,19 @@ from __future__ import annotations
 import asyncio
 import socket
 import threading
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
 from aiohttp import web
 
-from deploy.camera.web.api import BODY_BYTES, Api, Enrol, Gallery, People
+from deploy.camera.web.api import BODY_BYTES, Api, Enroll, Gallery, People
 from deploy.camera.web.config import WebConfig
 from deploy.camera.web.guard import Connection, Guard, add_headers
 from deploy.ota.device.status import UpdateStatus
-from deploy.types import View
+from deploy.types import Event, Notice, View
 
 EVENTS = 100
 CONNECTIONS = 64
@@ -38,11 +40,11 @@ class Web:
     """Serves the page until it is closed. `show` only takes note: pictures are drawn when somebody watches.
 
     Args:
-        config: with a port.
-        open_gallery: called in the thread that uses the gallery, each time; `None` where there is none.
-        enrol: called in that thread.
-        source_state: a word or two about the source, without credentials; called often.
-        update: the state of updates; `None` where there are none.
+        config: Options of the page, with a port.
+        open_gallery: Opens the gallery, in the thread that uses it, each time; `None` where there is none.
+        enroll: Enrolls a face, in the same thread.
+        source_state: A word or two about the source, without credentials; called often.
+        update: Gives the state of updates; `None` where there are none.
 
     Raises:
         ValueError: there is no port, or no token where one is needed.
@@ -53,7 +55,7 @@ class Web:
         self,
         config: WebConfig,
         open_gallery: Callable[[], Gallery | None],
-        enroll: Enrol,
+        enroll: Enroll,
         source_state: Callable[[], str],
         update: Callable[[], UpdateStatus] | None = None,
     ) -> None:
@@ -65,7 +67,8 @@ class Web:
         self._gallery = ThreadPoolExecutor(1, "web-gallery")
         self._people = People(self._gallery, open_gallery, enroll)
         self._api = Api(config, guard, self._people, source_state, self._pictures, update)
-        self._events, self._connections = 0, 0
+        # From the time of the start on, so that a page that stays open over a restart knows what is new.
+        self._events, self._connections = int(1000 * time.time()), 0
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="web", daemon=True)
         self._thread.start()
@@ -94,10 +97,21 @@ class Web:
         api = self._api
         api.latencies.add(view)
         api.view = view
-        if view.events:
-            numbered = tuple(enumerate(view.events, self._events + 1))
+        self._add(view.events)
+
+    def notice(self, notice: Notice) -> None:
+        """See `Output`."""
+        api = self._api
+        self._add(notice.events)
+        api.source = notice.source
+        if api.view is not None and api.view.sightings != notice.sightings:
+            api.view = replace(api.view, sightings=notice.sightings)
+
+    def _add(self, events: Sequence[Event]) -> None:
+        if events:
+            numbered = tuple(enumerate(events, self._events + 1))
             self._events += len(numbered)
-            api.events = (api.events + numbered)[-EVENTS:]
+            self._api.events = (self._api.events + numbered)[-EVENTS:]
 
     def close(self) -> None:
         """Ends the server: live views end, requests under way have a second."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -66,7 +67,7 @@ def one_line(done: subprocess.CompletedProcess[str]) -> str:
 def test_people_who_are_enrolled_are_recognised_in_a_clip(scene: Path, tmp_path: Path) -> None:
     people = sorted(path.name for path in (scene / "people").iterdir())
     for name in people:
-        done = call("deploy.apps.faces", tmp_path, "enrol", name, str(scene / "people" / name), "consent=drawn")
+        done = call("deploy.apps.faces", tmp_path, "enroll", name, str(scene / "people" / name), "consent=drawn")
         assert done.returncode == 0, done.stderr
     done = camera(
         tmp_path,
@@ -93,6 +94,16 @@ def test_people_who_are_enrolled_are_recognised_in_a_clip(scene: Path, tmp_path:
     assert seen.get(cv2.CAP_PROP_FRAME_COUNT) == 60
     assert "frames a second" in done.stdout
     assert [line for line in done.stderr.splitlines() if "recognised" in line]
+    # Portraits, one after the other: each is a scene of its own, and nobody is taken for the one before.
+    (tmp_path / "album").mkdir()
+    portraits = {f"{name}.png": sorted((scene / "people" / name).iterdir())[0] for name in people}
+    for file, portrait in portraits.items():
+        shutil.copy(portrait, tmp_path / "album" / file)
+    done = camera(tmp_path, "source=album", "web.port=null", "outputs.lines=album.jsonl", "outputs.lines_of=frames")
+    assert done.returncode == 0, done.stderr
+    frames = [json.loads(line) for line in (tmp_path / "album.jsonl").read_text().splitlines()]
+    found = [[face["identity"]["name"] for face in frame["faces"]] for frame in frames]
+    assert found == [[file.removesuffix(".png")] for file in sorted(portraits)]
 
 
 def test_without_a_gallery_faces_are_followed_and_nothing_is_written(scene: Path, tmp_path: Path) -> None:

@@ -80,8 +80,8 @@ def enrolled(home: Path, name: str, *identities: int, crops: bool = True) -> Per
 @given(st.text(), st.text(), st.lists(st.text(), max_size=2))
 def test_every_text_reaches_the_configuration_as_it_is(name: str, note: str, pictures: list[str]) -> None:
     pictures = [f"./{picture}" for picture in pictures]
-    config = composed("enrol", name, *pictures, f"consent={note}")
-    assert (config.command, config.name, config.pictures, config.consent) == ("enrol", name, pictures, note)
+    config = composed("enroll", name, *pictures, f"consent={note}")
+    assert (config.command, config.name, config.pictures, config.consent) == ("enroll", name, pictures, note)
 
 
 @pytest.mark.parametrize(
@@ -118,14 +118,14 @@ def test_every_text_reaches_the_configuration_as_it_is(name: str, note: str, pic
     ],
 )
 def test_names_are_not_read_as_anything_else(name: str) -> None:
-    for command in ("enrol", "forget"):
+    for command in ("enroll", "forget"):
         assert composed(command, name).name == name
-    assert composed("enrol", "x", f"consent={name}", f"./{name}").consent == name
+    assert composed("enroll", "x", f"consent={name}", f"./{name}").consent == name
 
 
 def test_words_become_options_and_pictures() -> None:
     config = composed(
-        "enrol", "Anna", "a.jpg", "keep_crops=true", "b c.jpg", "far=0.01", "source=0", "capture.rotate=90"
+        "enroll", "Anna", "a.jpg", "keep_crops=true", "b c.jpg", "far=0.01", "source=0", "capture.rotate=90"
     )
     assert (config.pictures, config.keep_crops, config.far) == (["a.jpg", "b c.jpg"], True, 0.01)
     assert (config.source, config.capture.rotate) == ("0", 90)
@@ -172,7 +172,7 @@ def test_a_change_of_the_recognizer_is_mended_by_re_enrolling(home: Path) -> Non
     refused = faces(home, "check")
     assert (refused.returncode, refused.stdout) == (1, "")
     assert "slimcam-faces re-enrol" in refused.stderr.splitlines()[-1]
-    done = faces(home, "re-enrol")
+    done = faces(home, "re-enroll")
     assert done.stdout == "re-enrolled 1 people, 1 templates\n", done.stderr
     with opened(home, bundle.sha256) as gallery:
         expected = Recognizer(RECOGNIZER, check=False).embed(draw_face(1, 0)[np.newaxis])
@@ -200,16 +200,16 @@ def test_pictures_are_enrolled_from_the_command_line(home: Path) -> None:
         frame[100:324, 200:424] = cv2.resize(draw_face(1, i), (224, 224))
         cv2.imwrite(str(folder / f"{i}.jpg"), frame[..., ::-1])
     (folder / "bad.jpg").write_bytes(b"no picture")
-    done = faces(home, "enrol", "Anna =1", "pictures of Anna", "consent=drawn, by us", "expires=2090-01-01")
+    done = faces(home, "enroll", "Anna =1", "pictures of Anna", "consent=drawn, by us", "expires=2090-01-01")
     assert done.returncode == 0, done.stderr
     assert "left out: bad.jpg" in done.stdout.replace("pictures of Anna/", "")
     assert done.stdout.splitlines()[-1].startswith("enrolled Anna =1 (")
-    again = faces(home, "enrol", "Anna =1", "pictures of Anna/0.jpg")
+    again = faces(home, "enroll", "Anna =1", "pictures of Anna/0.jpg")
     assert again.returncode == 1
-    assert "person=ID adds pictures, person=new enrols another one" in again.stderr.splitlines()[-1]
+    assert "person=ID adds pictures, person=new enrolls another one" in again.stderr.splitlines()[-1]
     with opened(home) as gallery:
         (anna,) = gallery.people()
-    more = faces(home, "enrol", "Anna =1", "pictures of Anna/0.jpg", f"person={anna.id}")
+    more = faces(home, "enroll", "Anna =1", "pictures of Anna/0.jpg", f"person={anna.id}")
     assert more.returncode == 0, more.stderr
     with opened(home) as gallery:
         (after,) = gallery.people()
@@ -220,18 +220,18 @@ def test_pictures_are_enrolled_from_the_command_line(home: Path) -> None:
 @pytest.mark.parametrize(
     ("words", "line"),
     [
-        ((), "what is to be done? slimcam-faces enrol, list, forget"),
-        (("frob",), "'frob' is not a command; known are enrol, list"),
-        (("enrol",), "slimcam-faces enrol needs a name: slimcam-faces enrol NAME"),
-        (("enrol", "Anna"), "give pictures or folders to enrol from, or source=0 for a camera"),
-        (("enrol", "Anna", "a.jpg", "source=0"), "give pictures or folders to enrol from, or source=0 for a camera"),
-        (("enrol", "a\nb", "a.jpg"), "a name must not have control characters; got '\\n' in it"),
-        (("enrol", "Anna", "a.jpg", "expires=tomorrow"), "expires is a day such as 2027-01-01; got 'tomorrow'"),
-        (("enrol", "Anna", "a.jpg", "consnet=x"), "has no key 'consnet'; did you mean 'consent'?"),
-        (("enrol", "Anna", "a.jpg", "far=0.5"), "has no threshold for a false accept rate of 0.5; it has 0.1, 0.01"),
-        (("enrol", "???", "a.jpg"), "'???' stands for what is missing and cannot be a value"),
+        ((), "what is to be done? slimcam-faces enroll, list, forget"),
+        (("frob",), "'frob' is not a command; known are enroll, list"),
+        (("enroll",), "slimcam-faces enroll needs a name: slimcam-faces enroll NAME"),
+        (("enroll", "Anna"), "give pictures or folders to enroll from, or source=0 for a camera"),
+        (("enroll", "Anna", "a.jpg", "source=0"), "give pictures or folders to enroll from, or source=0 for a camera"),
+        (("enroll", "a\nb", "a.jpg"), "a name must not have control characters; got '\\n' in it"),
+        (("enroll", "Anna", "a.jpg", "expires=tomorrow"), "expires is a day such as 2027-01-01; got 'tomorrow'"),
+        (("enroll", "Anna", "a.jpg", "consnet=x"), "has no key 'consnet'; did you mean 'consent'?"),
+        (("enroll", "Anna", "a.jpg", "far=0.5"), "has no threshold for a false accept rate of 0.5; it has 0.1, 0.01"),
+        (("enroll", "???", "a.jpg"), "'???' stands for what is missing and cannot be a value"),
         (("list", "Anna"), "slimcam-faces list: 'Anna' is one word too many"),
-        (("list",), "there is no gallery; slimcam-faces enrol NAME PICTURE makes one"),
+        (("list",), "there is no gallery; slimcam-faces enroll NAME PICTURE makes one"),
         (("forget", "Anna"), "there is no gallery"),
         (("import", "gone"), "No such file or directory: 'gone'"),
     ],

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from deploy.camera.known_people import Known
+from deploy.camera.known_people import KnownPeople
 from deploy.inference.model import Recognizer
 from deploy.types import Frame, Sighting, View
 from deploy.vision.quality import QualityConfig
@@ -24,14 +24,16 @@ def test_who_is_enrolled_from_a_view_is_known_within_a_second(tmp_path: Path) ->
     recognizer = Recognizer(ROOT / "deploy/models/recognizer", check=False)
     quality = QualityConfig(min_brightness=0, min_contrast=0, min_sharpness=0)
     path = tmp_path / "g/gallery.db"
-    known = Known(recognizer, str(path), str(tmp_path / "k/key"), 0.001, 0.05, quality)
+    known = KnownPeople(recognizer, str(path), str(tmp_path / "k/key"), 0.001, 0.05, quality)
     assert known.matcher is None
     assert known.open() is None
     assert not path.exists()
     person = known.enroll(view(), 1, "Ada", "herself")
     with pytest.raises(ValueError, match="not in the picture any more"):
         known.enroll(view(), 2, "Ada", "herself")
-    strict = Known(recognizer, str(tmp_path / "g/other.db"), str(tmp_path / "k/key2"), 0.001, 0.05, QualityConfig())
+    strict = KnownPeople(
+        recognizer, str(tmp_path / "g/other.db"), str(tmp_path / "k/key2"), 0.001, 0.05, QualityConfig()
+    )
     # What counts is the view itself, and not what was measured shortly before.
     with pytest.raises(ValueError, match="dark"):
         strict.enroll(view(), 1, "Ada", "herself")

@@ -50,7 +50,7 @@ def count(image: np.ndarray, color: tuple[int, int, int]) -> int:
 
 
 def contrast(color: Sequence[int]) -> float:
-    """Of black text on a colour, WCAG 2.2."""
+    """Of black text on a color, WCAG 2.2."""
     linear = [v / 12.92 if v <= 0.04045 else ((v + 0.055) / 1.055) ** 2.4 for v in (c / 255 for c in color)]
     return (float(np.dot(linear, (0.2126, 0.7152, 0.0722))) + 0.05) / 0.05
 
@@ -76,7 +76,7 @@ def test_a_face_gets_a_box_and_its_name_and_the_frame_stays_as_it_was() -> None:
 @pytest.mark.parametrize(
     ("identity", "color"), [(known("Ada"), KNOWN), (STRANGER, UNKNOWN), (None, UNDECIDED), (known(None), KNOWN)]
 )
-def test_the_colour_tells_what_is_known(identity: Identity | None, color: tuple[int, int, int]) -> None:
+def test_the_color_tells_what_is_known(identity: Identity | None, color: tuple[int, int, int]) -> None:
     image = grey()
     after = annotated(image, view(image, sighting(320, 180, 72, identity)))
     assert count(after, color) > 500
@@ -129,7 +129,7 @@ def test_a_label_stays_inside_the_frame(corner: tuple[int, int]) -> None:
     image = grey()
     for name in ("Ada", "A name that is far too long for any frame " * 20):
         after = annotated(image, view(image, sighting(*corner, 72, known(name), quality_issues=("small",))))
-        # The label is the only large area in the colour: all four of its sides must be there.
+        # The label is the only large area in the color: all four of its sides must be there.
         mask = (after == KNOWN).all(axis=2) | (after < 60).all(axis=2)
         _, _, stats, _ = cv2.connectedComponentsWithStats(mask.astype(np.uint8))
         widest = stats[1:][stats[1:, cv2.CC_STAT_AREA].argmax()]
@@ -236,5 +236,5 @@ def test_an_opencv_without_unicode_draws_ascii(monkeypatch: pytest.MonkeyPatch) 
 
 
 def test_pictures_that_are_none_are_refused() -> None:
-    with pytest.raises(ValueError, match="grey"):
+    with pytest.raises(ValueError, match="gray"):
         annotated(np.zeros((10, 10), np.uint8), view(grey()))

@@ -9,8 +9,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from deploy.camera.recognition import Recognition
-from deploy.camera.track_identity import Matcher, RecognizeConfig
+from deploy.camera.recognition import RecognitionPipeline
+from deploy.camera.sources import SourceKind
+from deploy.camera.track_identity import IdentityMatcher, RecognizeConfig
 from deploy.gallery.match import threshold
 from deploy.inference.model import Recognizer
 from deploy.types import STAGES, Event, Frame, Identity, View
@@ -70,7 +71,7 @@ class Shown:
         return Faces(np.array(self.faces, np.float32).reshape(-1, 5, 2), np.full(len(self.faces), 0.95, np.float32))
 
 
-class Colours:
+class Colors:
     """Embeds a face by the shade of its first corner pixel, and counts."""
 
     def __init__(self, people: dict[int, np.ndarray]) -> None:
@@ -112,19 +113,28 @@ def shade(person: int) -> int:
 class Stage:
     """A camera before drawn people."""
 
-    def __init__(self, matcher: Matcher | None, embeddings: dict[int, np.ndarray], **config: float) -> None:
+    def __init__(
+        self,
+        matcher: IdentityMatcher | None,
+        embeddings: dict[int, np.ndarray],
+        kind: SourceKind = SourceKind.clip,
+        rate: float = RATE,
+        **config: float,
+    ) -> None:
         self.detector = Shown()
-        self.recognizer = Colours({shade(person): embedding for person, embedding in embeddings.items()})
-        self.recognition = Recognition(
-            self.detector, self.recognizer, matcher, RecognizeConfig(**config), QualityConfig(), TrackConfig()
+        self.recognizer = Colors({shade(person): embedding for person, embedding in embeddings.items()})
+        self.recognition = RecognitionPipeline(
+            *(self.detector, self.recognizer, matcher, RecognizeConfig(**config), QualityConfig(), TrackConfig()),
+            kind=kind,
+            fps=rate,
         )
-        self.number = 0
+        self.number, self.rate = 0, rate
         self.events: list[Event] = []
 
     def see(self, *people: int, frames: int = 1) -> View:
         for _ in range(frames):
             image, self.detector.faces = scene(*people, at=in_a_row)
-            frame = Frame(image, self.number, self.number / RATE, time.monotonic())
+            frame = Frame(image, self.number, self.number / self.rate, time.monotonic())
             view = self.recognition.see(frame)
             self.number += 1
             self.events += view.events
@@ -149,6 +159,42 @@ def test_a_person_appears_is_recognised_and_leaves() -> None:
     assert stage.told == [("appeared", 1, None), ("recognised", 1, "Anna"), ("left", 1, "Anna")]
     assert stage.events[1].seconds == pytest.approx(CONFIG.spacing, abs=1 / RATE)
     assert abs(stage.events[1].at - time.time()) < 60
+
+
+def test_each_face_of_a_picture_is_answered_after_one_look() -> None:
+    stage = Stage(BOTH, {0: ANNA, 1: BERT, 2: direction(7)}, SourceKind.pictures, rate=1.0)
+    # One portrait after the other, all in one place before one backdrop.
+    assert [names(stage.see(person)) for person in (0, 1, 2, 0)] == [["Anna"], ["Bert"], [None], ["Anna"]]
+    assert [one for one in stage.told if one[0] != "appeared"] == [
+        *(("recognised", 1, "Anna"), ("recognised", 2, "Bert"), ("left", 1, "Anna"), ("unknown", 3, None)),
+        *(("left", 2, "Bert"), ("recognised", 4, "Anna"), ("left", 3, None)),
+    ]
+    together = Stage(BOTH, {0: ANNA, 1: BERT, 2: direction(7)}, SourceKind.pictures, rate=1.0).see(0, 1, 2)
+    assert names(together) == ["Anna", "Bert", None]
+
+
+@pytest.mark.parametrize("told", [0.5, 0.0])
+def test_who_is_seen_once_in_two_seconds_is_recognised_and_taken_for_nobody_else(told: float) -> None:
+    stage = Stage(BOTH, {0: ANNA, 1: BERT}, SourceKind.live, rate=told)
+    stage.rate = 0.5
+    for person in (0, 0, 0, 1, 1):
+        view = stage.see(person)
+    assert names(view) == ["Bert"]
+    assert stage.told == [("appeared", 1, None), ("recognised", 1, "Anna"), ("recognised", 1, "Bert")]
+
+
+def test_a_slow_moment_of_a_camera_changes_no_rules() -> None:
+    stage = Stage(BOTH, {0: ANNA, 1: BERT})
+    stage.see(0, frames=RATE)
+    before = stage.recognition.config
+    stage.number += 3 * RATE
+    stage.see(0, frames=3)
+    assert stage.recognition.config == before
+
+
+def names(view: View) -> list[str | None]:
+    assert all(sighting.identity is not None for sighting in view.sightings)
+    return [sighting.identity.name for sighting in view.sightings if sighting.identity is not None]
 
 
 def test_a_stranger_is_unknown_within_a_second() -> None:
@@ -284,13 +330,13 @@ def test_memory_does_not_grow_with_tracks_that_have_left() -> None:
         stage.see(0, frames=3)
         stage.see(frames=2 * RATE)
     assert stage.told[-1][:2] == ("left", 4)
-    assert not stage.recognition._votes
+    assert not stage.recognition._identities
 
 
 def test_frames_of_another_shape_are_refused_and_the_next_one_is_seen() -> None:
     stage = Stage(BOTH, {0: ANNA})
     stage.detector.faces = scene(0, at=in_a_row)[1]
-    with pytest.raises(ValueError, match="grey") as error:
+    with pytest.raises(ValueError, match="gray") as error:
         stage.recognition.see(Frame(np.zeros((360, 640), np.uint8), 0, 0.0, time.monotonic()))
     assert "\n" not in str(error.value)
     assert len(stage.see(0).sightings) == 1
@@ -314,7 +360,7 @@ def test_drawn_people_are_recognised_by_the_committed_model() -> None:
         threshold(recognizer.bundle, 0.001),
     )
     detector = Shown()
-    recognition = Recognition(detector, recognizer, gallery, CONFIG, QualityConfig(), TrackConfig())
+    recognition = RecognitionPipeline(detector, recognizer, gallery, CONFIG, QualityConfig(), TrackConfig())
     events: list[Event] = []
     for i in range(1, 2 * RATE):
         image, detector.faces = taken(i)

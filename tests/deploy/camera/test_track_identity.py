@@ -5,7 +5,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from deploy.camera.track_identity import Candidate, Look, Matcher, RecognizeConfig, Votes, choose
+from deploy.camera.track_identity import (
+    Candidate,
+    EmbeddedView,
+    IdentityMatcher,
+    RecognizeConfig,
+    TrackIdentity,
+    choose,
+)
 from deploy.types import Identity
 
 CONFIG = RecognizeConfig()
@@ -82,8 +89,10 @@ ANNA, BERT = direction(1), direction(2)
 BOTH = Gallery({"Anna": ANNA, "Bert": BERT})
 
 
-def vote(votes: Votes, embedding: np.ndarray, matcher: Matcher, seconds: float = 0, quality: float = 0.8) -> str | None:
-    return votes.answer(matcher.match(votes.mean)) if votes.add(Look(embedding, quality), seconds) else None
+def vote(
+    votes: TrackIdentity, embedding: np.ndarray, matcher: IdentityMatcher, seconds: float = 0, quality: float = 0.8
+) -> str | None:
+    return votes.answer(matcher.match(votes.mean)) if votes.add(EmbeddedView(embedding, quality), seconds) else None
 
 
 def test_the_mean_of_noisy_views_finds_who_the_majority_of_them_does_not() -> None:
@@ -92,7 +101,7 @@ def test_the_mean_of_noisy_views_finds_who_the_majority_of_them_does_not() -> No
     found = alone = 0
     for _ in range(100):
         views = [noisy(ANNA, 0.5, rng) for _ in range(5)]
-        votes = Votes(CONFIG)
+        votes = TrackIdentity(CONFIG)
         told = [vote(votes, view, BOTH) for view in views]
         assert votes.identity is not None
         found += votes.identity.person == "Anna"
@@ -103,29 +112,29 @@ def test_the_mean_of_noisy_views_finds_who_the_majority_of_them_does_not() -> No
 
 def test_better_views_count_more_and_the_best_are_kept() -> None:
     rng = np.random.default_rng(0)
-    votes = Votes(RecognizeConfig(votes=3, exchanged=-1))
+    votes = TrackIdentity(RecognizeConfig(votes=3, exchanged=-1))
     for quality, cosine in ((0.1, 0.1), (0.9, 0.9), (0.2, 0.1), (0.8, 0.9), (0.7, 0.9)):
-        votes.add(Look(noisy(ANNA, cosine, rng), quality), 0)
-    assert [look.quality for look in votes.looks] == [0.9, 0.8, 0.7]
+        votes.add(EmbeddedView(noisy(ANNA, cosine, rng), quality), 0)
+    assert [look.quality for look in votes.views] == [0.9, 0.8, 0.7]
     assert votes.mean @ ANNA > 0.9
-    heavy = Votes(RecognizeConfig(exchanged=-1))
-    heavy.add(Look(ANNA, 0.9), 0)
-    heavy.add(Look(BERT, 0.1), 0)
+    heavy = TrackIdentity(RecognizeConfig(exchanged=-1))
+    heavy.add(EmbeddedView(ANNA, 0.9), 0)
+    heavy.add(EmbeddedView(BERT, 0.1), 0)
     assert heavy.mean @ ANNA > 0.95
 
 
 def test_a_person_is_told_after_two_looks_and_a_stranger_after_all() -> None:
-    votes = Votes(CONFIG)
+    votes = TrackIdentity(CONFIG)
     assert [vote(votes, ANNA, BOTH) for _ in range(4)] == [None, "recognised", None, None]
-    stranger = Votes(CONFIG)
+    stranger = TrackIdentity(CONFIG)
     told = [vote(stranger, direction(3), BOTH) for _ in range(7)]
     assert told == [None] * 4 + ["unknown", None, None]
     # What is shown meanwhile is what is known so far.
-    assert Votes(CONFIG).identity is None
+    assert TrackIdentity(CONFIG).identity is None
 
 
 def test_a_settled_face_is_looked_at_ever_less_often() -> None:
-    votes, waits = Votes(CONFIG), []
+    votes, waits = TrackIdentity(CONFIG), []
     for _ in range(8):
         vote(votes, ANNA, BOTH)
         waits.append(votes.wait)
@@ -134,7 +143,7 @@ def test_a_settled_face_is_looked_at_ever_less_often() -> None:
 
 def test_an_answer_near_the_threshold_does_not_flicker() -> None:
     """The score is now above and now below, and each answer comes once."""
-    votes = Votes(CONFIG)
+    votes = TrackIdentity(CONFIG)
     assert [vote(votes, ANNA, BOTH) for _ in range(CONFIG.votes)].count("recognised") == 1
     known, unknown = BOTH.match(ANNA), Identity(None, None, 0.59, 1.0)
     for identity in [unknown, known] * 10:
@@ -144,7 +153,7 @@ def test_an_answer_near_the_threshold_does_not_flicker() -> None:
 
 
 def test_a_stranger_who_takes_over_a_track_is_noticed() -> None:
-    votes = Votes(CONFIG)
+    votes = TrackIdentity(CONFIG)
     for _ in range(5):
         vote(votes, ANNA, BOTH)
     assert votes.wait > CONFIG.spacing
@@ -153,12 +162,12 @@ def test_a_stranger_who_takes_over_a_track_is_noticed() -> None:
     assert vote(votes, BERT, BOTH) is None
     assert votes.identity is not None
     assert votes.identity.person == "Bert"
-    assert len(votes.looks) == 2
+    assert len(votes.views) == 2
     assert vote(votes, BERT, BOTH) == "recognised"
 
 
 def test_one_odd_view_changes_nothing() -> None:
-    votes = Votes(CONFIG)
+    votes = TrackIdentity(CONFIG)
     for i in range(12):
         vote(votes, direction(50 + i) if i % 3 == 2 else ANNA, BOTH)
     assert votes.identity is not None
@@ -168,7 +177,7 @@ def test_one_odd_view_changes_nothing() -> None:
 
 def test_a_bad_first_view_alone_makes_nobody() -> None:
     """Bert's view, then Anna: that Bert's mean is asked for again is no second look at him."""
-    votes = Votes(CONFIG)
+    votes = TrackIdentity(CONFIG)
     told = [vote(votes, view, BOTH) for view in (BERT, ANNA, ANNA, ANNA)]
     assert told == [None, None, None, "recognised"]
     assert votes.identity is not None
@@ -176,7 +185,7 @@ def test_a_bad_first_view_alone_makes_nobody() -> None:
 
 
 def test_a_vote_that_begins_anew_and_ends_the_same_is_no_news() -> None:
-    votes = Votes(CONFIG)
+    votes = TrackIdentity(CONFIG)
     told = [vote(votes, ANNA, BOTH) for _ in range(3)]
     told += [vote(votes, view, BOTH) for view in (direction(7), direction(8), ANNA, ANNA, ANNA)]
     assert told.count("recognised") == 1

@@ -18,11 +18,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from deploy.camera.known_people import Known
+from deploy.camera.known_people import KnownPeople
 from deploy.camera.outputs.config import MetricsConfig, MqttConfig
 from deploy.camera.outputs.metrics import Metrics
 from deploy.camera.outputs.mqtt import discovery, update_record
-from deploy.camera.recognition import Recognition
+from deploy.camera.recognition import RecognitionPipeline
 from deploy.camera.sources import SourceConfig, open_source
 from deploy.camera.track_identity import RecognizeConfig
 from deploy.camera.updates import Updates
@@ -71,7 +71,7 @@ class Camera:
     """A camera whose frames a test hands out."""
 
     updates: Updates
-    known: Known
+    known: KnownPeople
     frames: list[Frame]
     slots: Slots
     shown: int = 0
@@ -130,8 +130,8 @@ def make_camera(frames: list[Frame], people: Path, tmp_path: Path) -> Iterator[C
         updates = Updates(OtaConfig(folder=str(folder), window=WINDOW), dict(FACTORY), str(people), key, 1)
         bundles = updates.folders
         recognizer = Recognizer(bundles["recognizer"])
-        known = Known(recognizer, str(people), key, 0.001, 0.05, QualityConfig(), follows=True)
-        recognition = Recognition(
+        known = KnownPeople(recognizer, str(people), key, 0.001, 0.05, QualityConfig(), follows=True)
+        recognition = RecognitionPipeline(
             open_detector(bundles["detector"]),
             recognizer,
             known.matcher,

@@ -74,7 +74,9 @@ function showState(state) {
   shown = state;
   const frame = state.frame;
   const fresh = frame !== null && frame.age < STALE_SECONDS;
-  showSource(state.source, fresh ? "live" : "waiting");
+  const source = state.source_state;
+  const lost = source !== null && source.state === "lost";
+  showSource(lost ? `lost since ${moment(source.since * 1000)}` : state.source, lost ? "lost" : fresh ? "live" : "waiting");
   live(frame !== null);
   showStale(frame === null ? "Waiting for the first picture." : fresh ? "" : `The picture is ${duration(frame.age)} old.`);
   if (frame !== null) $("live").parentElement.style.aspectRatio = `${frame.width} / ${frame.height}`;
@@ -121,7 +123,7 @@ function showFaces(faces) {
     setText(name, called(face.identity) ?? "Looking …");
     setText(score, known ? (face.identity.score ?? 0).toFixed(2) : "");
     setText(note, [`track ${face.track}`, ...face.flaws].join(" · "));
-    button.setAttribute("aria-label", `${name.textContent}, track ${face.track}: enrol this face`);
+    button.setAttribute("aria-label", `${name.textContent}, track ${face.track}: enroll this face`);
     return item;
   }));
   $("no-faces").hidden = faces.length > 0;
@@ -147,16 +149,18 @@ function showEvents(events) {
   const verbs = {appeared: "appeared", recognised: "recognised", unknown: "is unknown", left: "left"};
   for (const event of events.filter((one) => one.number > newestEvent).reverse()) {
     const item = element("li"), time = element("time"), what = element("span"), score = element("span", "score");
-    time.textContent = event.time === null ? "" : new Date(event.time).toLocaleTimeString();
+    time.textContent = event.time === null ? "" : moment(event.time);
     time.dateTime = event.time ?? "";
     const name = element("b");
     name.textContent = event.name ?? `Face ${event.track}`;
     what.append(name, ` ${verbs[event.kind]}`);
     score.textContent = event.kind === "recognised" && event.score !== null ? event.score.toFixed(2) : "";
+    time.dataset.at = event.time ?? "";
     item.append(time, what, score);
     $("events").prepend(item);
     newestEvent = event.number;
   }
+  for (const time of $("events").querySelectorAll("time")) if (time.dataset.at) setText(time, moment(time.dataset.at));
   while ($("events").children.length > 100) $("events").lastChild.remove();
   $("no-events").hidden = newestEvent > 0;
 }
@@ -171,8 +175,8 @@ async function freeze(wanted) {
     return say(error.message);
   }
   snapshot.faces = snapshot.faces.filter((face) => face.box !== null);
-  $("enrol-form").reset();
-  $("enrol-error").textContent = "";
+  $("enroll-form").reset();
+  $("enroll-error").textContent = "";
   $("still").src = `api/snapshots/${snapshot.snapshot}.jpg`;
   $("boxes").replaceChildren(...snapshot.faces.map((face) => {
     const box = element("button", "box");
@@ -183,8 +187,8 @@ async function freeze(wanted) {
     return box;
   }));
   choose(snapshot.faces.find(wanted) ?? null);
-  $("enrol").showModal();
-  (chosen === null ? $("boxes").firstChild ?? $("enrol-cancel") : $("name")).focus();
+  $("enroll").showModal();
+  (chosen === null ? $("boxes").firstChild ?? $("enroll-cancel") : $("name")).focus();
 }
 
 function choose(face) {
@@ -192,7 +196,7 @@ function choose(face) {
   for (const [i, box] of [...$("boxes").children].entries()) {
     box.setAttribute("aria-pressed", String(snapshot.faces[i] === face));
   }
-  $("enrol-do").disabled = face === null;
+  $("enroll-do").disabled = face === null;
   $("hint").textContent = !snapshot.faces.length ? "There is no face in this picture."
     : face === null ? "That face is not in this picture. Choose one in it, or try again."
     : face.flaws.length ? `Not a good view of this face: ${face.flaws.join(", ")}.` : "";
@@ -219,27 +223,27 @@ $("live").addEventListener("click", (event) => {
   freeze(({box: [left, top, width, height]}) =>
     Math.abs(x - left - width / 2) <= 0.7 * width && Math.abs(y - top - height / 2) <= 0.7 * height);
 });
-$("enrol-cancel").addEventListener("click", () => $("enrol").close());
-$("enrol").addEventListener("close", () => {
+$("enroll-cancel").addEventListener("click", () => $("enroll").close());
+$("enroll").addEventListener("close", () => {
   $("still").removeAttribute("src");
   snapshot = chosen = null;
 });
-$("enrol-form").addEventListener("submit", async (event) => {
+$("enroll-form").addEventListener("submit", async (event) => {
   event.preventDefault();
-  if (chosen === null || $("enrol-do").disabled) return;
-  $("enrol-error").textContent = "";
-  $("enrol-do").disabled = true;
+  if (chosen === null || $("enroll-do").disabled) return;
+  $("enroll-error").textContent = "";
+  $("enroll-do").disabled = true;
   try {
     const person = await ask("people", "POST", {
       snapshot: snapshot.snapshot, track: chosen.track, name: $("name").value, consent: $("consent").value,
     });
-    $("enrol").close();
+    $("enroll").close();
     say(`${person.name} is enrolled.`);
     await showPeople();
   } catch (error) {
-    $("enrol-error").textContent = error.message;
+    $("enroll-error").textContent = error.message;
   } finally {
-    $("enrol-do").disabled = false;
+    $("enroll-do").disabled = false;
   }
 });
 
@@ -311,6 +315,13 @@ function duration(seconds) {
 
 function day(seconds) {
   return new Date(seconds * 1000).toLocaleDateString();
+}
+
+// Of a browser's day the time is enough; of another one it is not.
+function moment(time) {
+  const at = new Date(time);
+  return at.toDateString() === new Date().toDateString() ? at.toLocaleTimeString()
+    : at.toLocaleString(undefined, {dateStyle: "short", timeStyle: "medium"});
 }
 
 function say(text) {

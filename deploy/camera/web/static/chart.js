@@ -1,4 +1,4 @@
-// Latency as SVG: what each stage takes, and the last minute. Colours are the style sheet's.
+// Latency as SVG: what each stage takes, and the last minute. Colors are the style sheet's.
 
 const NAMESPACE = "http://www.w3.org/2000/svg";
 const PERCENTILES = ["p50", "p90", "p99"];

@@ -29,10 +29,10 @@ from paho.mqtt.client import Client
 from paho.mqtt.enums import CallbackAPIVersion
 
 from deploy.camera.outputs.config import MqttConfig, OutputsConfig
-from deploy.camera.outputs.mqtt import PASSWORD, PENDING, Mqtt, State, discovery
+from deploy.camera.outputs.mqtt import PASSWORD, PENDING, Mqtt, State, discovery, own_id, source_record
 from deploy.camera.outputs.opening import open_outputs
 from deploy.ota.device.status import UpdateStatus
-from deploy.types import Event, EventKind, Frame, Identity, View
+from deploy.types import Event, EventKind, Frame, Identity, SourceStatus, View
 
 ROOT = Path(__file__).parents[4]
 ADA = Identity("p1", "Ada Lovelace", 0.71, 0.3)
@@ -193,10 +193,12 @@ def test_what_home_assistant_needs_is_in_the_discovery() -> None:
         "people": "sensor",
         "last": "sensor",
         "present": "binary_sensor",
+        "source": "binary_sensor",
         "event": "event",
     }
-    assert len({entity["unique_id"] for entity in entities.values()}) == 4
-    assert {entity["state_topic"] for entity in entities.values()} == {"home/cams/door/state", "home/cams/door/event"}
+    assert len({entity["unique_id"] for entity in entities.values()}) == 5
+    topics = {entity["state_topic"].removeprefix("home/cams/door/") for entity in entities.values()}
+    assert topics == {"state", "source", "event"}
     assert message["availability_topic"] == "home/cams/door/availability"
     assert set(entities["event"]["event_types"]) == {"appeared", "recognised", "unknown", "left"}
     assert message["qos"] == 2
@@ -210,13 +212,16 @@ def test_templates_make_states_of_the_records() -> None:
         return {
             name: jinja2.Template(entity["value_template"]).render(value_json=record)
             for name, entity in entities.items()
-            if "value_template" in entity
+            if entity["state_topic"].endswith("/state")
         }
 
     assert seen(State().record()) == {"people": "0", "last": "None", "present": "OFF"}
     long = Identity("p", "{{ x }}" + 300 * "é", 0.9, 0.3)
     state = State().after(event("recognised", 1, long))
     assert seen(state.record()) == {"people": "1", "last": "{{ x }}" + 248 * "é", "present": "ON"}
+    source = jinja2.Template(discovery(MqttConfig(host="a"), "door")["components"]["source"]["value_template"])
+    for name, expected in (("connecting", "OFF"), ("connected", "ON"), ("lost", "OFF"), ("ended", "OFF")):
+        assert source.render(value_json=source_record(SourceStatus(name, 1.7e9, "live"))) == expected
 
 
 def test_without_a_broker_nothing_waits_and_nothing_grows(capfd: pytest.CaptureFixture[str]) -> None:
@@ -274,7 +279,7 @@ def test_a_broker_remembers_what_home_assistant_looks_for(broker: Broker, camera
 
 def test_the_state_of_updates_is_published_when_it_changes_and_kept(broker: Broker, listener: Listener) -> None:
     status = [UpdateStatus(release=7)]
-    (output,) = open_outputs(OutputsConfig(mqtt=config(broker)), 30, lambda: status[-1])
+    (output,) = open_outputs(OutputsConfig(mqtt=config(broker)), 30, update=lambda: status[-1])
     try:
         assert listener.next(f"{BASE}/availability") == "online"
         for checked in (1, 2):  # a look without news is none
@@ -371,7 +376,7 @@ def test_a_broker_that_dies_and_comes_back_is_told_all_again(
     assert json.loads(listener.next(f"{BASE}/event"))["kind"] == "appeared"
     listener.close()
     broker.kill()
-    until(lambda: not output.output._connected)  # type: ignore[attr-defined]
+    until(lambda: not output._output._connected)  # type: ignore[attr-defined]
     output.show(view(event("recognised", 1, ADA)))
     output.show(view(event("left", 1, ADA), event("appeared", 2)))
     broker.start()
@@ -414,6 +419,40 @@ def test_a_broker_that_stops_answering_never_holds_the_camera_up(broker: Broker,
     begun = time.monotonic()
     camera.close()
     assert time.monotonic() - begun < 6
+
+
+def test_cameras_of_one_machine_have_ids_of_their_own(broker: Broker, listener: Listener) -> None:
+    sources = ("0", "rtsp://user:secret@nvr/1?channel=1", "rtsp://user:secret@nvr/1?channel=2")
+    cameras = [Mqtt(config(broker, id=None), source) for source in sources]
+    ids = [own_id(source) for source in sources]
+    assert len(set(ids)) == 3
+    assert ids == [own_id(source) for source in sources]  # Home Assistant must know them again
+    assert "secret" not in "".join(ids)
+    for id in ids:
+        listener_topic = f"slimcam/{id}/availability"
+        assert listener.next(listener_topic) == "online"
+    for camera in cameras:
+        camera.close()
+
+
+def test_two_clients_of_one_id_are_told_and_do_not_throw_each_other_out(
+    broker: Broker, listener: Listener, capfd: pytest.CaptureFixture[str]
+) -> None:
+    first = Mqtt(config(broker))
+    assert listener.next(f"{BASE}/availability") == "online"
+    second = Mqtt(config(broker))
+    said = ""
+    deadline = time.monotonic() + 20
+    while "another client" not in said:
+        assert time.monotonic() < deadline
+        said += capfd.readouterr().err
+        time.sleep(0.05)
+    assert "another client uses this id, 'door'" in said
+    before = listener.heard.qsize()
+    time.sleep(3)
+    assert listener.heard.qsize() - before <= 6  # one of them is left alone for a while
+    first.close()
+    second.close()
 
 
 def test_a_password_opens_a_broker(

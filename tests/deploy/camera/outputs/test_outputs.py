@@ -8,6 +8,7 @@ import sys
 import time
 import urllib.request
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -26,7 +27,7 @@ from deploy.camera.outputs.opening import Contained, open_outputs
 from deploy.camera.outputs.output import Stop
 from deploy.camera.outputs.video import PAUSE, RESERVE, Pace, Video
 from deploy.camera.outputs.window import Window
-from deploy.types import STAGES, Event, EventKind, Frame, Identity, Sighting, View
+from deploy.types import STAGES, Event, EventKind, Frame, Identity, Notice, Sighting, View
 from deploy.vision.align import TEMPLATE
 
 ROOT = Path(__file__).parents[4]
@@ -130,6 +131,9 @@ class Breaking:
     def __init__(self, error: Exception) -> None:
         self.error, self.shown, self.closed = error, 0, 0
 
+    def notice(self, notice: Notice) -> None:
+        pass
+
     def show(self, view: View) -> None:  # noqa: ARG002
         self.shown += 1
         if self.shown == 2:
@@ -139,19 +143,33 @@ class Breaking:
         self.closed += 1
 
 
-def test_an_output_that_fails_is_a_line_and_off(capfd: pytest.CaptureFixture[str]) -> None:
+def test_an_output_that_fails_is_tried_again_and_tells_what_it_missed(capfd: pytest.CaptureFixture[str]) -> None:
     broken = Breaking(OSError(errno.ENOSPC, "No space\nleft", "x.mkv"))
-    output = Contained("video", broken)
-    for _ in range(4):
-        output.show(view())
+    now, opened = 0.0, 0
+
+    def again() -> Breaking:
+        nonlocal opened
+        opened += 1
+        if opened == 2:
+            raise PermissionError("not yet")
+        return broken
+
+    output = Contained("video", again, lambda: now)
+    for moment in (0.0, 0.1, 0.9, 1.2, 2.9, 3.3, 3.4):
+        now = moment
+        output.show(view(events=(event("left"),)))
     output.close()
-    assert (broken.shown, broken.closed) == (2, 1)
-    assert capfd.readouterr().err == "slimcam-camera: video ends: [Errno 28] No space left: 'x.mkv'\n"
+    # Frames at 0.1 (the failure), 0.9 (the pause), 1.2 (cannot be opened) and 2.9 (twice the pause) are missed.
+    assert (opened, broken.shown, broken.closed) == (3, 4, 2)
+    assert capfd.readouterr().err.splitlines() == [
+        "slimcam-camera: video: [Errno 28] No space left: 'x.mkv'; it is tried again",
+        "slimcam-camera: video: goes on; 4 frames and 4 events did not get there",
+    ]
 
 
 def test_the_wish_to_stop_goes_through() -> None:
     broken = Breaking(Stop("enough"))
-    output = Contained("window", broken)
+    output = Contained("window", lambda: broken)
     output.show(view())
     with pytest.raises(Stop):
         output.show(view())
@@ -243,17 +261,59 @@ import resource, sys
 sys.path.insert(0, {str(ROOT)!r})
 from tests.deploy.camera.outputs.test_outputs import *
 resource.setrlimit(resource.RLIMIT_FSIZE, (500, 500))
-output = Contained("lines", Lines({str(path)!r}))
+output = Contained("lines", lambda: Lines({str(path)!r}))
 for _ in range(20):
     output.show(view(events=(event("recognised", ADA),)))
+output.close()
 print("goes on")
 """
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     assert done.stdout == "goes on\n"
-    assert done.stderr == f"slimcam-camera: lines ends: [Errno 27] File too large: '{path}'\n"
+    assert done.stderr.splitlines() == [
+        f"slimcam-camera: lines: [Errno 27] File too large: '{path}'; it is tried again",
+        "slimcam-camera: lines: 17 frames and 17 events did not get there",
+    ]
     text = path.read_text()
     assert text.endswith("}\n")
     assert len([json.loads(line) for line in text.splitlines()]) == 3
+
+
+def test_lines_of_a_moment_of_a_full_disk_are_counted_and_the_next_ones_written(
+    small_disk: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    now = 0.0
+    output = Contained("lines", lambda: Lines(str(small_disk / "events.jsonl")), lambda: now)
+    output.show(view(events=(event("appeared"),)))
+    fill = small_disk / "other"
+    with fill.open("wb", buffering=0) as file, suppress(OSError):
+        while file.write(bytes(1 << 12)):
+            pass
+    for _ in range(30):
+        output.show(view(events=(event("recognised", ADA),)))
+    fill.unlink()
+    now = 1.5
+    output.show(view(events=(event("left", ADA),)))
+    output.close()
+    kinds = [json.loads(line)["kind"] for line in (small_disk / "events.jsonl").read_text().splitlines()]
+    assert (kinds[0], kinds[-1]) == ("appeared", "left")
+    missed = 32 - len(kinds)
+    assert missed > 0
+    first, last = capfd.readouterr().err.splitlines()
+    assert "No space left on device" in first
+    assert last == f"slimcam-camera: lines: goes on; {missed} frames and {missed} events did not get there"
+
+
+def test_lines_go_into_a_new_file_where_the_old_one_was_renamed(tmp_path: Path) -> None:
+    path = tmp_path / "events.jsonl"
+    output = Lines(str(path))
+    output.show(view(events=(event("appeared"),)))
+    path.rename(tmp_path / "events.jsonl.1")
+    output.show(view(events=(event("left"),)))
+    path.unlink()
+    output.show(view(events=(event("appeared"), event("left"))))
+    output.close()
+    assert (tmp_path / "events.jsonl.1").read_text().count("\n") == 1
+    assert [json.loads(line)["kind"] for line in path.read_text().splitlines()] == ["appeared", "left"]
 
 
 def test_a_reader_that_goes_ends_the_camera_quietly() -> None:
@@ -303,7 +363,7 @@ COLORS = np.array([(200, 40, 40), (40, 200, 40), (40, 40, 200), (200, 200, 40), 
 
 
 @pytest.mark.parametrize("suffix", [".avi", ".mkv", ".mp4", ".MKV"])
-def test_a_video_has_its_frames_colours_and_times(suffix: str, tmp_path: Path) -> None:
+def test_a_video_has_its_frames_colors_and_times(suffix: str, tmp_path: Path) -> None:
     path = tmp_path / f"out{suffix}"
     video = Video(str(path), 25)
     for i in range(20):
@@ -333,7 +393,7 @@ def test_a_video_shows_the_faces(tmp_path: Path) -> None:
 
 def test_uneven_frames_are_seen_at_their_time(tmp_path: Path) -> None:
     path = tmp_path / "out.mkv"
-    times = (0.0, 0.11, 0.2, 0.62, 1.0)  # of five colours, at 10 a second
+    times = (0.0, 0.11, 0.2, 0.62, 1.0)  # of five colors, at 10 a second
     video = Video(str(path), 10)
     for seconds, color in zip(times, COLORS, strict=True):
         video.show(view(5 + seconds, color=color))
@@ -447,8 +507,9 @@ def test_a_full_disk_ends_the_video_and_not_the_camera(small_disk: Path, capfd: 
         output.show(view(i / 25, size=(240, 320), color=noise.integers(0, 255, (240, 320, 3), np.uint8)))
     output.close()
     error = capfd.readouterr().err
-    assert error.startswith("slimcam-camera: video ends: [Errno 28] the disk is full, 7 MiB are left: ")
-    assert error.count("\n") == 1
+    assert error.startswith("slimcam-camera: video: [Errno 28] the disk is full, 7 MiB are left: ")
+    assert error.count("\n") == 2
+    assert "frames and 0 events did not get there" in error
     assert 10 < len(read_video(path)[0]) < 150
     assert list(small_disk.iterdir()) == [path]
 
@@ -463,10 +524,10 @@ resource.setrlimit(resource.RLIMIT_FSIZE, (200_000, 200_000))
 noise = np.random.default_rng(0)
 for i in range(60):
     video.show(view(i / 25, size=(240, 320), color=noise.integers(0, 255, (240, 320, 3), np.uint8)))
-Contained("video", video).close()
+Contained("video", lambda: video).close()
 """
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
-    assert "video ends: " in done.stderr
+    assert "slimcam-camera: video: " in done.stderr
     assert "not all of the video could be written" in done.stderr
     assert [file.name for file in tmp_path.iterdir()] == ["out.partial.mkv"]
 

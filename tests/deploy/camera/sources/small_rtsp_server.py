@@ -1,7 +1,7 @@
 """Serves a bouncing ball as H.264 at rtsp://127.0.0.1:PORT/live, for tests; needs GStreamer's RTSP server.
 
-Run by the Python that the distribution's `python3-gi` belongs to: `/usr/bin/python3 small_rtsp_server.py PORT`. Says
-`ready` when it listens.
+Run by the Python that the distribution's `python3-gi` belongs to: `/usr/bin/python3 small_rtsp_server.py PORT`, with a
+JPEG file after it for that picture in place of the ball. Says `ready` when it listens.
 """
 
 import sys
@@ -18,9 +18,15 @@ for element in ("x264enc", "rtph264pay", "videotestsrc"):
         sys.exit(f"GStreamer lacks {element}")
 server = GstRtspServer.RTSPServer(address="127.0.0.1", service=sys.argv[1])
 factory = GstRtspServer.RTSPMediaFactory(shared=True)
+source = "videotestsrc is-live=true pattern=ball ! video/x-raw,width=320,height=240,framerate=15/1"
+if len(sys.argv) > 2:
+    source = (
+        f"filesrc location={sys.argv[2]} ! jpegdec ! videoconvert ! imagefreeze is-live=true ! "
+        "video/x-raw,format=I420,framerate=15/1"
+    )
 factory.set_launch(
-    "( videotestsrc is-live=true pattern=ball ! video/x-raw,width=320,height=240,framerate=15/1 "
-    "! x264enc tune=zerolatency speed-preset=ultrafast key-int-max=15 ! rtph264pay name=pay0 config-interval=1 )"
+    f"( {source} ! x264enc tune=zerolatency speed-preset=ultrafast key-int-max=15 "
+    "! rtph264pay name=pay0 config-interval=1 )"
 )
 server.get_mount_points().add_factory("/live", factory)
 if not server.attach(None):

@@ -29,7 +29,8 @@ CONFIG = SourceConfig(timeout=3.0)
 class Server:
     """GStreamer's RTSP server on a port of its own, started and killed at will."""
 
-    def __init__(self) -> None:
+    def __init__(self, picture: Path | None = None) -> None:
+        self.picture = picture
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
             self.port = free.getsockname()[1]
@@ -39,7 +40,10 @@ class Server:
 
     def start(self) -> None:
         self.process = subprocess.Popen(
-            ["/usr/bin/python3", str(SERVER), str(self.port)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+            ["/usr/bin/python3", str(SERVER), str(self.port), *([str(self.picture)] if self.picture else [])],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
         )
         assert self.process.stdout is not None
         assert self.process.stderr is not None

@@ -1,12 +1,14 @@
 from __future__ import annotations
 
+import base64
 import struct
 import threading
 import time
 import zlib
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from functools import partial
-from http.server import BaseHTTPRequestHandler, HTTPServer
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from itertools import islice, pairwise
 from pathlib import Path
 from typing import Any, TypeVar
@@ -17,8 +19,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from deploy.camera.sources import Source, SourceConfig, open_source
+from deploy.camera.outputs.video import video_rate
+from deploy.camera.sources import Source, SourceConfig, SourceKind, open_source
 from deploy.camera.sources.live import Camera, LiveSource, pauses
+from deploy.camera.sources.source import StateLines, first_seconds
+from deploy.common.errors import SourceError
 from deploy.types import Frame
 from deploy.vision.image_files import Image
 
@@ -137,6 +142,67 @@ def test_a_file_is_never_taken_for_an_address_or_a_pattern(tmp_path: Path, monke
         assert open_source(name).name == name
 
 
+# Files whose headers tell what is not so
+
+AV1 = zlib.decompress(
+    base64.b85decode(
+        "c-oV4y}x*|Q(GgW({~{L)X3uWxsk)EsUtVBq$s~QJJG2fDAd}>BoW+@&d2})EQ*4@vr7)_Z%LfUFwJ*&ckt>KQO}iW!D|{9LU>{!"
+        ">#~8okG{KmfIOj)!|B0mnwa$=T$$kAK*=T+);AE-7=jt74?ylYy}u>6cFGa0>l>T-og91{dVLbh(o8M&jLh{64Gh8^QTfG7CU_R_"
+        "dBWXNJhR!ut+jNHs;^6DheIaBJdlr^EPw`PdEZ?JaW|9Z^+v|xqaDB3Ha{~i+O9vRkwIzeoaWNJl#WJ*w$`wC$1ua@Mn>hw%`L27"
+        "A2K}X+|a17t5IQABUAFC35^Uq3|w3wQ`G<E)-)(U!-DZD!zdVj0F(n9+V{68dmQU2E?$s)pdtOlEZ4>Du71w`F0Mf??Py7{_;&Jv"
+        "?qo#LN<Xm_S@jH{>SUm5W3Xz4oXn)e{9N6{GQ;!}i(D6XxP%5dhIsn>xwKC)Ft7q6JtG4sU|^7U-d1{Kf6G4aop+u$GAv%u$iUEm"
+        "oD_}t1Q^aVFfcU$MV?+e<*;~qBSQ*<k)Q$d0iY1u51{Y?1_g$m0#HVtzQ1K7=NHl4{hJ#Zws!#wkdIBwdp<OB0su6W&uI"
+    )
+)
+"""Two frames as a Matroska file in AV1: `ffmpeg -f lavfi -i color=s=32x32:r=10:d=0.2 -c:v libaom-av1`."""
+
+UNEVEN = zlib.decompress(
+    base64.b85decode(
+        "c-oV4y}x*|Q(GgW({~{L)X3uWxsk)EsUtVBq$s~QJJG2fDAd}>BoW+@&d2})EWZSOXO|q<-_jv(`_OlHckt>KQO}iW!D|{9LU>{!"
+        ">#~8okG{KmfIOj)!|B0mni#7fT$$kAK*=VSdv747F$6PEAAsC*dVfps@%+nL*EcrvJ306^^!g;0rI}jl8JX)D8W@B-qVkKEOmIzH"
+        "aIM;7hV*U+r9-^6V&N{G9S(bQ!RCQ{<j}mo<>IFgA?u*-F1g;wSbVg@N~t>FMAh62a~c_xw$5oT%}eQMWN7OTi}ww1bvM!X4EEP|"
+        "3=U{+WK@3K+`{;0LFj|d4UG=F8VzPOG9@os&%nUA0carO)=ps{2{e{bf#FDR2g6q;7B&%QAa@hcnaMzB8iSn)3QUKl{Vf(w0UwKt"
+        "7bG8ONIx;lb#c3^pR>P<YmiGjny-qlB_HTcMz}Kl!~$g1lTi#;$Sp`sH%ULS$aQgtOK6Z|h^N1wOZyZ911k_R*E2OXHUI+#26^Xg"
+        "rB0FiTliDdRz7cJSiG;1fuRBD+RY3C>_BRpK=Q|K>3ZqhKe^jKZo9vqfnoVYRQ_=k{^BW(42mGnZwvVN`8`neJ)nwvAW>(qXka3$"
+        "XbMCWO>HY!Gzd-Ya)>CJ+7n>WU^KNaA)=^i8M(otA*gB@bs(Z>YJI_?p=fIJA);t%CxAu6(9~{(h@z>z3>FPXQ~L!XimI0R1z0r0"
+        ";OBQFQPw-y)Usc|rk3*vHnrS4u&L!;gH0{}0&Hppr(jbn+<~DMl)QfIZ&{gr_S5qw(Hc<HFksUP4FEK2paFoU78(F(YM}vutQJ&4"
+        "P2b<LLelc;?*7e<4BNYaCF92?CZ-RKoB%)?^11"
+    )
+)
+"""30 frames, 15 of them in half a second and 15 in 7.5 s; as a header tells it, 30 a second and 226 in all."""
+
+
+@pytest.mark.parametrize(("told", "expected"), [(480, 480), (24, 24)])
+def test_a_rate_that_is_told_truly_is_kept(tmp_path: Path, told: int, expected: int) -> None:
+    path = tmp_path / "fast.mkv"
+    writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*"MJPG"), told, (32, 32))
+    for _ in range(70):
+        writer.write(np.zeros((32, 32, 3), np.uint8))
+    writer.release()
+    assert open_source(str(path)).fps == pytest.approx(expected, rel=0.1)
+    assert video_rate(open_source(str(path)).fps) <= 60
+
+
+def test_a_file_of_uneven_frames_is_whole(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "uneven.mkv"
+    path.write_bytes(UNEVEN)
+    source = open_source(str(path))
+    frames = list(source)
+    assert (len(frames), source.notes, capfd.readouterr().err) == (30, [], "")
+    assert frames[-1].seconds == pytest.approx(7.5, abs=0.1)
+
+
+def test_a_decoder_that_is_missing_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "av1.mkv"
+    path.write_bytes(AV1)
+    frames, refusal = tried(lambda: list(open_source(str(path))))
+    # An OpenCV that has the decoder reads it.
+    assert frames is None or len(frames) == 2
+    if frames is None:
+        assert "this OpenCV has no decoder for AV01" in refusal
+        assert "\n" not in refusal
+
+
 # Bad files
 
 
@@ -149,7 +215,8 @@ def test_a_file_that_is_cut_short_gives_what_it_has_and_a_note(
     frames = list(source)
     assert [number_of(frame) for frame in frames] == list(range(len(frames)))
     assert 3 < len(frames) < COUNT
-    assert source.notes == [f"{cut}: it ends after {len(frames)} of about 20 frames: cut short or damaged"]
+    length = len(frames) / FPS
+    assert source.notes == [f"{cut}: it ends after {length:.1f} of {COUNT / FPS:.1f} s that its header tells"]
     list(source)
     assert capfd.readouterr().err.splitlines() == [f"source {source.notes[0]}"]
 
@@ -285,7 +352,7 @@ def encoded(kind: str, height: int = HEIGHT, width: int = WIDTH) -> bytes:
 
 
 def png(width: int, height: int) -> bytes:
-    """A PNG of that size in a few bytes: a bomb if it is large, for its pixels all are of one colour."""
+    """A PNG of that size in a few bytes: a bomb if it is large, for its pixels all are of one color."""
 
     def chunk(kind: bytes, content: bytes) -> bytes:
         return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
@@ -497,11 +564,106 @@ def test_a_motion_jpeg_stream_over_http_is_read_until_it_is_closed() -> None:
         assert repr(source) == f"<Camera http://127.0.0.1:{port}/video?…, running>"
 
 
+class Numbered(BaseHTTPRequestHandler):
+    """A camera that sends one picture for each request, or a video file; with a password, if there is one."""
+
+    content_type, password, requests = "image/jpeg", "", 0
+    content = b""
+
+    def do_GET(self) -> None:
+        kind = type(self)
+        expected = "Basic " + base64.b64encode(f"somebody:{self.password}".encode()).decode()
+        if self.password and self.headers.get("Authorization") != expected:
+            self.send_response(401)
+            self.send_header("WWW-Authenticate", 'Basic realm="camera"')
+            self.end_headers()
+            return
+        kind.requests += 1
+        self.send_response(200)
+        self.send_header("Content-Type", self.content_type)
+        self.send_header("Content-Length", str(len(self.content)))
+        self.end_headers()
+        with suppress(OSError):
+            self.wfile.write(self.content)
+
+    def log_message(self, *_: Any) -> None: ...
+
+
+def test_a_snapshot_url_is_polled_and_said_to_be_nothing_else(capfd: pytest.CaptureFixture[str]) -> None:
+    class Still(Numbered):
+        content, password = encoded(".jpg"), "secret"
+
+    with serving(Still) as port:
+        url = f"http://somebody:secret@127.0.0.1:{port}/snap.jpg?token=secret"
+        with open_source(url, SourceConfig(fps=10)) as source:
+            assert source.kind is SourceKind.live
+            begin, frames = time.monotonic(), []
+            while len(frames) < 8:
+                frame = source.read_latest(timeout=5.0)  # type: ignore[attr-defined]
+                assert frame is not None
+                frames.append(frame)
+            assert 0.5 < time.monotonic() - begin < 5
+            assert source.fps == 10
+            assert source.state == "running"
+        assert [frame.number for frame in frames] == list(range(8))
+    assert capfd.readouterr().err == ""
+    with serving(Still) as port, open_source(f"http://somebody:wrong@127.0.0.1:{port}/snap.jpg") as source:
+        wait_for(lambda: source.state == "reconnecting")
+    assert "the server answers 401" in capfd.readouterr().err
+
+
+def test_a_file_over_http_is_played_once_and_ends(clip: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    class Remote(Numbered):
+        content, content_type = clip.read_bytes(), "video/x-msvideo"
+
+    with serving(Remote) as port, open_source(f"http://127.0.0.1:{port}/clip.avi") as source:
+        begin = time.monotonic()
+        frames = list(source)
+        assert time.monotonic() - begin > 0.8 * COUNT / FPS  # as fast as it was taken, not as fast as the network
+        assert source.state == "ended"
+    assert frames
+    assert capfd.readouterr().err == ""
+
+
+def test_a_source_that_comes_and_goes_is_told_of_once_a_minute_with_a_count() -> None:
+    now, said = 0.0, list[str]()
+    lines = StateLines(said.append, lambda: now)
+    for moment in range(130):
+        now = float(moment)
+        lines.look()
+        lines.change("back" if moment % 2 else "broke off")
+    assert said[:2] == ["broke off", "back"]
+    assert len(said) == 4
+    assert said[2] == "back (58 changes in the last 60 s)"
+    now += 100
+    lines.look()
+    assert said[4].startswith("back (")
+
+
+def test_a_stream_that_stops_ends_what_waits_for_its_first_seconds() -> None:
+    class Stopping(Stream):
+        def do_GET(self) -> None:
+            self.times = 8
+            super().do_GET()
+
+    with serving(partial(Stopping, encoded(".jpg"))) as port:
+        begin = time.monotonic()
+        with open_source(f"http://127.0.0.1:{port}/video", SourceConfig(timeout=2.0)) as source:
+            frames = list(first_seconds(source, 2.0))
+        assert frames
+        assert time.monotonic() - begin < 10
+    with (
+        open_source("http://127.0.0.1:9/live", SourceConfig(timeout=0.5)) as source,
+        pytest.raises(SourceError, match="no picture came within 1 s"),
+    ):
+        list(first_seconds(source, 2.0))
+
+
 class Stream(BaseHTTPRequestHandler):
     """Sends the same JPEG ten times a second, as many webcams on a network do."""
 
     def __init__(self, picture: bytes, *arguments: Any) -> None:
-        self.picture = picture
+        self.picture, self.times = picture, -1
         super().__init__(*arguments)
 
     def do_GET(self) -> None:
@@ -509,10 +671,12 @@ class Stream(BaseHTTPRequestHandler):
         self.send_header("Content-Type", "multipart/x-mixed-replace; boundary=next")
         self.end_headers()
         try:
-            while True:
+            while self.times:
+                self.times -= 1
                 head = f"--next\r\nContent-Type: image/jpeg\r\nContent-Length: {len(self.picture)}\r\n\r\n"
                 self.wfile.write(head.encode() + self.picture + b"\r\n")
                 time.sleep(0.1)
+            time.sleep(3.0)  # open, and silent
         except OSError:
             return
 
@@ -523,7 +687,7 @@ class serving:  # noqa: N801  # used as a function
     """A server on a port of its own."""
 
     def __init__(self, handler: Any) -> None:
-        self.server = HTTPServer(("127.0.0.1", 0), handler)
+        self.server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
         self.thread = threading.Thread(target=self.server.serve_forever, args=(0.05,))
 
     def __enter__(self) -> int:

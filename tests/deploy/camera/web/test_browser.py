@@ -10,9 +10,11 @@ import time
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from datetime import datetime
 from pathlib import Path
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import cv2
 import numpy as np
@@ -22,7 +24,7 @@ from deploy.camera.web.config import WebConfig
 from deploy.camera.web.server import Web
 from deploy.gallery.people import Person
 from deploy.ota.device.status import UpdateStatus
-from deploy.types import STAGES, Event, EventKind, Frame, Identity, Sighting, View
+from deploy.types import STAGES, Event, EventKind, Frame, Identity, Notice, Sighting, SourceStatus, View
 from training.data.detection.scenes import drawn_points
 from training.data.drawing.traits import sample_person, sample_shot
 from training.data.recognition.synthetic import draw_face
@@ -195,21 +197,21 @@ def test_enrol_a_clicked_face_see_its_name_and_forget_it(browser: Any) -> None:
         points = camera.view().sightings[1].points.mean(axis=0)
         x, y = (points / (WIDTH, HEIGHT)).tolist()
         page.mouse.click(area["x"] + area["width"] * x, area["y"] + area["height"] * y)
-        page.locator("#enrol[open]").wait_for(timeout=LONG)
+        page.locator("#enroll[open]").wait_for(timeout=LONG)
         assert page.locator(".box[aria-pressed=true]").get_attribute("aria-label") == "Choose Unknown, track 2"
         at = camera.number
         page.wait_for_timeout(400)
         assert camera.number > at
         page.locator("#name").fill("nobody")
         page.locator("#consent").fill("asked at the door")
-        page.locator("#enrol-do").click()
-        page.locator("#enrol-error", has_text="that name is refused").wait_for(timeout=LONG)
+        page.locator("#enroll-do").click()
+        page.locator("#enroll-error", has_text="that name is refused").wait_for(timeout=LONG)
         assert not camera.people
         complaints[:] = [one for one in complaints if "422" not in one]  # Chromium tells of every refused request
         page.locator("#name").fill(NAME)
         page.locator("#name").press("Enter")
         page.locator("#people b", has_text=NAME).wait_for(timeout=LONG)
-        assert not page.locator("#enrol").is_visible()
+        assert not page.locator("#enroll").is_visible()
         (view, track), *more = camera.enrolled
         assert not more
         assert (track, camera.people[2].name, camera.people[2].consent) == (2, NAME, "asked at the door")
@@ -236,15 +238,15 @@ def test_enrol_a_clicked_face_see_its_name_and_forget_it(browser: Any) -> None:
 def test_a_card_is_enough_and_a_keyboard_too(browser: Any) -> None:
     camera = Camera(quality_issues=("small", "blurred"))
     with served(camera) as web, visited(browser, web.url) as (page, complaints):
-        card = page.get_by_role("button", name="Unknown, track 2: enrol this face")
+        card = page.get_by_role("button", name="Unknown, track 2: enroll this face")
         card.focus(timeout=LONG)
         page.wait_for_timeout(1500)  # cards are drawn anew meanwhile
         page.keyboard.press("Enter")
-        page.locator("#enrol[open]").wait_for(timeout=LONG)
+        page.locator("#enroll[open]").wait_for(timeout=LONG)
         assert page.locator("#hint").inner_text() == "Not a good view of this face: small, blurred."
         page.keyboard.press("Escape")
-        assert not page.locator("#enrol").is_visible()
-        page.get_by_role("button", name="Enrol from a snapshot").click()
+        assert not page.locator("#enroll").is_visible()
+        page.get_by_role("button", name="Enroll from a snapshot").click()
         page.locator("#name").fill("Ada")
         page.locator("#consent").fill("yes")
         page.keyboard.press("Enter")
@@ -289,6 +291,31 @@ def test_a_camera_that_is_gone_is_said_to_be_and_comes_back(browser: Any) -> Non
         again.close()
 
 
+def test_events_of_another_day_have_a_date_and_the_log_goes_on_over_a_restart(browser: Any) -> None:
+    camera = Camera()
+    midnight = datetime(2026, 5, 2, tzinfo=ZoneInfo("Asia/Tokyo")).timestamp()
+    options = {"timezone_id": "Asia/Tokyo", "locale": "en-GB"}
+    with served(camera) as web, visited(browser, web.url, **options) as (page, _):
+        page.clock.set_fixed_time(midnight + 60)
+        status = SourceStatus("lost", midnight - 30, "live")
+        left = [Event("left", track, None, 1.0, midnight + after) for track, after in ((7, -30), (8, 30))]
+        web.notice(Notice(status, tuple(left)))
+        page.locator("#source", has_text="lost since 01/05/2026, 23:59:30").wait_for(timeout=LONG)
+        page.locator("#events b", has_text="Face 8").wait_for(timeout=LONG)
+        times = {one.inner_text().split("\n")[0] for one in page.locator("#events li", has_text="left").all()}
+        assert times == {"01/05/2026, 23:59:30", "00:00:30"}
+        page.clock.set_fixed_time(midnight + 86400)
+        page.locator("#events time", has_text="02/05/2026, 00:00:30").wait_for(timeout=LONG)
+
+        port, before = web.port, page.locator("#events li").count()
+        web.close()
+        again = Web(WebConfig(port=port), lambda: Known(camera), camera.enroll, lambda: "webcam 0")
+        again.notice(Notice(replace(status, state="connected"), (Event("left", 9, None, 1.0, midnight),)))
+        page.locator("#events b", has_text="Face 9").wait_for(timeout=2 * LONG)
+        assert page.locator("#events li").count() == before + 1
+        again.close()
+
+
 @pytest.mark.parametrize("width", [1280, 390])
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_it_fits_screens_of_all_widths(browser: Any, width: int, scheme: str) -> None:
@@ -303,8 +330,8 @@ def test_it_fits_screens_of_all_widths(browser: Any, width: int, scheme: str) ->
         shot(page, f"page-{width}-{scheme}", full=True)
         page.get_by_role("button", name="Unknown, track 2").click()
         await_picture(page, "still")
-        assert page.evaluate("document.getElementById('enrol').scrollWidth") <= width
-        shot(page, f"enrol-{width}-{scheme}")
+        assert page.evaluate("document.getElementById('enroll').scrollWidth") <= width
+        shot(page, f"enroll-{width}-{scheme}")
         page.keyboard.press("Escape")
         page.get_by_role("button", name="Forget Ada Lovelace").click()
         shot(page, f"forget-{width}-{scheme}")
