@@ -34,11 +34,11 @@ class InitConfig:
     """Where keys are made or found: a file's path or an `hsm:` URI; null is a file in the folder of keys.
 
     Attributes:
-        root1: of the first holder of the root.
-        root2: of the second one.
-        targets: of whoever publishes.
-        snapshot: of the machine that renews.
-        timestamp: of the machine that renews.
+        root1: Key of the first holder of the root.
+        root2: Key of the second holder of the root.
+        targets: Key of whoever publishes.
+        snapshot: Key of the machine that renews, for snapshots.
+        timestamp: Key of the machine that renews, for timestamps.
     """
 
     root1: str | None = None
@@ -53,30 +53,30 @@ class OtaApplicationConfig:
     """The application for signed releases.
 
     Attributes:
-        command: the first word of the command line, see `deploy.apps.ota_arguments.ARGUMENTS`.
-        release: number of a release; the second word.
-        name: of a key to rotate, `root1`, `root2`, `targets`, `snapshot` or `timestamp`; the second word.
-        repository: the public folder.
-        keys: folder of the keyring; never inside of the public one.
-        init: where keys are made or found.
-        where: a file's path or an `hsm:` URI for the new key of `rotate`; null is a file in the folder of keys.
-        detector: folder of a bundle; null is the one that slimcam comes with.
-        recognizer: folder of a bundle; null is the one that slimcam comes with.
-        ring: whom a release is for, `canary` or `stable`.
-        percent: of the devices of the ring that may take it.
-        minimum: the lowest release that devices may use once they have kept this one; 0 is none but their own.
-        runtime: lowest version of the TFLite runtime, `2.1`.
-        slowdown: percent of the latency of the models in use that the new ones may have on the same device.
-        all: whether `renew` signs targets and root too.
-        early: share of its time that a signature may have left to be renewed.
-        port: to serve at, for trying.
-        url: of the repository, for a device's `update`.
-        root: file of the root metadata that a device trusts.
-        folder: of a device's slots and state; null is the user's own.
-        device: name of the device; null is the machine's.
-        device_ring: ring of the device.
-        limit: bytes a second that a device downloads at most; null is no limit.
-        gallery, key: files; null is the user's own.
+        command: First word of the command line, see `deploy.apps.ota_arguments.ARGUMENTS`.
+        release: Number of a release; the second word.
+        name: Name of a key to rotate, `root1`, `root2`, `targets`, `snapshot` or `timestamp`; the second word.
+        repository: Public folder.
+        keys: Folder of the keyring; never inside of the public one.
+        init: Places where keys are made or found.
+        where: File's path or `hsm:` URI for the new key of `rotate`; null is a file in the folder of keys.
+        detector: Folder of a bundle; null is the one that slimcam comes with.
+        recognizer: Folder of a bundle; null is the one that slimcam comes with.
+        ring: Ring that a release is for, `canary` or `stable`.
+        percent: Percent of the devices of the ring that may take the release.
+        minimum: Lowest release that devices may use once they have kept this one; 0 is none but their own.
+        runtime: Lowest version of the TFLite runtime, `2.1`.
+        slowdown: Percent of the latency of the models in use that the new ones may have on the same device.
+        all: Whether `renew` signs targets and root too.
+        early: Share of its time that a signature may have left to be renewed.
+        port: Port to serve at, for trying.
+        url: Address of the repository, for a device's `update`.
+        root: File of the root metadata that a device trusts.
+        folder: Folder of a device's slots and state; null is the user's own.
+        device: Name of the device; null is the machine's.
+        device_ring: Ring of the device.
+        limit: Most bytes a second that a device downloads; null is no limit.
+        gallery, key: Files of gallery and key; null is the user's own.
     """
 
     command: str | None = None

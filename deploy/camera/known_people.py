@@ -127,7 +127,7 @@ class KnownPeople:
         """Makes the templates anew for a recognizer, where the gallery has those of another one. In any thread.
 
         Args:
-            recognizer: none that frames go through meanwhile, for an interpreter cannot be shared.
+            recognizer: Recognizer that no frames go through meanwhile, for an interpreter cannot be shared.
 
         Raises:
             ValueError: a template has no crop; nothing was changed.

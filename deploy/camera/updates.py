@@ -48,8 +48,9 @@ class Models:
     """The models that a camera uses.
 
     Attributes:
-        folders: of their bundles, by part.
-        known: the recognizer, and who is known to it.
+        folders: Folders of the bundles, by part.
+        detector: Detector of the bundle.
+        known: Recognizer, and who is known to it.
     """
 
     folders: dict[str, str]
@@ -61,10 +62,10 @@ class Updates:
     """Updates of a running camera; see the module.
 
     Args:
-        config: with `on`.
-        factory: bundles that came with the software, by part.
-        gallery, key: files; `None` for the user's own.
-        threads: of each model.
+        config: Options of the updates, with `on`.
+        factory: Folders of the bundles that came with the software, by part.
+        gallery, key: Files of gallery and key; `None` for the user's own.
+        threads: Threads of each model.
 
     Raises:
         OSError: the folder cannot be used.
@@ -317,8 +318,8 @@ class _Listening:
     """The models of a release, which remembers what they made of a frame.
 
     Attributes:
-        faces: that were found, `(N, 5, 2)`.
-        look: a face that was embedded, `(1, 112, 112, 3)`, and its embedding `(E,)`.
+        faces: Points of the faces that were found, `(N, 5, 2)`.
+        look: Aligned face that was embedded, `(1, 112, 112, 3)`, and its embedding `(E,)`.
     """
 
     def __init__(self, detector: Detector, recognizer: Recognizer) -> None:

@@ -20,7 +20,7 @@ def obstacle(path: str | None, key: str | None, model: str) -> str:
     Every template needs its crop: one without would be lost, and lost still when the former recognizer comes back.
 
     Args:
-        path, key: files; None for the user's own.
+        path, key: Files of gallery and key; None for the user's own.
         model: SHA-256 of the recognizer's model file.
 
     Raises:
@@ -52,8 +52,8 @@ def snapshot_from_crops(
     """Who is known, with the embeddings of another recognizer.
 
     Args:
-        embed: gives `(N, E)` float32, L2-normalized, for `(N, 112, 112, 3)` uint8 RGB.
-        size: E.
+        embed: Gives `(N, E)` float32, L2-normalized, for `(N, 112, 112, 3)` uint8 RGB.
+        size: Length of an embedding, E.
         now: Unix time; who has expired then is left out.
 
     Raises:

@@ -17,15 +17,15 @@ class OtaConfig:
     """Updates of the models, see docs/ota.md.
 
     Attributes:
-        url: of the repository that releases come from; `None` is no look at a server.
-        root: file of the root metadata that is trusted, brought on a way that is trusted.
-        folder: of this device's slots and state; `None` is `~/.local/share/slimcam/ota` where a url is given. Given
-            without a url, releases are used that `slimcam-ota update` put there.
-        device: name of this device, which percentages of a ring are drawn by; `None` is the machine's.
-        ring: `canary` or `stable`.
-        every: seconds between looks.
-        limit: bytes a second that are downloaded at most; `None` is no limit.
-        window: frames in which a release must prove itself.
+        url: Address of the repository that releases come from; `None` is no look at a server.
+        root: File of the root metadata that is trusted, brought on a way that is trusted.
+        folder: Folder of this device's slots and state; `None` is `~/.local/share/slimcam/ota` where a url is given.
+            Given without a url, releases are used that `slimcam-ota update` put there.
+        device: Name of this device, which percentages of a ring are drawn by; `None` is the machine's.
+        ring: Ring of this device, `canary` or `stable`.
+        every: Seconds between two looks at the server.
+        limit: Most bytes a second that are downloaded; `None` is no limit.
+        window: Frames in which a release must prove itself.
     """
 
     url: str | None = None

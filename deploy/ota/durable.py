@@ -14,14 +14,14 @@ from pathlib import Path
 from deploy.common.files import sync
 
 
-def write_durably(path: Path, content: bytes, mode: int = 0o644) -> None:
+def write_durably(path: Path, content: bytes) -> None:
     """Replaces a file; when this returns the new content survives a power failure, before that the old one does.
 
     Unlike `deploy.common.files.atomic` it has a fixed temporary name, so that writers which were killed leave nothing
     that piles up on a device; there must be one writer at a time.
     """
     partial = path.with_name(f".{path.name}.partial")
-    _write_synced(partial, content, mode)
+    _write_synced(partial, content)
     partial.replace(path)
     sync(path.parent)
 
@@ -34,7 +34,7 @@ def write_folder_durably(folder: Path, files: Mapping[str, bytes]) -> None:
     remove_folder(folder)
     folder.mkdir()
     for name, content in files.items():
-        _write_synced(folder / name, content, 0o644)
+        _write_synced(folder / name, content)
     sync(folder)
     sync(folder.parent)
 
@@ -54,9 +54,8 @@ def remove_folder(folder: Path) -> None:
         sync(folder.parent)
 
 
-def _write_synced(path: Path, content: bytes, mode: int) -> None:
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, mode)
-    with os.fdopen(descriptor, "wb") as file:
+def _write_synced(path: Path, content: bytes) -> None:
+    with path.open("wb") as file:
         file.write(content)
         file.flush()
         os.fsync(file.fileno())

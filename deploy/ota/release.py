@@ -37,8 +37,8 @@ class Part:
         manifest: SHA-256 of the bundle's manifest, which has those of its files.
         model: SHA-256 of the model file; that of a recognizer names its embedding space.
         golden: SHA-256 of the golden vectors.
-        gates: figure and bound of each gate, in millionths; all were passed.
-        thresholds: scores by error rate, in millionths.
+        gates: Figure and bound of each gate, in millionths; all were passed.
+        thresholds: Scores by error rate, in millionths.
     """
 
     archive: str
@@ -54,13 +54,13 @@ class Release:
     """What is signed about a release.
 
     Attributes:
-        number: of the release; a later one has a higher number.
-        parts: its bundles, by what they are: `detector`, `recognizer`.
-        minimum: the lowest number of a release that a device may use once it has kept this one.
-        runtime: the lowest version of the TFLite runtime, as its numbers: `[2, 0]`.
-        slowdown: percent of the latency of the models in use that the new ones may have on the same device.
-        rings: percent of the devices of each ring that may take it.
-        withdrawn: whether no device may take it any more.
+        number: Number of the release; a later one has a higher number.
+        parts: Bundles of the release, by what they are: `detector`, `recognizer`.
+        minimum: Lowest number of a release that a device may use once it has kept this one.
+        runtime: Lowest version of the TFLite runtime, as its numbers: `[2, 0]`.
+        slowdown: Percent of the latency of the models in use that the new ones may have on the same device.
+        rings: Percent of the devices of each ring that may take the release.
+        withdrawn: Whether no device may take the release any more.
     """
 
     number: int
@@ -113,7 +113,7 @@ def read_release(customs: Mapping[str, Any], number: int) -> Release:
     """The release that the `custom` metadata of its targets describes.
 
     Args:
-        customs: by part.
+        customs: Custom metadata of the targets, by part.
 
     Raises:
         ValueError: a part is missing, they describe different releases, or something is not as it is signed.
@@ -132,9 +132,9 @@ def choose(
     """The newest release that a device may take; `None` if there is none.
 
     Args:
-        newer_than: the release in use.
-        minimum: the device's own lowest number, whatever is signed: TUF alone takes a validly signed older model.
-        bad: numbers of those that failed on this device.
+        newer_than: Release in use.
+        minimum: Lowest number that the device takes, whatever is signed: TUF alone takes a validly signed older model.
+        bad: Numbers of the releases that failed on this device.
     """
     refused = set(bad)
     fit = [

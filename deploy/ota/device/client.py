@@ -33,13 +33,13 @@ class Client:
     """Looks at a server and downloads from it. One process at a time may use a folder.
 
     Args:
-        url: of the repository, with the folders `metadata` and `targets`.
-        root: the first root that is trusted, as it came with the device.
-        folder: of the device.
-        fetcher: for downloads.
+        url: Address of the repository, with the folders `metadata` and `targets`.
+        root: First root that is trusted, as it came with the device.
+        folder: Folder of the device's slots and state.
+        fetcher: Fetcher of what is downloaded.
 
     Attributes:
-        problems: why signed releases cannot be used, by number; of the last look.
+        problems: Reasons why signed releases cannot be used, by number; of the last look.
     """
 
     def __init__(self, url: str, root: bytes, folder: Path, fetcher: FetcherInterface | None = None) -> None:

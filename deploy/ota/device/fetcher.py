@@ -25,9 +25,9 @@ class LimitedFetcher(Urllib3Fetcher):
     """python-tuf's fetcher with a highest and a lowest mean speed.
 
     Args:
-        limit: bytes a second at most, over all downloads; None for no limit.
-        patience: seconds before a download's mean speed is judged.
-        progress: is told how many bytes came.
+        limit: Most bytes a second, over all downloads; None for no limit.
+        patience: Seconds before a download's mean speed is judged.
+        progress: Takes how many bytes came.
     """
 
     def __init__(

@@ -38,7 +38,7 @@ class Baseline:
     """The newest frames before a switch.
 
     Args:
-        frames: so many are kept.
+        frames: Number of frames that are kept.
     """
 
     def __init__(self, frames: int) -> None:
@@ -65,9 +65,9 @@ class Health:
     """A release in its window.
 
     Args:
-        before: p90 of the stages before the switch, ms.
-        frames: of the window.
-        slowdown: percent of that which is allowed.
+        before: Latencies of the stages before the switch, p90 in ms.
+        frames: Frames of the window.
+        slowdown: Percent of those latencies that the release may have.
     """
 
     def __init__(self, before: Mapping[str, float], frames: int, slowdown: int) -> None:

@@ -15,14 +15,14 @@ class Settings:
     """Where a device looks, and what it is.
 
     Attributes:
-        url: of the repository.
-        root: file of the root that the device came with.
-        folder: of the device's slots and state.
-        device: its name, which percentages are drawn by.
-        ring: `canary` or `stable`.
-        limit: bytes a second at most; None for no limit.
-        gallery, key: files; None for the user's own.
-        detector, recognizer: bundles that came with the software.
+        url: Address of the repository.
+        root: File of the root that the device came with.
+        folder: Folder of the device's slots and state.
+        device: Name of the device, which percentages of a ring are drawn by.
+        ring: Ring of the device, `canary` or `stable`.
+        limit: Most bytes a second that are downloaded; None for no limit.
+        gallery, key: Files of gallery and key; None for the user's own.
+        detector, recognizer: Folders of the bundles that came with the software.
     """
 
     url: str

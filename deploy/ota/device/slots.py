@@ -22,8 +22,8 @@ class Slots:
     """The slots of a device.
 
     Args:
-        folder: of the device.
-        file: its state.
+        folder: Folder of the device's slots and state.
+        file: State of the device.
     """
 
     def __init__(self, folder: Path, file: StateFile) -> None:
@@ -50,7 +50,7 @@ class Slots:
         """Writes a release into the free slot; it is durable and whole when this returns. Nothing refers to it yet.
 
         Args:
-            files: of each bundle, by part.
+            files: Files of each bundle, by part.
 
         Raises:
             RuntimeError: a release is in its window, or another process took one up.
@@ -130,7 +130,7 @@ class Slots:
         """The release is not kept: the one before is current still.
 
         Args:
-            bad: whether it is the release's fault, so that it is not tried again.
+            bad: Whether it is the release's fault, so that it is not tried again.
         """
 
         def back(state: State) -> State:

@@ -31,11 +31,11 @@ class Installed:
     """A release in a slot.
 
     Attributes:
-        slot: `a` or `b`.
-        release: its number.
+        slot: Slot of the release, `a` or `b`.
+        release: Number of the release.
         manifests: SHA-256 of the manifest of each bundle, by part.
-        minimum: the lowest release that may be used once this one is kept.
-        slowdown: percent of the latency before that it may have.
+        minimum: Lowest release that may be used once this one is kept.
+        slowdown: Percent of the latency before that the release may have.
     """
 
     slot: str
@@ -50,17 +50,17 @@ class State:
     """What a device remembers.
 
     Attributes:
-        current: the release that was kept last; None for the models that came with the software.
-        ready: a release that is staged and checked, for the camera to switch to.
-        trial: a release that is in its health window.
-        starts: times that it was taken up.
-        minimum: the lowest number of a release that is taken, whatever is signed.
-        bad: why releases failed on this device, by number; they are not tried again.
-        attempts: checks of a release in a child process that began, by number.
-        available: the newest release that is offered to this device.
+        current: Release that was kept last; None for the models that came with the software.
+        ready: Release that is staged and checked, for the camera to switch to.
+        trial: Release that is in its health window.
+        starts: Number of times that the release in its window was taken up.
+        minimum: Lowest number of a release that is taken, whatever is signed.
+        bad: Reasons why releases failed on this device, by number; they are not tried again.
+        attempts: Number of checks of a release that began in a child process, by its number.
+        available: Newest release that is offered to this device.
         checked: Unix time of the last successful look at the server.
-        error: why the last look or release failed; empty if it did not.
-        rollbacks: releases that were tried and not kept.
+        error: Reason why the last look or release failed; empty if it did not.
+        rollbacks: Number of releases that were tried and not kept.
     """
 
     current: Installed | None = None
@@ -95,7 +95,7 @@ class StateFile:
     """The state of a device's folder. Threads and processes may share it; each change is made under a lock.
 
     Args:
-        folder: is made if it is not there.
+        folder: Folder of the file; it is made if it is not there.
 
     Raises:
         OSError: the folder cannot be made.

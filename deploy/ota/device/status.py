@@ -17,12 +17,13 @@ class UpdateStatus:
     """The state of updates.
 
     Attributes:
-        activity: `looking` at the server, downloads included; a release `ready` to be switched to, or in its `trial`.
-        release: the one in use, or in its trial; 0 for the models of the software.
-        available: the newest that is offered to this device; None if it is the one in use.
-        progress: percent of the health window; None outside of it.
-        error: why the last look or release failed; empty if it did not.
-        rollbacks: releases that were tried and not kept.
+        activity: What the update does: it is `idle` or `looking` at the server, downloads included, or has a release
+            `ready` to be switched to, or in its `trial`.
+        release: Release in use, or in its trial; 0 for the models of the software.
+        available: Newest release that is offered to this device; None if it is the one in use.
+        progress: Percent of the health window that is over; None outside of it.
+        error: Reason why the last look or release failed; empty if it did not.
+        rollbacks: Number of releases that were tried and not kept.
         checked: Unix time of the last successful look; 0 for never.
     """
 

@@ -38,9 +38,9 @@ class Request:
     """What is to be tried.
 
     Attributes:
-        candidate: folders of the bundles of a release, by part.
-        reference: those in use.
-        slowdown: percent of the latency of the reference that the candidate may have.
+        candidate: Folders of the bundles of a release, by part.
+        reference: Folders of the bundles in use, by part.
+        slowdown: Percent of the latency of the reference that the candidate may have.
     """
 
     candidate: dict[str, str]

@@ -39,7 +39,7 @@ def update(settings: Settings, tell: Callable[[str], object] = str) -> State:
     """Looks, and makes the newest release ready that this device may take.
 
     Args:
-        tell: is given lines about what is done.
+        tell: Takes lines about what is done.
 
     What goes wrong is also written into the state, for the camera to show.
 

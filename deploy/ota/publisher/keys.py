@@ -38,7 +38,7 @@ from securesystemslib.signer import (
     Signer,
 )
 
-from deploy.ota.durable import write_durably
+from deploy.common.files import atomic
 
 KEYRING = "keyring.json"
 
@@ -83,7 +83,7 @@ class Keyring:
     """Which URI signs for which public key, in a folder that is never the public one.
 
     Args:
-        folder: of `keyring.json`; relative paths in URIs start there.
+        folder: Folder of `keyring.json`; relative paths in URIs start there.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -107,8 +107,8 @@ class Keyring:
         """A new key; nothing of it is used before `keep` is called.
 
         Args:
-            name: `root1`, `targets` ...; its file is called so.
-            where: a path for the file, or an `hsm:` URI whose key is taken; `None` is a file in the folder.
+            name: Name of the key, `root1`, `targets` ...; its file is called so.
+            where: Path of the file, or an `hsm:` URI whose key is taken; `None` is a file in the folder.
 
         Returns:
             Its URI and its public half.
@@ -125,8 +125,8 @@ class Keyring:
             raise FileExistsError(f"{path} exists; a private key is not overwritten, move it away or name another file")
         private = Ed25519PrivateKey.generate()
         sealing = BestAvailableEncryption(passphrase(path.stem, new=True).encode()) if encrypted else NoEncryption()
-        path.parent.mkdir(parents=True, exist_ok=True)
-        write_durably(path, private.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, sealing), mode=0o600)
+        with atomic(path, durable=True, mode=0o600) as partial:
+            partial.write_bytes(private.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, sealing))
         self._made.append(path)
         scheme = EncryptedFileSigner.SCHEME if encrypted else CryptoSigner.SCHEME
         inside = path.resolve().is_relative_to(self.folder.resolve())
@@ -135,9 +135,9 @@ class Keyring:
 
     def keep(self, uris: Mapping[str, str]) -> None:
         """Writes down the URIs of keys, by key id, beside those that are there."""
-        self.folder.mkdir(parents=True, exist_ok=True)
         content = json.dumps({**self._uris(), **uris}, indent=2, sort_keys=True) + "\n"
-        write_durably(self.folder / KEYRING, content.encode(), mode=0o600)
+        with atomic(self.folder / KEYRING, durable=True, mode=0o600) as partial:
+            partial.write_text(content)
 
     def signer(self, key: Key) -> Signer:
         """What signs for a public key.

@@ -67,8 +67,8 @@ class Repository:
     """A repository and the keys that sign it.
 
     Args:
-        folder: the public one.
-        keyring: None where nothing is to be signed.
+        folder: Public folder.
+        keyring: Keys that sign; None where nothing is to be signed.
 
     Raises:
         ValueError: the keys would lie in the public folder.
@@ -86,7 +86,7 @@ class Repository:
         """Makes keys and the first root, without a release.
 
         Args:
-            keys: where the keys `root1`, `root2`, `targets`, `snapshot` and `timestamp` are: a file's path, an `hsm:`
+            keys: Places of the keys `root1`, `root2`, `targets`, `snapshot` and `timestamp`: a file's path, an `hsm:`
                 URI, or None for a file beside the keyring.
 
         Raises:
@@ -214,7 +214,7 @@ class Repository:
         """Signs roles anew whose time is short, or whose key is not the root's any more since a rotation broke off.
 
         Args:
-            early: the share of its time that a role may have left.
+            early: Share of its time that a role may have left.
 
         Returns:
             Those that were signed; with the snapshot its timestamp is.

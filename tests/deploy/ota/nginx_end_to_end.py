@@ -119,7 +119,7 @@ def run(folder: Path, *, seconds: float, noise: float, window: int) -> Found:
         )
 
     for person in sorted((folder / "scene/people").iterdir()):
-        call("deploy.apps.faces", "enrol", person.name, str(person), "consent=drawn", "keep_crops=true", *gallery)
+        call("deploy.apps.faces", "enroll", person.name, str(person), "consent=drawn", "keep_crops=true", *gallery)
     call("deploy.apps.ota", "init")
     with (
         nginx(folder / "ota/public", folder / "nginx") as url,
