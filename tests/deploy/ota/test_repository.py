@@ -97,12 +97,12 @@ def test_a_publication_that_broke_off_was_not_made(repository: Repository, monke
     for stop in range(1, 6):
         written = 0
 
-        def write(path: Path, content: bytes, mode: int = 0o644, stop: int = stop) -> None:
+        def write(path: Path, content: bytes, stop: int = stop) -> None:
             nonlocal written
             written += 1
             if written == stop:
                 raise OSError("the disk is full")
-            real(path, content, mode)
+            real(path, content)
 
         monkeypatch.setattr(repository_module, "write_durably", write)
         with pytest.raises(OSError, match="disk is full"):
