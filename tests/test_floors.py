@@ -31,8 +31,9 @@ BELOW = {
     "vision": {"types", "common", "inference"},
     "gallery": {"types", "common", "inference", "vision"},
     "latency": {"common", "inference"},
-    "camera": {"types", "common", "inference", "vision", "gallery", "latency"},
-    "apps": {"types", "common", "inference", "vision", "gallery", "latency", "camera"},
+    "ota": {"types", "common", "inference", "vision", "gallery"},
+    "camera": {"types", "common", "inference", "vision", "gallery", "latency", "ota"},
+    "apps": {"types", "common", "inference", "vision", "gallery", "latency", "ota", "camera"},
     "benchmark": {"types", "common", "inference", "vision", "gallery", "latency", "camera", "apps"},
 }
 """The rooms of `deploy`, and those that each may import beside itself. Nobody imports the benchmark."""
@@ -63,6 +64,9 @@ DEVICE_LIBRARIES = {
     # Of a Raspberry Pi's own system, where its camera is.
     "picamera2",
 }
+
+# What updates bring, and nobody else has.
+OTA_LIBRARIES = {"tuf", "securesystemslib"}
 
 
 def modules(package: str) -> list[Path]:
@@ -206,7 +210,7 @@ def test_deploy_imports_only_what_a_device_has() -> None:
         f"{path.relative_to(ROOT)}:{line} imports {name}"
         for path in modules("deploy")
         for line, name in imported(path)
-        if name.split(".")[0] not in allowed
+        if name.split(".")[0] not in allowed | (OTA_LIBRARIES if room_of(name_of(path)) in ("ota", "apps") else set())
     ]
     assert not wrong, "\n".join(wrong)
 
@@ -227,3 +231,19 @@ def test_importing_all_of_deploy_loads_no_framework() -> None:
 
 def test_a_camera_loads_nothing_of_the_benchmark() -> None:
     assert loaded("import deploy.apps.camera", "name.startswith('deploy.benchmark')") == "[]"
+
+
+def test_a_camera_that_is_updated_loads_nothing_of_tuf_into_its_own_process() -> None:
+    code = "import deploy.apps.camera, deploy.camera.updates"
+    assert loaded(code, f"name.split('.')[0] in {OTA_LIBRARIES!r}") == "[]"
+
+
+def test_publisher_and_device_of_updates_do_not_import_each_other() -> None:
+    wrong = [
+        f"{path.relative_to(ROOT)}:{line} imports {name}"
+        for one, other in (("publisher", "device"), ("device", "publisher"))
+        for path in modules(f"deploy/ota/{one}")
+        for line, name in imported(path)
+        if name.startswith(f"deploy.ota.{other}")
+    ]
+    assert not wrong, "\n".join(wrong)

@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from hydra.core.config_store import ConfigStore
 from omegaconf import MISSING, DictConfig, OmegaConf
@@ -33,21 +33,40 @@ from deploy.camera.web.config import WebConfig
 from deploy.common import application
 from deploy.common.hydra_args import with_texts
 from deploy.common.renamed_options import below
-from deploy.inference.bundle import DETECTOR, RECOGNIZER
+from deploy.inference.bundle import DETECTOR, RECOGNIZER, is_bundle
 from deploy.inference.model import Recognizer
 from deploy.latency.record import write_records
 from deploy.latency.request import model_file
+from deploy.ota.config import OtaConfig
+from deploy.ota.device.status import UpdateStatus
 from deploy.types import Event, Notice, Output, SourceStatus
 from deploy.vision import quality, track
 from deploy.vision.detector import open_detector
 from deploy.vision.quality import QualityConfig
 from deploy.vision.track import TrackConfig
 
+if TYPE_CHECKING:
+    from deploy.camera.updates import Updates
+
 SOURCE_VARIABLE = "SLIMCAM_SOURCE"
 """The environment variable that the source is taken from where none is given: command lines, and passwords in them, are
 seen by everybody on a machine."""
 
-TEXTS = ("source", "detector", "recognizer", "gallery", "key", "report", "outputs.video", "outputs.lines", "web.token")
+TEXTS = (
+    "source",
+    "detector",
+    "recognizer",
+    "gallery",
+    "key",
+    "report",
+    "outputs.video",
+    "outputs.lines",
+    "web.token",
+    "ota.url",
+    "ota.root",
+    "ota.folder",
+    "ota.device",
+)
 """Options whose values are taken as they are: addresses of cameras are full of what Hydra's grammar reads otherwise."""
 
 EMULATED = "deploy.benchmark.emulated_camera_cli"
@@ -82,6 +101,7 @@ class CameraConfig:
         recognize: Options of how often faces are looked at.
         outputs: Where the answers go.
         web: Options of the page; none where its port is null.
+        ota: Options of the updates of the models.
         report: JSON file for the latency of each stage, a record as `slimcam-benchmark` writes them; null for none.
         frames: Number of frames to answer before the camera ends; null is all of them.
         seconds: Time to run; null is for ever.
@@ -102,6 +122,7 @@ class CameraConfig:
     recognize: RecognizeConfig = field(default_factory=RecognizeConfig)
     outputs: OutputsConfig = field(default_factory=OutputsConfig)
     web: WebConfig = field(default_factory=WebConfig)
+    ota: OtaConfig = field(default_factory=OtaConfig)
     report: str | None = None
     frames: int | None = None
     seconds: float | None = None
@@ -159,12 +180,17 @@ def run(config: CameraConfig) -> None:
     Raises:
         OSError, ValueError, ImportError, RuntimeError: something cannot be opened; the message says what to do.
     """
-    detector_path = Path(config.detector or DETECTOR)
-    detector = open_detector(detector_path, threads=config.threads)
-    recognizer = Recognizer(config.recognizer or RECOGNIZER, config.threads)
+    bundles = {"detector": Path(config.detector or DETECTOR), "recognizer": Path(config.recognizer or RECOGNIZER)}
+    updates = _updates(config, bundles) if config.ota.on else None
+    if updates is not None:
+        bundles = updates.folders
+    detector = open_detector(bundles["detector"], threads=config.threads)
+    recognizer = Recognizer(bundles["recognizer"], config.threads)
     tally, frames = Tally(), 0
     with ExitStack() as open_things:
-        known = KnownPeople(recognizer, config.gallery, config.key, config.far, config.margin, config.quality)
+        known = KnownPeople(
+            recognizer, config.gallery, config.key, config.far, config.margin, config.quality, follows=config.ota.on
+        )
         open_things.callback(known.close)
         source = open_things.enter_context(open_source(config.source, config.capture))
         recognition = RecognitionPipeline(
@@ -178,10 +204,16 @@ def run(config: CameraConfig) -> None:
             fps=source.fps,
         )
         ending = open_things.enter_context(_told_to_end(source.close, config.seconds))
-        outputs = open_outputs(config.outputs, source.fps, str(config.source))
+        update = None if updates is None else lambda: updates.status
+        outputs = open_outputs(config.outputs, source.fps, str(config.source), update)
         open_things.callback(close_all, outputs)
         if config.web.port is not None:
-            outputs.append(_page(config, known, lambda: source.state))
+            outputs.append(_page(config, known, lambda: source.state, update))
+        see = recognition.see
+        if updates is not None:
+            updates.begin(recognition, known)
+            open_things.callback(updates.close)
+            see = updates.see
         watch = SourceWatch(source)
 
         def happened(status: SourceStatus | None, events: tuple[Event, ...]) -> None:
@@ -201,7 +233,7 @@ def run(config: CameraConfig) -> None:
                 happened(status, ())
                 if known.changed():
                     recognition.use(known.matcher)
-                view = recognition.see(frame)
+                view = see(frame)
                 for output in outputs:
                     output.show(view)
                 for event in view.events:
@@ -221,7 +253,10 @@ def run(config: CameraConfig) -> None:
         name = source.name
     if frames:
         warmup = frames - tally.frames
-        record = camera_record(tally, name, model_file(detector_path), recognizer, config.threads, warmup=warmup)
+        if updates is not None:
+            bundles["detector"], recognizer = updates.used
+        detector_file = model_file(bundles["detector"])
+        record = camera_record(tally, name, detector_file, recognizer, config.threads, warmup=warmup)
         if config.report:
             write_records([record], Path(config.report))
         # Where lines are written to the standard output, they are to be alone there.
@@ -253,10 +288,20 @@ def describe(event: Event) -> str:
     return f"{event.seconds:8.2f} s  face {event.track} {event.kind}{name}{likeness}"
 
 
-def _page(config: CameraConfig, known: KnownPeople, state: Callable[[], str]) -> Output:
+def _updates(config: CameraConfig, bundles: dict[str, Path]) -> Updates:
+    from deploy.camera.updates import Updates
+
+    if wrong := [str(path) for path in bundles.values() if not is_bundle(path)]:
+        raise ValueError(f"{wrong[0]} is no bundle: a camera that is updated needs bundles of both models")
+    return Updates(config.ota, bundles, config.gallery, config.key, config.threads)
+
+
+def _page(
+    config: CameraConfig, known: KnownPeople, state: Callable[[], str], update: Callable[[], UpdateStatus] | None
+) -> Output:
     from deploy.camera.web.server import Web
 
-    page = Web(config.web, known.open, known.enroll, state)
+    page = Web(config.web, known.open, known.enroll, state, update)
     tell(f"the page is at {page.url}")
     if config.web.open:
         webbrowser.open(page.url)

@@ -90,6 +90,22 @@ class RecognitionPipeline:
         """Swaps the gallery, from any thread. The next frame matches all tracks anew by the views that they have."""
         self._given = (matcher,)
 
+    def change_models(
+        self, detector: Detector, recognizer: Embedder, matcher: IdentityMatcher | None, same_space: bool
+    ) -> None:
+        """Goes on with other models from the next frame on; in the thread of `see`.
+
+        Tracks go on. Where embeddings are of another space, faces keep the identities that were reported and are
+        looked at anew.
+        """
+        self.detector, self.recognizer = detector, recognizer
+        if same_space:
+            self.use(matcher)
+            return
+        self._given = self._used = (matcher,)
+        for identity in self._identities.values():
+            identity.forget_looks()
+
     def see(self, frame: Frame) -> View:
         """What is in a frame.
 

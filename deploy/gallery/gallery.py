@@ -118,6 +118,11 @@ class Gallery:
         with self._database.reading() as database:
             return version(database, time.time())
 
+    def made_with(self) -> str | None:
+        """SHA-256 of the recognizer's model that the templates are from; None where there are none."""
+        with self._database.reading() as database:
+            return model_of(database)
+
     def people(self) -> list[Person]:
         """Everybody, in the order of enrollment, expired ones too."""
         with self._database.reading() as database:

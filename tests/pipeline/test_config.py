@@ -12,7 +12,7 @@ from hydra import compose, initialize_config_module
 from omegaconf import OmegaConf
 
 import conf
-from deploy.apps import camera, faces
+from deploy.apps import camera, faces, ota
 from deploy.benchmark import cli as benchmark_cli
 from pipeline.config import SCHEMAS, Config, register, validate
 from training.data.recognition.packed import PackedConfig
@@ -53,7 +53,7 @@ def test_every_file_composes_and_passes_its_schema(name: str) -> None:
 
 @pytest.mark.parametrize("name", DEVICE)
 def test_every_file_of_the_device_composes_and_passes_its_schema(name: str) -> None:
-    assert all((benchmark_cli, camera, faces))  # registers the schemas
+    assert all((benchmark_cli, camera, faces, ota))  # registers the schemas
     group, _, option = name.rpartition("/")
     with initialize_config_module("conf.device", version_base=None):
         primaries = [known for known in DEVICE if "/" not in known and (known == name or group in compose(known))]

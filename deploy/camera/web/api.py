@@ -29,6 +29,7 @@ from deploy.camera.web.guard import Guard, refuse
 from deploy.camera.web.pictures import SNAPSHOT_SECONDS, Snapshots, live_jpeg, still_jpeg, still_record
 from deploy.common.errors import GalleryError, UnknownPersonError
 from deploy.gallery.people import Person
+from deploy.ota.device.status import UpdateStatus
 from deploy.types import Event, SourceStatus, View
 
 BODY_BYTES = 16 * 1024
@@ -117,11 +118,19 @@ class Api:
     Args:
         source_state: A word or two about the source, without credentials.
         pictures: Executor for JPEGs, which take milliseconds.
+        update: Gives the state of updates; `None` where there are none.
     """
 
     def __init__(
-        self, config: WebConfig, guard: Guard, people: People, source_state: Callable[[], str], pictures: Executor
+        self,
+        config: WebConfig,
+        guard: Guard,
+        people: People,
+        source_state: Callable[[], str],
+        pictures: Executor,
+        update: Callable[[], UpdateStatus] | None = None,
     ) -> None:
+        self._update = update
         self._config, self._guard, self._people = config, guard, people
         self._source_state, self._pictures = source_state, pictures
         self._snapshots = Snapshots()
@@ -149,7 +158,11 @@ class Api:
     async def state(self, _request: web.Request) -> web.Response:
         record = state_record(self.view, self.events, self.latencies, time.monotonic())
         source = None if self.source is None else source_record(self.source)
-        return _json({"source": clean(self._source_state()), "source_state": source, **record})
+        update = None
+        if self._update is not None:
+            status = self._update()
+            update = {**status.record(), "error": clean(status.error)}
+        return _json({"source": clean(self._source_state()), "source_state": source, "update": update, **record})
 
     async def live(self, request: web.Request) -> web.StreamResponse:
         if self.watchers >= WATCHERS:
