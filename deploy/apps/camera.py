@@ -47,7 +47,8 @@ SOURCE_VARIABLE = "SLIMCAM_SOURCE"
 """The environment variable that the source is taken from where none is given: command lines, and passwords in them, are
 seen by everybody on a machine."""
 
-TEXTS = ("source", "detector", "recognizer", "gallery", "key", "report", "outputs.video", "outputs.lines", "web.token")
+TEXTS = ("source", "web.token")
+PATHS = ("detector", "recognizer", "gallery", "key", "report", "outputs.video", "outputs.lines", "outputs.mqtt.ca")
 """Options whose values are taken as they are: addresses of cameras are full of what Hydra's grammar reads otherwise."""
 
 EMULATED = "deploy.benchmark.emulated_camera_cli"
@@ -146,7 +147,7 @@ def start(task: Callable[[CameraConfig], None]) -> None:
         configured,
         program="slimcam-camera",
         config_name="slimcam_camera",
-        overrides=lambda words: with_texts(words, TEXTS),
+        overrides=lambda words: with_texts(words, TEXTS, PATHS),
         renamed=RENAMED_OPTIONS,
     )
 

@@ -6,7 +6,7 @@ import re
 import sys
 from collections.abc import Sequence
 
-from deploy.common.hydra_args import quoted
+from deploy.common.hydra_args import expanded, quoted, with_texts
 
 ARGUMENTS = {
     "enroll": "name",
@@ -23,7 +23,8 @@ ARGUMENTS = {
 FORMER = {"enrol": "enroll", "re-enrol": "re-enroll"}
 """Former names of commands, which work for one version more."""
 
-TEXTS = ("consent", "expires", "source", "person", "gallery", "key", "recognizer", "detector")
+PATHS = ("gallery", "key", "recognizer", "detector")
+TEXTS = ("consent", "expires", "source", "person")
 """Options whose values are taken as they are: who writes `consent="yes, to John"` must not know Hydra's grammar."""
 
 
@@ -49,18 +50,17 @@ def overrides(words: Sequence[str]) -> list[str]:
     if argument is not None:
         if not rest:
             raise ValueError(f"slimcam-faces {command} needs a {argument}: slimcam-faces {command} {argument.upper()}")
-        found.append(f"{argument}={quoted(rest.pop(0))}")
+        word = rest.pop(0)
+        found.append(f"{argument}={quoted(expanded(word) if argument == 'file' else word)}")
     pictures = []
     for word in rest:
         option = re.match(r"[A-Za-z_][\w.]*(?==)", word)
-        if option and option[0] in TEXTS:
-            found.append(f"{option[0]}={quoted(word[option.end() + 1 :])}")
-        elif option or word.startswith("-"):
-            found.append(word)
+        if option or word.startswith("-"):
+            found += with_texts([word], TEXTS, PATHS)
         else:
             pictures.append(word)
     if pictures and command != "enroll":
         raise ValueError(f"slimcam-faces {command}: {pictures[0]!r} is one word too many; quote names that have spaces")
     if pictures:
-        found.append(f"pictures=[{','.join(map(quoted, pictures))}]")
+        found.append(f"pictures=[{','.join(quoted(expanded(picture)) for picture in pictures)}]")
     return found
