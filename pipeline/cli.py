@@ -14,7 +14,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
-from deploy import entry
+from deploy.common import entry
 from deploy.common.config_errors import explain
 from deploy.common.console import log_to_console, show
 from deploy.common.hydra_args import with_texts

@@ -1,6 +1,6 @@
-"""The console script of the pipeline, see `deploy.entry`."""
+"""The console script of the pipeline, see `deploy.common.entry`."""
 
-from deploy.entry import start
+from deploy.common.entry import start
 
 
 def main() -> None:

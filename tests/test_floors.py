@@ -26,13 +26,12 @@ MAY_IMPORT = {
 
 BELOW = {
     "types": set[str](),
-    "common": {"entry"},
+    "common": set[str](),
     "inference": {"common"},
     "vision": {"types", "common", "inference"},
     "gallery": {"types", "common", "inference", "vision"},
     "latency": {"common", "inference"},
     "camera": {"types", "common", "inference", "vision", "gallery", "latency"},
-    "entry": set[str](),
     "apps": {"types", "common", "inference", "vision", "gallery", "latency", "camera"},
     "benchmark": {"types", "common", "inference", "vision", "gallery", "latency", "camera", "apps"},
 }
@@ -55,7 +54,7 @@ OPEN_TO = {
 
 BENCHMARK_BY_NAME = {
     ("deploy/apps/camera.py", "deploy.benchmark.emulated_camera_cli"),
-    ("deploy/entry.py", "deploy.benchmark.cli"),
+    ("deploy/common/entry.py", "deploy.benchmark.cli"),
 }
 """Who names a module of the benchmark without importing it: `slimcam-camera target=` hands over to the emulator, and
 the console scripts begin in one module."""

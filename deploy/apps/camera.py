@@ -28,11 +28,14 @@ from deploy.camera.recognition import RecognitionPipeline
 from deploy.camera.record import Tally, camera_record, camera_table
 from deploy.camera.source_watch import POLL_SECONDS, SourceWatch
 from deploy.camera.sources import SourceConfig, open_source
-from deploy.camera.track_identity import RecognizeConfig
+from deploy.camera.track_identity import IdentityMatcher, RecognizeConfig
+from deploy.camera.unknown_keeper import NobodyKnown, UnknownConfig, UnknownKeeper
 from deploy.camera.web.config import WebConfig
 from deploy.common import application
 from deploy.common.hydra_args import with_texts
 from deploy.common.renamed_options import below
+from deploy.gallery.encryption import default_gallery
+from deploy.gallery.unknown_faces import UnknownFaces
 from deploy.inference.bundle import DETECTOR, RECOGNIZER
 from deploy.inference.model import Recognizer
 from deploy.latency.record import write_records
@@ -48,7 +51,10 @@ SOURCE_VARIABLE = "SLIMCAM_SOURCE"
 seen by everybody on a machine."""
 
 TEXTS = ("source", "web.token")
-PATHS = ("detector", "recognizer", "gallery", "key", "report", "outputs.video", "outputs.lines", "outputs.mqtt.ca")
+PATHS = (
+    *("detector", "recognizer", "gallery", "key", "report"),
+    *("outputs.video", "outputs.lines", "outputs.mqtt.ca", "unknown.folder"),
+)
 """Options whose values are taken as they are: addresses of cameras are full of what Hydra's grammar reads otherwise."""
 
 EMULATED = "deploy.benchmark.emulated_camera_cli"
@@ -82,6 +88,7 @@ class CameraConfig:
         track: Options of the tracker.
         recognize: Options of how often faces are looked at.
         outputs: Where the answers go.
+        unknown: Whether faces that were seen as unknown are kept, to be named on the page.
         web: Options of the page; none where its port is null.
         report: JSON file for the latency of each stage, a record as `slimcam-benchmark` writes them; null for none.
         frames: Number of frames to answer before the camera ends; null is all of them.
@@ -102,6 +109,7 @@ class CameraConfig:
     track: TrackConfig = field(default_factory=TrackConfig)
     recognize: RecognizeConfig = field(default_factory=RecognizeConfig)
     outputs: OutputsConfig = field(default_factory=OutputsConfig)
+    unknown: UnknownConfig = field(default_factory=UnknownConfig)
     web: WebConfig = field(default_factory=WebConfig)
     report: str | None = None
     frames: int | None = None
@@ -168,21 +176,30 @@ def run(config: CameraConfig) -> None:
         known = KnownPeople(recognizer, config.gallery, config.key, config.far, config.margin, config.quality)
         open_things.callback(known.close)
         source = open_things.enter_context(open_source(config.source, config.capture))
+        keeper = _keeper(config, recognizer) if config.unknown.keep else None
+
+        def matcher() -> IdentityMatcher | None:
+            # Without a gallery nothing is embedded, unless unknown faces are to be named.
+            return known.matcher or (None if keeper is None else NobodyKnown())
+
+        if keeper is not None:
+            open_things.callback(keeper.close)
         recognition = RecognitionPipeline(
             detector,
             recognizer,
-            known.matcher,
+            matcher(),
             config.recognize,
             quality=config.quality,
             track=config.track,
             kind=source.kind,
             fps=source.fps,
+            ended=None if keeper is None else keeper.ended,
         )
         ending = open_things.enter_context(_told_to_end(source.close, config.seconds))
         outputs = open_outputs(config.outputs, source.fps, str(config.source))
         open_things.callback(close_all, outputs)
         if config.web.port is not None:
-            outputs.append(_page(config, known, lambda: source.state))
+            outputs.append(_page(config, known, lambda: source.state, keeper))
         watch = SourceWatch(source)
 
         def happened(status: SourceStatus | None, events: tuple[Event, ...]) -> None:
@@ -201,7 +218,7 @@ def run(config: CameraConfig) -> None:
                     continue
                 happened(status, ())
                 if known.changed():
-                    recognition.use(known.matcher)
+                    recognition.use(matcher())
                 view = recognition.see(frame)
                 for output in outputs:
                     output.show(view)
@@ -254,10 +271,19 @@ def describe(event: Event) -> str:
     return f"{event.seconds:8.2f} s  face {event.track} {event.kind}{name}{likeness}"
 
 
-def _page(config: CameraConfig, known: KnownPeople, state: Callable[[], str]) -> Output:
+def _keeper(config: CameraConfig, recognizer: Recognizer) -> UnknownKeeper:
+    gallery = Path(config.gallery) if config.gallery else default_gallery()
+    folder = Path(config.unknown.folder) if config.unknown.folder else gallery.parent / "unknown"
+    key = Path(config.key) if config.key else None
+    unknown = config.unknown
+    return UnknownKeeper(UnknownFaces(folder, key, recognizer.bundle.sha256, unknown.days, unknown.limit))
+
+
+def _page(config: CameraConfig, known: KnownPeople, state: Callable[[], str], keeper: UnknownKeeper | None) -> Output:
+    from deploy.camera.web.naming import Naming
     from deploy.camera.web.server import Web
 
-    page = Web(config.web, known.open, known.enroll, state)
+    page = Web(config.web, known.open, known.enroll, state, None if keeper is None else Naming(keeper, known))
     tell(f"the page is at {page.url}")
     if config.web.open:
         webbrowser.open(page.url)

@@ -14,7 +14,7 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
-from deploy import entry
+from deploy.common import entry
 from deploy.common.config_errors import explain
 from deploy.common.console import log_to_console
 from deploy.common.renamed_options import with_new_names

@@ -236,5 +236,5 @@ def test_an_opencv_without_unicode_draws_ascii(monkeypatch: pytest.MonkeyPatch) 
 
 
 def test_pictures_that_are_none_are_refused() -> None:
-    with pytest.raises(ValueError, match="grey"):
+    with pytest.raises(ValueError, match="gray"):
         annotated(np.zeros((10, 10), np.uint8), view(grey()))

@@ -336,7 +336,7 @@ def test_memory_does_not_grow_with_tracks_that_have_left() -> None:
 def test_frames_of_another_shape_are_refused_and_the_next_one_is_seen() -> None:
     stage = Stage(BOTH, {0: ANNA})
     stage.detector.faces = scene(0, at=in_a_row)[1]
-    with pytest.raises(ValueError, match="grey") as error:
+    with pytest.raises(ValueError, match="gray") as error:
         stage.recognition.see(Frame(np.zeros((360, 640), np.uint8), 0, 0.0, time.monotonic()))
     assert "\n" not in str(error.value)
     assert len(stage.see(0).sightings) == 1

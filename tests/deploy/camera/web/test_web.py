@@ -71,7 +71,7 @@ class House:
         self.opened += 1
         return Watched(self)
 
-    def enroll(self, seen: View, track: int, name: str, consent: str) -> Person:
+    def enroll(self, seen: View, track: int, name: str, consent: str, person: str = "") -> Person:
         self.threads.add(threading.get_ident())
         with Gallery(*self.place) as gallery:
             person = gallery.enroll(name, [Template(np.eye(8, dtype=np.float32)[0], None, "page")], consent=consent)

@@ -11,12 +11,12 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 STARTS = {
     "slimcam": "from pipeline.entry import main as start",
-    "slimcam-camera": "from deploy.entry import camera as start",
-    "slimcam-faces": "from deploy.entry import faces as start",
-    "slimcam-benchmark": "from deploy.entry import benchmark as start",
+    "slimcam-camera": "from deploy.common.entry import camera as start",
+    "slimcam-faces": "from deploy.common.entry import faces as start",
+    "slimcam-benchmark": "from deploy.common.entry import benchmark as start",
 }
 
 
