@@ -6,6 +6,7 @@
     BASE/ID/event           each event as in `deploy.camera.outputs.lines`, and its kind as event_type once more
     BASE/ID/source          retained: state (connecting, connected, lost, ended), connected (true or false), since
                             (when, ISO 8601 in UTC; if lost, that of its last frame), kind (pictures, clip, live)
+    BASE/ID/image           retained, if asked for: the face of the last one recognized or found unknown, JPEG
     DISCOVERY/device/ID/config  retained: https://www.home-assistant.io/integrations/mqtt/#device-discovery-payload
 
 Names are in the JSON of messages, never in a topic.
@@ -26,6 +27,9 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, get_args
 
+import cv2
+import numpy as np
+from numpy.typing import NDArray
 from paho.mqtt.client import Client, ConnectFlags, DisconnectFlags
 from paho.mqtt.enums import CallbackAPIVersion, MQTTErrorCode
 from paho.mqtt.properties import Properties
@@ -35,6 +39,7 @@ from deploy.camera.outputs.config import MqttConfig
 from deploy.camera.outputs.lines import as_json, clean, event_record, times
 from deploy.camera.outputs.output import tell
 from deploy.types import Event, EventKind, Identity, Notice, SourceStatus, View
+from deploy.vision.align import face_boxes
 
 PASSWORD = "SLIMCAM_MQTT_PASSWORD"
 PENDING = 1000
@@ -84,6 +89,17 @@ class State:
             "last": clean(name),
             "last_time": times(at)["time"] if at is not None else None,
         }
+
+
+def face_jpeg(image: NDArray[np.uint8], points: NDArray[np.float32]) -> bytes:
+    """A face with what is around it, as it is in the frame, as JPEG."""
+    x, y, width, height = face_boxes(points)[0].tolist()
+    side = 1.6 * max(width, height)
+    left, top = max(0, round(x + (width - side) / 2)), max(0, round(y + (height - side) / 2))
+    cut = image[top : max(top + 1, round(top + side)), left : max(left + 1, round(left + side))]
+    if not cut.size:
+        cut = image
+    return bytes(cv2.imencode(".jpg", cv2.cvtColor(cut, cv2.COLOR_RGB2BGR))[1])
 
 
 def own_id(source: str) -> str:
@@ -150,6 +166,13 @@ def discovery(config: MqttConfig, id: str) -> dict[str, Any]:
             "icon": "mdi:face-recognition",
         },
     }
+    if config.image:
+        entities["image"] = {
+            "platform": "image",
+            "name": "Last face",
+            "image_topic": f"{base}/image",
+            "content_type": "image/jpeg",
+        }
     return {
         "device": {"identifiers": [f"slimcam_{id}"], "name": f"slimcam {id}", "manufacturer": "slimcam"},
         "origin": {"name": "slimcam"},
@@ -183,6 +206,7 @@ class Mqtt:
         self._told_state: State | None = None
         self._source: SourceStatus | None = None
         self._told_source: SourceStatus | None = None
+        self._image: bytes | None = None
         self._events: deque[bytes] = deque(maxlen=PENDING)
         self._lock = threading.Lock()
         self._connected = False
@@ -195,6 +219,8 @@ class Mqtt:
 
     def show(self, view: View) -> None:
         """See `Output`. Never waits, never raises."""
+        if self._config.image:
+            self._picture(view)
         self._add(view.events)
 
     def notice(self, notice: Notice) -> None:
@@ -209,6 +235,14 @@ class Mqtt:
                 self._events.append(as_json({"event_type": event.kind, **event_record(event)}))
             if self._connected:
                 self._flush()
+
+    def _picture(self, view: View) -> None:
+        """Takes the face of the newest event that says who, or that nobody is known."""
+        told = {event.track for event in view.events if event.kind in ("recognised", "unknown")}
+        shown = [one for one in view.sightings if one.track in told and np.isfinite(one.points).all()]
+        if shown:
+            with self._lock:
+                self._image = face_jpeg(view.frame.image, shown[-1].points)
 
     def close(self) -> None:
         """Tells that the camera is offline, and leaves. What cannot be sent within about two seconds is not sent."""
@@ -259,6 +293,10 @@ class Mqtt:
             if self._publish("source", as_json(source_record(self._source)), retain=True).rc == full:
                 return
             self._told_source = self._source
+        if self._image is not None:
+            if self._publish("image", self._image, retain=True).rc == full:
+                return
+            self._image = None
         while self._events and self._publish("event", self._events[0]).rc != full:
             self._events.popleft()
 

@@ -403,6 +403,8 @@ async def read_body(request: web.Request, fields: dict[str, Any], more: dict[str
         content = await asyncio.wait_for(request.read(), BODY_SECONDS)
     except asyncio.TimeoutError:
         refuse(408, f"the request did not arrive within {BODY_SECONDS:.0f} s")
+    except ConnectionError:
+        refuse(400, "the request broke off")  # nobody reads it; it is no failure of ours, and not to be logged as one
     try:
         body = json.loads(content)
     except (ValueError, RecursionError):
