@@ -15,6 +15,7 @@ from hydra.core.config_store import ConfigStore
 from omegaconf import MISSING, DictConfig, OmegaConf
 
 from deploy.benchmark import targets
+from deploy.common.choices import Choice, choose
 from deploy.common.messages import did_you_mean, one_line
 from pipeline.stages.config import ConvertConfig, EvaluateConfig, PruneConfig, QuantizeConfig
 from training.data.detection.scenes import ScenesConfig
@@ -26,7 +27,13 @@ from training.tasks.detection.config import DetectorConfig, DetectorLossConfig, 
 from training.tasks.recognition.config import TrainConfig
 from training.tasks.recognition.model import ModelConfig
 
-BACKENDS = ("tensorflow", "jax", "torch")
+
+class Backend(Choice):
+    """What Keras computes with."""
+
+    TENSORFLOW = "tensorflow"
+    JAX = "jax"
+    TORCH = "torch"
 
 
 @dataclass
@@ -59,7 +66,7 @@ class Config:
 
     name: str = MISSING
     stages: list[str] = MISSING
-    backend: str = "tensorflow"
+    backend: str = Backend.TENSORFLOW
     data: Any = MISSING
     model: Any = MISSING
     train: Any = MISSING
@@ -71,8 +78,7 @@ class Config:
     paths: PathsConfig = field(default_factory=PathsConfig)
 
     def __post_init__(self) -> None:
-        if self.backend not in BACKENDS:
-            raise ValueError(f"backend is one of {', '.join(BACKENDS)}; got {self.backend!r}")
+        self.backend = choose("backend", Backend, self.backend)
         if not self.name or self.name.startswith(".") or "/" in self.name:
             raise ValueError(f"name becomes a folder, so it has no slash and no leading dot; got {self.name!r}")
 

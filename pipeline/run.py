@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import logging
 import signal
-import sys
 import time
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timezone
@@ -17,13 +17,15 @@ from pipeline.steps import STAGES, Stage, Step, select, steps
 from training.fit.progress import duration
 from training.tasks.job import Job
 
+logger = logging.getLogger(__name__)
+
 
 class StageError(Exception):
     """A stage failed; the message is one line that says why and where the details are."""
 
 
 def run(config: Any, stages: Sequence[Stage] = STAGES) -> dict[str, Path]:
-    """Brings the results of `config.stages` up to date, and says on stdout what was done.
+    """Brings the results of `config.stages` up to date, and logs what was done.
 
     Args:
         config: the configuration; `config.paths` says where results (`store`) and derived data (`cache`) are kept.
@@ -47,13 +49,13 @@ def run(config: Any, stages: Sequence[Stage] = STAGES) -> dict[str, Path]:
     ran = False
     for stage in selected:
         if _current(stage, slots):
-            _say(f"{stage.name:{width}}  up to date")
+            logger.info(f"{stage.name:{width}}  up to date")
             continue
         _run_stage(plan[stage.name], slots, config, f"{stage.name:{width}}")
         done.add(stage.name)
         ran = True
     if not ran:
-        _say("nothing to do: every result is there, made with this configuration")
+        logger.info("nothing to do: every result is there, made with this configuration")
     return {name: slots[name].final for name in plan if name in done}
 
 
@@ -92,10 +94,10 @@ def _run_stage(step: Step, slots: dict[str, store.Slot], config: Any, label: str
     stage, place = step.stage, slots[step.stage.name]
     with store.claim(place) as lock:
         if _current(stage, slots):  # another run made it while this one was busy
-            _say(f"{label}  up to date")
+            logger.info(f"{label}  up to date")
             return
         resumed = store.prepare(place)
-        _say(f"{label}  {'goes on from where it was stopped' if resumed else 'running'}")
+        logger.info(f"{label}  {'goes on from where it was stopped' if resumed else 'running'}")
         inputs = {name: slots[name].final for name in stage.inputs}
         # Only the declared sections: what a stage cannot see, its result cannot depend on.
         visible = SimpleNamespace(**{section: getattr(config, section) for section in stage.sections})
@@ -121,7 +123,7 @@ def _run_stage(step: Step, slots: dict[str, store.Slot], config: Any, label: str
             **provenance(),
         }
         store.publish(place, receipt)
-        _say(f"{label}  done in {duration(seconds)}")
+        logger.info(f"{label}  done in {duration(seconds)}")
 
 
 def _failure(stage: Stage, place: store.Slot, code: int) -> str:
@@ -136,8 +138,3 @@ def _failure(stage: Stage, place: store.Slot, code: int) -> str:
 
 def _short(path: Path) -> Path:
     return path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
-
-
-def _say(line: str) -> None:
-    sys.stdout.write(line + "\n")
-    sys.stdout.flush()

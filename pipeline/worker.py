@@ -80,7 +80,7 @@ def main() -> None:
     """The child: runs one request, and exits with 1 and a filled `error_log` when it fails."""
     try:
         request: Request = pickle.load(sys.stdin.buffer)
-    except (EOFError, pickle.UnpicklingError):  # the parent ended before it had said what to do
+    except (EOFError, pickle.UnpicklingError):  # the parent ended before it sent the request
         sys.exit(1)
     threading.Thread(target=_end_with_parent, daemon=True).start()
     log_to_console(to_stdout=("pipeline", "training", "compression"))

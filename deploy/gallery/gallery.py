@@ -291,7 +291,7 @@ class Gallery:
         Templates without a crop are dropped, where their person has others.
 
         Args:
-            embed: gives `(N, E)` float32, L2-normalised, for `(N, 112, 112, 3)` uint8 RGB.
+            embed: gives `(N, E)` float32, L2-normalized, for `(N, 112, 112, 3)` uint8 RGB.
             model: SHA-256 of the recognizer's model file.
 
         Returns:
@@ -380,7 +380,7 @@ class Gallery:
             if model != (self.model or model_of(database) or model):
                 raise OtherModelError(
                     f"{path}: exported with the recognizer {model[:12]}..., which is not the gallery's; import it into "
-                    "a gallery of its own (gallery=FILE) and run slimcam-faces re-enrol there; nothing was imported"
+                    "a gallery of its own (gallery=FILE) and run slimcam-faces re-enroll there; nothing was imported"
                 )
             for person, templates in holdings:
                 self._rows.put(database, person, templates, model)
@@ -414,7 +414,7 @@ class Gallery:
         if found is not None and self.model is not None and found != self.model:
             raise OtherModelError(
                 f"the gallery {self.path} was made with the recognizer {found[:12]}..., this one is "
-                f"{self.model[:12]}...: slimcam-faces re-enrol rebuilds it from the crops that were kept"
+                f"{self.model[:12]}...: slimcam-faces re-enroll rebuilds it from the crops that were kept"
             )
         return found or self.model or ""
 

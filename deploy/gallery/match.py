@@ -52,7 +52,7 @@ class Matcher:
         """Who the face of an embedding is.
 
         Args:
-            embedding: `(E,)` float32, L2-normalised.
+            embedding: `(E,)` float32, L2-normalized.
 
         Returns:
             The person, or an unknown one, with the score and the margin in either case.

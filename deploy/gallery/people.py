@@ -32,7 +32,7 @@ class Template:
     """A view of a person that faces are compared with.
 
     Attributes:
-        embedding: `(E,)` float32, L2-normalised.
+        embedding: `(E,)` float32, L2-normalized.
         crop: PNG or JPEG of the aligned 112x112 face; `None` unless the owner of the gallery chose to keep crops.
         source: where the view is from, for example the name of a file.
     """
@@ -69,7 +69,7 @@ class Snapshot:
     Attributes:
         version: `Gallery.version` at that moment.
         people: Everybody who has not expired.
-        embeddings: `(N, E)` float32, L2-normalised.
+        embeddings: `(N, E)` float32, L2-normalized.
         owners: `(N,)` int64, ascending, index into `people`.
     """
 

@@ -181,7 +181,7 @@ def write_bundle(
     return load_bundle(folder)
 
 
-def seal(
+def add_evaluation(
     bundle_folder: Path | str,
     out: Path | str,
     *,
@@ -190,7 +190,7 @@ def seal(
     card: str,
     figures: Mapping[str, Any],
 ) -> Bundle:
-    """Copies a bundle to `out`, with what was measured of its model added and the card replaced."""
+    """Copies a bundle to `out`, with the evaluation of its model added and the card replaced."""
     bundle = load_bundle(bundle_folder)
     return write_bundle(
         out,

@@ -111,7 +111,7 @@ class Recognizer(BundledModel):
         """Embeds `(N, H, W, 3)` uint8 RGB faces, resized to the model's input where they differ from it.
 
         Returns:
-            `(N, E)` float32, L2-normalised.
+            `(N, E)` float32, L2-normalized.
 
         Raises:
             ValueError: the images are of another shape or type.

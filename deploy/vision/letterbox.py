@@ -9,7 +9,7 @@ from deploy.inference.preprocessing import resized
 from deploy.vision.align import check_frame
 from deploy.vision.detector_output import Faces
 
-_GREY = 128
+_GRAY = 128
 """What the input is padded with."""
 
 
@@ -29,7 +29,7 @@ def letterbox(frame: NDArray[np.uint8], height: int, width: int) -> tuple[NDArra
     inner = max(1, round(rows * ratio)), max(1, round(columns * ratio))
     image = resized(frame, *inner)
     if inner != (height, width):
-        padded = np.full((height, width, 3), _GREY, np.uint8)
+        padded = np.full((height, width, 3), _GRAY, np.uint8)
         padded[: inner[0], : inner[1]] = image
         image = padded
     return image, np.array([inner[1] / columns, inner[0] / rows])

@@ -19,7 +19,7 @@ from training.tasks.job import Job
 FITS = {"train": "dense", "prune": "pruned", "quantize": "quantized"}
 """The stages that train, and the model that each makes."""
 
-TITLES = {"train": "training", "prune": "recovery after pruning", "quantize": "quantisation-aware training"}
+TITLES = {"train": "training", "prune": "fine-tuning after pruning", "quantize": "quantization-aware training"}
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""The report's plots: narrow enough to be read on a phone, in one colour for each model throughout."""
+"""The report's plots: narrow enough to be read on a phone, in one color for each model throughout."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _PLAIN = FuncFormatter(lambda value, _: f"{value:.6g}")
 
 @dataclass(frozen=True)
 class Theme:
-    """Colours of a plot. The three of the models stay apart for colour-blind readers (Okabe and Ito 2008)."""
+    """Colors of a plot. The three of the models stay apart for color-blind readers (Okabe and Ito 2008)."""
 
     ink: str
     muted: str

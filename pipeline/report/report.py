@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -22,12 +23,14 @@ from pipeline.report.table import PUBLISHED_MACHINE, TABLE, change, save
 from training.fit.progress import duration
 from training.tasks.job import Job
 
+logger = logging.getLogger(__name__)
+
 AGAIN = "experiment/again.yaml"
 
 
 @dataclass(frozen=True)
 class Plot:
-    """A plot of the report: `draw` makes it in the colours of a theme; `alt` tells what it shows to who cannot see."""
+    """A plot of the report: `draw` makes it in the colors of a theme; `alt` tells what it shows to who cannot see."""
 
     name: str
     title: str
@@ -43,17 +46,17 @@ def run(job: Job) -> None:
     again.
     """
     findings = gather(job)
-    drawn = _plots(findings)
-    for plot in drawn:
+    shown = _plots(findings)
+    for plot in shown:
         with atomic(job.out / f"plots/{plot.name}.png") as partial_file:
             partial_file.write_bytes(plots.png(plot.draw(LIGHT)))
     again = experiment(findings)
     write_text(job.out / AGAIN, again)
     save(findings.table, job.out / TABLE)
-    facts = _facts(findings, drawn, again)
+    facts = _facts(findings, shown, again)
     for name in ("report.md", "report.html"):
         write_text(job.out / name, _templates().get_template(name).render(facts))
-    print(f"report: {findings.table.verdict}", flush=True)
+    logger.info(f"report: {findings.table.verdict}")
 
 
 def experiment(findings: Findings) -> str:
@@ -94,8 +97,8 @@ def _plots(findings: Findings) -> tuple[Plot, ...]:
             "curves",
             "Training",
             "The three losses are of different kinds: each tells of its own training only."
-            + (f" The recovery goes through {prune['steps']} cuts." if prune["steps"] > 1 else ""),
-            "Loss over epochs of training, recovery and quantisation-aware training",
+            + (f" Fine-tuning goes through {prune['steps']} cuts." if prune["steps"] > 1 else ""),
+            "Loss over epochs of training, fine-tuning and quantization-aware training",
             partial(plots.curves, findings.fits),
         ),
         Plot(
@@ -103,14 +106,14 @@ def _plots(findings: Findings) -> tuple[Plot, ...]:
             "Channels kept",
             "A row is a group of channels that go together, named after its first layer, from the model's input down "
             f"to its output. In all, {left:,} of {total:,} channels stay"
-            + ("; their weights were drawn anew, as a control." if prune["weights"] == "random" else "."),
+            + ("; their weights were re-initialized, as a control." if prune["weights"] == "random" else "."),
             f"Share of channels kept by each of {len(kept)} groups; {left:,} of {total:,} in all",
             partial(plots.channels, kept, sizes),
         ),
     )
 
 
-def _facts(findings: Findings, drawn: tuple[Plot, ...], again: str) -> dict[str, Any]:
+def _facts(findings: Findings, shown: tuple[Plot, ...], again: str) -> dict[str, Any]:
     table = findings.table
     receipt = findings.receipts["evaluate"]
     commits = {stage: found["commit"] for stage, found in findings.receipts.items()}
@@ -122,7 +125,7 @@ def _facts(findings: Findings, drawn: tuple[Plot, ...], again: str) -> dict[str,
         "first": next(iter(findings.records.values())),
         "listings": findings.evaluation["tables"],
         "cell": _cell,
-        "plots": drawn,
+        "plots": shown,
         "again": again,
         "libraries": receipt["libraries"],
         "commits": sorted({commit for commit in commits.values() if commit}),

@@ -1,4 +1,4 @@
-"""The table that a run is judged by: each model's cost, size, accuracy and latency, beside the published case study."""
+"""A run's table: the cost, size, accuracy and latency of each model, beside the published case study."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ PUBLISHED = (
     Row("compressed", size_mb=9.2, p50_ms=86.0, size_ratio=98 / 9.2, latency_ratio=300 / 86, loss_below=0.02),
 )
 """The case study: a ResNet-50 face recognizer, 70 % of its channels pruned, int8. Which percentile its milliseconds
-are is not said."""
+are is not stated."""
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from deploy.common.files import write_text
 from training.fit.fit import History
 
 VARIANTS = ("dense", "pruned", "quantized")
-"""The models that are converted, measured and judged; the last is the one that a device gets."""
+"""The models that are converted, measured and evaluated; the last is the one that a device gets."""
 
 # By the stage that writes them; a stage that trains writes a history.
 HISTORY = "history.jsonl"

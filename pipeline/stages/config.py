@@ -8,14 +8,8 @@ from typing import Any
 from compression.pruning.config import Criterion, PruningRatioConfig
 from deploy.common.choices import Choice, choose
 from training.fit.config import FitConfig
-from training.tasks.recognition.config import LossConfig
-
-
-class Teacher(Choice):
-    """Who is imitated: the model before pruning, or that of `train.teacher`."""
-
-    DENSE = "dense"
-    EXTERNAL = "external"
+from training.tasks.recognition.config import Classification, LossConfig
+from training.tasks.task import Teacher
 
 
 class Weights(Choice):
@@ -26,7 +20,7 @@ class Weights(Choice):
 
 
 def _distilled() -> LossConfig:
-    return LossConfig(classification="none", distillation_weight=1.0)
+    return LossConfig(classification=Classification.NONE, distillation_weight=1.0)
 
 
 @dataclass

@@ -20,7 +20,7 @@ from training.fit.files import MODEL, load_keras
 from training.tasks.job import Job
 from training.tasks.task import Task, input_size, task_of
 
-_LOG = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 
 
 def run(job: Job) -> None:
@@ -38,7 +38,7 @@ def run(job: Job) -> None:
     quantized = qat.load(job.inputs["quantize"] / QUANTIZED)
     size = input_size(dense)
     images = task.test_images(config.convert.fidelity_images, size)
-    # Before the conversion: it may widen ranges in the model itself, and that change is part of what is judged.
+    # Before the conversion: it may widen ranges in the model itself, and that change is part of what is evaluated.
     expected = np.asarray(quantized.predict(normalize(images), verbose=0))
     files = {
         "dense": tflite.float_tflite(dense),
@@ -63,17 +63,17 @@ def run(job: Job) -> None:
             license=config.convert.license,
             card=model_card(f"{dense.name}-{name}", task, config.convert.license, origin),
         )
-        _LOG.info(f"{name}: {len(content) / 1e6:.2f} MB")
+        logger.info(f"{name}: {len(content) / 1e6:.2f} MB")
     cosines = agreement(Model(files["quantized"], spec).outputs(images), expected)
     result = {"images": len(cosines), "mean": float(cosines.mean()), "min": float(cosines.min())}
     write_text(job.out / FIDELITY, json.dumps(result))
-    _LOG.info(f"int8 file against its model, cosine over {len(cosines)} images: mean {cosines.mean():.4f}")
+    logger.info(f"int8 file against its model, cosine over {len(cosines)} images: mean {cosines.mean():.4f}")
 
 
 def provenance(job: Job, task: Task) -> dict[str, Any]:
     """What a model was made of, for its bundle and card."""
     config = job.config
-    fits = {"train": config.train.fit, "prune": config.prune.fit, "quantize": config.quantize.fit}
+    fits = {"train": config.train.fits, "prune": [config.prune.fit], "quantize": [config.quantize.fit]}
     plan = json.loads((job.inputs["prune"] / PLAN).read_text())
     total = sum(plan["sizes"].values())
     return {
@@ -84,9 +84,9 @@ def provenance(job: Job, task: Task) -> dict[str, Any]:
         "pruned_steps": config.prune.steps,
         "pruned_weights": config.prune.weights,
         "epochs": {
-            "dense": config.train.fit.epochs,
+            "dense": sum(fit.epochs for fit in config.train.fits),
             "fine-tuning": config.prune.fit.epochs,
             "quantization-aware": config.quantize.fit.epochs,
         },
-        "validated_stages": [stage for stage, fit in fits.items() if fit.validations],
+        "validated_stages": [stage for stage, phases in fits.items() if any(fit.validations for fit in phases)],
     }

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from deploy.common.files import write_text
-from deploy.inference.bundle import load_bundle, seal
+from deploy.inference.bundle import add_evaluation, load_bundle
 from deploy.latency.record import Record, first_of_each, read_records
 from pipeline.stages import gates
 from pipeline.stages.artifacts import BENCHMARK, BUNDLE, EVALUATION, FIDELITY, VARIANTS
@@ -18,11 +18,11 @@ from training.tasks.bootstrap import Interval
 from training.tasks.job import Job
 from training.tasks.task import Judgement, Task, task_of
 
-_LOG = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 
 
 def run(job: Job) -> None:
-    """Writes `evaluation.json` and the sealed `bundle/` of the quantized model.
+    """Writes `evaluation.json` and the evaluated `bundle/` of the quantized model.
 
     A failed gate does not stop the stage: the figures are kept, and the pipeline ends with an error once the report
     is written.
@@ -44,13 +44,13 @@ def run(job: Job) -> None:
         "gates": [asdict(gate) for gate in checked],
     }
     write_text(job.out / EVALUATION, json.dumps(result, indent=2))
-    _seal(task, folders["quantized"], job.out / BUNDLE, judgement, result)
+    _write_evaluated(task, folders["quantized"], job.out / BUNDLE, judgement, result)
     for name in VARIANTS:
-        _LOG.info(f"{name}: {task.measure.lower()} {100 * judgement.accuracies[name]:.2f} %")
+        logger.info(f"{name}: {task.measure.lower()} {100 * judgement.accuracies[name]:.2f} %")
     for fact in judgement.facts:
-        _LOG.info("%s", fact)
+        logger.info("%s", fact)
     for gate in checked:
-        _LOG.info("%s", gate.text)
+        logger.info("%s", gate.text)
 
 
 def figures(change: Interval, records: dict[str, Record], fidelity: float) -> gates.Figures:
@@ -68,9 +68,9 @@ def figures(change: Interval, records: dict[str, Record], fidelity: float) -> ga
     )
 
 
-def _seal(task: Task, folder: Path, out: Path, judgement: Judgement, result: dict[str, Any]) -> None:
+def _write_evaluated(task: Task, folder: Path, out: Path, judgement: Judgement, result: dict[str, Any]) -> None:
     bundle = load_bundle(folder)
-    seal(
+    add_evaluation(
         folder,
         out,
         thresholds=judgement.thresholds,

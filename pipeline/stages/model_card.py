@@ -29,7 +29,7 @@ def model_card(
         "",
         f"{task.purpose} Made by slimcam.",
         "",
-        f"**Licence:** {license}",
+        f"**License:** {license}",
         "",
         "## Made of",
         f"- backbone {provenance['backbone']}, initial weights {provenance['initial_weights']}",
@@ -56,6 +56,6 @@ def model_card(
 
 def _way(provenance: Mapping[str, Any]) -> str:
     if provenance["pruned_weights"] == "random":
-        return "; only the shape was taken over, all weights drawn anew"
+        return "; only the shape was taken over, all weights re-initialized"
     steps = provenance["pruned_steps"]
     return f", in {steps} steps" if steps > 1 else ""

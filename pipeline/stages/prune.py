@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import json
 import logging
-import shutil
 from collections.abc import Mapping
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 
@@ -20,16 +19,16 @@ from compression.pruning.plan import PruningPlan, keep_best, plan, width_schedul
 from compression.pruning.rescale import rescale_kernels
 from compression.pruning.surgery import cut
 from deploy.common.files import write_text
-from pipeline.stages.artifacts import COST, HISTORY, PLAN, write_history
+from pipeline.stages.artifacts import COST, PLAN, write_history
 from pipeline.stages.config import Weights
+from pipeline.stages.substeps import continued, keep_events, restart_events, substeps
 from training.fit.config import FitConfig
-from training.fit.files import EVENTS, MODEL, load_keras, save_keras
-from training.fit.fit import History
+from training.fit.files import MODEL, load_keras, save_keras
 from training.tasks.job import Job
 from training.tasks.task import Lessons, Task, input_size, task_of
 
 _BATCH = 64
-_LOG = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 
 
 def run(job: Job) -> None:
@@ -43,36 +42,27 @@ def run(job: Job) -> None:
     dense = load_keras(job.inputs["train"] / MODEL)
     graph = trace(dense)
     target = plan(graph, importance(dense, graph, config.criterion), config)
-    _LOG.info("%s", target)
+    logger.info("%s", target)
     costs = {"dense": cost(dense), "pruned": cost(cut(dense, target))}
     write_text(job.out / COST, json.dumps({name: asdict(found) for name, found in costs.items()}, indent=2))
     for name, found in costs.items():
-        _LOG.info(f"{name}: {found.parameters:,} parameters, {found.macs:,} MACs")
+        logger.info(f"{name}: {found.parameters:,} parameters, {found.macs:,} MACs")
     if costs["dense"].remark:
-        _LOG.warning(costs["dense"].remark)
-    steps = _steps(job, config.steps)
+        logger.warning(costs["dense"].remark)
+    steps = substeps(job, "cut", config.steps)
     source = job.inputs["train"]
     widths = width_schedule(target, config.steps, config.round_to)
     for step, counts, fit in zip(steps, widths, config.fine_tuning, strict=True):
         if not (step.out / MODEL).is_file():
             _take_step(step, source, counts, fit, task)
         source = step.out
-    for step in steps[:-1]:
-        if (step.out / EVENTS).is_dir():
-            shutil.copytree(step.out / EVENTS, job.out / EVENTS / step.work.name)
-
-
-def _steps(job: Job, count: int) -> list[Job]:
-    """The stage's job in steps: the last one's result is the stage's, that of the others lies beside their work."""
-    places = [job.work / f"cut-{number}-of-{count}" for number in range(1, count + 1)]
-    return [replace(job, work=place, out=job.out if place is places[-1] else place / "out") for place in places]
+    keep_events(job, steps)
 
 
 def _take_step(job: Job, source: Path, counts: Mapping[str, int], fit: FitConfig, task: Task) -> None:
     """Cuts the model of a result folder down to so many channels of each group, fine-tunes it, and writes it last."""
     config = job.config.prune
-    # What a killed process has logged of this step is logged again.
-    shutil.rmtree(job.out / EVENTS, ignore_errors=True)
+    restart_events(job)
     keras.utils.set_random_seed(job.config.train.seed)
     model = load_keras(source / MODEL)
     chosen = keep_best(importance(model, trace(model), config.criterion), counts)
@@ -90,13 +80,7 @@ def _take_step(job: Job, source: Path, counts: Mapping[str, int], fit: FitConfig
     recalibrate_batch_norm(model, statistics())
     if (source / PLAN).is_file():  # the source is pruned itself
         chosen = PruningPlan.load(source / PLAN).then(chosen)
-        history = _continued([json.loads(line) for line in (source / HISTORY).read_text().splitlines()], history)
+        history = continued(source, history)
     chosen.save(job.out / PLAN)
     write_history(job.out, history)
     save_keras(model, job.out / MODEL)
-
-
-def _continued(earlier: History, history: History) -> History:
-    """One history of two fits, whose steps and epochs count on."""
-    done = earlier[-1]
-    return earlier + [entry | {name: entry[name] + done[name] for name in ("step", "epoch")} for entry in history]

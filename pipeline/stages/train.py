@@ -3,32 +3,54 @@
 from __future__ import annotations
 
 import json
+import logging
+from pathlib import Path
 
 from deploy.common.files import write_text
 from pipeline.stages.artifacts import DATA, write_history
-from training.fit.files import MODEL, save_keras
+from pipeline.stages.substeps import continued, keep_events, restart_events, substeps
+from training.fit.config import FitConfig
+from training.fit.files import MODEL, load_keras, save_keras
 from training.tasks.job import Job
-from training.tasks.task import Lessons, Task, task_of
+from training.tasks.task import Lessons, Task, Teacher, task_of
+
+logger = logging.getLogger(__name__)
 
 
 def run(job: Job) -> None:
-    """Writes `model.keras`, `history.jsonl`, `data.json`, and what the task leaves for the stages after it."""
-    import keras
+    """Writes `model.keras`, `history.jsonl`, `data.json`, and what the task leaves for the stages after it.
 
-    train = job.config.train
+    Each phase before the last leaves the same in a folder of its own under `job.work`, from which a killed stage goes
+    on; the history is that of all phases.
+    """
     task = task_of(job)
     announce(task)
     write_text(job.out / DATA, json.dumps(task.describe(), indent=2))
-    keras.utils.set_random_seed(train.seed)
-    model = task.build()
-    lessons = Lessons(train.fit, train.loss, "external", None, keras, "train")
+    fits = job.config.train.fits
+    phases = [job] if len(fits) == 1 else substeps(job, "phase", len(fits))
+    source = None
+    for phase, fit in zip(phases, fits, strict=True):
+        if not (phase.out / MODEL).is_file():
+            _train(phase, source, fit, task, "train" if len(fits) == 1 else f"train {phase.work.name}")
+        source = phase.out
+    keep_events(job, phases)
+
+
+def _train(job: Job, source: Path | None, fit: FitConfig, task: Task, title: str) -> None:
+    """Trains the model of a result folder, or a new one, and writes it last."""
+    import keras
+
+    restart_events(job)
+    keras.utils.set_random_seed(job.config.train.seed)
+    model = task.build() if source is None else load_keras(source / MODEL)
+    lessons = Lessons(fit, job.config.train.loss, Teacher.EXTERNAL, source, keras, title)
     history = task.learn(model, lessons, job)
+    write_history(job.out, history if source is None else continued(source, history))
     save_keras(model, job.out / MODEL)
-    write_history(job.out, history)
 
 
 def announce(task: Task) -> None:
-    """Prints what the data source gave and what it left out."""
+    """Logs what the data source gave and what it left out."""
     found = task.describe()
     for line in (found["summary"], *found["notes"]):
-        print(f"data: {line}", flush=True)
+        logger.info(f"data: {line}")

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import logging
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, replace
@@ -35,7 +36,10 @@ from deploy.benchmark.a53.fit import (
 from deploy.benchmark.a53.latency import CONSTANTS, Constants
 from deploy.benchmark.a53.profile import Profile, compact, save_profile
 from deploy.benchmark.a53.sysroot import cache_folder, make_sysroot
+from deploy.common.console import log_to_console, show
 from deploy.common.files import atomic
+
+logger = logging.getLogger(__name__)
 
 SIZE, CALIBRATION_IMAGES, SEED = 224, 4, 0
 # The error band is to hold 19 of 20 points, those of other devices and engines included.
@@ -45,6 +49,7 @@ LEAVE_ONE_OUT_BOUND, HELD_OUT_BOUND = 0.08, 0.15
 
 def main() -> None:
     """Prints the tables; exits with 1 where an error is above its bound."""
+    log_to_console()
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--write", action="store_true", help="store the fitted constants")
     parser.add_argument("--profiles", type=Path, help="folder for compact profiles, which the tests use")
@@ -53,7 +58,7 @@ def main() -> None:
         profiles = profile_models()
     except (ValueError, OSError, ImportError, RuntimeError) as error:
         sys.exit(f"validate-a53: {error}")
-    constants, passed = validate({name: costs_of(found) for name, found in profiles.items()})
+    constants, passed = validate_timing_model({name: costs_of(found) for name, found in profiles.items()})
     if arguments.write:
         CONSTANTS.write_text(json.dumps({"constants": asdict(constants)}, indent=2) + "\n")
     if arguments.profiles:
@@ -62,7 +67,7 @@ def main() -> None:
     sys.exit(0 if passed else 1)
 
 
-def validate(costs: Costs) -> tuple[Constants, bool]:
+def validate_timing_model(costs: Costs) -> tuple[Constants, bool]:
     """Fits, tests, prints; returns the constants and whether the errors are within their bounds."""
     points, held_out = read_points("fit"), read_points("test")
     constants = fit_constants(points, costs)
@@ -71,15 +76,15 @@ def validate(costs: Costs) -> tuple[Constants, bool]:
     constants = fit_scaling(constants, read_scaling(), costs, points[0].device)
     errors = [abs(each.error) for each in (*left_out, *tested)]
     constants = rounded(replace(constants, band=float(np.quantile(errors, BAND_QUANTILE))))
-    print("\n".join(table("Fitted points, each predicted without itself", left_out)))
-    print("\n".join(table("Held out: other devices, another engine", tested)))
+    show("\n".join(error_table("Fitted points, each predicted without itself", left_out)))
+    show("\n".join(error_table("Held out: other devices, another engine", tested)))
     passed = mean_error(left_out) <= LEAVE_ONE_OUT_BOUND and mean_error(tested) <= HELD_OUT_BOUND
-    print(f"bounds: {LEAVE_ONE_OUT_BOUND:.0%} and {HELD_OUT_BOUND:.0%}: {'passed' if passed else 'FAILED'}")
-    print(json.dumps(asdict(constants)))
+    show(f"bounds: {LEAVE_ONE_OUT_BOUND:.0%} and {HELD_OUT_BOUND:.0%}: {'passed' if passed else 'FAILED'}")
+    show(json.dumps(asdict(constants)))
     return constants, passed
 
 
-def table(title: str, checks: Sequence[Check]) -> Iterator[str]:
+def error_table(title: str, checks: Sequence[Check]) -> Iterator[str]:
     """Lines of a Markdown table."""
     yield f"### {title}\n"
     yield "| model, 224 px, 1 thread | device | published ms | predicted ms | error |"
@@ -104,12 +109,12 @@ def profile_models() -> dict[str, Profile]:
     sysroot = make_sysroot()
     profiles = {}
     for place, model in enumerate(models, 1):
-        print(f"validate-a53: {model} ({place} of {len(models)})", file=sys.stderr, flush=True)
-        profiles[model] = profile_model(sysroot, build(model, cache_folder() / "a53" / "models"))
+        logger.info(f"validate-a53: {model} ({place} of {len(models)})")
+        profiles[model] = profile_model(sysroot, build_keras_application(model, cache_folder() / "a53" / "models"))
     return profiles
 
 
-def build(model: str, folder: Path) -> Path:
+def build_keras_application(model: str, folder: Path) -> Path:
     """The .tflite file of a `keras.applications` model with random weights, for example "mobilenet_v2_int8".
 
     Raises:

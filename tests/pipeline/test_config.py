@@ -5,6 +5,7 @@ import sys
 from collections.abc import Iterator
 from dataclasses import is_dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hydra import compose, initialize_config_module
@@ -13,13 +14,13 @@ from omegaconf import OmegaConf
 import conf
 from deploy.apps import camera, faces
 from deploy.benchmark import cli as benchmark_cli
-from pipeline.config import Config, register, validate
+from pipeline.config import SCHEMAS, Config, register, validate
 from training.data.recognition.packed import PackedConfig
 
 CONF = Path(str(conf.__file__)).parent
 ALL = sorted(path.relative_to(CONF).with_suffix("").as_posix() for path in CONF.rglob("*.yaml"))
-# The applications of a device have a root of their own.
-DEVICE = [name.removeprefix("device/") for name in ALL if name.startswith("device/")]
+# The applications of a device have a root of their own; `application` is Hydra's part of each of them.
+DEVICE = [name.removeprefix("device/") for name in ALL if name.startswith("device/") and name != "device/application"]
 FILES = [name for name in ALL if not name.startswith("device/")]
 REQUIRED = {
     "data/folders": ["data.root=x"],
@@ -123,6 +124,36 @@ def test_reading_the_configuration_imports_no_framework() -> None:
         [sys.executable, "-c", code], cwd=CONF.parent, capture_output=True, text=True, check=True, timeout=60
     )
     assert done.stdout.strip() == "[]"
+
+
+# The file is called after it.
+NAMED = {("model/resnet50", "backbone")}
+
+
+@pytest.mark.parametrize("name", [name for name in FILES if "- /schema/" in (CONF / f"{name}.yaml").read_text()])
+def test_defaults_are_stated_in_the_dataclass_alone(name: str) -> None:
+    content = OmegaConf.load(CONF / f"{name}.yaml")
+    content.pop("hydra", None)
+    entries = [str(entry) for entry in content.pop("defaults")]
+    schemas = {f"/schema/{path}@_here_": schema for path, schema in SCHEMAS.items()}
+    found = [schemas[entry] for entry in entries if entry in schemas]
+    if not found:
+        pytest.skip("its schema is no dataclass of the pipeline")
+    defaults = OmegaConf.structured(found[0])
+    again = [
+        key
+        for key, value in _leaves(OmegaConf.to_container(content))
+        if value != "???" and (name, key) not in NAMED and OmegaConf.select(defaults, key) == value
+    ]
+    assert not again
+
+
+def _leaves(content: Any, path: str = "") -> Iterator[tuple[str, Any]]:
+    if not isinstance(content, dict):
+        yield path, content
+        return
+    for key, value in content.items():
+        yield from _leaves(value, f"{path}.{key}" if path else str(key))
 
 
 def _groups() -> dict[str, list[str]]:

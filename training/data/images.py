@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from deploy.inference.preprocessing import PIXEL_MEAN, PIXEL_SCALE
+from deploy.vision.image_files import decode_picture, picture_size
 
 Image = NDArray[np.uint8]
 
@@ -83,10 +84,15 @@ def existing(path: Path) -> Path:
 
 
 def decode(encoded: NDArray[np.uint8]) -> Image | None:
-    """Decodes the bytes of an image file as `(H, W, 3)` uint8 RGB; `None` where they are not readable."""
-    # imdecode, not imread: it takes any file name, and an unreadable file costs no line of OpenCV's on the terminal.
-    if encoded.size == 0:
-        return None
+    """Decodes the bytes of an image file as `(H, W, 3)` uint8 RGB; `None` where they are not readable, or too large."""
+    content = encoded.tobytes()
+    try:
+        return decode_picture(content, "image")
+    except ValueError:
+        if not content or picture_size(content) is not None:
+            return None
+    # A format that no camera writes, such as TIFF or PGM. imdecode, not imread: it takes any file name, and an
+    # unreadable file costs no line of OpenCV's on the terminal.
     try:
         image: Image | None = cv2.imdecode(encoded, cv2.IMREAD_COLOR)
     except cv2.error:

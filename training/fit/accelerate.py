@@ -12,6 +12,7 @@ from typing import Any
 
 import keras
 
+from deploy.common.messages import first_line
 from training.fit.config import FitConfig
 
 
@@ -39,9 +40,7 @@ def accelerated(model: Any, config: FitConfig) -> Any:
     except (ValueError, TypeError) as error:
         if not config.sizes:
             raise
-        raise ValueError(
-            f"fit.sizes: {model.name} does not take images of any size ({str(error).strip().splitlines()[0]})"
-        ) from error
+        raise ValueError(f"fit.sizes: {model.name} does not take images of any size ({first_line(error)})") from error
     copy.set_weights(model.get_weights())
     return copy
 

@@ -2,15 +2,33 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field, fields
+from typing import Any
 
+from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from deploy.common.choices import Choice, choose
+from deploy.common.messages import did_you_mean, one_line
 from deploy.common.result_key import NOT_KEY
 
-OPTIMIZERS = ("sgd", "adamw")
-PRECISIONS = ("float32", "bfloat16")
+
+class Optimizer(Choice):
+    """How weights follow gradients."""
+
+    SGD = "sgd"
+    ADAMW = "adamw"
 
 
-def _check(condition: bool, message: str) -> None:
+class Precision(Choice):
+    """Numbers of feature maps and their gradients; weights are float32."""
+
+    FLOAT32 = "float32"
+    BFLOAT16 = "bfloat16"
+
+
+def check(condition: bool, message: str) -> None:
+    """Raises a ValueError with the message where a condition does not hold."""
     if not condition:
         raise ValueError(message)
 
@@ -41,13 +59,13 @@ class FitConfig:
 
     epochs: float = 10.0
     batch_size: int = 64
-    optimizer: str = "sgd"
+    optimizer: str = Optimizer.SGD
     learning_rate: float = 0.1
     final_fraction: float = 0.01
     warmup: float = 0.05
     weight_decay: float = 5e-4
     clip_norm: float = 5.0
-    precision: str = "float32"
+    precision: str = Precision.FLOAT32
     sizes: list[int] = field(default_factory=list)
     ema: float = 0.0
     validations: int = 0
@@ -55,14 +73,37 @@ class FitConfig:
     log_seconds: float = field(default=10.0, metadata=NOT_KEY)
 
     def __post_init__(self) -> None:
-        _check(self.optimizer in OPTIMIZERS, f"optimizer is one of {', '.join(OPTIMIZERS)}; got {self.optimizer!r}")
-        _check(self.epochs > 0, f"epochs must be above 0; got {self.epochs}")
-        _check(self.batch_size > 0, f"batch_size must be above 0; got {self.batch_size}")
-        _check(self.learning_rate > 0, f"learning_rate must be above 0; got {self.learning_rate}")
+        self.optimizer = choose("optimizer", Optimizer, self.optimizer)
+        check(self.epochs > 0, f"epochs must be above 0; got {self.epochs}")
+        check(self.batch_size > 0, f"batch_size must be above 0; got {self.batch_size}")
+        check(self.learning_rate > 0, f"learning_rate must be above 0; got {self.learning_rate}")
         for name in ("warmup", "final_fraction"):
-            _check(0 <= getattr(self, name) <= 1, f"{name} is a share, 0 to 1; got {getattr(self, name)}")
-        _check(self.precision in PRECISIONS, f"precision is one of {', '.join(PRECISIONS)}; got {self.precision!r}")
-        _check(all(size > 0 for size in self.sizes), f"sizes are pixels, above 0; got {list(self.sizes)}")
-        _check(0 <= self.ema < 1, f"ema is a decay, 0 to below 1; got {self.ema}")
+            check(0 <= getattr(self, name) <= 1, f"{name} is a share, 0 to 1; got {getattr(self, name)}")
+        self.precision = choose("precision", Precision, self.precision)
+        check(all(size > 0 for size in self.sizes), f"sizes are pixels, above 0; got {list(self.sizes)}")
+        check(0 <= self.ema < 1, f"ema is a decay, 0 to below 1; got {self.ema}")
         for name in ("weight_decay", "clip_norm", "validations", "checkpoint_seconds", "log_seconds"):
-            _check(getattr(self, name) >= 0, f"{name} must not be below 0; got {getattr(self, name)}")
+            check(getattr(self, name) >= 0, f"{name} must not be below 0; got {getattr(self, name)}")
+
+
+def phases_of(fit: FitConfig, phases: list[dict[str, Any]]) -> list[FitConfig]:
+    """The fits of a training in order, `fit` as the last.
+
+    Args:
+        fit: Options of the last phase, and of earlier ones where they give none.
+        phases: Options of each earlier phase that differ.
+
+    Raises:
+        ValueError: A phase has no such option, or refuses its value.
+    """
+    names = [option.name for option in fields(FitConfig)]
+    found = []
+    for number, options in enumerate(phases, 1):
+        for name in options:
+            check(name in names, f"phases: number {number} has no option {name!r}{did_you_mean(name, names)}")
+        try:
+            whole: Any = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(FitConfig), asdict(fit), options))
+            found.append(whole)
+        except (ValueError, OmegaConfBaseException) as error:
+            raise ValueError(f"phases: number {number}: {one_line(error)}") from error
+    return [*found, fit]

@@ -8,6 +8,7 @@ would have seen. Only what layers draw at random themselves (Dropout) starts ane
 from __future__ import annotations
 
 import json
+import logging
 import math
 import time
 from collections.abc import Callable, Generator
@@ -19,8 +20,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from deploy.common.files import save_arrays
-from training.fit.config import FitConfig
+from training.fit.config import FitConfig, Optimizer, Precision
 from training.fit.progress import Progress
+
+logger = logging.getLogger(__name__)
 
 History = list[dict[str, float]]
 Loss = Callable[[Any, Any], Any]
@@ -92,7 +95,7 @@ def fit(
     if config.validations and judge is None:
         raise ValueError("fit.validations: the data holds nothing out to judge the model on; set fit.validations=0")
     learner = model if keras.__name__ == "tf_keras" else _accelerated(model, config)
-    if learner is model and (config.sizes or config.precision != "float32"):
+    if learner is model and (config.sizes or config.precision != Precision.FLOAT32):
         raise ValueError("fit.sizes and fit.precision=bfloat16 are for Keras 3, not for quantisation-aware training")
     steps = max(1, round(config.epochs * batches.steps_per_epoch))
     sizes = _sizes(config, steps, int(model.inputs[0].shape[1]))
@@ -101,7 +104,7 @@ def fit(
     checkpoint, best = work / "checkpoint.npz", work / "best.npz"
     start, history = _restore(learner, checkpoint)
     if start:
-        print(f"{title}: resumed at step {start} of {steps}", flush=True)
+        logger.info(f"{title}: resumed at step {start} of {steps}")
     writer = _event_writer(events)
     for entry in history:
         _write_event(writer, entry)
@@ -126,7 +129,7 @@ def fit(
             if done in validations:
                 assert judge is not None
                 entry["accuracy"] = _validate(learner, model, config, judge, history, best)
-                print(f"{title}: {100 * entry['accuracy']:.2f} % on what is held out, step {done}", flush=True)
+                logger.info(f"{title}: {100 * entry['accuracy']:.2f} % on held-out data, step {done}")
             history.append(entry)
             progress.done = done * count
             progress.show(f"step {done} of {steps}, loss {entry['loss']:.4f}")
@@ -159,7 +162,7 @@ def _compile(model: Any, config: FitConfig, objective: Objective, keras: Any) ->
     clip = {"global_clipnorm": config.clip_norm} if config.clip_norm > 0 else {}
     average = {"use_ema": True, "ema_momentum": config.ema} if config.ema else {}
     common = {"learning_rate": config.learning_rate, "weight_decay": config.weight_decay or None, **clip, **average}
-    if config.optimizer == "sgd":
+    if config.optimizer == Optimizer.SGD:
         optimizer = keras.optimizers.SGD(momentum=0.9, nesterov=True, **common)
     else:
         optimizer = keras.optimizers.AdamW(**{**common, "weight_decay": config.weight_decay})
@@ -249,7 +252,7 @@ def _event_writer(folder: Path | None) -> Any:
     try:
         from tensorboard.summary.writer.event_file_writer import EventFileWriter
     except ModuleNotFoundError:
-        print("TensorBoard is not installed: the history is written, but no events for it", flush=True)
+        logger.info("TensorBoard is not installed: the history is written, but no events for it")
         return None
     return EventFileWriter(str(folder))
 

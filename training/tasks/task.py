@@ -16,6 +16,7 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
+from deploy.common.choices import Choice
 from training.fit.config import FitConfig
 from training.fit.fit import History
 from training.tasks.job import Job
@@ -29,6 +30,13 @@ Float = NDArray[np.float32]
 Pixels = NDArray[np.uint8]
 Size = tuple[int, int]
 """Height and width of a model's input, in pixels."""
+
+
+class Teacher(Choice):
+    """Who is imitated: the model before pruning, or that of `train.teacher`."""
+
+    DENSE = "dense"
+    EXTERNAL = "external"
 
 
 @dataclass(frozen=True)
@@ -46,7 +54,7 @@ class Lessons:
 
     fit: FitConfig
     loss: Any
-    teacher: str
+    teacher: Teacher
     source: Path | None
     keras: Any
     title: str

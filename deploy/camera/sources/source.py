@@ -13,7 +13,7 @@ from typing import Any, Literal
 import cv2
 import numpy as np
 
-from deploy.common.choice import Choice
+from deploy.common.choices import Choice
 from deploy.common.errors import SourceError
 from deploy.common.redaction import printable
 from deploy.types import Frame

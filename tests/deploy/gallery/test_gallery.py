@@ -201,7 +201,7 @@ def test_what_is_not_fit_to_be_enrolled_is_refused(change: dict, reason: str, op
 # Expiry and version
 
 
-def test_who_has_expired_is_listed_but_not_recognised(opened: Open) -> None:
+def test_who_has_expired_is_listed_but_not_recognized(opened: Open) -> None:
     gallery = opened()
     expires = time.time() + 3
     gallery.enroll("Anna", some(2), consent="yes", expires=expires)
@@ -469,7 +469,7 @@ def test_a_truncated_gallery_is_refused_in_one_line(opened: Open, path: Path) ->
 def test_another_model_is_refused_until_re_enrolled(opened: Open) -> None:
     gallery = opened()
     anna = gallery.enroll("Anna", some(3, crops=True), consent="yes", expires=time.time() + 100)
-    with pytest.raises(OtherModelError, match="slimcam-faces re-enrol") as error:
+    with pytest.raises(OtherModelError, match="slimcam-faces re-enroll") as error:
         opened(OTHER, 24)
     assert "\n" not in str(error.value)
     keeper = opened(None, None)
@@ -482,7 +482,7 @@ def test_another_model_is_refused_until_re_enrolled(opened: Open) -> None:
         np.testing.assert_array_equal(other.crops(anna.id), crops)
     # The camera that has it open with the former model is told at its next look.
     for look in (gallery.snapshot, lambda: gallery.enroll("Bob", some(1), consent="yes")):
-        with pytest.raises(OtherModelError, match="slimcam-faces re-enrol"):
+        with pytest.raises(OtherModelError, match="slimcam-faces re-enroll"):
             look()
 
 

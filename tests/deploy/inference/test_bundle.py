@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from deploy.common.errors import BundleError
-from deploy.inference.bundle import Bundle, InputSpec, load_bundle, seal
+from deploy.inference.bundle import Bundle, InputSpec, add_evaluation, load_bundle
 
 Make = Callable[..., Bundle]
 
@@ -94,12 +94,12 @@ def test_other_bytes_than_a_model_are_refused(make_bundle: Make) -> None:
         make_bundle(model=b"PK\x03\x04 a zip file")
 
 
-def test_sealing_adds_the_figures_and_keeps_the_rest(tmp_path: Path, make_bundle: Make) -> None:
+def test_an_evaluation_adds_the_figures_and_keeps_the_rest(tmp_path: Path, make_bundle: Make) -> None:
     draft = make_bundle()
-    sealed = seal(
-        draft.path, tmp_path / "sealed", thresholds={"0.01": 0.2}, gates=[], card="# done\n", figures={"a": 1}
+    evaluated = add_evaluation(
+        draft.path, tmp_path / "evaluated", thresholds={"0.01": 0.2}, gates=[], card="# done\n", figures={"a": 1}
     )
-    assert (sealed.sha256, sealed.provenance) == (draft.sha256, draft.provenance)
-    assert sealed.thresholds == {"0.01": 0.2}
-    assert sealed.card.read_text() == "# done\n"
+    assert (evaluated.sha256, evaluated.provenance) == (draft.sha256, draft.provenance)
+    assert evaluated.thresholds == {"0.01": 0.2}
+    assert evaluated.card.read_text() == "# done\n"
     assert load_bundle(draft.path).thresholds == {}

@@ -18,7 +18,7 @@ def test_pixels_enter_a_unit_scaled_int8_model_as_pixel_minus_128() -> None:
     assert table.dtype == np.int8
 
 
-def test_quantisation_rounds_half_away_from_zero_and_saturates() -> None:
+def test_quantization_rounds_half_away_from_zero_and_saturates() -> None:
     table = input_table(InputSpec(mean=0.0, scale=1.0), tensor(np.int8, 2.0, -10))
     assert [table[0], table[1], table[3], table[255]] == [-10, -9, -8, 118]
     below = input_table(InputSpec(mean=3.0, scale=1.0), tensor(np.int8, 2.0, 0))
@@ -26,7 +26,7 @@ def test_quantisation_rounds_half_away_from_zero_and_saturates() -> None:
     assert input_table(InputSpec(mean=0.0, scale=1.0), tensor(np.uint8, 0.5, 0))[200] == 255
 
 
-def test_a_float_model_gets_normalised_pixels() -> None:
+def test_a_float_model_gets_normalized_pixels() -> None:
     table = input_table(InputSpec(mean=127.5, scale=127.5), tensor(np.float32, 0.0, 0))
     assert table[[0, 255]].tolist() == [-1.0, 1.0]
 

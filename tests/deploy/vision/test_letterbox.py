@@ -23,7 +23,7 @@ HEIGHT, WIDTH = 96, 128
         ((333, 457), (93, 128)),
     ],
 )
-def test_frames_are_fitted_and_padded_with_grey(frame: tuple[int, int], inner: tuple[int, int]) -> None:
+def test_frames_are_fitted_and_padded_with_gray(frame: tuple[int, int], inner: tuple[int, int]) -> None:
     image, scale = letterbox(np.full((*frame, 3), 7, np.uint8), HEIGHT, WIDTH)
     assert (image.shape, image.dtype) == ((HEIGHT, WIDTH, 3), np.uint8)
     assert (image[: inner[0], : inner[1]] == 7).all()

@@ -35,7 +35,7 @@ def test_curves_of_errors_end_where_the_data_no_longer_support_them() -> None:
 def test_a_model_has_one_colour_in_all_plots() -> None:
     tradeoff = plots.tradeoff(ROWS, "accuracy", LIGHT).axes[0]
     named = {text.get_text().split()[0]: text.get_color() for text in tradeoff.texts}
-    curve = plots.curves([Fit("recovery", "pruned", [{"epoch": 1.0, "loss": 2.0}])], LIGHT).axes[0].get_lines()[0]
+    curve = plots.curves([Fit("fine-tuning", "pruned", [{"epoch": 1.0, "loss": 2.0}])], LIGHT).axes[0].get_lines()[0]
     assert named == dict(LIGHT.models)
     assert same_color(curve.get_color(), named["pruned"])
 

@@ -216,8 +216,8 @@ def test_the_report_says_where_weights_were_chosen_by_people_held_out(finish: Fi
 @pytest.mark.parametrize(
     ("override", "line"),
     [
-        ("prune.steps=3", "The recovery goes through 3 cuts."),
-        ("prune.weights=random", "channels stay; their weights were drawn anew, as a control."),
+        ("prune.steps=3", "Fine-tuning goes through 3 cuts."),
+        ("prune.weights=random", "channels stay; their weights were re-initialized, as a control."),
     ],
 )
 def test_the_report_says_how_was_pruned(finish: Finish, told: Finished, override: str, line: str) -> None:

@@ -170,7 +170,7 @@ def test_a_feature_map_is_learnt_beside_the_embedding_in_every_size(classificati
 def test_a_layer_that_is_not_there_is_named_with_the_nearest():
     model = pooled()
     layer = next(layer.name for layer in model.layers if "conv" in layer.name)
-    with pytest.raises(ValueError, match=f"has no layer '{layer}x'; did you mean {layer}"):
+    with pytest.raises(ValueError, match=f"has no layer '{layer}x'; did you mean '{layer}'"):
         with_features(model, f"{layer}x", 3, keras=keras)
     with pytest.raises(ValueError, match="not a map"):
         with_features(model, "embedding", 3, keras=keras)

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Any
 
-from deploy.common.result_key import NOT_KEY
-from training.fit.config import FitConfig
+from deploy.common.result_key import KEY_UNLESS_DEFAULT, NOT_KEY
+from training.fit.config import FitConfig, phases_of
 
 
 @dataclass
@@ -57,6 +58,7 @@ class DetectorTrainConfig:
     """The train stage of a detector.
 
     Attributes:
+        phases: Fits that run before `fit`, each with the options that it gives and otherwise those of `fit`.
         epoch_scenes: scenes that count as an epoch; they are composed anew without end.
         seed: of the initial weights.
         workers: threads that compose scenes; 0 takes one for each processor.
@@ -67,8 +69,15 @@ class DetectorTrainConfig:
     epoch_scenes: int = 10_000
     seed: int = 0
     workers: int = field(default=0, metadata=NOT_KEY)
+    phases: list[dict[str, Any]] = field(default_factory=list, metadata=KEY_UNLESS_DEFAULT)
+
+    @property
+    def fits(self) -> list[FitConfig]:
+        """The fit of each phase, `fit` as the last."""
+        return phases_of(self.fit, self.phases)
 
     def __post_init__(self) -> None:
+        phases_of(self.fit, self.phases)
         if min(self.seed, self.workers) < 0 or self.epoch_scenes < 1:
             raise ValueError(
                 f"seed and workers must not be below 0, epoch_scenes not below 1; got {self.seed}, {self.workers} and "

@@ -19,7 +19,7 @@ from training.tasks.detection.config import DetectorConfig, DetectorLossConfig
 from training.tasks.detection.evaluation import find, judgement
 from training.tasks.detection.network import network
 from training.tasks.job import Job
-from training.tasks.task import Float, Judgement, Lessons, Pixels, Size, Task
+from training.tasks.task import Float, Judgement, Lessons, Pixels, Size, Task, Teacher
 
 
 class Detection(Task):
@@ -82,7 +82,7 @@ class Detection(Task):
         keras, loss = lessons.keras, lessons.loss
         dense = None
         if loss.distillation_weight > 0:
-            if lessons.teacher != "dense":
+            if lessons.teacher != Teacher.DENSE:
                 raise ValueError("a detector imitates nobody but its dense model: set teacher=dense")
             dense = load_keras(self.job.inputs["train"] / MODEL)
         train = self.job.config.train

@@ -3,12 +3,28 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Any
 
+from deploy.common.choices import Choice, choose
 from deploy.common.result_key import KEY_FILE, KEY_UNLESS_DEFAULT, NOT_KEY, in_key
 from training.data.recognition.augment import AugmentConfig
-from training.fit.config import FitConfig, _check
+from training.fit.config import FitConfig, check, phases_of
 
-CLASSIFICATIONS = ("none", "softmax", "cosface", "arcface")
+
+class Classification(Choice):
+    """Loss over the training identities: none, softmax of scaled cosines, or with the margin of CosFace or ArcFace."""
+
+    NONE = "none"
+    SOFTMAX = "softmax"
+    COSFACE = "cosface"
+    ARCFACE = "arcface"
+
+
+class Color(Choice):
+    """Order of the channels of a teacher's images."""
+
+    RGB = "rgb"
+    BGR = "bgr"
 
 
 @dataclass
@@ -26,7 +42,7 @@ class LossConfig:
             (Romero et al. 2015, "FitNets"); best one whose map has the same size. Keras 3 only.
     """
 
-    classification: str = "cosface"
+    classification: str = Classification.COSFACE
     margin: float = 0.35
     scale: float = 32.0
     classification_weight: float = 1.0
@@ -35,27 +51,24 @@ class LossConfig:
     features_layer: str = "conv4_block6_out"
 
     def __post_init__(self) -> None:
-        _check(
-            self.classification in CLASSIFICATIONS,
-            f"classification is one of {', '.join(CLASSIFICATIONS)}; got {self.classification!r}",
-        )
-        _check(
+        self.classification = choose("classification", Classification, self.classification)
+        check(
             min(self.classification_weight, self.distillation_weight, self.features_weight) >= 0,
             f"weights of losses must not be below 0; got {self.classification_weight}, {self.distillation_weight} and "
             f"{self.features_weight}",
         )
-        _check(
+        check(
             self.features_weight == 0 or self.distillation_weight > 0,
             "loss.features_weight goes with the distillation of the embedding: give loss.distillation_weight",
         )
-        _check(
+        check(
             self.classifies or self.distillation_weight > 0,
             "nothing to minimise: give a classification or a distillation_weight above 0",
         )
 
     @property
     def classifies(self) -> bool:
-        return self.classification != "none" and self.classification_weight > 0
+        return self.classification != Classification.NONE and self.classification_weight > 0
 
 
 @dataclass
@@ -74,18 +87,18 @@ class TeacherModelConfig:
     crop: list[int] = field(default_factory=lambda: [0, 0, 112, 112])
     mean: float = 127.5
     scale: float = 128.0
-    color: str = "rgb"
+    color: str = Color.RGB
     # That of a single teacher changes nothing, and results of earlier versions, which knew no other, are made without.
     weight: float = field(default=1.0, metadata=in_key(absent=lambda teacher, _: not getattr(teacher, "others", True)))
 
     def __post_init__(self) -> None:
-        _check(len(self.crop) == 4, f"teacher crop is [top, left, height, width]; got {list(self.crop)}")
+        check(len(self.crop) == 4, f"teacher crop is [top, left, height, width]; got {list(self.crop)}")
         top, left, height, width = self.crop
         inside = min(top, left) >= 0 and min(height, width) > 0 and top + height <= 112 and left + width <= 112
-        _check(inside, f"teacher crop {list(self.crop)} does not lie inside the 112x112 face")
-        _check(self.scale > 0, f"teacher scale must be above 0, since pixels are divided by it; got {self.scale}")
-        _check(self.weight > 0, f"teacher weight must be above 0; got {self.weight}")
-        _check(self.color in ("rgb", "bgr"), f"teacher color is rgb or bgr; got {self.color!r}")
+        check(inside, f"teacher crop {list(self.crop)} does not lie inside the 112x112 face")
+        check(self.scale > 0, f"teacher scale must be above 0, since pixels are divided by it; got {self.scale}")
+        check(self.weight > 0, f"teacher weight must be above 0; got {self.weight}")
+        self.color = choose("teacher color", Color, self.color)
 
 
 @dataclass
@@ -118,13 +131,13 @@ class TeacherConfig(TeacherModelConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        _check(
+        check(
             self.path is not None or not self.others,
             "teacher.others are beside the teacher of teacher.path, which is none: give it",
         )
-        _check(all(other.path is not None for other in self.others), "each of teacher.others needs a path")
-        _check(self.views >= 0, f"teacher views must not be below 0; got {self.views}")
-        _check(
+        check(all(other.path is not None for other in self.others), "each of teacher.others needs a path")
+        check(self.views >= 0, f"teacher views must not be below 0; got {self.views}")
+        check(
             self.features is None or (self.views > 0 and not self.flip),
             "teacher.features belong to the very view: give teacher.views, and teacher.flip=false",
         )
@@ -135,6 +148,9 @@ class TrainConfig:
     """The train stage.
 
     Attributes:
+        phases: Fits that run before `fit`, one after the other: each has an optimizer and a schedule of its own, the
+            options that it gives and otherwise those of `fit`, and goes on from the weights of the one before. For
+            example `[{epochs: 10, sizes: [64, 96, 112]}]`.
         seed: of initial weights, order and augmentation.
         workers: threads that read and augment images; 0 takes one for each processor.
         balance: how much people with many images are held back, 0 to 1: images are drawn with the probability
@@ -149,23 +165,30 @@ class TrainConfig:
     seed: int = 0
     workers: int = field(default=0, metadata=NOT_KEY)
     balance: float = 0.0
+    phases: list[dict[str, Any]] = field(default_factory=list, metadata=KEY_UNLESS_DEFAULT)
+
+    @property
+    def fits(self) -> list[FitConfig]:
+        """The fit of each phase, `fit` as the last."""
+        return phases_of(self.fit, self.phases)
 
     def __post_init__(self) -> None:
-        _check(0 <= self.balance <= 1, f"balance is 0 to 1; got {self.balance}")
-        _check(
+        phases_of(self.fit, self.phases)
+        check(0 <= self.balance <= 1, f"balance is 0 to 1; got {self.balance}")
+        check(
             min(self.seed, self.workers) >= 0, f"seed and workers must not be below 0; got {self.seed}, {self.workers}"
         )
-        _check(
+        check(
             self.loss.distillation_weight == 0 or self.teacher.path is not None,
             "loss.distillation_weight is above 0, but there is no teacher to imitate: give train.teacher.path",
         )
-        _check(
+        check(
             self.augment.mixup == self.augment.elastic == 0
             or (self.teacher.views > 0 and max(self.loss.distillation_weight, self.loss.features_weight) > 0),
             "augment.mixup and elastic make faces that are nobody's, which only a teacher can label: give "
             "train.teacher.views, and imitate it (loss.distillation_weight or features_weight)",
         )
-        _check(
+        check(
             self.loss.features_weight == 0 or self.teacher.features is not None,
             "loss.features_weight is above 0, but no feature map is named: give train.teacher.features",
         )

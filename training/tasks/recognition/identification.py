@@ -12,7 +12,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from training.tasks.recognition.verification import Float, threshold_at_far, unit_length
+from deploy.common.vectors import unit_length
+from training.tasks.recognition.verification import Float, threshold_at_far
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from keras import ops
 
-from training.tasks.recognition.config import LossConfig
+from training.tasks.recognition.config import Classification, LossConfig
 
 if TYPE_CHECKING:
     pass
@@ -34,9 +34,9 @@ def classification(config: LossConfig) -> Loss:
         labels = ops.reshape(ops.cast(y_true, "int32"), (-1,))
         cosines = ops.clip(y_pred, -1.0, 1.0)
         truth = ops.one_hot(labels, ops.shape(cosines)[-1], dtype=cosines.dtype)
-        if config.classification == "cosface":
+        if config.classification == Classification.COSFACE:
             cosines = cosines - margin * truth
-        elif config.classification == "arcface":
+        elif config.classification == Classification.ARCFACE:
             cosines = ops.where(truth > 0, _arcface(cosines, margin), cosines)
         return -ops.sum(truth * ops.log_softmax(scale * cosines, axis=-1), axis=-1)
 

@@ -7,7 +7,6 @@ device normalises outside the graph.
 
 from __future__ import annotations
 
-import difflib
 import importlib
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -16,7 +15,9 @@ from typing import TYPE_CHECKING, Any, TypeGuard
 
 import numpy as np
 
+from deploy.common.messages import did_you_mean, first_line
 from deploy.common.result_key import file_content, in_key
+from deploy.common.vectors import unit_length
 from training.tasks.recognition.backbones import small_resnet
 
 if TYPE_CHECKING:
@@ -136,7 +137,7 @@ def with_classifier(model: Any, classes: int, kernel: NDArray[np.float32] | None
     if kernel is None:
         rng = np.random.default_rng(classes)
         kernel = rng.normal(size=(int(embedding.shape[-1]), classes)).astype(np.float32)
-    dense.set_weights([kernel / np.linalg.norm(kernel, axis=0, keepdims=True)])
+    dense.set_weights([unit_length(kernel.T).T])
     return keras.Model(model.inputs, outputs, name=f"{model.name}_classifier")
 
 
@@ -158,9 +159,7 @@ def with_features(model: Any, layer: str, channels: int, *, keras: Any) -> Any:
     outputs = dict(model.output) if isinstance(model.output, dict) else {EMBEDDING: model.outputs[0]}
     names = [known.name for known in model.layers]
     if layer not in names:
-        close = difflib.get_close_matches(layer, names, 1, 0.3)
-        hint = f"; did you mean {close[0]}?" if close else ""
-        raise ValueError(f"loss.features_layer: {model.name} has no layer {layer!r}{hint}")
+        raise ValueError(f"loss.features_layer: {model.name} has no layer {layer!r}{did_you_mean(layer, names, 0.3)}")
     features = model.get_layer(layer).output
     if len(features.shape) != 4:
         raise ValueError(f"loss.features_layer: {layer} gives {features.shape}, not a map (N, height, width, channels)")
@@ -217,7 +216,7 @@ def _backbone(config: ModelConfig) -> Any:
         builder = _application(config.backbone)
         return builder(include_top=False, weights=weights, input_shape=shape, **config.options)
     except (ValueError, TypeError) as error:
-        raise ValueError(f"model.backbone {config.backbone}: {_first_line(error)}") from error
+        raise ValueError(f"model.backbone {config.backbone}: {first_line(error)}") from error
 
 
 def _own_builder(name: str) -> Callable[..., Any]:
@@ -234,9 +233,7 @@ def _application(name: str) -> Callable[..., Any]:
 
     names = [known for known in dir(keras.applications) if known[0].isupper()]
     if name not in names:
-        nearest = difflib.get_close_matches(name, [*BACKBONES, *names], 1, 0.3)
-        hint = f"; did you mean {nearest[0]}?" if nearest else ""
-        raise ValueError(f"keras.applications has none of that name{hint}")
+        raise ValueError(f"keras.applications has none of that name{did_you_mean(name, [*BACKBONES, *names], 0.3)}")
     builder: Callable[..., Any] = getattr(keras.applications, name)
     return builder
 
@@ -244,7 +241,3 @@ def _application(name: str) -> Callable[..., Any]:
 def _name(backbone: str) -> str:
     own = backbone.rpartition(":")[2]
     return (Path(own).stem if _is_file(own) else own).lower()
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).strip().splitlines()[0]

@@ -38,7 +38,7 @@ from training.tasks.recognition.model import (
     with_features,
 )
 from training.tasks.recognition.teacher import model_targets, teacher_targets
-from training.tasks.task import Float, Judgement, Lessons, Pixels, Size, Task
+from training.tasks.task import Float, Judgement, Lessons, Pixels, Size, Task, Teacher
 
 CENTRES = "centres.npz"
 
@@ -131,7 +131,7 @@ class Recognition(Task):
         taught = [
             name
             for name, section in sections.items()
-            if section.loss.distillation_weight > 0 and getattr(section, "teacher", None) != "dense"
+            if section.loss.distillation_weight > 0 and getattr(section, "teacher", None) != Teacher.DENSE
         ]
         teachers = [Path(str(model.path)).name for model in config.train.teacher.models]
         return {
@@ -158,11 +158,11 @@ class Recognition(Task):
         validated = load_bundle(list(folders.values())[-1]).provenance["validated_stages"]
         return judgement(judged, validated)
 
-    def _targets(self, loss: LossConfig, teacher: str) -> Targets | None:
+    def _targets(self, loss: LossConfig, teacher: Teacher) -> Targets | None:
         """What a teacher says of the training images, or `None` if the loss distils nothing."""
         if loss.distillation_weight <= 0:
             return None
-        if teacher == "external":
+        if teacher == Teacher.EXTERNAL:
             return external_targets(self.job, self.data)
         path = self.job.inputs["train"] / MODEL
         views = self.job.config.train.teacher.views

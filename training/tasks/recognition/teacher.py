@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import difflib
 import hashlib
 import json
+import logging
 import os
 import threading
 from collections.abc import Callable, Iterator
@@ -17,7 +17,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from deploy.common.files import atomic
+from deploy.common.messages import did_you_mean, first_line
 from deploy.common.result_key import key_material
+from deploy.common.vectors import unit_length
 from deploy.inference.bundle import InputSpec
 from deploy.inference.interpreter import Interpreter
 from deploy.inference.preprocessing import dequantized, input_table, look_up
@@ -25,8 +27,9 @@ from training.data.images import IMAGE_SIZE, Images, Selection, normalize
 from training.data.recognition.batches import plain_batches, resize
 from training.data.recognition.teacher_targets import Lesson, Targets
 from training.fit.progress import Progress
-from training.tasks.recognition.config import TeacherConfig, TeacherModelConfig
-from training.tasks.recognition.verification import unit_length
+from training.tasks.recognition.config import Color, TeacherConfig, TeacherModelConfig
+
+logger = logging.getLogger(__name__)
 
 Float = NDArray[np.float32]
 Teach = Callable[[NDArray[np.uint8]], Lesson]
@@ -257,11 +260,10 @@ def projected(teach: Teach, images: Images, size: int, file: Path) -> Teach:
         axes = np.linalg.eigh(found.T @ found)[1][:, ::-1][:, :size].astype(np.float32)
         short = found @ axes
         error = np.abs(unit_length(short) @ unit_length(short[:1000]).T - found @ found[:1000].T).mean()
-        print(
+        logger.info(
             f"teacher: {found.shape[1]} dimensions projected to {size}, which keep "
             f"{100 * np.square(short).sum() / np.square(found).sum():.1f} % of the squared length; cosines are off by "
-            f"{error:.4f} on average",
-            flush=True,
+            f"{error:.4f} on average"
         )
         with atomic(file) as partial:
             np.save(partial, axes)
@@ -289,19 +291,19 @@ def open_teacher(config: TeacherModelConfig, features: str | None = None) -> Tea
     try:
         run = _open_tflite(path, config) if path.suffix == ".tflite" else _open_onnx(path, config, features)
     except Exception as error:  # the runtimes raise what they like on a file that is not a model
-        raise ValueError(f"teacher.path {path.name} cannot be opened: {str(error).splitlines()[0]}") from error
+        raise ValueError(f"teacher.path {path.name} cannot be opened: {first_line(error)}") from error
     top, left, height, width = config.crop
 
     def teach(images: NDArray[np.uint8]) -> Lesson:
         faces = images[:, top : top + height, left : left + width]
-        return run(np.ascontiguousarray(faces[..., ::-1] if config.color == "bgr" else faces))
+        return run(np.ascontiguousarray(faces[..., ::-1] if config.color == Color.BGR else faces))
 
     try:
         teach(np.zeros((1, IMAGE_SIZE, IMAGE_SIZE, 3), np.uint8))
     except Exception as error:  # the runtimes raise what they like on an input of another shape
         raise ValueError(
             f"teacher {path.name} does not take a {height}x{width} image; set "
-            f"teacher.crop=[top,left,height,width] to what it was trained on ({str(error).strip().splitlines()[0]})"
+            f"teacher.crop=[top,left,height,width] to what it was trained on ({first_line(error)})"
         ) from error
     return teach
 
@@ -356,9 +358,7 @@ def _with_output(path: Path, name: str) -> bytes:
     model = onnx.load(path)
     inner = [output for node in model.graph.node for output in node.output]
     if name not in inner:
-        close = difflib.get_close_matches(name, inner, 1, 0.3)
-        hint = f"; did you mean {close[0]}?" if close else ""
-        raise ValueError(f"it has no value {name!r}{hint}")
+        raise ValueError(f"it has no value {name!r}{did_you_mean(name, inner, 0.3)}")
     model.graph.output.append(onnx.helper.make_empty_tensor_value_info(name))
     content: bytes = model.SerializeToString()
     return content

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from deploy.common.vectors import unit_length
 from training.data.recognition.faces import Pairs
 
 Float = NDArray[np.float32]
@@ -97,9 +98,3 @@ def roc(genuine: Float, impostors: Float) -> tuple[Float, Float]:
     accepted = 1 - np.searchsorted(ascending, thresholds, side="left") / len(genuine)
     false = 1 - np.searchsorted(impostors, thresholds, side="left") / len(impostors)
     return false.astype(np.float32), accepted.astype(np.float32)
-
-
-def unit_length(embeddings: Float) -> Float:
-    """Embeddings `(N, E)` scaled to length 1; a row of zeros stays zero."""
-    unit: Float = embeddings / np.maximum(np.linalg.norm(embeddings, axis=1, keepdims=True), 1e-12)
-    return unit

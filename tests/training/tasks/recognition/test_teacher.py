@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import logging
+
 import numpy as np
 import pytest
 import tensorflow as tf
 
+from deploy.common.vectors import unit_length
 from training.tasks.recognition.config import TeacherConfig, TeacherModelConfig
 from training.tasks.recognition.teacher import open_teacher, teacher_targets
-from training.tasks.recognition.verification import unit_length
 
 
 @pytest.fixture(scope="module")
@@ -145,7 +147,7 @@ def test_a_feature_map_is_told_with_the_embedding_and_kept(onnx_teacher, tmp_pat
 
 
 def test_a_feature_map_that_is_not_there_is_named_with_what_is(onnx_teacher, teacher):
-    with pytest.raises(ValueError, match="has no value 'quarters'; did you mean quarter"):
+    with pytest.raises(ValueError, match="has no value 'quarters'; did you mean 'quarter'"):
         open_teacher(TeacherConfig(path=str(onnx_teacher)), "quarters")
     with pytest.raises(ValueError, match=r"read from \.onnx files"):
         open_teacher(config(teacher), "quarter")
@@ -173,13 +175,14 @@ def test_several_teachers_give_the_weighted_mean_of_their_cosines(teacher, onnx_
     np.testing.assert_allclose(cosines(path=str(teacher), others=[other]), expected, atol=1e-5)
 
 
-def test_embeddings_of_more_dimensions_are_projected_so_that_cosines_are_kept(teacher, tmp_path, capsys):
+def test_embeddings_of_more_dimensions_are_projected_so_that_cosines_are_kept(teacher, tmp_path, caplog):
+    caplog.set_level(logging.INFO)
     whole = table(teacher_targets(config(teacher), FACES, "faces", tmp_path, 4))
     # The fourth dimension is twice the first: three hold all there is.
     short = table(teacher_targets(config(teacher), FACES, "faces", tmp_path, 3))
     assert short.shape == (3, 3)
     np.testing.assert_allclose(short @ short.T, whole @ whole.T, atol=1e-5)
-    assert "4 dimensions projected to 3, which keep 100.0 % of the squared length" in capsys.readouterr().out
+    assert "4 dimensions projected to 3, which keep 100.0 % of the squared length" in caplog.text
     np.testing.assert_array_equal(table(teacher_targets(config(teacher), FACES, "faces", tmp_path, 3)), short)
 
 
