@@ -14,8 +14,10 @@ from hydra.types import RunMode
 from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
+from deploy.common import entry
 from deploy.common.config_errors import explain
 from deploy.common.console import log_to_console, show
+from deploy.common.hydra_args import with_texts
 from deploy.common.renamed_options import with_new_names
 from pipeline.config import Config, register, validate
 from pipeline.publish import failed_gates, publish
@@ -45,7 +47,9 @@ def main() -> None:
     log_to_console(to_stdout=RESULTS_OF)
     register()
     accept_in_files(RENAMED, _tell)
-    sys.argv[1:], notices = with_new_names(sys.argv[1:], RENAMED)
+    sweep = bool({"-m", "--multirun"} & set(sys.argv[1:]))
+    words = with_texts(sys.argv[1:], paths=is_path, lists=True, sweep=sweep)
+    sys.argv[1:], notices = with_new_names(words, RENAMED)
     for notice in notices:
         _tell(notice)
     codes: list[int] = []
@@ -53,6 +57,7 @@ def main() -> None:
     def job(composed: DictConfig) -> None:
         # Errors stop here: Hydra would print lines of its own, and a sweep goes on with its next job.
         try:
+            entry.begin()
             codes.append(_job(composed))
         except Exception as error:
             if traceback:
@@ -69,6 +74,11 @@ def main() -> None:
             raise
         codes.append(_fail(error))
     sys.exit(max(codes, default=0))
+
+
+def is_path(key: str) -> bool:
+    """Whether an option names a file or folder: its value is taken as it is, whatever characters are in it."""
+    return key.startswith("paths.") or key.rpartition(".")[2] in ("root", "path", "weights")
 
 
 def _job(composed: DictConfig) -> int:

@@ -53,8 +53,12 @@ OPEN_TO = {
 }
 """The rooms of `deploy` that other packages may import; the pipeline may all."""
 
-BENCHMARK_BY_NAME = {("deploy/apps/camera.py", "deploy.benchmark.emulated_camera_cli")}
-"""Who names a module of the benchmark without importing it: `slimcam-camera target=` hands over to the emulator."""
+BENCHMARK_BY_NAME = {
+    ("deploy/apps/camera.py", "deploy.benchmark.emulated_camera_cli"),
+    ("deploy/common/entry.py", "deploy.benchmark.cli"),
+}
+"""Who names a module of the benchmark without importing it: `slimcam-camera target=` hands over to the emulator, and
+the console scripts begin in one module."""
 
 FRAMEWORKS = ("tensorflow", "keras", "tf_keras", "tensorflow_model_optimization", "jax", "torch")
 # What the base installation brings.

@@ -28,11 +28,14 @@ from deploy.camera.recognition import RecognitionPipeline
 from deploy.camera.record import Tally, camera_record, camera_table
 from deploy.camera.source_watch import POLL_SECONDS, SourceWatch
 from deploy.camera.sources import SourceConfig, open_source
-from deploy.camera.track_identity import RecognizeConfig
+from deploy.camera.track_identity import IdentityMatcher, RecognizeConfig
+from deploy.camera.unknown_keeper import NobodyKnown, UnknownConfig, UnknownKeeper
 from deploy.camera.web.config import WebConfig
 from deploy.common import application
 from deploy.common.hydra_args import with_texts
 from deploy.common.renamed_options import below
+from deploy.gallery.encryption import default_gallery
+from deploy.gallery.unknown_faces import UnknownFaces
 from deploy.inference.bundle import DETECTOR, RECOGNIZER, is_bundle
 from deploy.inference.model import Recognizer
 from deploy.latency.record import write_records
@@ -52,20 +55,11 @@ SOURCE_VARIABLE = "SLIMCAM_SOURCE"
 """The environment variable that the source is taken from where none is given: command lines, and passwords in them, are
 seen by everybody on a machine."""
 
-TEXTS = (
-    "source",
-    "detector",
-    "recognizer",
-    "gallery",
-    "key",
-    "report",
-    "outputs.video",
-    "outputs.lines",
-    "web.token",
-    "ota.url",
-    "ota.root",
-    "ota.folder",
-    "ota.device",
+TEXTS = ("source", "web.token", "ota.url", "ota.device")
+PATHS = (
+    *("detector", "recognizer", "gallery", "key", "report"),
+    *("outputs.video", "outputs.lines", "outputs.mqtt.ca", "unknown.folder"),
+    *("ota.root", "ota.folder"),
 )
 """Options whose values are taken as they are: addresses of cameras are full of what Hydra's grammar reads otherwise."""
 
@@ -100,6 +94,7 @@ class CameraConfig:
         track: Options of the tracker.
         recognize: Options of how often faces are looked at.
         outputs: Where the answers go.
+        unknown: Whether faces that were seen as unknown are kept, to be named on the page.
         web: Options of the page; none where its port is null.
         ota: Options of the updates of the models.
         report: JSON file for the latency of each stage, a record as `slimcam-benchmark` writes them; null for none.
@@ -121,6 +116,7 @@ class CameraConfig:
     track: TrackConfig = field(default_factory=TrackConfig)
     recognize: RecognizeConfig = field(default_factory=RecognizeConfig)
     outputs: OutputsConfig = field(default_factory=OutputsConfig)
+    unknown: UnknownConfig = field(default_factory=UnknownConfig)
     web: WebConfig = field(default_factory=WebConfig)
     ota: OtaConfig = field(default_factory=OtaConfig)
     report: str | None = None
@@ -135,6 +131,11 @@ class CameraConfig:
             raise ValueError(f"margin is a difference of cosines, 0 to 2; got {self.margin}")
         if (self.frames is not None and self.frames < 1) or (self.seconds is not None and not self.seconds > 0):
             raise ValueError(f"frames and seconds are above 0, or null; got {self.frames} and {self.seconds}")
+        if self.unknown.keep and self.ota.on:
+            raise ValueError(
+                "unknown.keep and ota.url do not go together: the embeddings of faces that are kept would not be those of "
+                "a new recognizer; choose one"
+            )
 
 
 ConfigStore.instance().store(group="schema", name="slimcam_camera", node=CameraConfig)
@@ -167,7 +168,7 @@ def start(task: Callable[[CameraConfig], None]) -> None:
         configured,
         program="slimcam-camera",
         config_name="slimcam_camera",
-        overrides=lambda words: with_texts(words, TEXTS),
+        overrides=lambda words: with_texts(words, TEXTS, PATHS),
         renamed=RENAMED_OPTIONS,
     )
 
@@ -193,22 +194,31 @@ def run(config: CameraConfig) -> None:
         )
         open_things.callback(known.close)
         source = open_things.enter_context(open_source(config.source, config.capture))
+        keeper = _keeper(config, recognizer) if config.unknown.keep else None
+
+        def matcher() -> IdentityMatcher | None:
+            # Without a gallery nothing is embedded, unless unknown faces are to be named.
+            return known.matcher or (None if keeper is None else NobodyKnown())
+
+        if keeper is not None:
+            open_things.callback(keeper.close)
         recognition = RecognitionPipeline(
             detector,
             recognizer,
-            known.matcher,
+            matcher(),
             config.recognize,
             quality=config.quality,
             track=config.track,
             kind=source.kind,
             fps=source.fps,
+            ended=None if keeper is None else keeper.ended,
         )
         ending = open_things.enter_context(_told_to_end(source.close, config.seconds))
         update = None if updates is None else lambda: updates.status
         outputs = open_outputs(config.outputs, source.fps, str(config.source), update)
         open_things.callback(close_all, outputs)
         if config.web.port is not None:
-            outputs.append(_page(config, known, lambda: source.state, update))
+            outputs.append(_page(config, known, lambda: source.state, update, keeper))
         see = recognition.see
         if updates is not None:
             updates.begin(recognition, known)
@@ -232,7 +242,7 @@ def run(config: CameraConfig) -> None:
                     continue
                 happened(status, ())
                 if known.changed():
-                    recognition.use(known.matcher)
+                    recognition.use(matcher())
                 view = see(frame)
                 for output in outputs:
                     output.show(view)
@@ -296,12 +306,26 @@ def _updates(config: CameraConfig, bundles: dict[str, Path]) -> Updates:
     return Updates(config.ota, bundles, config.gallery, config.key, config.threads)
 
 
+def _keeper(config: CameraConfig, recognizer: Recognizer) -> UnknownKeeper:
+    gallery = Path(config.gallery) if config.gallery else default_gallery()
+    folder = Path(config.unknown.folder) if config.unknown.folder else gallery.parent / "unknown"
+    key = Path(config.key) if config.key else None
+    unknown = config.unknown
+    return UnknownKeeper(UnknownFaces(folder, key, recognizer.bundle.sha256, unknown.days, unknown.limit))
+
+
 def _page(
-    config: CameraConfig, known: KnownPeople, state: Callable[[], str], update: Callable[[], UpdateStatus] | None
+    config: CameraConfig,
+    known: KnownPeople,
+    state: Callable[[], str],
+    update: Callable[[], UpdateStatus] | None,
+    keeper: UnknownKeeper | None,
 ) -> Output:
+    from deploy.camera.web.naming import Naming
     from deploy.camera.web.server import Web
 
-    page = Web(config.web, known.open, known.enroll, state, update)
+    naming = None if keeper is None else Naming(keeper, known)
+    page = Web(config.web, known.open, known.enroll, state, update, naming)
     tell(f"the page is at {page.url}")
     if config.web.open:
         webbrowser.open(page.url)

@@ -44,6 +44,10 @@ class FacesConfig:
     Attributes:
         command: First word of the command line, see `deploy.apps.faces_arguments.ARGUMENTS`.
         name: Name or id of a person; the second word.
+        new: Name that a person gets.
+        into: Name or id of the person that another one is merged into.
+        template: Number of a template, from 1, as `check` tells it.
+        day: Day from which on a person is not recognized any more, 2027-01-01, or `never`.
         file: Archive to export to or import from; the second word.
         pictures: Files and folders with pictures of the person; the other words.
         source: Camera or video to enroll from instead, see `deploy.camera.sources`.
@@ -61,6 +65,10 @@ class FacesConfig:
 
     command: str | None = None
     name: str | None = None
+    new: str | None = None
+    into: str | None = None
+    template: str | None = None
+    day: str | None = None
     file: str | None = None
     pictures: list[str] = field(default_factory=list)
     source: str | None = None
@@ -129,7 +137,7 @@ def _enroll(config: FacesConfig) -> None:
             except ValueError as error:
                 raise ValueError("; ".join([str(error), *notes])) from error
         notes = [f"left out: {note}" for note in notes + left_out]
-        notes += enrollment.resembling(templates, gallery.snapshot(), alike, present.id if present else None)
+        alikes = enrollment.alike_people(templates, gallery.snapshot(), alike, present.id if present else None)
         person = gallery.enroll(
             name,
             templates,
@@ -139,6 +147,11 @@ def _enroll(config: FacesConfig) -> None:
         )
     for note in notes:
         print(note)
+    for other, score in alikes:
+        print(
+            f"looks like {name_list([other])}, cosine {score:.2f}: is it the same person? "
+            f"slimcam-faces merge {person.id} {other.id} makes them one"
+        )
     print(f"enrolled {name_list([person])}: {len(templates)} templates more, {person.templates} in all")
 
 
@@ -169,6 +182,47 @@ def _forget(config: FacesConfig) -> None:
             name = named[0].id
         gallery.forget(name)
     print(f"forgot {name}")
+
+
+def _rename(config: FacesConfig) -> None:
+    with _open(config) as gallery:
+        before = _person(gallery, config.name or "")
+        print(f"{before.name} is {name_list([gallery.rename(before.id, config.new or '')])} now")
+
+
+def _merge(config: FacesConfig) -> None:
+    with _open(config) as gallery:
+        person, into = _person(gallery, config.name or ""), _person(gallery, config.into or "")
+        merged = gallery.merge(person.id, into.id)
+    print(f"merged {name_list([person])} into {name_list([merged])}, who has {merged.templates} templates now")
+
+
+def _remove_template(config: FacesConfig) -> None:
+    if not re.fullmatch("[0-9]{1,6}", config.template or ""):
+        raise ValueError(f"template is a number such as 3, as slimcam-faces check tells it; got {config.template!r}")
+    with _open(config) as gallery:
+        person = gallery.remove_template(_person(gallery, config.name or "").id, int(config.template or ""))
+    print(f"{name_list([person])} has {person.templates} templates left")
+
+
+def _expire(config: FacesConfig) -> None:
+    day = config.day or ""
+    with _open(config) as gallery:
+        person = gallery.expire(_person(gallery, config.name or "").id, None if day == "never" else _moment(day))
+    print(f"{name_list([person])} expires: {_day(person.expires)}")
+
+
+def _person(gallery: Gallery, name: str) -> Person:
+    """The person of a name or an id."""
+    people = gallery.people()
+    named = [one for one in people if one.id == name] or [one for one in people if one.name == clean_name(name)]
+    if len(named) != 1:
+        raise ValueError(
+            f"there are several of this name, give an id: {name_list(named)}"
+            if named
+            else f"nobody in the gallery has the name {name!r}; slimcam-faces list shows who is there"
+        )
+    return named[0]
 
 
 def _export(config: FacesConfig) -> None:
@@ -216,6 +270,10 @@ COMMANDS: dict[str, Callable[[FacesConfig], None]] = {
     "enroll": _enroll,
     "list": _list,
     "forget": _forget,
+    "rename": _rename,
+    "merge": _merge,
+    "remove-template": _remove_template,
+    "expire": _expire,
     "export": _export,
     "import": _import,
     "check": _check,

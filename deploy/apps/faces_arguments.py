@@ -6,24 +6,29 @@ import re
 import sys
 from collections.abc import Sequence
 
-from deploy.common.hydra_args import quoted
+from deploy.common.hydra_args import expanded, quoted, with_texts
 
 ARGUMENTS = {
-    "enroll": "name",
-    "list": None,
-    "forget": "name",
-    "export": "file",
-    "import": "file",
-    "check": None,
-    "re-enroll": None,
-    "audit": None,
+    "enroll": ("name",),
+    "list": (),
+    "forget": ("name",),
+    "rename": ("name", "new"),
+    "merge": ("name", "into"),
+    "remove-template": ("name", "template"),
+    "expire": ("name", "day"),
+    "export": ("file",),
+    "import": ("file",),
+    "check": (),
+    "re-enroll": (),
+    "audit": (),
 }
-"""The commands, and what the word after each is, which is taken as it is: any name may be given, `a=b` and `-x` too."""
+"""The commands, and what the words after each are. They are taken as they are: any name goes, `a=b` and `-x` too."""
 
 FORMER = {"enrol": "enroll", "re-enrol": "re-enroll"}
 """Former names of commands, which work for one version more."""
 
-TEXTS = ("consent", "expires", "source", "person", "gallery", "key", "recognizer", "detector")
+PATHS = ("gallery", "key", "recognizer", "detector")
+TEXTS = ("consent", "expires", "source", "person")
 """Options whose values are taken as they are: who writes `consent="yes, to John"` must not know Hydra's grammar."""
 
 
@@ -45,22 +50,21 @@ def overrides(words: Sequence[str]) -> list[str]:
     if command not in ARGUMENTS:
         raise ValueError(f"{command!r} is not a command; known are {', '.join(ARGUMENTS)}")
     found = [f"command={command}"]
-    argument = ARGUMENTS[command]
-    if argument is not None:
+    for argument in ARGUMENTS[command]:
         if not rest:
-            raise ValueError(f"slimcam-faces {command} needs a {argument}: slimcam-faces {command} {argument.upper()}")
-        found.append(f"{argument}={quoted(rest.pop(0))}")
+            usage = " ".join(one.upper() for one in ARGUMENTS[command])
+            raise ValueError(f"slimcam-faces {command} lacks {argument.upper()}: slimcam-faces {command} {usage}")
+        word = rest.pop(0)
+        found.append(f"{argument}={quoted(expanded(word) if argument == 'file' else word)}")
     pictures = []
     for word in rest:
         option = re.match(r"[A-Za-z_][\w.]*(?==)", word)
-        if option and option[0] in TEXTS:
-            found.append(f"{option[0]}={quoted(word[option.end() + 1 :])}")
-        elif option or word.startswith("-"):
-            found.append(word)
+        if option or word.startswith("-"):
+            found += with_texts([word], TEXTS, PATHS)
         else:
             pictures.append(word)
     if pictures and command != "enroll":
         raise ValueError(f"slimcam-faces {command}: {pictures[0]!r} is one word too many; quote names that have spaces")
     if pictures:
-        found.append(f"pictures=[{','.join(map(quoted, pictures))}]")
+        found.append(f"pictures=[{','.join(quoted(expanded(picture)) for picture in pictures)}]")
     return found

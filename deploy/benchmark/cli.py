@@ -14,6 +14,7 @@ from deploy.benchmark import emulated
 from deploy.benchmark.targets import measure_on_target, register
 from deploy.common import application
 from deploy.common.console import show
+from deploy.common.hydra_args import with_texts
 from deploy.common.renamed_options import below
 from deploy.latency.record import write_records
 from deploy.latency.table import record_summary, record_table
@@ -43,7 +44,13 @@ register()
 
 def main() -> None:
     """The console script."""
-    application.run(_benchmark, program="slimcam-benchmark", config_name="slimcam_benchmark", renamed=RENAMED_OPTIONS)
+    application.run(
+        _benchmark,
+        program="slimcam-benchmark",
+        config_name="slimcam_benchmark",
+        overrides=lambda words: with_texts(words, paths=("model", "output"), lists=True),
+        renamed=RENAMED_OPTIONS,
+    )
 
 
 def _benchmark(composed: DictConfig) -> None:

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 
 from deploy.camera.outputs.output import tell
 from deploy.gallery import database
 from deploy.gallery.encryption import default_gallery
-from deploy.gallery.enrollment import template
+from deploy.gallery.enrollment import alike_people, template
 from deploy.gallery.gallery import Gallery
 from deploy.gallery.match import Matcher, threshold
 from deploy.gallery.other_recognizer import obstacle, snapshot_from_crops
-from deploy.gallery.people import Person, Snapshot, clean_name, name_list
+from deploy.gallery.people import Person, Snapshot, Template, clean_name, name_list
+from deploy.gallery.unknown_faces import UnknownFace
 from deploy.inference.model import Recognizer
 from deploy.types import View
 from deploy.vision.quality import QualityConfig, quality_issues
@@ -44,6 +47,19 @@ class Prepared:
     threshold: float
     matcher: Matcher | None
     seen: Seen | None
+
+
+class LooksLike(ValueError):  # noqa: N818 - a question
+    """A face that is to be enrolled looks like somebody who is there: is it the same person?
+
+    Attributes:
+        people: Whom it looks like, and the best cosine with each.
+    """
+
+    def __init__(self, people: Sequence[tuple[Person, float]]) -> None:
+        names = ", ".join(f"{one.name} ({score:.2f})" for one, score in people)
+        super().__init__(f"looks like {names}: is it the same person?")
+        self.people = people
 
 
 class KnownPeople:
@@ -170,10 +186,15 @@ class KnownPeople:
         self._trouble = ""
         return changed
 
-    def enroll(self, view: View, track: int, name: str, consent: str) -> Person:
-        """Enrolls the face of a track as it is seen in a view; somebody of that name gets one more template.
+    def enroll(self, view: View, track: int, name: str, consent: str, person: str = "") -> Person:
+        """Enrolls the face of a track as it is seen in a view.
+
+        Args:
+            person: Id of who gets one more template, or `new` for another person; if empty, somebody of that name does,
+                and whoever looks like others is asked for first.
 
         Raises:
+            LooksLike: others look like this face, and `person` does not say whether it is one of them.
             ValueError: the face is not in the view or not fit, the name is none, several people have it, or who has it
                 has expired.
         """
@@ -190,20 +211,51 @@ class KnownPeople:
         if self._enroller is None or self._enroller.bundle is not recognizer.bundle:
             self._enroller = Recognizer(recognizer.bundle, check=False)
         added = template(view.frame.image, sighting.points, self._enroller, "camera", keep=False)
+        return self._add([added], name, consent, person, recognizer)
+
+    def enroll_kept(self, faces: Sequence[UnknownFace], name: str, consent: str, person: str = "") -> Person:
+        """Enrolls a person from faces that were kept as unknown; errors are those of `enroll`."""
+        added = [
+            Template(face.embedding, None, f"camera, {datetime.fromtimestamp(face.at):%Y-%m-%d %H:%M}")
+            for face in faces
+        ]
+        return self._add(added, clean_name(name), consent, person)
+
+    def _add(
+        self, added: Sequence[Template], name: str, consent: str, person: str, recognizer: Recognizer | None = None
+    ) -> Person:
         with self._make(recognizer=recognizer) as gallery:
-            same = [person for person in gallery.people() if person.name == name]
-            if len(same) > 1:
-                raise ValueError(f"several people have this name: {name_list(same)}; use slimcam-faces with person=ID")
-            present = same[0] if same else None
+            people = gallery.people()
+            present = self._present(people, name, person)
+            if person == "":
+                others = alike_people(added, gallery.snapshot(), self.threshold, present.id if present else None)
+                if others:
+                    raise LooksLike(others)
             if present and present.expires is not None and present.expires <= time.time():
-                raise ValueError(f"{name} has expired; forget them first, or use slimcam-faces with expires=DATE")
+                raise ValueError(
+                    f"{present.name} has expired; forget them first, or use slimcam-faces with expires=DATE"
+                )
             return gallery.enroll(
-                name,
-                [added],
+                present.name if present else name,
+                added,
                 consent=consent,
                 expires=present.expires if present else None,
                 person=present.id if present else None,
             )
+
+    @staticmethod
+    def _present(people: Sequence[Person], name: str, person: str) -> Person | None:
+        if person == "new":
+            return None
+        if person:
+            found = [one for one in people if one.id == person]
+            if not found:
+                raise ValueError("this person is not in the gallery any more")
+            return found[0]
+        same = [one for one in people if one.name == name]
+        if len(same) > 1:
+            raise ValueError(f"several people have this name: {name_list(same)}; use slimcam-faces with person=ID")
+        return same[0] if same else None
 
     def _make(self, patience: float = database.PATIENCE, recognizer: Recognizer | None = None) -> Gallery:
         used = recognizer or self._recognizer

@@ -20,7 +20,7 @@ from deploy.camera.track_identity import (
     TrackIdentity,
     choose,
 )
-from deploy.types import Event, EventKind, Frame, Sighting, View
+from deploy.types import Event, EventKind, Frame, Identity, Sighting, View
 from deploy.vision.align import align
 from deploy.vision.detector import Detector
 from deploy.vision.detector_output import Faces
@@ -58,6 +58,7 @@ class RecognitionPipeline:
         stopwatch: Context that is entered around each stage; another one may count something else than time.
         kind: Kind of the source; with its frame rate, it decides which rules hold from frame to frame.
         fps: Frames a second that the source tells, 0 where it does not.
+        ended: Is told of each track that has ended, and then has the crops of its views.
     """
 
     def __init__(
@@ -71,10 +72,11 @@ class RecognitionPipeline:
         stopwatch: Callable[[dict[str, float], str], AbstractContextManager[None]] = timed,
         kind: SourceKind = SourceKind.clip,
         fps: float = 0.0,
+        ended: Callable[[TrackIdentity], None] | None = None,
     ) -> None:
         self.detector, self.recognizer = detector, recognizer
         self.quality = quality
-        self._timed = stopwatch
+        self._timed, self._ended = stopwatch, ended
         self._kind, self._interval, self._options = kind, Interval(fps), (config, track)
         rules = rules_for(kind, self._interval.seconds, config, track)
         self.config, self._separate = rules.recognize, rules.separate
@@ -145,9 +147,12 @@ class RecognitionPipeline:
                 if given is not self._used:
                     reported += [(identity.rematch(matcher), number) for number, identity in self._identities.items()]
                     self._used = given
-                for track, embedding in zip(looked, embeddings, strict=True):
+                for track, embedding, crop in zip(looked, embeddings, crops, strict=True):
                     identity = self._identities[track.number]
-                    counts = identity.add(EmbeddedView(embedding, views[track.number].quality), frame.seconds)
+                    counts = identity.add(
+                        EmbeddedView(embedding, views[track.number].quality, None if self._ended is None else crop),
+                        frame.seconds,
+                    )
                     if counts and matcher is not None:
                         reported.append((identity.answer(matcher.match(identity.mean)), track.number))
 
@@ -158,10 +163,7 @@ class RecognitionPipeline:
             for kind, number in reported
             if kind is not None
         ]
-        events += [
-            Event("left", track.number, self._identities.pop(track.number).identity, frame.seconds, at)
-            for track in ended
-        ]
+        events += [Event("left", track.number, self._leave(track.number), frame.seconds, at) for track in ended]
         sightings = tuple(
             Sighting(track.number, track.points, track.score, identity.quality_issues, identity.identity)
             for track in tracks
@@ -195,7 +197,14 @@ class RecognitionPipeline:
             seconds = 0.0 if self._newest is None else self._newest[0]
         _, ended = self._tracker.update(NO_FACES, seconds, cut=True)
         at = time.time()
-        return tuple(Event("left", one.number, self._identities.pop(one.number).identity, seconds, at) for one in ended)
+        return tuple(Event("left", one.number, self._leave(one.number), seconds, at) for one in ended)
+
+    def _leave(self, number: int) -> Identity | None:
+        """Forgets a track; gives who it was taken for."""
+        gone = self._identities.pop(number)
+        if self._ended is not None:
+            self._ended(gone)
+        return gone.identity
 
     def _follow_rate(self, seconds: float) -> None:
         """Takes the rules that fit how far frames are apart now."""

@@ -111,10 +111,12 @@ class EmbeddedView:
     Attributes:
         embedding: `(E,)` float32, L2-normalized.
         quality: Quality of the view, 0..1.
+        crop: Aligned face `(112, 112, 3)` uint8 RGB, where unknown faces are kept.
     """
 
     embedding: Embedding
     quality: float
+    crop: NDArray[np.uint8] | None = None
 
 
 class IdentityState(Enum):

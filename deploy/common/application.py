@@ -14,6 +14,7 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
+from deploy.common import entry
 from deploy.common.config_errors import explain
 from deploy.common.console import log_to_console
 from deploy.common.renamed_options import with_new_names
@@ -49,6 +50,7 @@ def run(
     def job(config: DictConfig) -> None:
         # Caught in here too: Hydra prints a line of its own about errors that leave a job.
         with _one_line_errors(program):
+            entry.begin()
             task(config)
 
     application = hydra.main(version_base=None, config_path="pkg://conf.device", config_name=config_name)(job)

@@ -2,19 +2,52 @@
 
 from __future__ import annotations
 
+import os
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from hydra.core.override_parser.types import Quote, QuotedString
 
+_OVERRIDE = re.compile(r"(\+{0,2})([A-Za-z_][\w.]*)=(.*)", re.DOTALL)
 
-def with_texts(words: Sequence[str], texts: Sequence[str]) -> list[str]:
-    """Overrides of a command line whose values of some options are taken as they are; `null` stays none."""
-    options = [word.partition("=") for word in words]
-    return [
-        f"{key}={quoted(value)}" if key in texts and value != "null" else f"{key}{equals}{value}"
-        for key, equals, value in options
-    ]
+
+def with_texts(
+    words: Sequence[str],
+    texts: Sequence[str] = (),
+    paths: Callable[[str], bool] | Sequence[str] = (),
+    *,
+    lists: bool = False,
+    sweep: bool = False,
+) -> list[str]:
+    """Overrides of a command line whose values of some options are taken as they are; `null` stays none.
+
+    Args:
+        words: As they were typed.
+        texts: Options with any text for a value.
+        paths: Options with a file or folder for a value, in which a leading `~` is expanded: a shell leaves it in
+            `key=~/file`. Or what tells them by their names.
+        lists: Whether a value in brackets, `[a,b]`, is a list in Hydra's grammar.
+        sweep: Whether a value with commas stands for several runs.
+    """
+    is_path = paths if callable(paths) else paths.__contains__
+
+    def override(word: str) -> str:
+        found = _OVERRIDE.fullmatch(word)
+        if found is None:
+            return word
+        sign, key, value = found.groups()
+        if value == "null" or (lists and value.startswith("[")) or (sweep and "," in value):
+            return word
+        if is_path(key):
+            return f"{sign}{key}={quoted(expanded(value))}"
+        return f"{sign}{key}={quoted(value)}" if key in texts else word
+
+    return [override(word) for word in words]
+
+
+def expanded(path: str) -> str:
+    """A path with `~` or `~user` at its start expanded, where there is such a user."""
+    return os.path.expanduser(path)  # noqa: PTH111 - Path would drop `./` and fail where there is no home
 
 
 def quoted(text: str) -> str:

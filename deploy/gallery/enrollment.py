@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from deploy.common import redaction
 from deploy.gallery.crops import encode_crop
 from deploy.gallery.match import Matcher
-from deploy.gallery.people import NOTE_LENGTH, Snapshot, Template, name_list
+from deploy.gallery.people import NOTE_LENGTH, Person, Snapshot, Template
 from deploy.inference.model import Recognizer
 from deploy.types import Frame
 from deploy.vision.align import align
@@ -144,12 +144,14 @@ def lone_face(image: Image, detector: Detector, quality: QualityConfig) -> tuple
     return (None, f"the face is {', '.join(found)}") if found else (points, "")
 
 
-def resembling(templates: Sequence[Template], snapshot: Snapshot, threshold: float, person: str | None) -> list[str]:
-    """Warnings where templates would be taken for somebody else who is enrolled.
+def alike_people(
+    templates: Sequence[Template], snapshot: Snapshot, threshold: float, person: str | None
+) -> list[tuple[Person, float]]:
+    """Other people whom the templates would be taken for, and the best cosine with each.
 
     Args:
-        threshold: the least cosine at which a face is somebody's.
-        person: the id of whom the templates are of, if enrolled.
+        threshold: The least cosine at which a face is somebody's.
+        person: The id of whom the templates are of, if enrolled.
     """
     mine = next((i for i, one in enumerate(snapshot.people) if one.id == person), -1)
     others = snapshot.owners != mine
@@ -162,10 +164,7 @@ def resembling(templates: Sequence[Template], snapshot: Snapshot, threshold: flo
         if identity.person is not None and identity.score > found.get(identity.person, -1.0):
             found[identity.person] = identity.score
     people = {one.id: one for one in snapshot.people}
-    return [
-        f"looks like {name_list([people[id]])}, cosine {score:.2f}: is it the same person?"
-        for id, score in found.items()
-    ]
+    return [(people[id], score) for id, score in found.items()]
 
 
 def pictures(paths: Sequence[Path], notes: list[str]) -> Iterator[tuple[str, Image]]:

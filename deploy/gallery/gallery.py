@@ -13,7 +13,9 @@ import sqlite3
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -193,6 +195,82 @@ class Gallery:
             log(database, self._actor, "forget", person, "")
             database.execute("UPDATE gallery SET dirty = version + 1")
         self._clean()
+
+    def rename(self, person: str, name: str) -> Person:
+        """Gives a person another name.
+
+        Raises:
+            ValueError: The name is none.
+            UnknownPersonError: Nobody has this id.
+        """
+        return self._change(person, "rename", name=clean_name(name))
+
+    def expire(self, person: str, expires: float | None) -> Person:
+        """Sets from when on a person is not recognized any more; a moment that has passed is allowed.
+
+        Args:
+            expires: Unix time; `None` for never.
+
+        Raises:
+            ValueError: It is no such time.
+            UnknownPersonError: Nobody has this id.
+        """
+        if expires is not None and not 0 <= expires < LAST_MOMENT:
+            raise ValueError(f"the time of expiry must lie before 2096; got {expires:.0f}")
+        return self._change(person, "expire", expires=None if expires is None else float(expires))
+
+    def merge(self, person: str, into: str) -> Person:
+        """Moves all templates of a person to another one, and forgets the former: they were one person.
+
+        Raises:
+            ValueError: It is the same id twice.
+            UnknownPersonError: Nobody has one of the ids.
+        """
+        if person == into:
+            raise ValueError("a person cannot be merged into themselves; give two ids")
+        with self._writing() as database:
+            self._rows.one(database, person)
+            target = self._rows.one(database, into)
+            templates = self._rows.templates(database, person)
+            self._rows.put(database, target, templates, self._check_model(database))
+            database.execute("DELETE FROM people WHERE id = ?", (person,))
+            log(database, self._actor, "merge", person, f"{len(templates)} templates into {into}")
+            database.execute("UPDATE gallery SET dirty = version + 1")
+            merged = self._rows.one(database, into)
+        self._clean()
+        return merged
+
+    def remove_template(self, person: str, number: int) -> Person:
+        """Deletes one template of a person, by its number from 1, as `review` tells it; no byte of it is left.
+
+        Raises:
+            ValueError: There is no such template, or it is the only one.
+            UnknownPersonError: Nobody has this id.
+        """
+        with self._writing() as database:
+            self._rows.one(database, person)
+            ids = [
+                id for (id,) in database.execute("SELECT id FROM templates WHERE person = ? ORDER BY number", (person,))
+            ]
+            if not 1 <= number <= len(ids):
+                raise ValueError(f"{person} has templates 1 to {len(ids)}; got {number}")
+            if len(ids) == 1:
+                raise ValueError(f"it is the only template of {person}: slimcam-faces forget {person}")
+            database.execute("DELETE FROM templates WHERE id = ?", (ids[number - 1],))
+            log(database, self._actor, "remove-template", person, f"template {number} of {len(ids)}")
+            database.execute("UPDATE gallery SET dirty = version + 1")
+            left = self._rows.one(database, person)
+        self._clean()
+        return left
+
+    def _change(self, person: str, action: str, **changes: Any) -> Person:
+        with self._writing() as database:
+            changed = replace(self._rows.one(database, person), **changes)
+            self._rows.put(database, changed, (), "")
+            log(database, self._actor, action, person, "")
+            database.execute("UPDATE gallery SET dirty = version + 1")
+        self._clean()
+        return changed
 
     def templates(self, person: str) -> list[Template]:
         """The templates of a person, in the order of enrollment.

@@ -17,6 +17,10 @@ PIXEL_MEAN = 128.0
 PIXEL_SCALE = 128.0
 
 
+_SHIFTED = np.arange(-128, 128).astype(np.int8)
+"""The table of models whose int8 input is `pixel - 128`, as ours are."""
+
+
 def input_table(spec: InputSpec, tensor: TensorInfo) -> NDArray[Any]:
     """What each of the 256 pixel values becomes in the input tensor: normalized, and quantized if the tensor is.
 
@@ -39,6 +43,10 @@ def input_table(spec: InputSpec, tensor: TensorInfo) -> NDArray[Any]:
 
 def look_up(table: NDArray[Any], image: NDArray[np.uint8]) -> NDArray[Any]:
     """What `input_table` makes of each pixel of an image, `table[image]`."""
+    if table.dtype == np.int8 and np.array_equal(table, _SHIFTED):
+        # `pixel - 128` is the flip of a bit, a tenth of the time of looking up.
+        shifted: NDArray[Any] = np.bitwise_xor(image, np.uint8(128)).view(np.int8)
+        return shifted
     # Ten times faster than numpy's indexing.
     values: NDArray[Any] = cv2.LUT(image, table)
     return values

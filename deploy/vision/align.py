@@ -25,6 +25,10 @@ FACE_WIDTH = 72
 _FACE_RECTANGLE = np.array([20 + 18j, 92 + 18j, 92 + 110j, 20 + 110j])
 """The corners of a face in the aligned crop: what boxes are drawn about."""
 
+_FACE_MIDDLE = complex(_FACE_RECTANGLE.mean())
+_FACE_HALF = (_FACE_RECTANGLE[2] - _FACE_RECTANGLE[0]).real / 2, (_FACE_RECTANGLE[2] - _FACE_RECTANGLE[0]).imag / 2
+"""Its middle, and half its width and height."""
+
 LARGEST_SIDE = 32766
 """OpenCV's warps count pixels in 16 bits."""
 
@@ -78,10 +82,16 @@ def alignment(points: NDArray[np.floating]) -> NDArray[np.float64]:
     spread = float(np.ptp(points, axis=0).max())
     if spread < 1e-3:
         raise ValueError(f"the points of a face coincide at {points[0].tolist()}: it cannot be aligned; leave it out")
-    matrix = similarity(points, TEMPLATE)
-    if not np.hypot(*matrix[:, 0]) * spread > 1e-3:
+    # `similarity` of one face, whose target is the same each time.
+    places = _complex(points)
+    middle = complex(places.sum()) / 5
+    centered = places - middle
+    with np.errstate(over="ignore", invalid="ignore"):
+        turn = complex(np.vdot(centered, _TEMPLATE_CENTERED)) / float(np.vdot(centered, centered).real)
+    if not abs(turn) * spread > 1e-3:
         raise ValueError(f"the points do not lie as those of a face do, it cannot be aligned: {points.tolist()}")
-    return matrix
+    shift = _TEMPLATE_MIDDLE - turn * middle
+    return np.array([(turn.real, -turn.imag, shift.real), (turn.imag, turn.real, shift.imag)])
 
 
 def similarity(source: NDArray[np.floating], target: NDArray[np.floating]) -> NDArray[np.float64]:
@@ -106,7 +116,7 @@ def face_sizes(points: NDArray[np.floating]) -> NDArray[np.float32]:
     Measured on the template brought onto the points, not the other way round: the two differ for points that do not
     lie as the template's do, and this one is the smaller.
     """
-    turn, _ = _fit(_complex(TEMPLATE), _complex(points).reshape(-1, 5))
+    turn, _ = _placed_template(points)
     sizes: NDArray[np.float32] = (FACE_WIDTH * np.abs(turn)).astype(np.float32)
     return sizes
 
@@ -116,16 +126,21 @@ def face_corners(points: NDArray[np.floating]) -> NDArray[np.float32]:
 
     That is x 20..92, y 18..110 of the aligned crop, brought onto the points with the template.
     """
-    turn, shift = _fit(_complex(TEMPLATE), _complex(points).reshape(-1, 5))
+    turn, shift = _placed_template(points)
     corners = turn[:, np.newaxis] * _FACE_RECTANGLE + shift[:, np.newaxis]
     return np.stack([corners.real, corners.imag], axis=2).astype(np.float32)
 
 
 def face_boxes(points: NDArray[np.floating]) -> NDArray[np.float32]:
     """Upright rectangles about what `face_corners` gives, `(N, 4)` x, y, width, height in pixels."""
-    corners = face_corners(points)
-    low, high = corners.min(axis=1), corners.max(axis=1)
-    boxes: NDArray[np.float32] = np.concatenate([low, high - low], axis=1)
+    turn, shift = _placed_template(points)
+    # Without the corners: those of a turned rectangle reach as far from its middle as its sides do in sum.
+    middle = turn * _FACE_MIDDLE + shift
+    along, across = np.abs(turn.real), np.abs(turn.imag)
+    x, y = _FACE_HALF
+    boxes = np.empty((len(turn), 4), np.float32)
+    boxes[:, 2], boxes[:, 3] = 2 * (x * along + y * across), 2 * (x * across + y * along)
+    boxes[:, 0], boxes[:, 1] = middle.real - boxes[:, 2] / 2, middle.imag - boxes[:, 3] / 2
     return boxes
 
 
@@ -157,6 +172,33 @@ def _fit(source: Complex, target: Complex) -> tuple[Complex, Complex]:
         return turn, target_mean[..., 0] - turn * source_mean[..., 0]
 
 
+def _placed_template(points: NDArray[np.floating]) -> tuple[Complex, Complex]:
+    """`turn` and `shift`, `(N,)`, that bring the template onto faces `(N, 5, 2)` or `(5, 2)`, as `_fit` does.
+
+    The template is always the same, and its points sum to nothing once centered: what is left of the least squares is a
+    product of the points with ten constants.
+    """
+    with np.errstate(over="ignore", invalid="ignore"):
+        places = _complex(points).reshape(-1, 5)
+        first = places[:, :1]
+        found = (places - first) @ _ONTO_FACES  # so that points that coincide make a size of just 0
+        return found[:, 0], found[:, 1] + first[:, 0]
+
+
 def _complex(points: NDArray[np.floating]) -> Complex:
     points = np.asarray(points, np.float64)
     return points[..., 0] + 1j * points[..., 1]
+
+
+def _onto_faces() -> Complex:
+    template = _complex(TEMPLATE)
+    centered = template - template.mean()
+    turn = centered.conj() / np.sum(np.abs(centered) ** 2)
+    return np.stack([turn, 1 / 5 - turn * template.mean()], axis=1)
+
+
+_ONTO_FACES = _onto_faces()
+"""`(5, 2)`: what the five points of a face are weighted with for the turn and the shift of the template onto them."""
+
+_TEMPLATE_MIDDLE = complex(_complex(TEMPLATE).mean())
+_TEMPLATE_CENTERED = _complex(TEMPLATE) - _TEMPLATE_MIDDLE

@@ -146,7 +146,7 @@ class Tracker:
         kept = [path for path in self._paths if path.last >= oldest]
         ended = [path for path in self._paths if path.last < oldest]
 
-        order = np.lexsort((*faces.points.reshape(-1, 10).T[::-1], -faces.scores))
+        order = np.lexsort((*faces.points.reshape(-1, 10).T[::-1], -faces.scores)) if len(faces) > 1 else slice(None)
         points, scores = faces.points[order], faces.scores[order].tolist()
         distances = _distances([path.expected(seconds) for path in kept], points)
         reach = [config.reach + config.speed * min(seconds - path.last, _AHEAD) for path in kept]

@@ -24,6 +24,7 @@ class MqttConfig:
         base: First level of the topics, which start `base/id/`.
         discovery: Topic prefix of Home Assistant's discovery; `None` is none.
         qos: Quality of service of all messages, 0, 1 or 2.
+        image: Whether the face of the last event is published as a picture, for an image entity. It is in the clear.
         keepalive: Seconds after which a broker tells, about, that the camera is gone.
     """
 
@@ -37,6 +38,7 @@ class MqttConfig:
     discovery: str | None = "homeassistant"
     qos: int = 1
     keepalive: int = 30
+    image: bool = False
 
     def __post_init__(self) -> None:
         if self.host is not None and not re.fullmatch(r"[\w.:%-]+", self.host):

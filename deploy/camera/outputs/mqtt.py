@@ -8,6 +8,7 @@
                             (when, ISO 8601 in UTC; if lost, that of its last frame), kind (pictures, clip, live)
     BASE/ID/update          retained, of a camera whose models are updated: what Home Assistant's `update` entity takes
                             (https://www.home-assistant.io/integrations/update.mqtt/), and error, rollbacks
+    BASE/ID/image           retained, if asked for: the face of the last one recognized or found unknown, JPEG
     DISCOVERY/device/ID/config  retained: https://www.home-assistant.io/integrations/mqtt/#device-discovery-payload
 
 Names are in the JSON of messages, never in a topic.
@@ -28,6 +29,9 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, get_args
 
+import cv2
+import numpy as np
+from numpy.typing import NDArray
 from paho.mqtt.client import Client, ConnectFlags, DisconnectFlags
 from paho.mqtt.enums import CallbackAPIVersion, MQTTErrorCode
 from paho.mqtt.properties import Properties
@@ -38,6 +42,7 @@ from deploy.camera.outputs.lines import as_json, clean, event_record, times
 from deploy.camera.outputs.output import tell
 from deploy.ota.device.status import UpdateStatus
 from deploy.types import Event, EventKind, Identity, Notice, SourceStatus, View
+from deploy.vision.align import face_boxes
 
 PASSWORD = "SLIMCAM_MQTT_PASSWORD"
 PENDING = 1000
@@ -87,6 +92,17 @@ class State:
             "last": clean(name),
             "last_time": times(at)["time"] if at is not None else None,
         }
+
+
+def face_jpeg(image: NDArray[np.uint8], points: NDArray[np.float32]) -> bytes:
+    """A face with what is around it, as it is in the frame, as JPEG."""
+    x, y, width, height = face_boxes(points)[0].tolist()
+    side = 1.6 * max(width, height)
+    left, top = max(0, round(x + (width - side) / 2)), max(0, round(y + (height - side) / 2))
+    cut = image[top : max(top + 1, round(top + side)), left : max(left + 1, round(left + side))]
+    if not cut.size:
+        cut = image
+    return bytes(cv2.imencode(".jpg", cv2.cvtColor(cut, cv2.COLOR_RGB2BGR))[1])
 
 
 def own_id(source: str) -> str:
@@ -180,6 +196,13 @@ def discovery(config: MqttConfig, id: str, updated: bool = False) -> dict[str, A
             "state_topic": f"{base}/update",
             "entity_category": "diagnostic",
         }
+    if config.image:
+        entities["image"] = {
+            "platform": "image",
+            "name": "Last face",
+            "image_topic": f"{base}/image",
+            "content_type": "image/jpeg",
+        }
     return {
         "device": {"identifiers": [f"slimcam_{id}"], "name": f"slimcam {id}", "manufacturer": "slimcam"},
         "origin": {"name": "slimcam"},
@@ -215,6 +238,7 @@ class Mqtt:
         self._told_state: State | None = None
         self._source: SourceStatus | None = None
         self._told_source: SourceStatus | None = None
+        self._image: bytes | None = None
         self._events: deque[bytes] = deque(maxlen=PENDING)
         self._lock = threading.Lock()
         self._connected = False
@@ -227,6 +251,8 @@ class Mqtt:
 
     def show(self, view: View) -> None:
         """See `Output`. Never waits, never raises."""
+        if self._config.image:
+            self._picture(view)
         self._add(view.events)
 
     def notice(self, notice: Notice) -> None:
@@ -242,6 +268,14 @@ class Mqtt:
             if self._connected:
                 self._flush()
                 self._flush_update()
+
+    def _picture(self, view: View) -> None:
+        """Takes the face of the newest event that says who, or that nobody is known."""
+        told = {event.track for event in view.events if event.kind in ("recognised", "unknown")}
+        shown = [one for one in view.sightings if one.track in told and np.isfinite(one.points).all()]
+        if shown:
+            with self._lock:
+                self._image = face_jpeg(view.frame.image, shown[-1].points)
 
     def close(self) -> None:
         """Tells that the camera is offline, and leaves. What cannot be sent within about two seconds is not sent."""
@@ -292,6 +326,10 @@ class Mqtt:
             if self._publish("source", as_json(source_record(self._source)), retain=True).rc == full:
                 return
             self._told_source = self._source
+        if self._image is not None:
+            if self._publish("image", self._image, retain=True).rc == full:
+                return
+            self._image = None
         while self._events and self._publish("event", self._events[0]).rc != full:
             self._events.popleft()
 

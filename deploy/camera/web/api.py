@@ -5,8 +5,17 @@ GET    live.mjpg            the live view, a JPEG after the other (multipart/x-m
 POST   snapshots            keeps the view still -> snapshot, width, height, faces with track and box
 GET    snapshots/NAME.jpg   the picture of it
 GET    people               who is enrolled
-POST   people               {snapshot, track, name, consent} enrolls a face of a snapshot -> the person
+POST   people               {snapshot, track, name, consent} enrolls a face of a snapshot -> the person. 409 with
+                            `looks_like` if it looks like others: then again, with `person`, one of their ids or `new`
+PATCH  people/ID            {name} or {expires} (Unix time or null) -> the person
 DELETE people/ID            forgets a person
+POST   people/ID/merge      {into} moves all templates to another person -> the other one
+GET    people/ID/templates  where each template is from
+DELETE people/ID/templates/N  removes one, N from 1 -> the person
+GET    unknown              faces that were kept as unknown, in groups by likeness; 404 where none are kept
+GET    unknown/ID.png       one of them
+POST   unknown              {faces, name, consent, person} enrolls them as people do -> the person
+DELETE unknown/ID           deletes one
 POST   login                {token} -> a cookie
 """
 
@@ -22,13 +31,15 @@ from typing import Any, Protocol, TypeVar
 
 from aiohttp import web
 
+from deploy.camera.known_people import LooksLike
 from deploy.camera.outputs.lines import as_json, clean, event_record, frame_record
 from deploy.camera.rolling_latency import Latencies
 from deploy.camera.web.config import WebConfig
 from deploy.camera.web.guard import Guard, refuse
+from deploy.camera.web.naming import Naming
 from deploy.camera.web.pictures import SNAPSHOT_SECONDS, Snapshots, live_jpeg, still_jpeg, still_record
 from deploy.common.errors import GalleryError, UnknownPersonError
-from deploy.gallery.people import Person
+from deploy.gallery.people import Person, Template
 from deploy.ota.device.status import UpdateStatus
 from deploy.types import Event, SourceStatus, View
 
@@ -46,6 +57,11 @@ _PART = f"--{_BOUNDARY}\r\nContent-Type: image/jpeg\r\n\r\n".encode()
 
 So the parts can have no Content-Length, which readers do not need."""
 
+FACES_AT_ONCE = 100
+"""Faces that are named with one request."""
+
+_KINDS = {str: "a text", int: "an integer", list: "a list"}
+
 T = TypeVar("T")
 
 
@@ -60,11 +76,22 @@ class Gallery(Protocol):
             UnknownPersonError: there is no such person.
         """
 
+    def rename(self, person: str, name: str, /) -> Person: ...
+
+    def expire(self, person: str, expires: float | None, /) -> Person: ...
+
+    def merge(self, person: str, into: str, /) -> Person: ...
+
+    def remove_template(self, person: str, number: int, /) -> Person: ...
+
+    def templates(self, person: str, /) -> Sequence[Template]: ...
+
     def close(self) -> None: ...
 
 
-Enroll = Callable[[View, int, str, str], Person]
-"""Enrolls the face of a track in a view under a name, with a note on consent; a ValueError says why not."""
+Enroll = Callable[[View, int, str, str, str], Person]
+"""Enrolls the face of a track in a view under a name, with a note on consent, for a person's id, `new` or nothing; see
+`deploy.camera.known_people`. A ValueError says why not."""
 
 
 class People:
@@ -85,27 +112,37 @@ class People:
             with closing(gallery):
                 return gallery.people()
 
-        return [person_record(person) for person in await self._run(people)]
+        return [person_record(person) for person in await self.run(people)]
 
     async def forget(self, person: str) -> None:
-        def forget() -> None:
+        await self.change(lambda gallery: gallery.forget(person))
+
+    async def change(self, step: Callable[[Gallery], T]) -> T:
+        """Does something with the gallery; 404 where nobody has the id."""
+
+        def changed() -> T:
             gallery = self._open()
             if gallery is None:
                 raise UnknownPersonError("there is no such person")
             with closing(gallery):
-                gallery.forget(person)
+                return step(gallery)
 
-        await self._run(forget, refused=404)
+        return await self.run(changed, refused=422)
 
-    async def enroll(self, view: View, track: int, name: str, consent: str) -> dict[str, Any]:
-        return person_record(await self._run(lambda: self._enroll(view, track, name, consent), refused=422))
+    async def enroll(self, view: View, track: int, name: str, consent: str, person: str) -> dict[str, Any]:
+        return person_record(await self.run(lambda: self._enroll(view, track, name, consent, person), refused=422))
 
-    async def _run(self, step: Callable[[], T], refused: int = 503) -> T:
+    async def run(self, step: Callable[[], T], refused: int = 503) -> T:
         try:
             return await asyncio.get_running_loop().run_in_executor(self._executor, step)
         except GalleryError as error:
             # The gallery is at fault, not what was asked for.
             refuse(503, str(error))
+        except UnknownPersonError as error:
+            refuse(404, str(error))
+        except LooksLike as error:
+            people = [{"id": one.id, "name": clean(one.name), "score": round(score, 4)} for one, score in error.people]
+            refuse(409, str(error), {"looks_like": people})
         except ValueError as error:
             refuse(refused, str(error))
         except (OSError, RuntimeError) as error:
@@ -119,6 +156,7 @@ class Api:
         source_state: A word or two about the source, without credentials.
         pictures: Executor for JPEGs, which take milliseconds.
         update: Gives the state of updates; `None` where there are none.
+        unknown: Faces that are kept to be named; `None` where none are.
     """
 
     def __init__(
@@ -129,10 +167,12 @@ class Api:
         source_state: Callable[[], str],
         pictures: Executor,
         update: Callable[[], UpdateStatus] | None = None,
+        unknown: Naming | None = None,
     ) -> None:
         self._update = update
         self._config, self._guard, self._people = config, guard, people
         self._source_state, self._pictures = source_state, pictures
+        self._unknown = unknown
         self._snapshots = Snapshots()
         self.watchers = 0
         # The picture that all watchers get: when it was begun, of which view, and the JPEG to come.
@@ -152,6 +192,14 @@ class Api:
             web.get("/api/people", self.people),
             web.post("/api/people", self.enroll),
             web.delete("/api/people/{id:[A-Za-z0-9_-]{1,64}}", self.forget),
+            web.patch("/api/people/{id:[A-Za-z0-9_-]{1,64}}", self.correct),
+            web.post("/api/people/{id:[A-Za-z0-9_-]{1,64}}/merge", self.merge),
+            web.get("/api/people/{id:[A-Za-z0-9_-]{1,64}}/templates", self.templates),
+            web.delete("/api/people/{id:[A-Za-z0-9_-]{1,64}}/templates/{number:[0-9]{1,6}}", self.remove_template),
+            web.get("/api/unknown", self.unknown),
+            web.get("/api/unknown/{id:[0-9a-f]{32}}.png", self.unknown_picture),
+            web.post("/api/unknown", self.name_unknown),
+            web.delete("/api/unknown/{id:[0-9a-f]{32}}", self.remove_unknown),
             web.post("/api/login", self.login),
         ]
 
@@ -162,7 +210,15 @@ class Api:
         if self._update is not None:
             status = self._update()
             update = {**status.record(), "error": clean(status.error)}
-        return _json({"source": clean(self._source_state()), "source_state": source, "update": update, **record})
+        return _json(
+            {
+                "source": clean(self._source_state()),
+                "source_state": source,
+                "update": update,
+                "unknown": self._unknown is not None,
+                **record,
+            }
+        )
 
     async def live(self, request: web.Request) -> web.StreamResponse:
         if self.watchers >= WATCHERS:
@@ -227,17 +283,72 @@ class Api:
         return _json({"people": await self._people.list()})
 
     async def enroll(self, request: web.Request) -> web.Response:
-        body = await read_body(request, {"snapshot": str, "track": int, "name": str, "consent": str})
+        fields = {"snapshot": str, "track": int, "name": str, "consent": str}
+        body = {"person": "", **await read_body(request, fields, {"person": str})}
         view = self._snapshot(body["snapshot"])
         if all(sighting.track != body["track"] for sighting in view.sightings):
             refuse(404, "there is no such face in that snapshot")
-        person = await self._people.enroll(view, body["track"], body["name"], body["consent"])
+        person = await self._people.enroll(view, body["track"], body["name"], body["consent"], body["person"])
         self._snapshots.remove(body["snapshot"])
         return _json(person, 201)
 
     async def forget(self, request: web.Request) -> web.Response:
         await self._people.forget(request.match_info["id"])
         return web.Response(status=204)
+
+    async def correct(self, request: web.Request) -> web.Response:
+        body = await read_body(request, {}, {"name": str, "expires": (int, float, type(None))})
+        id = request.match_info["id"]
+
+        def corrected(gallery: Gallery) -> Person:
+            person = gallery.rename(id, body["name"]) if "name" in body else None
+            person = gallery.expire(id, body["expires"]) if "expires" in body else person
+            if person is None:
+                raise ValueError("give a name or a time of expiry")
+            return person
+
+        return _json(person_record(await self._people.change(corrected)))
+
+    async def merge(self, request: web.Request) -> web.Response:
+        body, id = await read_body(request, {"into": str}), request.match_info["id"]
+        return _json(person_record(await self._people.change(lambda gallery: gallery.merge(id, body["into"]))))
+
+    async def templates(self, request: web.Request) -> web.Response:
+        id = request.match_info["id"]
+        found = await self._people.change(lambda gallery: gallery.templates(id))
+        return _json({"templates": [clean(template.source) for template in found]})
+
+    async def remove_template(self, request: web.Request) -> web.Response:
+        id, number = request.match_info["id"], int(request.match_info["number"])
+        return _json(person_record(await self._people.change(lambda gallery: gallery.remove_template(id, number))))
+
+    async def unknown(self, _request: web.Request) -> web.Response:
+        naming = self._naming()
+        return _json({"groups": await self._people.run(naming.groups)})
+
+    async def unknown_picture(self, request: web.Request) -> web.Response:
+        naming, id = self._naming(), request.match_info["id"]
+        content = await self._people.run(lambda: naming.picture(id), refused=404)
+        return web.Response(body=content, content_type="image/png")
+
+    async def name_unknown(self, request: web.Request) -> web.Response:
+        naming = self._naming()
+        body = await read_body(request, {"faces": list, "name": str, "consent": str, "person": str})
+        faces = body["faces"]
+        if not 1 <= len(faces) <= FACES_AT_ONCE or not all(isinstance(face, str) for face in faces):
+            refuse(400, f"faces must be a list of 1 to {FACES_AT_ONCE} ids")
+        words = body["name"], body["consent"], body["person"]
+        return _json(person_record(await self._people.run(lambda: naming.enroll(faces, *words), refused=422)), 201)
+
+    async def remove_unknown(self, request: web.Request) -> web.Response:
+        naming, id = self._naming(), request.match_info["id"]
+        await self._people.run(lambda: naming.remove([id]))
+        return web.Response(status=204)
+
+    def _naming(self) -> Naming:
+        if self._unknown is None:
+            refuse(404, "unknown faces are not kept; start the camera with unknown.keep=true")
+        return self._unknown
 
     async def login(self, request: web.Request) -> web.Response:
         body = await read_body(request, {"token": str})
@@ -287,24 +398,32 @@ def person_record(person: Person) -> dict[str, Any]:
     return {**record, "name": clean(person.name), "consent": clean(person.consent)}
 
 
-async def read_body(request: web.Request, fields: dict[str, type]) -> dict[str, Any]:
-    """A JSON object with just these fields, each of its type; texts have no halves of surrogate pairs."""
+async def read_body(request: web.Request, fields: dict[str, Any], more: dict[str, Any] | None = None) -> dict[str, Any]:
+    """A JSON object with just these fields, each of its type; texts have no halves of surrogate pairs.
+
+    Args:
+        fields: Names and types of what must be there.
+        more: Those of what may be there.
+    """
+    more = more or {}
     if request.content_type != "application/json":
         refuse(415, "send JSON, as application/json")
     try:
         content = await asyncio.wait_for(request.read(), BODY_SECONDS)
     except asyncio.TimeoutError:
         refuse(408, f"the request did not arrive within {BODY_SECONDS:.0f} s")
+    except ConnectionError:
+        refuse(400, "the request broke off")  # nobody reads it; it is no failure of ours, and not to be logged as one
     try:
         body = json.loads(content)
     except (ValueError, RecursionError):
         refuse(400, "the request is not JSON")
-    if not isinstance(body, dict) or set(body) != set(fields):
-        refuse(400, f"the request must be an object with {', '.join(fields)}")
-    for name, kind in fields.items():
-        value = body[name]
-        if type(value) is not kind:
-            refuse(400, f"{name} must be {'a text' if kind is str else 'an integer'}")
+    if not isinstance(body, dict) or not set(fields) <= set(body) <= {*fields, *more}:
+        refuse(400, f"the request must be an object with {', '.join([*fields, *more])}")
+    for name, value in body.items():
+        kind = {**fields, **more}[name]
+        if type(value) not in (kind if isinstance(kind, tuple) else (kind,)):
+            refuse(400, f"{name} must be {_KINDS.get(kind, 'a number or null')}")
         if isinstance(value, str) and (len(value) > _TEXT_LENGTH or clean(value) != value):
             refuse(400, f"{name} must be Unicode text of {_TEXT_LENGTH} characters at most")
     return body

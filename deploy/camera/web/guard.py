@@ -46,19 +46,20 @@ _log = logging.getLogger(__name__)
 class Refusal(Exception):  # noqa: N818 - an answer, not an error
     """Answers a request with a status and one line."""
 
-    def __init__(self, status: int, reason: str, **headers: str) -> None:
+    def __init__(self, status: int, reason: str, details: dict[str, Any] | None = None, **headers: str) -> None:
         super().__init__(reason)
         self.status, self.reason, self.headers = status, reason, headers
+        self.details = details or {}
 
 
-def refuse(status: int, reason: str, **headers: str) -> NoReturn:
-    raise Refusal(status, reason, **headers)
+def refuse(status: int, reason: str, details: dict[str, Any] | None = None, **headers: str) -> NoReturn:
+    raise Refusal(status, reason, details, **headers)
 
 
-def error_response(status: int, reason: str) -> web.Response:
-    """A refusal as JSON, `{"error": "one line"}`."""
-    line = " ".join(reason.split())
-    return web.Response(status=status, text=json.dumps({"error": line}), content_type="application/json")
+def error_response(status: int, reason: str, details: dict[str, Any] | None = None) -> web.Response:
+    """A refusal as JSON, `{"error": "one line"}`, and what else there is to say."""
+    record = {"error": " ".join(reason.split()), **(details or {})}
+    return web.Response(status=status, text=json.dumps(record), content_type="application/json")
 
 
 class Failures:
@@ -104,7 +105,7 @@ class Guard:
             self.check(request)
             return await handler(request)
         except Refusal as refusal:
-            response = error_response(refusal.status, refusal.reason)
+            response = error_response(refusal.status, refusal.reason, refusal.details)
             response.headers.update({name.replace("_", "-"): value for name, value in refusal.headers.items()})
             return response
         except web.HTTPException as refusal:

@@ -16,6 +16,7 @@ from aiohttp import web
 from deploy.camera.web.api import BODY_BYTES, Api, Enroll, Gallery, People
 from deploy.camera.web.config import WebConfig
 from deploy.camera.web.guard import Connection, Guard, add_headers
+from deploy.camera.web.naming import Naming
 from deploy.ota.device.status import UpdateStatus
 from deploy.types import Event, Notice, View
 
@@ -45,6 +46,7 @@ class Web:
         enroll: Enrolls a face, in the same thread.
         source_state: A word or two about the source, without credentials; called often.
         update: Gives the state of updates; `None` where there are none.
+        unknown: Faces that are kept to be named; `None` where none are.
 
     Raises:
         ValueError: there is no port, or no token where one is needed.
@@ -58,6 +60,7 @@ class Web:
         enroll: Enroll,
         source_state: Callable[[], str],
         update: Callable[[], UpdateStatus] | None = None,
+        unknown: Naming | None = None,
     ) -> None:
         if config.port is None:
             raise ValueError("web.port is null: there is no page to serve")
@@ -66,7 +69,7 @@ class Web:
         self._pictures = ThreadPoolExecutor(1, "web-pictures")
         self._gallery = ThreadPoolExecutor(1, "web-gallery")
         self._people = People(self._gallery, open_gallery, enroll)
-        self._api = Api(config, guard, self._people, source_state, self._pictures, update)
+        self._api = Api(config, guard, self._people, source_state, self._pictures, update, unknown)
         # From the time of the start on, so that a page that stays open over a restart knows what is new.
         self._events, self._connections = int(1000 * time.time()), 0
         self._loop = asyncio.new_event_loop()

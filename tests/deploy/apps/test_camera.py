@@ -36,6 +36,7 @@ def environment(home: Path) -> dict[str, str]:
     return {
         **os.environ,
         "PYTHONPATH": str(ROOT),
+        "HOME": str(home),
         "XDG_DATA_HOME": str(home / "data"),
         "XDG_CONFIG_HOME": str(home / "conf"),
     }
@@ -94,6 +95,7 @@ def test_people_who_are_enrolled_are_recognised_in_a_clip(scene: Path, tmp_path:
     assert seen.get(cv2.CAP_PROP_FRAME_COUNT) == 60
     assert "frames a second" in done.stdout
     assert [line for line in done.stderr.splitlines() if "recognised" in line]
+    assert not list(tmp_path.rglob("unknown"))  # nothing is kept of strangers unless it is asked for
     # Portraits, one after the other: each is a scene of its own, and nobody is taken for the one before.
     (tmp_path / "album").mkdir()
     portraits = {f"{name}.png": sorted((scene / "people" / name).iterdir())[0] for name in people}
@@ -112,6 +114,12 @@ def test_without_a_gallery_faces_are_followed_and_nothing_is_written(scene: Path
     assert "appeared" in done.stderr
     assert "recognised" not in done.stderr
     assert list(tmp_path.iterdir()) == []
+    # Unknown faces are kept if their owner chose so, and then sealed.
+    done = camera(tmp_path, f"source={scene / 'clip.mp4'}", "web.port=null", "unknown.keep=true", "gallery=~/g/g.db")
+    assert done.returncode == 0, done.stderr
+    kept = sorted((tmp_path / "g/unknown").iterdir())
+    assert kept
+    assert all(b"PNG" not in file.read_bytes() and file.stat().st_mode & 0o077 == 0 for file in kept)
 
 
 def test_it_ends_when_told_to_with_its_files_whole(scene: Path, tmp_path: Path) -> None:

@@ -73,6 +73,30 @@ def enrolled(home: Path, name: str, *identities: int, crops: bool = True) -> Per
         return gallery.enroll(name, taken, consent="drawn, nobody had to be asked")
 
 
+def test_what_is_wrong_is_corrected_from_the_command_line(home: Path) -> None:
+    anna, again = enrolled(home, "Ana", 1, 2, crops=False), enrolled(home, "Anna too", 1, crops=False)
+    assert faces(home, "rename", "Ana", "Anna").stdout == f"Ana is Anna ({anna.id}) now\n"
+    done = faces(home, "merge", "Anna too", anna.id)
+    merged = f"merged Anna too ({again.id}) into Anna ({anna.id}), who has 3 templates now\n"
+    assert done.stdout == merged, done.stderr
+    assert faces(home, "remove-template", "Anna", "2").stdout == f"Anna ({anna.id}) has 2 templates left\n"
+    assert faces(home, "expire", "Anna", "2090-05-01").stdout == f"Anna ({anna.id}) expires: 2090-05-01\n"
+    assert "Anna" in faces(home, "expire", "Anna", "never").stdout
+    with opened(home) as gallery:
+        actions = [one.action for one in gallery.audit()]
+    assert actions[2:] == ["rename", "merge", "remove-template", "expire", "expire"]
+    for words, reason in (
+        (("rename", "Bob", "Rob"), "nobody in the gallery has the name 'Bob'"),
+        (("merge", "Anna"), "slimcam-faces merge lacks INTO: slimcam-faces merge NAME INTO"),
+        (("remove-template", "Anna", "two"), "template is a number"),
+        (("remove-template", "Anna", "7"), "has templates 1 to 2"),
+        (("expire", "Anna", "soon"), "a day such as"),
+    ):
+        refused = faces(home, *words)
+        assert refused.returncode == 1
+        assert reason in refused.stderr
+
+
 # Words
 
 
@@ -222,7 +246,7 @@ def test_pictures_are_enrolled_from_the_command_line(home: Path) -> None:
     [
         ((), "what is to be done? slimcam-faces enroll, list, forget"),
         (("frob",), "'frob' is not a command; known are enroll, list"),
-        (("enroll",), "slimcam-faces enroll needs a name: slimcam-faces enroll NAME"),
+        (("enroll",), "slimcam-faces enroll lacks NAME: slimcam-faces enroll NAME"),
         (("enroll", "Anna"), "give pictures or folders to enroll from, or source=0 for a camera"),
         (("enroll", "Anna", "a.jpg", "source=0"), "give pictures or folders to enroll from, or source=0 for a camera"),
         (("enroll", "a\nb", "a.jpg"), "a name must not have control characters; got '\\n' in it"),

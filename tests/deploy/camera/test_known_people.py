@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from deploy.camera.known_people import KnownPeople
+from deploy.camera.known_people import KnownPeople, LooksLike
 from deploy.inference.model import Recognizer
 from deploy.types import Frame, Sighting, View
 from deploy.vision.quality import QualityConfig
@@ -44,6 +44,17 @@ def test_who_is_enrolled_from_a_view_is_known_within_a_second(tmp_path: Path) ->
     assert known.enroll(view(), 1, "Ada", "herself").id == person.id
     with known.open() as gallery:
         assert [(one.name, one.templates) for one in gallery.people()] == [("Ada", 2)]
+    # The same face under a second name is asked for, and added to who is there, or enrolled as another person.
+    with pytest.raises(LooksLike, match=r"looks like Ada \(1\.00\): is it the same person\?") as asked:
+        known.enroll(view(), 1, "Adah", "herself")
+    assert [one.id for one, _ in asked.value.people] == [person.id]
+    assert known.enroll(view(), 1, "Adah", "herself", person.id).templates == 3
+    twin = known.enroll(view(), 1, "Adah", "herself", "new")
+    with known.open() as gallery:
+        assert [(one.name, one.templates) for one in gallery.people()] == [("Ada", 3), ("Adah", 1)]
+        gallery.forget(twin.id)
+    with pytest.raises(ValueError, match="not in the gallery any more"):
+        known.enroll(view(), 1, "Adah", "herself", twin.id)
     path.write_text("no gallery")
     time.sleep(1.1)
     assert not known.changed()

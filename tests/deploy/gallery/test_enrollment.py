@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from deploy.gallery.crops import decode_crops
-from deploy.gallery.enrollment import VIEWS, lone_face, pictures, printable_note, resembling, templates, watch
+from deploy.gallery.enrollment import VIEWS, alike_people, lone_face, pictures, printable_note, templates, watch
 from deploy.gallery.gallery import Gallery, Template
 from deploy.gallery.people import NO_CONSENT, Person, Snapshot
 from deploy.gallery.review import resemblances, review
@@ -141,14 +141,10 @@ def snapshot(rows: list[list[float]], owners: list[int]) -> Snapshot:
 def test_templates_that_resemble_somebody_else_are_told() -> None:
     known = snapshot([[1, 0, 0], [0, 1, 0], [0, 0, 1]], [0, 0, 1])
     probe = Template(np.array([0.8, 0, 0.6], np.float32), None, "x")
-    assert [line.split(",")[0] for line in resembling([probe, probe], known, 0.5, None)] == [
-        f"looks like P0 ({0:032x})"
-    ]
+    assert [one.name for one, _ in alike_people([probe, probe], known, 0.5, None)] == ["P0"]
     # Not of the person themselves, but of the next best.
-    assert [line.split(",")[0] for line in resembling([probe], known, 0.5, f"{0:032x}")] == [
-        f"looks like P1 ({1:032x})"
-    ]
-    assert resembling([probe], known, 0.9, None) == []
+    assert [one.name for one, _ in alike_people([probe], known, 0.5, f"{0:032x}")] == ["P1"]
+    assert alike_people([probe], known, 0.9, None) == []
 
 
 def test_people_too_alike_pictures_twice_and_strays_are_found() -> None:

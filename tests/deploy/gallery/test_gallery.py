@@ -682,3 +682,47 @@ def test_a_gallery_that_is_opened_again_keeps_the_locks_of_this_process(tmp_path
         writer.execute("ROLLBACK")
     assert "database is locked" in other.stderr
     gallery.close()
+
+
+# Corrections
+
+
+def test_a_person_is_renamed_and_expires_and_found_under_the_new_name(opened: Open, path: Path) -> None:
+    with opened() as gallery:
+        anna = gallery.enroll("Ana", some(2), consent="yes")
+        assert gallery.rename(anna.id, " Anna ").name == "Anna"
+        moment = time.time() + 1000
+        gallery.expire(anna.id, moment)
+    with opened() as gallery:
+        (found,) = gallery.people()
+        assert (found.id, found.name, found.expires, found.templates) == (anna.id, "Anna", moment, 2)
+        assert len(gallery.snapshot().embeddings) == 2
+        gallery.expire(anna.id, 1.0)
+        assert gallery.snapshot().people == ()
+        assert gallery.expire(anna.id, None).expires is None
+        assert [one.action for one in gallery.audit()] == ["enrol", "rename", *["expire"] * 3]
+        with pytest.raises(ValueError, match="control characters"):
+            gallery.rename(anna.id, "a\nb")
+        with pytest.raises(UnknownPersonError):
+            gallery.rename("0" * 32, "Bob")
+    assert b"Ana" not in path.read_bytes()
+
+
+def test_two_people_who_are_one_are_merged_and_a_wrong_template_is_removed(opened: Open) -> None:
+    with opened() as gallery:
+        anna, again = gallery.enroll("Anna", some(1), consent="yes"), gallery.enroll("Ann", some(2, 5), consent="x")
+        merged = gallery.merge(again.id, anna.id)
+        assert (merged.id, merged.name, merged.templates, merged.consent) == (anna.id, "Anna", 3, "yes")
+        assert [one.id for one in gallery.people()] == [anna.id]
+        before = [template.embedding.tobytes() for template in gallery.templates(anna.id)]
+        assert gallery.remove_template(anna.id, 2).templates == 2
+        left = [template.embedding.tobytes() for template in gallery.templates(anna.id)]
+        assert left == [before[0], before[2]]
+        with pytest.raises(ValueError, match="templates 1 to 2; got 3"):
+            gallery.remove_template(anna.id, 3)
+        gallery.remove_template(anna.id, 1)
+        with pytest.raises(ValueError, match="the only template"):
+            gallery.remove_template(anna.id, 1)
+        with pytest.raises(ValueError, match="into themselves"):
+            gallery.merge(anna.id, anna.id)
+        assert [one.action for one in gallery.audit()][2:] == ["merge", "remove-template", "remove-template"]

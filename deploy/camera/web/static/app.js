@@ -6,6 +6,7 @@ const POLL_MS = 1000, PEOPLE_MS = 10000, STALE_SECONDS = 3;
 const $ = (id) => document.getElementById(id);
 
 let shown = null, newestEvent = 0, peopleAt = 0, snapshot = null, chosen = null, forgetting = null;
+let everybody = [], editing = null;
 let polling = null, saying = null;
 
 // The camera
@@ -15,7 +16,7 @@ async function ask(path, method = "GET", body = undefined) {
   if (body !== undefined) headers["Content-Type"] = "application/json";
   const response = await fetch(`api/${path}`, {method, headers, body: body && JSON.stringify(body)});
   const answer = response.status === 204 ? null : await response.json();
-  if (!response.ok) throw Object.assign(new Error(answer.error), {status: response.status});
+  if (!response.ok) throw Object.assign(new Error(answer.error), {status: response.status, alike: answer.looks_like ?? null});
   return answer;
 }
 
@@ -26,7 +27,11 @@ async function poll() {
     const state = await ask("state");
     open();
     showState(state);
-    if (Date.now() - peopleAt > PEOPLE_MS) await showPeople();
+    $("unknown").hidden = !state.unknown;
+    if (Date.now() - peopleAt > PEOPLE_MS) {
+      await showPeople();
+      if (state.unknown) await showUnknown();
+    }
   } catch (error) {
     if (error.status === 401) return logIn();
     showSource(error.status ? error.message : "camera not reached", "lost");
@@ -177,6 +182,7 @@ async function freeze(wanted) {
   snapshot.faces = snapshot.faces.filter((face) => face.box !== null);
   $("enroll-form").reset();
   $("enroll-error").textContent = "";
+  $("alike").replaceChildren();
   $("still").src = `api/snapshots/${snapshot.snapshot}.jpg`;
   $("boxes").replaceChildren(...snapshot.faces.map((face) => {
     const box = element("button", "box");
@@ -232,19 +238,124 @@ $("enroll-form").addEventListener("submit", async (event) => {
   event.preventDefault();
   if (chosen === null || $("enroll-do").disabled) return;
   $("enroll-error").textContent = "";
+  await enroll("");
+});
+
+async function enroll(person) {
   $("enroll-do").disabled = true;
+  $("alike").replaceChildren();
   try {
-    const person = await ask("people", "POST", {
-      snapshot: snapshot.snapshot, track: chosen.track, name: $("name").value, consent: $("consent").value,
+    const enrolled = await ask("people", "POST", {
+      snapshot: snapshot.snapshot, track: chosen.track, name: $("name").value, consent: $("consent").value, person,
     });
     $("enroll").close();
-    say(`${person.name} is enrolled.`);
+    say(`${enrolled.name} is enrolled.`);
     await showPeople();
   } catch (error) {
     $("enroll-error").textContent = error.message;
+    if (error.alike) askWho($("alike"), error.alike, enroll);
   } finally {
     $("enroll-do").disabled = false;
   }
+}
+
+// Buttons for whom a face looks like, and one for somebody else.
+function askWho(place, people, enrollAs) {
+  const buttons = people.map((person) => choice(`Add to ${person.name}`, () => enrollAs(person.id)));
+  place.replaceChildren(...buttons, choice("Somebody else", () => enrollAs("new")));
+  buttons[0].focus();
+}
+
+function choice(text, act) {
+  const button = element("button", "quiet");
+  button.type = "button";
+  button.textContent = text;
+  button.addEventListener("click", act);
+  return button;
+}
+
+// Who was that?
+
+let group = null;
+
+async function showUnknown() {
+  let groups;
+  try {
+    ({groups} = await ask("unknown"));
+  } catch (error) {
+    return say(`Unknown faces: ${error.message}`);
+  }
+  const listed = JSON.stringify(groups);
+  if ($("groups").listed === listed) return;
+  $("groups").listed = listed;
+  $("groups").replaceChildren(...groups.map(({faces}) => {
+    const item = element("li"), seen = element("small"), buttons = element("div", "acts");
+    const times = faces.length === 1 ? "once" : `${faces.length} times`;
+    seen.textContent = `seen ${times}, last ${moment(faces[0].at * 1000)}`;
+    buttons.append(choice("Name", () => nameGroup(faces)), choice("Delete", () => removeGroup(faces)));
+    item.append(crops(faces.slice(0, 6)), seen, buttons);
+    return item;
+  }));
+  $("no-groups").hidden = groups.length > 0;
+}
+
+function crops(faces) {
+  const row = element("div", "crops");
+  row.append(...faces.map((face) => Object.assign(document.createElement("img"), {
+    src: `api/unknown/${face.id}.png`, alt: `An unknown face, ${moment(face.at * 1000)}`, width: 72, height: 72,
+  })));
+  return row;
+}
+
+function nameGroup(faces) {
+  group = faces;
+  $("naming-form").reset();
+  $("naming-error").textContent = "";
+  $("naming-alike").replaceChildren();
+  $("naming-faces").replaceChildren(crops(faces.slice(0, 12)));
+  $("naming-people").replaceChildren(...everybody.map((person) => choice(`Add to ${person.name}`, () => {
+    $("naming-consent").value = person.consent;
+    $("naming-name").value = person.name;
+    nameAs(person.id);
+  })));
+  $("naming").showModal();
+  $("naming-name").focus();
+}
+
+async function nameAs(person) {
+  $("naming-do").disabled = true;
+  $("naming-alike").replaceChildren();
+  $("naming-error").textContent = "";
+  try {
+    const enrolled = await ask("unknown", "POST", {
+      faces: group.slice(0, 100).map((face) => face.id), name: $("naming-name").value,
+      consent: $("naming-consent").value, person,
+    });
+    $("naming").close();
+    say(`${enrolled.name} is enrolled.`);
+    await Promise.all([showPeople(), showUnknown()]);
+  } catch (error) {
+    $("naming-error").textContent = error.message;
+    if (error.alike) askWho($("naming-alike"), error.alike, nameAs);
+  } finally {
+    $("naming-do").disabled = false;
+  }
+}
+
+async function removeGroup(faces) {
+  try {
+    for (const face of faces) await ask(`unknown/${face.id}`, "DELETE");
+    say(faces.length === 1 ? "The face is deleted." : "The faces are deleted.");
+  } catch (error) {
+    say(error.message);
+  }
+  await showUnknown();
+}
+
+$("naming-cancel").addEventListener("click", () => $("naming").close());
+$("naming-form").addEventListener("submit", (event) => {
+  event.preventDefault();
+  if (!$("naming-do").disabled) nameAs("");
 });
 
 // People
@@ -257,6 +368,7 @@ async function showPeople() {
   } catch (error) {
     return say(`People: ${error.message}`);
   }
+  everybody = people;
   const listed = JSON.stringify(people);
   if ($("people").listed === listed) return;
   $("people").listed = listed;
@@ -271,8 +383,11 @@ async function showPeople() {
     button.textContent = "Forget";
     button.setAttribute("aria-label", `Forget ${person.name}`);
     button.addEventListener("click", () => confirmForget(person));
+    const acts = element("div", "acts"), correct = choice("Correct", () => edit(person));
+    correct.setAttribute("aria-label", `Correct ${person.name}`);
+    acts.append(correct, button);
     text.append(name, note, consent);
-    item.append(text, button);
+    item.append(text, acts);
     return item;
   }));
   $("no-people").hidden = people.length > 0;
@@ -301,6 +416,73 @@ $("forget-do").addEventListener("click", async () => {
     $("forget-do").disabled = false;
   }
 });
+
+// Correcting
+
+async function edit(person) {
+  editing = person;
+  $("edit-who").textContent = person.name;
+  $("edit-name").value = person.name;
+  $("edit-expires").value = person.expires === null ? "" : isoDay(person.expires);
+  $("edit-error").textContent = "";
+  $("edit-into").replaceChildren(new Option("nobody else", ""),
+    ...everybody.filter((one) => one.id !== person.id).map((one) => new Option(`${one.name} (${one.templates})`, one.id)));
+  await showTemplates();
+  if (!$("edit").open) $("edit").showModal();
+  $("edit-name").focus();
+}
+
+async function showTemplates() {
+  let templates = [];
+  try {
+    ({templates} = await ask(`people/${encodeURIComponent(editing.id)}/templates`));
+  } catch (error) {
+    $("edit-error").textContent = error.message;
+  }
+  $("edit-templates").replaceChildren(...templates.map((source, i) => {
+    const item = element("li"), text = element("span"), remove = choice("Remove", async () => {
+      try {
+        await ask(`people/${encodeURIComponent(editing.id)}/templates/${i + 1}`, "DELETE");
+        await Promise.all([showTemplates(), showPeople()]);
+      } catch (error) {
+        $("edit-error").textContent = error.message;
+      }
+    });
+    text.textContent = source;
+    remove.setAttribute("aria-label", `Remove template ${i + 1}`);
+    item.append(text, remove);
+    return item;
+  }));
+}
+
+$("edit-cancel").addEventListener("click", () => $("edit").close());
+$("edit-form").addEventListener("submit", async (event) => {
+  event.preventDefault();
+  const path = `people/${encodeURIComponent(editing.id)}`, name = $("edit-name").value;
+  const expires = $("edit-expires").value, into = $("edit-into").value, changes = {};
+  if (name !== editing.name) changes.name = name;
+  if (expires !== (editing.expires === null ? "" : isoDay(editing.expires))) {
+    changes.expires = expires ? new Date(`${expires}T00:00`).getTime() / 1000 : null;
+  }
+  $("edit-do").disabled = true;
+  try {
+    let person = editing;
+    if (Object.keys(changes).length) person = await ask(path, "PATCH", changes);
+    if (into) person = await ask(`${path}/merge`, "POST", {into});
+    $("edit").close();
+    say(into ? `Both are ${person.name} now.` : `${person.name} is corrected.`);
+    await showPeople();
+  } catch (error) {
+    $("edit-error").textContent = error.message;
+  } finally {
+    $("edit-do").disabled = false;
+  }
+});
+
+function isoDay(seconds) {
+  const at = new Date(seconds * 1000);
+  return [at.getFullYear(), at.getMonth() + 1, at.getDate()].map((part) => String(part).padStart(2, "0")).join("-");
+}
 
 // Words
 

@@ -17,6 +17,7 @@ from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 import pytest
 from cryptography import x509
@@ -32,7 +33,7 @@ from deploy.camera.outputs.config import MqttConfig, OutputsConfig
 from deploy.camera.outputs.mqtt import PASSWORD, PENDING, Mqtt, State, discovery, own_id, source_record
 from deploy.camera.outputs.opening import open_outputs
 from deploy.ota.device.status import UpdateStatus
-from deploy.types import Event, EventKind, Frame, Identity, SourceStatus, View
+from deploy.types import Event, EventKind, Frame, Identity, Sighting, SourceStatus, View
 
 ROOT = Path(__file__).parents[4]
 ADA = Identity("p1", "Ada Lovelace", 0.71, 0.3)
@@ -419,6 +420,33 @@ def test_a_broker_that_stops_answering_never_holds_the_camera_up(broker: Broker,
     begun = time.monotonic()
     camera.close()
     assert time.monotonic() - begun < 6
+
+
+def test_the_face_of_the_last_event_is_a_picture_if_its_owner_chose_so(broker: Broker) -> None:
+    heard: queue.Queue[bytes] = queue.Queue()
+    client = Client(CallbackAPIVersion.VERSION2)
+    client.on_message = lambda _client, _data, message: heard.put(message.payload)
+    client.connect("127.0.0.1", broker.port)
+    client.subscribe(f"{BASE}/image", 1)
+    client.loop_start()
+    points = np.array([(30, 30), (50, 30), (40, 40), (32, 50), (48, 50)], np.float32)
+    frame = Frame(np.full((120, 160, 3), (200, 30, 30), np.uint8), 0, 1.5, time.monotonic())
+    shown = View(frame, (Sighting(1, points, 0.9, (), ADA),), (event("recognised", 1, ADA),), {})
+    for image in (False, True):
+        camera = Mqtt(config(broker, image=image))
+        until(lambda camera=camera: camera._connected)
+        camera.show(shown)
+        if image:
+            picture = cv2.imdecode(np.frombuffer(heard.get(timeout=10), np.uint8), cv2.IMREAD_COLOR)
+            assert picture.shape[0] == picture.shape[1] or min(picture.shape[:2]) > 40
+            np.testing.assert_allclose(picture.mean(axis=(0, 1)), (30, 30, 200), atol=4)
+        camera.close()
+        assert heard.empty()
+    client.disconnect()
+    client.loop_stop()
+    components = discovery(MqttConfig(host="a", image=True), "door")["components"]
+    assert components["image"]["image_topic"] == "slimcam/door/image"
+    assert "image" not in discovery(MqttConfig(host="a"), "door")["components"]
 
 
 def test_cameras_of_one_machine_have_ids_of_their_own(broker: Broker, listener: Listener) -> None:

@@ -688,6 +688,7 @@ class serving:  # noqa: N801  # used as a function
 
     def __init__(self, handler: Any) -> None:
         self.server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
+        self.server.daemon_threads = False  # so that closing waits for them
         self.thread = threading.Thread(target=self.server.serve_forever, args=(0.05,))
 
     def __enter__(self) -> int:

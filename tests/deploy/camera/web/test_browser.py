@@ -81,7 +81,7 @@ class Camera:
             page.show(self.view())
             time.sleep(1 / 15)
 
-    def enroll(self, view: View, track: int, name: str, consent: str) -> Person:
+    def enroll(self, view: View, track: int, name: str, consent: str, person: str = "") -> Person:  # noqa: ARG002
         if name == "nobody":
             raise ValueError("that name is refused")
         self.enrolled.append((view, track))

@@ -71,7 +71,7 @@ class House:
         self.opened += 1
         return Watched(self)
 
-    def enroll(self, seen: View, track: int, name: str, consent: str) -> Person:
+    def enroll(self, seen: View, track: int, name: str, consent: str, person: str = "") -> Person:
         self.threads.add(threading.get_ident())
         with Gallery(*self.place) as gallery:
             person = gallery.enroll(name, [Template(np.eye(8, dtype=np.float32)[0], None, "page")], consent=consent)
@@ -756,16 +756,21 @@ def hostile(rng: random.Random, port: int, cookie: str) -> bytes:
         {**BODY, "track": rng.choice((-1, 1e308, None, 10**40, "1"))},
         {**BODY, "snapshot": rng.choice(names)},
         {"token": rng.choice(names)},
+        {"into": rng.choice(names)},
+        {"expires": rng.choice((-1, 1e308, "x", [], 10**40))},
+        {"faces": rng.choice(([], [1], [junk], "x")), "name": "x", "consent": "x", "person": rng.choice(names)},
         [[]],
         rng.choice(names),
     )
     body = rng.choice(
         (json.dumps(rng.choice(bodies)).encode(), rng.randbytes(rng.choice((1, 50, 20000))), b'{"a":' * 3000)
     )
-    method = pick("GET", "POST", "POST", "DELETE", "PUT", "HEAD", "OPTIONS", "TRACE", "get")
+    method = pick("GET", "POST", "POST", "DELETE", "PATCH", "PUT", "HEAD", "OPTIONS", "TRACE", "get")
     path = pick(
         "/", "/api/state", "/api/people", "/api/people", "/api/people/x", "/api/login", "/api/snapshots",
         "/api/snapshots/x.jpg", "/../../etc/passwd", "/%2e%2e/%2e%2e/etc/passwd", "/api/people/%2e%2e%2fx",
+        "/api/people/x/merge", "/api/people/x/templates", "/api/people/x/templates/1", "/api/people/" + 32 * "0",
+        "/api/unknown", f"/api/unknown/{32 * '0'}", f"/api/unknown/{32 * '0'}.png", "/api/unknown/..%2f..%2fkey",
         "http://evil/", "*",
     )  # fmt: skip
     headers = {
