@@ -133,8 +133,8 @@ class CameraConfig:
             raise ValueError(f"frames and seconds are above 0, or null; got {self.frames} and {self.seconds}")
         if self.unknown.keep and self.ota.on:
             raise ValueError(
-                "unknown.keep and ota.url do not go together: the embeddings of faces that are kept would not be those of "
-                "a new recognizer; choose one"
+                "unknown.keep and ota.url do not go together: the embeddings of kept faces would not be those of a new "
+                "recognizer; choose one"
             )
 
 

@@ -40,17 +40,17 @@ def begin() -> None:
         signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
-def camera() -> None:
+def camera_script() -> None:
     start("deploy.apps.camera")
 
 
-def faces() -> None:
+def faces_script() -> None:
     start("deploy.apps.faces")
 
 
-def benchmark() -> None:
+def benchmark_script() -> None:
     start("deploy.benchmark.cli")
 
 
-def ota() -> None:
+def ota_script() -> None:
     start("deploy.apps.ota")
