@@ -14,18 +14,18 @@ from typing import Any
 from hydra.core.config_store import ConfigStore
 from omegaconf import MISSING, DictConfig, OmegaConf
 
-from deploy.benchmark import targets
-from deploy.common.choices import Choice, choose
-from deploy.common.messages import did_you_mean, one_line
-from pipeline.stages.config import ConvertConfig, EvaluateConfig, PruneConfig, QuantizeConfig
-from training.data.detection.scenes import ScenesConfig
-from training.data.recognition.folders import FoldersConfig
-from training.data.recognition.lfw import LfwConfig
-from training.data.recognition.packed import PackedConfig
-from training.data.recognition.synthetic import SyntheticConfig
-from training.tasks.detection.config import DetectorConfig, DetectorLossConfig, DetectorTrainConfig
-from training.tasks.recognition.config import TrainConfig
-from training.tasks.recognition.model import ModelConfig
+from slimcam.deploy.benchmark import targets
+from slimcam.deploy.common.choices import Choice, choose
+from slimcam.deploy.common.messages import did_you_mean, one_line
+from slimcam.pipeline.stages.config import ConvertConfig, EvaluateConfig, PruneConfig, QuantizeConfig
+from slimcam.training.data.detection.scenes import ScenesConfig
+from slimcam.training.data.recognition.folders import FoldersConfig
+from slimcam.training.data.recognition.lfw import LfwConfig
+from slimcam.training.data.recognition.packed import PackedConfig
+from slimcam.training.data.recognition.synthetic import SyntheticConfig
+from slimcam.training.tasks.detection.config import DetectorConfig, DetectorLossConfig, DetectorTrainConfig
+from slimcam.training.tasks.recognition.config import TrainConfig
+from slimcam.training.tasks.recognition.model import ModelConfig
 
 
 class Backend(Choice):

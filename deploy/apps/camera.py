@@ -20,36 +20,36 @@ from typing import TYPE_CHECKING, Any
 from hydra.core.config_store import ConfigStore
 from omegaconf import MISSING, DictConfig, OmegaConf
 
-from deploy.camera.known_people import KnownPeople
-from deploy.camera.outputs.config import OutputsConfig
-from deploy.camera.outputs.opening import close_all, open_outputs
-from deploy.camera.outputs.output import Stop, tell
-from deploy.camera.recognition import RecognitionPipeline
-from deploy.camera.record import Tally, camera_record, camera_table
-from deploy.camera.source_watch import POLL_SECONDS, SourceWatch
-from deploy.camera.sources import SourceConfig, open_source
-from deploy.camera.track_identity import IdentityMatcher, RecognizeConfig
-from deploy.camera.unknown_keeper import NobodyKnown, UnknownConfig, UnknownKeeper
-from deploy.camera.web.config import WebConfig
-from deploy.common import application
-from deploy.common.hydra_args import with_texts
-from deploy.common.renamed_options import below
-from deploy.gallery.encryption import default_gallery
-from deploy.gallery.unknown_faces import UnknownFaces
-from deploy.inference.bundle import DETECTOR, RECOGNIZER, is_bundle
-from deploy.inference.model import Recognizer
-from deploy.latency.record import write_records
-from deploy.latency.request import model_file
-from deploy.ota.config import OtaConfig
-from deploy.ota.device.status import UpdateStatus
-from deploy.types import Event, Notice, Output, SourceStatus
-from deploy.vision import quality, track
-from deploy.vision.detector import open_detector
-from deploy.vision.quality import QualityConfig
-from deploy.vision.track import TrackConfig
+from slimcam.deploy.camera.known_people import KnownPeople
+from slimcam.deploy.camera.outputs.config import OutputsConfig
+from slimcam.deploy.camera.outputs.opening import close_all, open_outputs
+from slimcam.deploy.camera.outputs.output import Stop, tell
+from slimcam.deploy.camera.recognition import RecognitionPipeline
+from slimcam.deploy.camera.record import Tally, camera_record, camera_table
+from slimcam.deploy.camera.source_watch import POLL_SECONDS, SourceWatch
+from slimcam.deploy.camera.sources import SourceConfig, open_source
+from slimcam.deploy.camera.track_identity import IdentityMatcher, RecognizeConfig
+from slimcam.deploy.camera.unknown_keeper import NobodyKnown, UnknownConfig, UnknownKeeper
+from slimcam.deploy.camera.web.config import WebConfig
+from slimcam.deploy.common import application
+from slimcam.deploy.common.hydra_args import with_texts
+from slimcam.deploy.common.renamed_options import below
+from slimcam.deploy.gallery.encryption import default_gallery
+from slimcam.deploy.gallery.unknown_faces import UnknownFaces
+from slimcam.deploy.inference.bundle import DETECTOR, RECOGNIZER, is_bundle
+from slimcam.deploy.inference.model import Recognizer
+from slimcam.deploy.latency.record import write_records
+from slimcam.deploy.latency.request import model_file
+from slimcam.deploy.ota.config import OtaConfig
+from slimcam.deploy.ota.device.status import UpdateStatus
+from slimcam.deploy.types import Event, Notice, Output, SourceStatus
+from slimcam.deploy.vision import quality, track
+from slimcam.deploy.vision.detector import open_detector
+from slimcam.deploy.vision.quality import QualityConfig
+from slimcam.deploy.vision.track import TrackConfig
 
 if TYPE_CHECKING:
-    from deploy.camera.updates import Updates
+    from slimcam.deploy.camera.updates import Updates
 
 SOURCE_VARIABLE = "SLIMCAM_SOURCE"
 """The environment variable that the source is taken from where none is given: command lines, and passwords in them, are
@@ -63,7 +63,7 @@ PATHS = (
 )
 """Options whose values are taken as they are: addresses of cameras are full of what Hydra's grammar reads otherwise."""
 
-EMULATED = "deploy.benchmark.emulated_camera_cli"
+EMULATED = "slimcam.deploy.benchmark.emulated_camera_cli"
 """The module that `target=` hands over to, by its name: a camera that runs here loads nothing of it."""
 
 WARMUP = 3
@@ -299,7 +299,7 @@ def describe(event: Event) -> str:
 
 
 def _updates(config: CameraConfig, bundles: dict[str, Path]) -> Updates:
-    from deploy.camera.updates import Updates
+    from slimcam.deploy.camera.updates import Updates
 
     if wrong := [str(path) for path in bundles.values() if not is_bundle(path)]:
         raise ValueError(f"{wrong[0]} is no bundle: a camera that is updated needs bundles of both models")
@@ -321,8 +321,8 @@ def _page(
     update: Callable[[], UpdateStatus] | None,
     keeper: UnknownKeeper | None,
 ) -> Output:
-    from deploy.camera.web.naming import Naming
-    from deploy.camera.web.server import Web
+    from slimcam.deploy.camera.web.naming import Naming
+    from slimcam.deploy.camera.web.server import Web
 
     naming = None if keeper is None else Naming(keeper, known)
     page = Web(config.web, known.open, known.enroll, state, update, naming)

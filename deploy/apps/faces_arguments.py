@@ -6,7 +6,7 @@ import re
 import sys
 from collections.abc import Sequence
 
-from deploy.common.hydra_args import expanded, quoted, with_texts
+from slimcam.deploy.common.hydra_args import expanded, quoted, with_texts
 
 ARGUMENTS = {
     "enroll": ("name",),

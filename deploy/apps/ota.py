@@ -15,16 +15,16 @@ from typing import TYPE_CHECKING, Any
 from hydra.core.config_store import ConfigStore
 from omegaconf import DictConfig, OmegaConf
 
-from deploy.apps.ota_arguments import overrides
-from deploy.common import application
-from deploy.common.text_table import grid
-from deploy.inference.bundle import DETECTOR, RECOGNIZER
-from deploy.ota.config import OtaConfig
-from deploy.ota.device.settings import Settings
-from deploy.ota.device.state import StateFile
+from slimcam.deploy.apps.ota_arguments import overrides
+from slimcam.deploy.common import application
+from slimcam.deploy.common.text_table import grid
+from slimcam.deploy.inference.bundle import DETECTOR, RECOGNIZER
+from slimcam.deploy.ota.config import OtaConfig
+from slimcam.deploy.ota.device.settings import Settings
+from slimcam.deploy.ota.device.state import StateFile
 
 if TYPE_CHECKING:
-    from deploy.ota.publisher.repository import Repository
+    from slimcam.deploy.ota.publisher.repository import Repository
 
 ALL = 100
 
@@ -53,7 +53,7 @@ class OtaApplicationConfig:
     """The application for signed releases.
 
     Attributes:
-        command: First word of the command line, see `deploy.apps.ota_arguments.ARGUMENTS`.
+        command: First word of the command line, see `slimcam.deploy.apps.ota_arguments.ARGUMENTS`.
         release: Number of a release; the second word.
         name: Name of a key to rotate, `root1`, `root2`, `targets`, `snapshot` or `timestamp`; the second word.
         repository: Public folder.
@@ -159,7 +159,7 @@ def _rotate(config: OtaApplicationConfig) -> None:
 
 
 def _renew(config: OtaApplicationConfig) -> None:
-    from deploy.ota.publisher.repository import DAYS, ONLINE
+    from slimcam.deploy.ota.publisher.repository import DAYS, ONLINE
 
     renewed = _repository(config).renew(DAYS if config.all else ONLINE, early=config.early)
     print(f"signed anew: {', '.join(renewed)}" if renewed else "nothing is to be signed yet")
@@ -220,7 +220,7 @@ def _update(config: OtaApplicationConfig) -> None:
     if config.url is None or config.root is None:
         raise ValueError("where from? give url=http://... and root=FILE, the root metadata that this device trusts")
     _need_tuf()
-    from deploy.ota.device.update import update
+    from slimcam.deploy.ota.device.update import update
 
     device = OtaConfig(config.url, config.root, config.folder, config.device, config.device_ring, limit=config.limit)
     settings = Settings(
@@ -253,8 +253,8 @@ COMMANDS: dict[str, Callable[[OtaApplicationConfig], None]] = {
 
 def _repository(config: OtaApplicationConfig) -> Repository:
     _need_tuf()
-    from deploy.ota.publisher.keys import Keyring
-    from deploy.ota.publisher.repository import Repository
+    from slimcam.deploy.ota.publisher.keys import Keyring
+    from slimcam.deploy.ota.publisher.repository import Repository
 
     return Repository(Path(config.repository), Keyring(Path(config.keys)))
 

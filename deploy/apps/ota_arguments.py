@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
-from deploy.common.hydra_args import quoted
+from slimcam.deploy.common.hydra_args import quoted
 
 ARGUMENTS = {
     "init": None,

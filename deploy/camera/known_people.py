@@ -8,18 +8,18 @@ from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
-from deploy.camera.outputs.output import tell
-from deploy.gallery import database
-from deploy.gallery.encryption import default_gallery
-from deploy.gallery.enrollment import alike_people, template
-from deploy.gallery.gallery import Gallery
-from deploy.gallery.match import Matcher, threshold
-from deploy.gallery.other_recognizer import obstacle, snapshot_from_crops
-from deploy.gallery.people import Person, Snapshot, Template, clean_name, name_list
-from deploy.gallery.unknown_faces import UnknownFace
-from deploy.inference.model import Recognizer
-from deploy.types import View
-from deploy.vision.quality import QualityConfig, quality_issues
+from slimcam.deploy.camera.outputs.output import tell
+from slimcam.deploy.gallery import database
+from slimcam.deploy.gallery.encryption import default_gallery
+from slimcam.deploy.gallery.enrollment import alike_people, template
+from slimcam.deploy.gallery.gallery import Gallery
+from slimcam.deploy.gallery.match import Matcher, threshold
+from slimcam.deploy.gallery.other_recognizer import obstacle, snapshot_from_crops
+from slimcam.deploy.gallery.people import Person, Snapshot, Template, clean_name, name_list
+from slimcam.deploy.gallery.unknown_faces import UnknownFace
+from slimcam.deploy.inference.model import Recognizer
+from slimcam.deploy.types import View
+from slimcam.deploy.vision.quality import QualityConfig, quality_issues
 
 PATIENCE = 0.1
 """Seconds that frames wait for somebody who changes the gallery, before the next look at it."""

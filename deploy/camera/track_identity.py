@@ -11,14 +11,14 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from deploy.common.vectors import unit_length
-from deploy.types import EventKind, Identity
+from slimcam.deploy.common.vectors import unit_length
+from slimcam.deploy.types import EventKind, Identity
 
 Embedding = NDArray[np.float32]
 
 
 class IdentityMatcher(Protocol):
-    """Knows people by their embeddings; see `deploy.gallery.match`."""
+    """Knows people by their embeddings; see `slimcam.deploy.gallery.match`."""
 
     def match(self, embedding: Embedding) -> Identity:
         """Who the owner of an embedding `(E,)`, L2-normalized, is."""

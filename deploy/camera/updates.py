@@ -19,19 +19,19 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from deploy.camera.known_people import KnownPeople, Prepared
-from deploy.camera.outputs.output import tell
-from deploy.camera.recognition import RecognitionPipeline
-from deploy.inference.model import Recognizer
-from deploy.ota.config import OtaConfig
-from deploy.ota.device.health import EARLY, Baseline, Health
-from deploy.ota.device.settings import Settings, environment
-from deploy.ota.device.slots import Slots
-from deploy.ota.device.state import Installed, StateFile
-from deploy.ota.device.status import UpdateStatus, status_of
-from deploy.types import Frame, View
-from deploy.vision.detector import Detector, open_detector
-from deploy.vision.detector_output import Faces
+from slimcam.deploy.camera.known_people import KnownPeople, Prepared
+from slimcam.deploy.camera.outputs.output import tell
+from slimcam.deploy.camera.recognition import RecognitionPipeline
+from slimcam.deploy.inference.model import Recognizer
+from slimcam.deploy.ota.config import OtaConfig
+from slimcam.deploy.ota.device.health import EARLY, Baseline, Health
+from slimcam.deploy.ota.device.settings import Settings, environment
+from slimcam.deploy.ota.device.slots import Slots
+from slimcam.deploy.ota.device.state import Installed, StateFile
+from slimcam.deploy.ota.device.status import UpdateStatus, status_of
+from slimcam.deploy.types import Frame, View
+from slimcam.deploy.vision.detector import Detector, open_detector
+from slimcam.deploy.vision.detector_output import Faces
 
 POLL_SECONDS = 0.5
 """Between two looks at the state, which another process may change."""
@@ -282,7 +282,7 @@ class Updates:
         self._looking = True
         try:
             with subprocess.Popen(
-                [sys.executable, "-m", "deploy.ota.device.update"],
+                [sys.executable, "-m", "slimcam.deploy.ota.device.update"],
                 env=environment(),
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,

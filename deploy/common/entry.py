@@ -41,16 +41,16 @@ def begin() -> None:
 
 
 def camera_script() -> None:
-    start("deploy.apps.camera")
+    start("slimcam.deploy.apps.camera")
 
 
 def faces_script() -> None:
-    start("deploy.apps.faces")
+    start("slimcam.deploy.apps.faces")
 
 
 def benchmark_script() -> None:
-    start("deploy.benchmark.cli")
+    start("slimcam.deploy.benchmark.cli")
 
 
 def ota_script() -> None:
-    start("deploy.apps.ota")
+    start("slimcam.deploy.apps.ota")

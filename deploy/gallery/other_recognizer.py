@@ -8,10 +8,10 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from deploy.gallery.crops import decode_crops
-from deploy.gallery.encryption import default_gallery, default_key
-from deploy.gallery.gallery import Gallery
-from deploy.gallery.people import Float, Person, Snapshot, name_list
+from slimcam.deploy.gallery.crops import decode_crops
+from slimcam.deploy.gallery.encryption import default_gallery, default_key
+from slimcam.deploy.gallery.gallery import Gallery
+from slimcam.deploy.gallery.people import Float, Person, Snapshot, name_list
 
 
 def obstacle(path: str | None, key: str | None, model: str) -> str:

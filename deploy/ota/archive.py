@@ -10,7 +10,7 @@ import io
 import tarfile
 from pathlib import Path
 
-from deploy.inference.bundle import CARD, GOLDEN, MANIFEST, MODEL, load_bundle
+from slimcam.deploy.inference.bundle import CARD, GOLDEN, MANIFEST, MODEL, load_bundle
 
 FILES = (MANIFEST, MODEL, GOLDEN, CARD)
 

@@ -8,8 +8,8 @@ import socket
 from dataclasses import dataclass
 from pathlib import Path
 
-from deploy.gallery.encryption import default_gallery
-from deploy.ota.release import RINGS
+from slimcam.deploy.gallery.encryption import default_gallery
+from slimcam.deploy.ota.release import RINGS
 
 
 @dataclass

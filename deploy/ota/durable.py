@@ -11,14 +11,14 @@ import shutil
 from collections.abc import Mapping
 from pathlib import Path
 
-from deploy.common.files import sync
+from slimcam.deploy.common.files import sync
 
 
 def write_durably(path: Path, content: bytes) -> None:
     """Replaces a file; when this returns the new content survives a power failure, before that the old one does.
 
-    Unlike `deploy.common.files.atomic` it has a fixed temporary name, so that writers which were killed leave nothing
-    that piles up on a device; there must be one writer at a time.
+    Unlike `slimcam.deploy.common.files.atomic` it has a fixed temporary name, so that writers which were killed leave
+    nothing that piles up on a device; there must be one writer at a time.
     """
     partial = path.with_name(f".{path.name}.partial")
     _write_synced(partial, content)

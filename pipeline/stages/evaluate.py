@@ -8,15 +8,15 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from deploy.common.files import write_text
-from deploy.inference.bundle import add_evaluation, load_bundle
-from deploy.latency.record import Record, first_of_each, read_records
-from pipeline.stages import gates
-from pipeline.stages.artifacts import BENCHMARK, BUNDLE, EVALUATION, FIDELITY, VARIANTS
-from pipeline.stages.model_card import model_card
-from training.tasks.bootstrap import Interval
-from training.tasks.job import Job
-from training.tasks.task import Evaluation, Task, task_of
+from slimcam.deploy.common.files import write_text
+from slimcam.deploy.inference.bundle import add_evaluation, load_bundle
+from slimcam.deploy.latency.record import Record, first_of_each, read_records
+from slimcam.pipeline.stages import gates
+from slimcam.pipeline.stages.artifacts import BENCHMARK, BUNDLE, EVALUATION, FIDELITY, VARIANTS
+from slimcam.pipeline.stages.model_card import model_card
+from slimcam.training.tasks.bootstrap import Interval
+from slimcam.training.tasks.job import Job
+from slimcam.training.tasks.task import Evaluation, Task, task_of
 
 logger = logging.getLogger(__name__)
 

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 from hydra import compose, initialize_config_module
 
-from pipeline.config import register, validate
-from pipeline.steps import Step, steps
+from slimcam.pipeline.config import register, validate
+from slimcam.pipeline.steps import Step, steps
 
 KEYS = {
     ("demo", "train"): "465e408e7a41032a",
@@ -29,7 +29,7 @@ KEYS = {
 
 def steps_of(*overrides: str) -> dict[str, Step]:
     register()
-    with initialize_config_module("conf", version_base=None):
+    with initialize_config_module("slimcam.conf", version_base=None):
         return steps(validate(compose("slimcam", [*overrides])))
 
 

@@ -7,15 +7,15 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-from deploy.common.result_key import key_material
-from training.data.detection import scenes
-from training.data.detection.scenes import ScenesConfig
-from training.data.recognition import folders, lfw, packed, synthetic, unlabeled
-from training.data.recognition.faces import FaceData
-from training.data.recognition.folders import FoldersConfig
-from training.data.recognition.lfw import LfwConfig
-from training.data.recognition.packed import PackedConfig
-from training.data.recognition.synthetic import SyntheticConfig
+from slimcam.deploy.common.result_key import key_material
+from slimcam.training.data.detection import scenes
+from slimcam.training.data.detection.scenes import ScenesConfig
+from slimcam.training.data.recognition import folders, lfw, packed, synthetic, unlabeled
+from slimcam.training.data.recognition.faces import FaceData
+from slimcam.training.data.recognition.folders import FoldersConfig
+from slimcam.training.data.recognition.lfw import LfwConfig
+from slimcam.training.data.recognition.packed import PackedConfig
+from slimcam.training.data.recognition.synthetic import SyntheticConfig
 
 DataConfig = SyntheticConfig | FoldersConfig | LfwConfig | PackedConfig
 

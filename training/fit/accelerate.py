@@ -12,8 +12,8 @@ from typing import Any
 
 import keras
 
-from deploy.common.messages import first_line
-from training.fit.config import FitConfig
+from slimcam.deploy.common.messages import first_line
+from slimcam.training.fit.config import FitConfig
 
 
 def accelerated(model: Any, config: FitConfig) -> Any:

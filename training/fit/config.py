@@ -8,9 +8,9 @@ from typing import Any
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from deploy.common.choices import Choice, choose
-from deploy.common.messages import did_you_mean, one_line
-from deploy.common.result_key import NOT_KEY
+from slimcam.deploy.common.choices import Choice, choose
+from slimcam.deploy.common.messages import did_you_mean, one_line
+from slimcam.deploy.common.result_key import NOT_KEY
 
 
 class Optimizer(Choice):

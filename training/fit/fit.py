@@ -1,8 +1,8 @@
 """One fit: the same loop for Keras 3 models on any backend and for tf_keras models.
 
 It counts in steps. A checkpoint holds every variable of model and optimizer as plain arrays, so that a run started on
-one backend can go on with another; with `training.data.recognition.batches` a resumed run sees the batches that it
-would have seen. Only random numbers of layers themselves (Dropout) differ.
+one backend can go on with another; with `slimcam.training.data.recognition.batches` a resumed run sees the batches
+that it would have seen. Only random numbers of layers themselves (Dropout) differ.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from deploy.common.files import save_arrays
-from training.fit.config import FitConfig, Optimizer, Precision
-from training.fit.progress import Progress
+from slimcam.deploy.common.files import save_arrays
+from slimcam.training.fit.config import FitConfig, Optimizer, Precision
+from slimcam.training.fit.progress import Progress
 
 logger = logging.getLogger(__name__)
 
@@ -180,7 +180,7 @@ def _compile(model: Any, config: FitConfig, objective: Objective, keras: Any) ->
 
 def _accelerated(model: Any, config: FitConfig) -> Any:
     # Imported late, as the losses are.
-    from training.fit.accelerate import accelerated
+    from slimcam.training.fit.accelerate import accelerated
 
     return accelerated(model, config)
 

@@ -16,14 +16,14 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from deploy.common.choices import Choice
-from training.fit.config import FitConfig
-from training.fit.fit import History
-from training.tasks.job import Job
+from slimcam.deploy.common.choices import Choice
+from slimcam.training.fit.config import FitConfig
+from slimcam.training.fit.fit import History
+from slimcam.training.tasks.job import Job
 
 TASKS = {
-    "recognition": "training.tasks.recognition.task:Recognition",
-    "detection": "training.tasks.detection.task:Detection",
+    "recognition": "slimcam.training.tasks.recognition.task:Recognition",
+    "detection": "slimcam.training.tasks.detection.task:Detection",
 }
 
 Float = NDArray[np.float32]

@@ -7,7 +7,7 @@ slimcam_faces, slimcam_people   faces in view, and known people among them
 slimcam_frame_age_seconds       since the capture of the newest frame, when asked; NaN before the first
 slimcam_source_connected        1 while frames come from the source, else 0
 slimcam_source_lost_seconds     since the last frame of a source that is lost, when asked; 0 while it is not
-slimcam_stage_seconds           histogram by stage, see `deploy.types.STAGES`
+slimcam_stage_seconds           histogram by stage, see `slimcam.deploy.types.STAGES`
 
 Of a camera whose models are updated:
 
@@ -30,10 +30,10 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, star
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from deploy.camera.outputs.config import MetricsConfig
-from deploy.camera.outputs.output import tell
-from deploy.ota.device.status import ACTIVITIES, UpdateStatus
-from deploy.types import STAGES, Event, EventKind, Notice, Sighting, View
+from slimcam.deploy.camera.outputs.config import MetricsConfig
+from slimcam.deploy.camera.outputs.output import tell
+from slimcam.deploy.ota.device.status import ACTIVITIES, UpdateStatus
+from slimcam.deploy.types import STAGES, Event, EventKind, Notice, Sighting, View
 
 BUCKETS = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.033, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0)
 """Seconds: from a match on a computer to a result on a slow board; 0.033 is a frame at 30 a second."""

@@ -3,7 +3,7 @@
     BASE/ID/availability    retained: `online`, or `offline`, which the broker itself tells when the camera is gone
     BASE/ID/state           retained: people (faces in view), known (of them), present (people > 0), last (name of the
                             person recognised last, or null), last_time (when, ISO 8601 in UTC)
-    BASE/ID/event           each event as in `deploy.camera.outputs.lines`, and its kind as event_type once more
+    BASE/ID/event           each event as in `slimcam.deploy.camera.outputs.lines`, and its kind as event_type once more
     BASE/ID/source          retained: state (connecting, connected, lost, ended), connected (true or false), since
                             (when, ISO 8601 in UTC; if lost, that of its last frame), kind (pictures, clip, live)
     BASE/ID/update          retained, of a camera whose models are updated: what Home Assistant's `update` entity takes
@@ -37,12 +37,12 @@ from paho.mqtt.enums import CallbackAPIVersion, MQTTErrorCode
 from paho.mqtt.properties import Properties
 from paho.mqtt.reasoncodes import ReasonCode
 
-from deploy.camera.outputs.config import MqttConfig
-from deploy.camera.outputs.lines import as_json, clean, event_record, times
-from deploy.camera.outputs.output import tell
-from deploy.ota.device.status import UpdateStatus
-from deploy.types import Event, EventKind, Identity, Notice, SourceStatus, View
-from deploy.vision.align import face_boxes
+from slimcam.deploy.camera.outputs.config import MqttConfig
+from slimcam.deploy.camera.outputs.lines import as_json, clean, event_record, times
+from slimcam.deploy.camera.outputs.output import tell
+from slimcam.deploy.ota.device.status import UpdateStatus
+from slimcam.deploy.types import Event, EventKind, Identity, Notice, SourceStatus, View
+from slimcam.deploy.vision.align import face_boxes
 
 PASSWORD = "SLIMCAM_MQTT_PASSWORD"
 PENDING = 1000

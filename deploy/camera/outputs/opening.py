@@ -6,11 +6,11 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from deploy.camera.outputs.config import OutputsConfig
-from deploy.camera.outputs.output import tell
-from deploy.common.messages import one_line
-from deploy.ota.device.status import UpdateStatus
-from deploy.types import Notice, Output, View
+from slimcam.deploy.camera.outputs.config import OutputsConfig
+from slimcam.deploy.camera.outputs.output import tell
+from slimcam.deploy.common.messages import one_line
+from slimcam.deploy.ota.device.status import UpdateStatus
+from slimcam.deploy.types import Notice, Output, View
 
 FIRST_PAUSE, LONGEST_PAUSE = 1.0, 60.0
 """Seconds until an output that failed is tried again: the first time, and at the most; they double."""
@@ -126,23 +126,23 @@ def _opened(
 ) -> Iterator[tuple[str, Callable[[], Output]]]:
     """Names of the outputs that are asked for, and what opens each."""
     if config.metrics.port is not None:
-        from deploy.camera.outputs.metrics import Metrics
+        from slimcam.deploy.camera.outputs.metrics import Metrics
 
         yield "metrics", lambda: Metrics(config.metrics, update)
     if config.lines is not None:
-        from deploy.camera.outputs.lines import Lines
+        from slimcam.deploy.camera.outputs.lines import Lines
 
         yield "lines", lambda: Lines(str(config.lines), config.lines_of)
     if config.video is not None:
-        from deploy.camera.outputs.video import Video, numbered, video_rate
+        from slimcam.deploy.camera.outputs.video import Video, numbered, video_rate
 
         names = numbered(Path(str(config.video)))
         yield "video", lambda: Video(str(next(names)), config.video_fps or video_rate(fps))
     if config.window:
-        from deploy.camera.outputs.window import Window
+        from slimcam.deploy.camera.outputs.window import Window
 
         yield "window", Window
     if config.mqtt.host is not None:
-        from deploy.camera.outputs.mqtt import Mqtt
+        from slimcam.deploy.camera.outputs.mqtt import Mqtt
 
         yield "mqtt", lambda: Mqtt(config.mqtt, source, update)

@@ -31,17 +31,17 @@ from typing import Any, Protocol, TypeVar
 
 from aiohttp import web
 
-from deploy.camera.known_people import LooksLike
-from deploy.camera.outputs.lines import as_json, clean, event_record, frame_record
-from deploy.camera.rolling_latency import Latencies
-from deploy.camera.web.config import WebConfig
-from deploy.camera.web.guard import Guard, refuse
-from deploy.camera.web.naming import Naming
-from deploy.camera.web.pictures import SNAPSHOT_SECONDS, Snapshots, live_jpeg, still_jpeg, still_record
-from deploy.common.errors import GalleryError, UnknownPersonError
-from deploy.gallery.people import Person, Template
-from deploy.ota.device.status import UpdateStatus
-from deploy.types import Event, SourceStatus, View
+from slimcam.deploy.camera.known_people import LooksLike
+from slimcam.deploy.camera.outputs.lines import as_json, clean, event_record, frame_record
+from slimcam.deploy.camera.rolling_latency import Latencies
+from slimcam.deploy.camera.web.config import WebConfig
+from slimcam.deploy.camera.web.guard import Guard, refuse
+from slimcam.deploy.camera.web.naming import Naming
+from slimcam.deploy.camera.web.pictures import SNAPSHOT_SECONDS, Snapshots, live_jpeg, still_jpeg, still_record
+from slimcam.deploy.common.errors import GalleryError, UnknownPersonError
+from slimcam.deploy.gallery.people import Person, Template
+from slimcam.deploy.ota.device.status import UpdateStatus
+from slimcam.deploy.types import Event, SourceStatus, View
 
 BODY_BYTES = 16 * 1024
 BODY_SECONDS = 10.0
@@ -66,7 +66,7 @@ T = TypeVar("T")
 
 
 class Gallery(Protocol):
-    """What the page needs of `deploy.gallery.gallery.Gallery`."""
+    """What the page needs of `slimcam.deploy.gallery.gallery.Gallery`."""
 
     def people(self) -> Sequence[Person]: ...
 
@@ -91,7 +91,7 @@ class Gallery(Protocol):
 
 Enroll = Callable[[View, int, str, str, str], Person]
 """Enrolls the face of a track in a view under a name, with a note on consent, for a person's id, `new` or nothing; see
-`deploy.camera.known_people`. A ValueError says why not."""
+`slimcam.deploy.camera.known_people`. A ValueError says why not."""
 
 
 class People:
@@ -367,9 +367,10 @@ def state_record(
     """What the page shows of a camera.
 
     Returns:
-        `frame` (null before the first, else `deploy.camera.outputs.lines.frame_record` with `width`, `height` and
-        `age`, s), `fps`, `frames` and `lost` (ever), `window` (s), `stages` and `history` (`Latencies.summary` and
-        `history`), `events` (newest first; `deploy.camera.outputs.lines.event_record` with `number`, ascending).
+        `frame` (null before the first, else `slimcam.deploy.camera.outputs.lines.frame_record` with `width`, `height`
+        and `age`, s), `fps`, `frames` and `lost` (ever), `window` (s), `stages` and `history` (`Latencies.summary` and
+        `history`), `events` (newest first; `slimcam.deploy.camera.outputs.lines.event_record` with `number`,
+        ascending).
     """
     frame: dict[str, Any] | None = None
     if view is not None:
@@ -389,7 +390,7 @@ def state_record(
 
 
 def source_record(status: SourceStatus) -> dict[str, Any]:
-    """The state of the source: `state`, `since` (Unix time) and `kind`, see `deploy.types.SourceStatus`."""
+    """The state of the source: `state`, `since` (Unix time) and `kind`, see `slimcam.deploy.types.SourceStatus`."""
     return {"state": status.state, "since": round(status.since, 3), "kind": status.kind}
 
 

@@ -13,12 +13,12 @@ from pathlib import Path
 
 from aiohttp import web
 
-from deploy.camera.web.api import BODY_BYTES, Api, Enroll, Gallery, People
-from deploy.camera.web.config import WebConfig
-from deploy.camera.web.guard import Connection, Guard, add_headers
-from deploy.camera.web.naming import Naming
-from deploy.ota.device.status import UpdateStatus
-from deploy.types import Event, Notice, View
+from slimcam.deploy.camera.web.api import BODY_BYTES, Api, Enroll, Gallery, People
+from slimcam.deploy.camera.web.config import WebConfig
+from slimcam.deploy.camera.web.guard import Connection, Guard, add_headers
+from slimcam.deploy.camera.web.naming import Naming
+from slimcam.deploy.ota.device.status import UpdateStatus
+from slimcam.deploy.types import Event, Notice, View
 
 EVENTS = 100
 CONNECTIONS = 64

@@ -17,10 +17,10 @@ from tuf.api.metadata import Metadata, TargetFile, Targets
 from tuf.ngclient import Updater
 from tuf.ngclient.fetcher import FetcherInterface
 
-from deploy.ota.archive import LARGEST
-from deploy.ota.device.fetcher import LimitedFetcher
-from deploy.ota.durable import make_folder, write_durably
-from deploy.ota.release import PARTS, Release, read_release, release_numbers, target_name
+from slimcam.deploy.ota.archive import LARGEST
+from slimcam.deploy.ota.device.fetcher import LimitedFetcher
+from slimcam.deploy.ota.durable import make_folder, write_durably
+from slimcam.deploy.ota.release import PARTS, Release, read_release, release_numbers, target_name
 
 _STEADY = ("timestamp.json", "snapshot.json", "targets.json")
 

@@ -13,7 +13,7 @@ from collections.abc import Mapping
 import numpy as np
 from numpy.typing import NDArray
 
-from deploy.types import Identity
+from slimcam.deploy.types import Identity
 
 STAGES = ("detect", "embed")
 """Those that a model runs in."""

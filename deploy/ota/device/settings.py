@@ -6,8 +6,8 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
-import deploy
-from deploy.inference.bundle import DETECTOR, RECOGNIZER
+from slimcam import deploy
+from slimcam.deploy.inference.bundle import DETECTOR, RECOGNIZER
 
 
 @dataclass(frozen=True)

@@ -12,10 +12,10 @@ from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
-from deploy.inference.bundle import MANIFEST, load_bundle
-from deploy.ota.device.state import STARTS, Installed, State, StateFile
-from deploy.ota.durable import make_folder, remove_folder, write_folder_durably
-from deploy.ota.release import PARTS, Release
+from slimcam.deploy.inference.bundle import MANIFEST, load_bundle
+from slimcam.deploy.ota.device.state import STARTS, Installed, State, StateFile
+from slimcam.deploy.ota.durable import make_folder, remove_folder, write_folder_durably
+from slimcam.deploy.ota.release import PARTS, Release
 
 
 class Slots:

@@ -14,7 +14,7 @@ from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any, Literal
 
-from deploy.ota.durable import make_folder, write_durably
+from slimcam.deploy.ota.durable import make_folder, write_durably
 
 SLOTS = ("a", "b")
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
-from deploy.ota.device.state import State
+from slimcam.deploy.ota.device.state import State
 
 Activity = Literal["idle", "looking", "ready", "trial"]
 

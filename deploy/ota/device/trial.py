@@ -1,10 +1,12 @@
 """Loads the bundles of a release in a process of its own, before the camera does: a model that crashes the runtime ends
 the child alone.
 
-    python -m deploy.ota.device.trial        a JSON object on the standard input, see `Request`; the verdict comes out
+    python -m slimcam.deploy.ota.device.trial
 
-The golden vectors must come out as `deploy.inference.model` wants it, and neither model may be slower than signed,
-compared with the one in use on the same device, run by run in turn.
+takes a JSON object on the standard input, see `Request`; the verdict comes out.
+
+The golden vectors must come out as `slimcam.deploy.inference.model` wants it, and neither model may be slower than
+signed, compared with the one in use on the same device, run by run in turn.
 """
 
 from __future__ import annotations
@@ -18,11 +20,11 @@ import time
 from dataclasses import asdict, dataclass
 from statistics import median
 
-from deploy.inference.bundle import load_bundle
-from deploy.inference.model import BundledModel, Recognizer
-from deploy.ota.device.settings import environment
-from deploy.ota.release import PARTS
-from deploy.vision.detector import open_detector
+from slimcam.deploy.inference.bundle import load_bundle
+from slimcam.deploy.inference.model import BundledModel, Recognizer
+from slimcam.deploy.ota.device.settings import environment
+from slimcam.deploy.ota.release import PARTS
+from slimcam.deploy.vision.detector import open_detector
 
 RUNS = 20
 WARMUP = 3
@@ -56,7 +58,7 @@ def try_release(request: Request, seconds: float = SECONDS) -> str:
     """
     try:
         done = subprocess.run(
-            [sys.executable, "-m", "deploy.ota.device.trial"],
+            [sys.executable, "-m", "slimcam.deploy.ota.device.trial"],
             input=json.dumps(asdict(request)),
             env=environment(),
             capture_output=True,

@@ -1,6 +1,8 @@
 """One look at the server, and what follows from it: download, staging, trial. The camera switches later.
 
-    python -m deploy.ota.device.update       a JSON object on the standard input, see `deploy.ota.device.settings`
+    python -m slimcam.deploy.ota.device.update
+
+takes a JSON object on the standard input, see `slimcam.deploy.ota.device.settings`.
 
 The camera runs it as a child with low priority: no frame waits for it, and the camera imports nothing of TUF.
 """
@@ -17,16 +19,16 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
-from deploy.gallery.other_recognizer import obstacle
-from deploy.inference.interpreter import RUNTIMES
-from deploy.ota.archive import unpack
-from deploy.ota.device.client import Client, UpdateRefusedError
-from deploy.ota.device.fetcher import LimitedFetcher
-from deploy.ota.device.settings import Settings
-from deploy.ota.device.slots import Slots, refused
-from deploy.ota.device.state import State, StateFile, locked
-from deploy.ota.device.trial import NICE, Request, try_release
-from deploy.ota.release import PARTS, Release, choose
+from slimcam.deploy.gallery.other_recognizer import obstacle
+from slimcam.deploy.inference.interpreter import RUNTIMES
+from slimcam.deploy.ota.archive import unpack
+from slimcam.deploy.ota.device.client import Client, UpdateRefusedError
+from slimcam.deploy.ota.device.fetcher import LimitedFetcher
+from slimcam.deploy.ota.device.settings import Settings
+from slimcam.deploy.ota.device.slots import Slots, refused
+from slimcam.deploy.ota.device.state import State, StateFile, locked
+from slimcam.deploy.ota.device.trial import NICE, Request, try_release
+from slimcam.deploy.ota.release import PARTS, Release, choose
 
 ATTEMPTS = 5
 """Trials of a release that may end without a verdict, since the power failed for example."""

@@ -38,7 +38,7 @@ from securesystemslib.signer import (
     Signer,
 )
 
-from deploy.common.files import atomic
+from slimcam.deploy.common.files import atomic
 
 KEYRING = "keyring.json"
 

@@ -25,11 +25,11 @@ from securesystemslib.signer import Key
 from tuf.api.exceptions import RepositoryError, UnsignedMetadataError
 from tuf.api.metadata import Metadata, MetaFile, Root, Signed, Snapshot, TargetFile, Targets, Timestamp
 
-from deploy.inference.bundle import GOLDEN, MANIFEST, MODEL, Bundle, load_bundle
-from deploy.ota.archive import pack
-from deploy.ota.durable import make_folder, write_durably
-from deploy.ota.publisher.keys import Keyring
-from deploy.ota.release import (
+from slimcam.deploy.inference.bundle import GOLDEN, MANIFEST, MODEL, Bundle, load_bundle
+from slimcam.deploy.ota.archive import pack
+from slimcam.deploy.ota.durable import make_folder, write_durably
+from slimcam.deploy.ota.publisher.keys import Keyring
+from slimcam.deploy.ota.release import (
     MILLION,
     PARTS,
     Part,

@@ -10,11 +10,11 @@ from pathlib import Path
 
 import pytest
 
-from deploy.apps.ota import COMMANDS, OtaApplicationConfig, main
-from deploy.apps.ota_arguments import ARGUMENTS, overrides
-from deploy.inference.bundle import RECOGNIZER
-from deploy.ota.config import OtaConfig
-from deploy.ota.publisher.keys import PASSPHRASE
+from slimcam.deploy.apps.ota import COMMANDS, OtaApplicationConfig, main
+from slimcam.deploy.apps.ota_arguments import ARGUMENTS, overrides
+from slimcam.deploy.inference.bundle import RECOGNIZER
+from slimcam.deploy.ota.config import OtaConfig
+from slimcam.deploy.ota.publisher.keys import PASSPHRASE
 from tests.deploy.ota.releases import serve, variant
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -45,7 +45,7 @@ def failing(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch,
 def test_a_release_from_its_publication_to_a_device(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("deploy.ota.device.update.try_release", lambda _request: "")
+    monkeypatch.setattr("slimcam.deploy.ota.device.update.try_release", lambda _request: "")
     run("init")
     run("publish", runtime="2.0", percent=50)
     run("promote", release="1", ring="stable")
@@ -108,7 +108,7 @@ def test_a_release_must_have_a_number_a_ring_and_a_version(tmp_path: Path) -> No
 
 def test_an_init_that_fails_leaves_no_key(tmp_path: Path) -> None:
     (tmp_path / "taken.pem").write_text("")
-    from deploy.apps.ota import InitConfig
+    from slimcam.deploy.apps.ota import InitConfig
 
     with pytest.raises(FileExistsError, match=r"taken\.pem exists; a private key is not overwritten"):
         run("init", init=InitConfig(timestamp="taken.pem"))
@@ -147,7 +147,7 @@ def test_without_python_tuf_it_is_told_what_to_install(tmp_path: Path) -> None:
     (tmp_path / "tuf").mkdir()
     (tmp_path / "tuf/__init__.py").write_text("raise ImportError('hidden')")
     done = subprocess.run(
-        [sys.executable, "-m", "deploy.apps.ota", "init"],
+        [sys.executable, "-m", "slimcam.deploy.apps.ota", "init"],
         env={"PYTHONPATH": f"{tmp_path}:{ROOT}", "PATH": ""},
         capture_output=True,
         text=True,

@@ -18,30 +18,30 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from deploy.camera.known_people import KnownPeople
-from deploy.camera.outputs.config import MetricsConfig, MqttConfig
-from deploy.camera.outputs.metrics import Metrics
-from deploy.camera.outputs.mqtt import discovery, update_record
-from deploy.camera.recognition import RecognitionPipeline
-from deploy.camera.sources import SourceConfig, open_source
-from deploy.camera.track_identity import RecognizeConfig
-from deploy.camera.updates import Updates
-from deploy.gallery import enrollment
-from deploy.gallery.gallery import Gallery
-from deploy.inference.bundle import DETECTOR, MANIFEST, RECOGNIZER, load_bundle
-from deploy.inference.model import BundledModel, Recognizer
-from deploy.ota.archive import pack, unpack
-from deploy.ota.config import OtaConfig
-from deploy.ota.device.slots import Slots
-from deploy.ota.device.state import STARTS, State, StateFile
-from deploy.ota.device.status import UpdateStatus
-from deploy.ota.release import PARTS, Part, Release
-from deploy.types import Frame, View
-from deploy.vision.detector import open_detector
-from deploy.vision.quality import QualityConfig
-from deploy.vision.track import TrackConfig
+from slimcam.deploy.camera.known_people import KnownPeople
+from slimcam.deploy.camera.outputs.config import MetricsConfig, MqttConfig
+from slimcam.deploy.camera.outputs.metrics import Metrics
+from slimcam.deploy.camera.outputs.mqtt import discovery, update_record
+from slimcam.deploy.camera.recognition import RecognitionPipeline
+from slimcam.deploy.camera.sources import SourceConfig, open_source
+from slimcam.deploy.camera.track_identity import RecognizeConfig
+from slimcam.deploy.camera.updates import Updates
+from slimcam.deploy.gallery import enrollment
+from slimcam.deploy.gallery.gallery import Gallery
+from slimcam.deploy.inference.bundle import DETECTOR, MANIFEST, RECOGNIZER, load_bundle
+from slimcam.deploy.inference.model import BundledModel, Recognizer
+from slimcam.deploy.ota.archive import pack, unpack
+from slimcam.deploy.ota.config import OtaConfig
+from slimcam.deploy.ota.device.slots import Slots
+from slimcam.deploy.ota.device.state import STARTS, State, StateFile
+from slimcam.deploy.ota.device.status import UpdateStatus
+from slimcam.deploy.ota.release import PARTS, Part, Release
+from slimcam.deploy.types import Frame, View
+from slimcam.deploy.vision.detector import open_detector
+from slimcam.deploy.vision.quality import QualityConfig
+from slimcam.deploy.vision.track import TrackConfig
+from slimcam.training.tools.demo_clip import ClipConfig, write_clip
 from tests.deploy.ota.releases import crashing, variant
-from training.tools.demo_clip import ClipConfig, write_clip
 
 ROOT = Path(__file__).resolve().parents[3]
 WINDOW = 150
@@ -283,7 +283,7 @@ def test_a_gallery_of_a_release_that_was_not_kept_in_time_comes_back(
 def camera_process(scene: Path, tmp_path: Path, *words: str) -> subprocess.Popen[str]:
     return subprocess.Popen(
         [
-            *(sys.executable, "-m", "deploy.apps.camera", f"source={scene / 'clip.mp4'}", "capture.loop=true"),
+            *(sys.executable, "-m", "slimcam.deploy.apps.camera", f"source={scene / 'clip.mp4'}", "capture.loop=true"),
             *(
                 "web.port=null",
                 f"ota.folder={tmp_path / 'device'}",

@@ -7,12 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from deploy.ota.device.settings import Settings
-from deploy.ota.device.slots import Slots
-from deploy.ota.device.state import State, StateFile
-from deploy.ota.device.update import update
-from deploy.ota.publisher.keys import PASSPHRASE
-from deploy.ota.publisher.repository import Repository
+from slimcam.deploy.ota.device.settings import Settings
+from slimcam.deploy.ota.device.slots import Slots
+from slimcam.deploy.ota.device.state import State, StateFile
+from slimcam.deploy.ota.device.update import update
+from slimcam.deploy.ota.publisher.keys import PASSPHRASE
+from slimcam.deploy.ota.publisher.repository import Repository
 from tests.deploy.ota.releases import Server, new_repository, serve, settings
 
 
@@ -74,4 +74,4 @@ def make_device(repository: Repository, server: Server, tmp_path: Path) -> Calla
 @pytest.fixture
 def no_trial(monkeypatch: pytest.MonkeyPatch) -> None:
     """Releases pass their trial: it is not what is tested."""
-    monkeypatch.setattr("deploy.ota.device.update.try_release", lambda _request: "")
+    monkeypatch.setattr("slimcam.deploy.ota.device.update.try_release", lambda _request: "")

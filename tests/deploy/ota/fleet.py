@@ -24,14 +24,14 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from deploy.inference.bundle import RECOGNIZER
-from deploy.ota.device import update as update_module
-from deploy.ota.device.fetcher import LimitedFetcher
-from deploy.ota.device.settings import Settings
-from deploy.ota.device.slots import Slots
-from deploy.ota.device.state import StateFile
-from deploy.ota.publisher.keys import PASSPHRASE
-from deploy.ota.publisher.repository import Repository
+from slimcam.deploy.inference.bundle import RECOGNIZER
+from slimcam.deploy.ota.device import update as update_module
+from slimcam.deploy.ota.device.fetcher import LimitedFetcher
+from slimcam.deploy.ota.device.settings import Settings
+from slimcam.deploy.ota.device.slots import Slots
+from slimcam.deploy.ota.device.state import StateFile
+from slimcam.deploy.ota.publisher.keys import PASSPHRASE
+from slimcam.deploy.ota.publisher.repository import Repository
 from tests.deploy.ota.nginx_end_to_end import NGINX, nginx
 from tests.deploy.ota.releases import new_repository, publish, serve, settings, variant
 

@@ -24,7 +24,7 @@ def main() -> None:
         folder = Path(name)
         script = folder / "bin/slimcam-ota"
         script.parent.mkdir()
-        script.write_text(f'#!/bin/sh\nPYTHONPATH="{ROOT}" exec "{sys.executable}" -m deploy.apps.ota "$@"\n')
+        script.write_text(f'#!/bin/sh\nPYTHONPATH="{ROOT}" exec "{sys.executable}" -m slimcam.deploy.apps.ota "$@"\n')
         script.chmod(0o755)
         # So that the server answers before the next command asks.
         commands = [block.replace(" &\n", " &\nsleep 3\n") for block in blocks() if "tests.deploy" not in block]

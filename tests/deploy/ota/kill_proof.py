@@ -22,12 +22,12 @@ from multiprocessing import get_context
 from multiprocessing.connection import Connection
 from pathlib import Path
 
-from deploy.inference.bundle import DETECTOR, RECOGNIZER
-from deploy.ota.device import update as update_module
-from deploy.ota.device.slots import Slots
-from deploy.ota.device.state import StateFile
-from deploy.ota.device.update import update
-from deploy.ota.publisher.keys import PASSPHRASE
+from slimcam.deploy.inference.bundle import DETECTOR, RECOGNIZER
+from slimcam.deploy.ota.device import update as update_module
+from slimcam.deploy.ota.device.slots import Slots
+from slimcam.deploy.ota.device.state import StateFile
+from slimcam.deploy.ota.device.update import update
+from slimcam.deploy.ota.publisher.keys import PASSPHRASE
 from tests.deploy.ota.power import Disk
 from tests.deploy.ota.releases import GATE, new_repository, publish, serve, settings, variant
 

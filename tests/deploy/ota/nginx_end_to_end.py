@@ -27,10 +27,10 @@ from typing import Any
 
 import numpy as np
 
-from deploy.inference.bundle import RECOGNIZER
-from deploy.ota.publisher.keys import PASSPHRASE
+from slimcam.deploy.inference.bundle import RECOGNIZER
+from slimcam.deploy.ota.publisher.keys import PASSPHRASE
+from slimcam.training.tools.demo_clip import ClipConfig, write_clip
 from tests.deploy.ota.releases import variant
-from training.tools.demo_clip import ClipConfig, write_clip
 
 ROOT = Path(__file__).resolve().parents[3]
 NGINX = shutil.which("nginx") or shutil.which("nginx", path="/usr/sbin")
@@ -119,13 +119,21 @@ def run(folder: Path, *, seconds: float, noise: float, window: int) -> Found:
         )
 
     for person in sorted((folder / "scene/people").iterdir()):
-        call("deploy.apps.faces", "enroll", person.name, str(person), "consent=drawn", "keep_crops=true", *gallery)
-    call("deploy.apps.ota", "init")
+        call(
+            "slimcam.deploy.apps.faces",
+            "enroll",
+            person.name,
+            str(person),
+            "consent=drawn",
+            "keep_crops=true",
+            *gallery,
+        )
+    call("slimcam.deploy.apps.ota", "init")
     with (
         nginx(folder / "ota/public", folder / "nginx") as url,
         subprocess.Popen(
             [
-                *(sys.executable, "-m", "deploy.apps.camera", f"source={folder / 'scene/clip.mp4'}"),
+                *(sys.executable, "-m", "slimcam.deploy.apps.camera", f"source={folder / 'scene/clip.mp4'}"),
                 *("capture.realtime=true", "capture.loop=true", f"seconds={seconds}", "web.port=null", *gallery),
                 *("outputs.lines=frames.jsonl", "outputs.lines_of=frames", f"ota.url={url}", "ota.every=3"),
                 *(f"ota.root={folder / 'ota/public/metadata/1.root.json'}", f"ota.folder={folder / 'device'}"),
@@ -139,7 +147,7 @@ def run(folder: Path, *, seconds: float, noise: float, window: int) -> Found:
         ) as camera,
     ):
         time.sleep(8)
-        call("deploy.apps.ota", "publish", f"recognizer={folder / 'new'}", "ring=stable", "slowdown=300")
+        call("slimcam.deploy.apps.ota", "publish", f"recognizer={folder / 'new'}", "ring=stable", "slowdown=300")
         published = time.time()
         told: list[tuple[float, str]] = []
         assert camera.stderr is not None

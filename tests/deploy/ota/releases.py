@@ -13,11 +13,11 @@ from typing import Any
 import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 
-from deploy.inference.bundle import DETECTOR, RECOGNIZER, Bundle, load_bundle, write_bundle
-from deploy.inference.model import Model
-from deploy.ota.device.settings import Settings
-from deploy.ota.publisher.keys import Keyring
-from deploy.ota.publisher.repository import Repository
+from slimcam.deploy.inference.bundle import DETECTOR, RECOGNIZER, Bundle, load_bundle, write_bundle
+from slimcam.deploy.inference.model import Model
+from slimcam.deploy.ota.device.settings import Settings
+from slimcam.deploy.ota.publisher.keys import Keyring
+from slimcam.deploy.ota.publisher.repository import Repository
 
 GATE = {"name": "size_mb", "figure": 1.5, "bound": 2.0, "passed": True}
 

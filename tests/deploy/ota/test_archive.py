@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from deploy.inference.bundle import DETECTOR, load_bundle
-from deploy.ota.archive import FILES, pack, unpack
+from slimcam.deploy.inference.bundle import DETECTOR, load_bundle
+from slimcam.deploy.ota.archive import FILES, pack, unpack
 
 
 def archive(*members: tuple[tarfile.TarInfo, bytes]) -> bytes:

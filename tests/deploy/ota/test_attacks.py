@@ -14,11 +14,11 @@ from typing import Any
 import pytest
 from tuf.api.metadata import Metadata, Root, Snapshot, TargetFile, Targets, Timestamp
 
-from deploy.inference.bundle import RECOGNIZER
-from deploy.ota.device.fetcher import LimitedFetcher
-from deploy.ota.publisher import repository as repository_module
-from deploy.ota.publisher.repository import Repository
-from deploy.ota.release import target_name
+from slimcam.deploy.inference.bundle import RECOGNIZER
+from slimcam.deploy.ota.device.fetcher import LimitedFetcher
+from slimcam.deploy.ota.publisher import repository as repository_module
+from slimcam.deploy.ota.publisher.repository import Repository
+from slimcam.deploy.ota.release import target_name
 from tests.deploy.ota.conftest import Device
 from tests.deploy.ota.releases import Server, content, new_repository, publish
 
@@ -212,7 +212,7 @@ def test_slow_retrieval(
             pass
 
     monkeypatch.setattr(
-        "deploy.ota.device.update.LimitedFetcher", lambda limit: LimitedFetcher(limit, patience=0.5, timeout=5)
+        "slimcam.deploy.ota.device.update.LimitedFetcher", lambda limit: LimitedFetcher(limit, patience=0.5, timeout=5)
     )
     path = "/metadata/timestamp.json" if what == "metadata" else path_of(repository, 2, "detector")
     server.answers[path] = drip
@@ -224,7 +224,9 @@ def test_slow_retrieval(
 def test_silent_server(victim: Device, repository: Repository, server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
     publish(repository)
     server.answers[path_of(repository, 2, "detector")] = lambda _handler: time.sleep(3)
-    monkeypatch.setattr("deploy.ota.device.update.LimitedFetcher", lambda limit: LimitedFetcher(limit, timeout=1))
+    monkeypatch.setattr(
+        "slimcam.deploy.ota.device.update.LimitedFetcher", lambda limit: LimitedFetcher(limit, timeout=1)
+    )
     monkeypatch.setattr("urllib3.util.retry.Retry.DEFAULT_BACKOFF_MAX", 0)
     check_refused(victim, "too slowly|cannot be fetched")
 

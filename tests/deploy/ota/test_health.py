@@ -3,8 +3,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from deploy.ota.device.health import EARLY, LEAST_SAMPLES, Baseline, Health, matched
-from deploy.types import Identity
+from slimcam.deploy.ota.device.health import EARLY, LEAST_SAMPLES, Baseline, Health, matched
+from slimcam.deploy.types import Identity
 
 ADA, BOB, NOBODY = Identity("a", "Ada", 0.6, 0.3), Identity("b", "Bob", 0.6, 0.3), Identity(None, None, 0.1, 0.0)
 FRAMES = 100

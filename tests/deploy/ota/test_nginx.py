@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from deploy.ota.publisher.repository import Repository
+from slimcam.deploy.ota.publisher.repository import Repository
 from tests.deploy.ota.conftest import Device
 from tests.deploy.ota.nginx_end_to_end import NGINX, nginx
 from tests.deploy.ota.releases import publish, settings

@@ -9,7 +9,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 from securesystemslib.formats import encode_canonical
 
-from deploy.ota.release import CUSTOM, PARTS, Part, Release, bucket, choose, read_release, release_numbers, target_name
+from slimcam.deploy.ota.release import (
+    CUSTOM,
+    PARTS,
+    Part,
+    Release,
+    bucket,
+    choose,
+    read_release,
+    release_numbers,
+    target_name,
+)
 
 PART = Part("a" * 64, "b" * 64, "c" * 64, "d" * 64, {"size_mb": [2_490_936, 2_800_000]}, {"0.001": 399_917})
 RELEASE = Release(8, dict.fromkeys(PARTS, PART), minimum=5, runtime=[2, 1], rings={"canary": 100, "stable": 25})

@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 from tuf.api.metadata import Metadata
 
-from deploy.inference.bundle import DETECTOR, RECOGNIZER
-from deploy.ota.publisher import repository as repository_module
-from deploy.ota.publisher.keys import PASSPHRASE, Keyring
-from deploy.ota.publisher.repository import DAYS, Repository
+from slimcam.deploy.inference.bundle import DETECTOR, RECOGNIZER
+from slimcam.deploy.ota.publisher import repository as repository_module
+from slimcam.deploy.ota.publisher.keys import PASSPHRASE, Keyring
+from slimcam.deploy.ota.publisher.repository import DAYS, Repository
 from tests.deploy.ota.conftest import Device
 from tests.deploy.ota.releases import GATE, new_repository, publish, serve, variant
 
@@ -69,7 +69,7 @@ def test_a_bundle_whose_gates_failed_is_not_published(
 def test_a_bundle_that_was_never_evaluated_or_is_of_the_other_task_is_not_published(
     repository: Repository, tmp_path: Path
 ) -> None:
-    from deploy.inference.bundle import load_bundle, write_bundle
+    from slimcam.deploy.inference.bundle import load_bundle, write_bundle
 
     one = load_bundle(RECOGNIZER)
     facts = {name: getattr(one, name) for name in ("name", "task", "input", "golden_input", "golden_output", "license")}

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from deploy.ota.device.state import STARTS, State, StateFile
-from deploy.ota.publisher.repository import Repository
+from slimcam.deploy.ota.device.state import STARTS, State, StateFile
+from slimcam.deploy.ota.publisher.repository import Repository
 from tests.deploy.ota.conftest import Device
 from tests.deploy.ota.releases import publish
 

@@ -10,15 +10,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from deploy.gallery.crops import encode_crop
-from deploy.gallery.gallery import Gallery, Template
-from deploy.inference.bundle import DETECTOR, RECOGNIZER, load_bundle
-from deploy.inference.model import BundledModel
-from deploy.ota.device.client import LimitedFetcher
-from deploy.ota.device.state import locked
-from deploy.ota.device.trial import Request, try_release, verdict
-from deploy.ota.device.update import ATTEMPTS
-from deploy.ota.publisher.repository import Repository
+from slimcam.deploy.gallery.crops import encode_crop
+from slimcam.deploy.gallery.gallery import Gallery, Template
+from slimcam.deploy.inference.bundle import DETECTOR, RECOGNIZER, load_bundle
+from slimcam.deploy.inference.model import BundledModel
+from slimcam.deploy.ota.device.client import LimitedFetcher
+from slimcam.deploy.ota.device.state import locked
+from slimcam.deploy.ota.device.trial import Request, try_release, verdict
+from slimcam.deploy.ota.device.update import ATTEMPTS
+from slimcam.deploy.ota.publisher.repository import Repository
 from tests.deploy.ota.conftest import Device
 from tests.deploy.ota.releases import Server, crashing, publish, variant
 
@@ -80,7 +80,7 @@ def test_a_release_whose_trials_never_end_is_given_up(
     def killed(_request: Request) -> str:
         raise RuntimeError("the trial was killed")
 
-    monkeypatch.setattr("deploy.ota.device.update.try_release", killed)
+    monkeypatch.setattr("slimcam.deploy.ota.device.update.try_release", killed)
     for _ in range(ATTEMPTS):
         with pytest.raises(RuntimeError, match="was killed"):
             device.look()

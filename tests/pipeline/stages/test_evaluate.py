@@ -13,18 +13,27 @@ import cv2
 import numpy as np
 import pytest
 
-from deploy.inference.bundle import Bundle, InputSpec, load_bundle
-from deploy.inference.model import Model as FloatModel
-from deploy.latency.record import Condition, Execution, Latency, Machine, MeasuredModel, Record, Start, write_records
-from pipeline.stages import evaluate
-from pipeline.stages.artifacts import VARIANTS
-from pipeline.stages.config import EvaluateConfig, GatesConfig
-from training.data.recognition import lfw
-from training.data.recognition.lfw import LfwConfig
-from training.data.recognition.synthetic import draw_face
-from training.tasks.job import Job
-from training.tasks.recognition import task, verification
-from training.tasks.recognition.evaluation import VerificationResults
+from slimcam.deploy.inference.bundle import Bundle, InputSpec, load_bundle
+from slimcam.deploy.inference.model import Model as FloatModel
+from slimcam.deploy.latency.record import (
+    Condition,
+    Execution,
+    Latency,
+    Machine,
+    MeasuredModel,
+    Record,
+    Start,
+    write_records,
+)
+from slimcam.pipeline.stages import evaluate
+from slimcam.pipeline.stages.artifacts import VARIANTS
+from slimcam.pipeline.stages.config import EvaluateConfig, GatesConfig
+from slimcam.training.data.recognition import lfw
+from slimcam.training.data.recognition.lfw import LfwConfig
+from slimcam.training.data.recognition.synthetic import draw_face
+from slimcam.training.tasks.job import Job
+from slimcam.training.tasks.recognition import task, verification
+from slimcam.training.tasks.recognition.evaluation import VerificationResults
 
 PROVENANCE = {
     "backbone": "tiny",

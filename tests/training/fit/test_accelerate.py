@@ -6,10 +6,10 @@ import keras
 import numpy as np
 import pytest
 
-from training.fit.accelerate import accelerated
-from training.fit.config import FitConfig
-from training.tasks.recognition.backbones import small_resnet
-from training.tasks.recognition.losses import distillation
+from slimcam.training.fit.accelerate import accelerated
+from slimcam.training.fit.config import FitConfig
+from slimcam.training.tasks.recognition.backbones import small_resnet
+from slimcam.training.tasks.recognition.losses import distillation
 
 IMAGES = np.random.default_rng(0).normal(size=(8, 32, 32, 3)).astype(np.float32)
 TARGETS = np.random.default_rng(1).normal(size=(8, 64)).astype(np.float32)

@@ -10,18 +10,18 @@ import numpy as np
 import pytest
 import tf_keras
 
-from training.data.images import normalize
-from training.data.recognition.batches import Batches, resize
-from training.data.recognition.faces import FaceSet, Verification
-from training.data.recognition.pairs import sample_pairs
-from training.data.recognition.teacher_targets import TeacherTargets
-from training.fit.config import FitConfig
-from training.fit.fit import fit, learning_rate
-from training.tasks.recognition.config import LossConfig
-from training.tasks.recognition.model import with_classifier, with_features
-from training.tasks.recognition.task import held_out_accuracy, objective
-from training.tasks.recognition.teacher import ImageTargets
-from training.tasks.recognition.verification import Accuracy, pair_scores
+from slimcam.training.data.images import normalize
+from slimcam.training.data.recognition.batches import Batches, resize
+from slimcam.training.data.recognition.faces import FaceSet, Verification
+from slimcam.training.data.recognition.pairs import sample_pairs
+from slimcam.training.data.recognition.teacher_targets import TeacherTargets
+from slimcam.training.fit.config import FitConfig
+from slimcam.training.fit.fit import fit, learning_rate
+from slimcam.training.tasks.recognition.config import LossConfig
+from slimcam.training.tasks.recognition.model import with_classifier, with_features
+from slimcam.training.tasks.recognition.task import held_out_accuracy, objective
+from slimcam.training.tasks.recognition.teacher import ImageTargets
+from slimcam.training.tasks.recognition.verification import Accuracy, pair_scores
 
 CLASSES, EMBEDDING = 4, 8
 DISTIL = LossConfig(classification="none", distillation_weight=1.0)
@@ -221,7 +221,7 @@ def test_the_best_validated_weights_are_the_result(tmp_path, monkeypatch):
         seen.append(scores)
         return Accuracy(next(accuracies), 0.0, np.zeros(len(pairs), bool))
 
-    monkeypatch.setattr("training.tasks.recognition.verification.fold_accuracy", fold)
+    monkeypatch.setattr("slimcam.training.tasks.recognition.verification.fold_accuracy", fold)
     held_out = Verification(faces(), sample_pairs(faces().labels, 40))
     model, history = run(keras, DISTIL, tmp_path, epochs=3, targets=targets(), validations=3, held_out=held_out)
     assert [entry["accuracy"] for entry in history if "accuracy" in entry] == [0.6, 0.9, 0.7]

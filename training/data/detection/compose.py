@@ -13,13 +13,13 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from deploy.vision.align import TEMPLATE, face_boxes, face_sizes
-from training.data.detection.degradation import photograph, relit
-from training.data.detection.pasting import Canvas, Paste, ellipse, moved, turn
-from training.data.detection.points import mirrored
-from training.data.detection.scene import Float, Scene, Sources
-from training.data.detection.scenery import background, faceless, plain
-from training.data.images import Image
+from slimcam.deploy.vision.align import TEMPLATE, face_boxes, face_sizes
+from slimcam.training.data.detection.degradation import photograph, relit
+from slimcam.training.data.detection.pasting import Canvas, Paste, ellipse, moved, turn
+from slimcam.training.data.detection.points import mirrored
+from slimcam.training.data.detection.scene import Float, Scene, Sources
+from slimcam.training.data.detection.scenery import background, faceless, plain
+from slimcam.training.data.images import Image
 
 COMPOSE_VERSION = 1
 """Raise it with every change that changes a composed pixel or point."""
@@ -35,7 +35,7 @@ class ComposeConfig:
     Attributes:
         height: Height of a scene, pixels.
         width: Width of a scene, pixels.
-        smallest: Smallest size of a face, pixels (`deploy.vision.align.face_sizes`).
+        smallest: Smallest size of a face, pixels (`slimcam.deploy.vision.align.face_sizes`).
         largest: Largest size of a face, pixels; all scales between are equally frequent.
         faces: Most faces in a picture.
     """

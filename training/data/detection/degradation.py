@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from training.data.images import Image
+from slimcam.training.data.images import Image
 
 Float = NDArray[np.float32]
 

@@ -10,8 +10,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from deploy.vision.align import face_corners
-from training.data.images import Image
+from slimcam.deploy.vision.align import face_corners
+from slimcam.training.data.images import Image
 
 Float = NDArray[np.float32]
 

@@ -2,7 +2,7 @@
 
 The photos are those of a folder `detect` with lists of the landmarks of one face each; only where no other face was
 found is a photo fully labeled. Without a folder, everything is made of the drawn faces of
-`training.data.recognition.synthetic`.
+`slimcam.training.data.recognition.synthetic`.
 """
 
 from __future__ import annotations
@@ -20,19 +20,19 @@ from typing import ClassVar, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from deploy.common.files import file_sha256
-from deploy.common.result_key import NOT_KEY, file_content, in_key, key_material
-from deploy.vision.align import TEMPLATE, face_sizes, similarity
-from deploy.vision.letterbox import letterbox as fit_frame
-from training.data.detection.compose import COMPOSE_VERSION, ComposeConfig, arrange, compose
-from training.data.detection.relabel import LABELS_VERSION, averaged
-from training.data.detection.scene import Picture, Scene, Sources
-from training.data.drawing.canvas import SCALE, View
-from training.data.drawing.traits import Person, Shot, sample_person, sample_shot
-from training.data.images import IMAGE_SIZE, decode, existing, read_bytes
-from training.data.recognition import synthetic
-from training.data.recognition.lfw import read_people
-from training.data.recognition.synthetic import SyntheticConfig
+from slimcam.deploy.common.files import file_sha256
+from slimcam.deploy.common.result_key import NOT_KEY, file_content, in_key, key_material
+from slimcam.deploy.vision.align import TEMPLATE, face_sizes, similarity
+from slimcam.deploy.vision.letterbox import letterbox as fit_frame
+from slimcam.training.data.detection.compose import COMPOSE_VERSION, ComposeConfig, arrange, compose
+from slimcam.training.data.detection.relabel import LABELS_VERSION, averaged
+from slimcam.training.data.detection.scene import Picture, Scene, Sources
+from slimcam.training.data.drawing.canvas import SCALE, View
+from slimcam.training.data.drawing.traits import Person, Shot, sample_person, sample_shot
+from slimcam.training.data.images import IMAGE_SIZE, decode, existing, read_bytes
+from slimcam.training.data.recognition import synthetic
+from slimcam.training.data.recognition.lfw import read_people
+from slimcam.training.data.recognition.synthetic import SyntheticConfig
 
 __all__ = ["Composed", "Scene", "SceneData", "Scenes", "ScenesConfig", "Sources", "compose", "fingerprint", "load"]
 
@@ -58,7 +58,7 @@ class ScenesConfig(ComposeConfig):
             synthetic faces.
         test_scenes: Number of composed scenes to evaluate on.
         labeler: YuNet's .onnx file, whose answers are averaged for the points of the pictures; see
-            `training.data.detection.relabel`. `None` takes the points in the lists.
+            `slimcam.training.data.detection.relabel`. `None` takes the points in the lists.
         people: Number of synthetic people, beside those of a root; `None` takes 500 without a root and 0 with one.
         held_out: Share of the synthetic people who are only in scenes to evaluate on; a root has lists of its own.
         seed: Seed of all that is random.
@@ -216,7 +216,7 @@ def drawn(height: int, width: int, count: int) -> NDArray[np.uint8]:
 
 
 def drawn_points(person: Person, shot: Shot) -> Float:
-    """Where eyes, nose tip and mouth corners of a drawn face are, `(5, 2)`; see `training.data.drawing`."""
+    """Where eyes, nose tip and mouth corners of a drawn face are, `(5, 2)`; see `slimcam.training.data.drawing`."""
     eyes = [(side * person.eye_x, person.eye_y + 0.6 * side * person.eye_asymmetry) for side in (-1, 1)]
     reach = person.mouth_width * (1 + 0.16 * max(shot.smile, 0) - 0.10 * shot.mouth_open)
     corner = person.mouth_y - person.mouth_tilt - 2.2 * shot.smile + 2.25 * shot.mouth_open

@@ -8,8 +8,8 @@ import cv2
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from training.data.drawing.traits import Person, Shot
-from training.data.images import IMAGE_SIZE
+from slimcam.training.data.drawing.traits import Person, Shot
+from slimcam.training.data.images import IMAGE_SIZE
 
 Points = NDArray[np.float64]
 Plane = NDArray[np.float32]

@@ -5,9 +5,9 @@ from __future__ import annotations
 import cv2
 import numpy as np
 
-from training.data.drawing.canvas import Plane, Points, Sheet, View, closed_curve, ellipse, open_curve
-from training.data.drawing.traits import Person, Shot
-from training.data.images import IMAGE_SIZE
+from slimcam.training.data.drawing.canvas import Plane, Points, Sheet, View, closed_curve, ellipse, open_curve
+from slimcam.training.data.drawing.traits import Person, Shot
+from slimcam.training.data.images import IMAGE_SIZE
 
 _SIDES = (-1, 1)
 _DARK = np.array([0.50, 0.36, 0.32])

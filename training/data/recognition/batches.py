@@ -14,11 +14,11 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
-from deploy.inference.preprocessing import resized
-from training.data.images import Float, Image, Images, Selection, ahead, normalize
-from training.data.recognition.augment import AugmentConfig, augment, deform, mixup
-from training.data.recognition.faces import UNLABELED, FaceSet
-from training.data.recognition.teacher_targets import TargetSource, TeacherTargets
+from slimcam.deploy.inference.preprocessing import resized
+from slimcam.training.data.images import Float, Image, Images, Selection, ahead, normalize
+from slimcam.training.data.recognition.augment import AugmentConfig, augment, deform, mixup
+from slimcam.training.data.recognition.faces import UNLABELED, FaceSet
+from slimcam.training.data.recognition.teacher_targets import TargetSource, TeacherTargets
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from training.data.images import Images
+from slimcam.training.data.images import Images
 
 UNLABELED = -1
 """The label of a face that is no known person's: a classification loss leaves it out (`one_hot` makes zeros of it)."""

@@ -14,10 +14,10 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from deploy.common.result_key import NOT_KEY, key_material
-from training.data.images import IMAGE_SIZE, Image, decode, read_bytes
-from training.data.recognition.faces import FaceData, FaceSet
-from training.data.recognition.pairs import sample_pairs
+from slimcam.deploy.common.result_key import NOT_KEY, key_material
+from slimcam.training.data.images import IMAGE_SIZE, Image, decode, read_bytes
+from slimcam.training.data.recognition.faces import FaceData, FaceSet
+from slimcam.training.data.recognition.pairs import sample_pairs
 
 EXTENSIONS = frozenset(
     f".{kind}"

@@ -13,11 +13,11 @@ from typing import ClassVar
 
 import numpy as np
 
-from deploy.common.result_key import NOT_KEY
-from training.data.images import Selection, existing
-from training.data.recognition.faces import FaceData, FaceSet, Pairs, Verification
-from training.data.recognition.folders import Listing, choices, digest_files, face_set, scan
-from training.data.recognition.pairs import sample_pairs
+from slimcam.deploy.common.result_key import NOT_KEY
+from slimcam.training.data.images import Selection, existing
+from slimcam.training.data.recognition.faces import FaceData, FaceSet, Pairs, Verification
+from slimcam.training.data.recognition.folders import Listing, choices, digest_files, face_set, scan
+from slimcam.training.data.recognition.pairs import sample_pairs
 
 Row = tuple[tuple[str, int], tuple[str, int], bool, int]
 

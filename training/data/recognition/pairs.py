@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from training.data.recognition.faces import Pairs
+from slimcam.training.data.recognition.faces import Pairs
 
 
 def sample_pairs(labels: NDArray[np.int32], count: int, *, folds: int = 10, seed: int = 0) -> Pairs:

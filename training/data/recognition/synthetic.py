@@ -25,14 +25,14 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from deploy.common.files import atomic
-from deploy.common.result_key import NOT_KEY, key_material
-from training.data.drawing.portrait import DRAWING_VERSION, draw, draw_face
-from training.data.drawing.traits import sample_person, sample_shot
-from training.data.images import IMAGE_SIZE, Image
-from training.data.recognition.faces import FaceData, FaceSet
-from training.data.recognition.pairs import sample_pairs
-from training.fit.progress import Progress
+from slimcam.deploy.common.files import atomic
+from slimcam.deploy.common.result_key import NOT_KEY, key_material
+from slimcam.training.data.drawing.portrait import DRAWING_VERSION, draw, draw_face
+from slimcam.training.data.drawing.traits import sample_person, sample_shot
+from slimcam.training.data.images import IMAGE_SIZE, Image
+from slimcam.training.data.recognition.faces import FaceData, FaceSet
+from slimcam.training.data.recognition.pairs import sample_pairs
+from slimcam.training.fit.progress import Progress
 
 __all__ = ["SyntheticConfig", "draw_face", "fingerprint", "load"]
 

@@ -8,7 +8,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from training.data.images import Float
+from slimcam.training.data.images import Float
 
 
 @dataclass(frozen=True)

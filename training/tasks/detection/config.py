@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
-from deploy.common.result_key import KEY_UNLESS_DEFAULT, NOT_KEY
-from training.fit.config import FitConfig, phases_of
+from slimcam.deploy.common.result_key import KEY_UNLESS_DEFAULT, NOT_KEY
+from slimcam.training.fit.config import FitConfig, phases_of
 
 
 @dataclass

@@ -9,11 +9,11 @@ from typing import Any
 
 import numpy as np
 
-from deploy.vision.detector import open_detector
-from training.data.detection.scenes import Scenes
-from training.fit.progress import Progress
-from training.tasks.bootstrap import paired_bootstrap
-from training.tasks.detection.metrics import (
+from slimcam.deploy.vision.detector import open_detector
+from slimcam.training.data.detection.scenes import Scenes
+from slimcam.training.fit.progress import Progress
+from slimcam.training.tasks.bootstrap import paired_bootstrap
+from slimcam.training.tasks.detection.metrics import (
     SIZES,
     Match,
     Recall,
@@ -23,7 +23,7 @@ from training.tasks.detection.metrics import (
     match,
     recall_at,
 )
-from training.tasks.task import Curves, Evaluation, Listing
+from slimcam.training.tasks.task import Curves, Evaluation, Listing
 
 FPPI = 0.1
 """False faces an image, at which recall is compared."""

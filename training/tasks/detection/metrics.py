@@ -13,8 +13,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from deploy.vision.align import face_boxes, face_sizes
-from deploy.vision.detector_output import box_overlaps
+from slimcam.deploy.vision.align import face_boxes, face_sizes
+from slimcam.deploy.vision.detector_output import box_overlaps
 
 Float = NDArray[np.float32]
 Bool = NDArray[np.bool_]
@@ -119,8 +119,8 @@ class Recall:
     Attributes:
         threshold: Score from which on a detection counts.
         found: `(T,)` of all faces, picture by picture. Two detectors' on the same pictures are what
-            `training.tasks.bootstrap.paired_bootstrap` takes, whole or `found[within(...)]`; it draws faces, not
-            pictures.
+            `slimcam.training.tasks.bootstrap.paired_bootstrap` takes, whole or `found[within(...)]`; it draws faces,
+            not pictures.
         sizes: `(T,)`, pixels.
         scenes: `(T,)`, the picture that each face is in.
         errors: `(T,)`, percent of the distance of the eyes; NaN where the face is not found.

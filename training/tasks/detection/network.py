@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from deploy.vision.detector_output import CHANNELS, STRIDES
-from training.tasks.detection.config import DetectorConfig
+from slimcam.deploy.vision.detector_output import CHANNELS, STRIDES
+from slimcam.training.tasks.detection.config import DetectorConfig
 
 
 def network(config: DetectorConfig) -> Any:

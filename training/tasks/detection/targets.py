@@ -7,10 +7,10 @@ from functools import lru_cache
 import numpy as np
 from numpy.typing import NDArray
 
-from deploy.vision.align import face_sizes
-from deploy.vision.detector_output import CHANNELS, STRIDES
-from deploy.vision.detector_output import cell_centers as cell_centers
-from training.tasks.detection.metrics import Float
+from slimcam.deploy.vision.align import face_sizes
+from slimcam.deploy.vision.detector_output import CHANNELS, STRIDES
+from slimcam.deploy.vision.detector_output import cell_centers as cell_centers
+from slimcam.training.tasks.detection.metrics import Float
 
 _BORDERS = (0.0, 40.0, 100.0, np.inf)
 """Sizes from `_BORDERS[i]` on, below the next, belong to the map of stride `STRIDES[i]`."""

@@ -9,17 +9,17 @@ from typing import Any
 
 import numpy as np
 
-from training.data.detection import scenes
-from training.data.detection.scenes import SceneData
-from training.data.images import normalize
-from training.fit.files import EVENTS, MODEL, load_keras
-from training.fit.fit import History, Objective, fit
-from training.tasks.detection.batches import SceneBatch, SceneBatches
-from training.tasks.detection.config import DetectorConfig, DetectorLossConfig
-from training.tasks.detection.evaluation import evaluation, find
-from training.tasks.detection.network import network
-from training.tasks.job import Job
-from training.tasks.task import Evaluation, Float, Pixels, Size, Task, Teacher, TrainingSpec
+from slimcam.training.data.detection import scenes
+from slimcam.training.data.detection.scenes import SceneData
+from slimcam.training.data.images import normalize
+from slimcam.training.fit.files import EVENTS, MODEL, load_keras
+from slimcam.training.fit.fit import History, Objective, fit
+from slimcam.training.tasks.detection.batches import SceneBatch, SceneBatches
+from slimcam.training.tasks.detection.config import DetectorConfig, DetectorLossConfig
+from slimcam.training.tasks.detection.evaluation import evaluation, find
+from slimcam.training.tasks.detection.network import network
+from slimcam.training.tasks.job import Job
+from slimcam.training.tasks.task import Evaluation, Float, Pixels, Size, Task, Teacher, TrainingSpec
 
 
 class Detection(Task):
@@ -121,7 +121,7 @@ class Detection(Task):
 
 def objective(loss: DetectorLossConfig, dense: Any = None) -> Objective:
     """What a detector learns by; `dense` is the model that it imitates."""
-    from training.tasks.detection import losses
+    from slimcam.training.tasks.detection import losses
 
     def truth(batch: SceneBatch) -> Float:
         if dense is None:

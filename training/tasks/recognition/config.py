@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
-from deploy.common.choices import Choice, choose
-from deploy.common.result_key import KEY_FILE, KEY_UNLESS_DEFAULT, NOT_KEY, in_key
-from training.data.recognition.augment import AugmentConfig
-from training.fit.config import FitConfig, check, phases_of
+from slimcam.deploy.common.choices import Choice, choose
+from slimcam.deploy.common.result_key import KEY_FILE, KEY_UNLESS_DEFAULT, NOT_KEY, in_key
+from slimcam.training.data.recognition.augment import AugmentConfig
+from slimcam.training.fit.config import FitConfig, check, phases_of
 
 
 class Classification(Choice):

@@ -10,15 +10,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from deploy.inference.model import Recognizer
-from training.data.images import IMAGE_SIZE, Images
-from training.data.recognition.batches import plain_batches
-from training.data.recognition.faces import Verification
-from training.fit.progress import Progress
-from training.tasks.bootstrap import paired_bootstrap
-from training.tasks.recognition import verification
-from training.tasks.recognition.identification import Identification, identification
-from training.tasks.task import Curves, Evaluation, Float, Listing
+from slimcam.deploy.inference.model import Recognizer
+from slimcam.training.data.images import IMAGE_SIZE, Images
+from slimcam.training.data.recognition.batches import plain_batches
+from slimcam.training.data.recognition.faces import Verification
+from slimcam.training.fit.progress import Progress
+from slimcam.training.tasks.bootstrap import paired_bootstrap
+from slimcam.training.tasks.recognition import verification
+from slimcam.training.tasks.recognition.identification import Identification, identification
+from slimcam.training.tasks.task import Curves, Evaluation, Float, Listing
 
 # So many photos of each person are enrolled when identification is measured.
 PHOTOS = (1, 3)

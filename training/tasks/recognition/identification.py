@@ -12,8 +12,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from deploy.common.vectors import unit_length
-from training.tasks.recognition.verification import Float, threshold_at_far
+from slimcam.deploy.common.vectors import unit_length
+from slimcam.training.tasks.recognition.verification import Float, threshold_at_far
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from keras import ops
 
-from training.tasks.recognition.config import Classification, LossConfig
+from slimcam.training.tasks.recognition.config import Classification, LossConfig
 
 if TYPE_CHECKING:
     pass

@@ -15,10 +15,10 @@ from typing import TYPE_CHECKING, Any, TypeGuard
 
 import numpy as np
 
-from deploy.common.messages import did_you_mean, first_line
-from deploy.common.result_key import file_content, in_key
-from deploy.common.vectors import unit_length
-from training.tasks.recognition.backbones import small_resnet
+from slimcam.deploy.common.messages import did_you_mean, first_line
+from slimcam.deploy.common.result_key import file_content, in_key
+from slimcam.deploy.common.vectors import unit_length
+from slimcam.training.tasks.recognition.backbones import small_resnet
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

@@ -11,23 +11,23 @@ from typing import Any
 
 import numpy as np
 
-from deploy.common.files import save_arrays
-from deploy.common.result_key import key_material
-from deploy.inference.bundle import load_bundle
-from training.data.images import normalize
-from training.data.recognition.batches import Batch, Batches, plain_batches, resize, sample_batches
-from training.data.recognition.faces import FaceData, FaceSet, Verification
-from training.data.recognition.synthetic import draw_face
-from training.data.recognition.teacher_targets import TargetSource
-from training.data.sources import fingerprint, load
-from training.fit.config import FitConfig
-from training.fit.files import EVENTS, MODEL, load_keras
-from training.fit.fit import History, Objective, fit
-from training.tasks.job import Job
-from training.tasks.recognition import verification
-from training.tasks.recognition.config import LossConfig
-from training.tasks.recognition.evaluation import VerificationResults, embed, evaluation
-from training.tasks.recognition.model import (
+from slimcam.deploy.common.files import save_arrays
+from slimcam.deploy.common.result_key import key_material
+from slimcam.deploy.inference.bundle import load_bundle
+from slimcam.training.data.images import normalize
+from slimcam.training.data.recognition.batches import Batch, Batches, plain_batches, resize, sample_batches
+from slimcam.training.data.recognition.faces import FaceData, FaceSet, Verification
+from slimcam.training.data.recognition.synthetic import draw_face
+from slimcam.training.data.recognition.teacher_targets import TargetSource
+from slimcam.training.data.sources import fingerprint, load
+from slimcam.training.fit.config import FitConfig
+from slimcam.training.fit.files import EVENTS, MODEL, load_keras
+from slimcam.training.fit.fit import History, Objective, fit
+from slimcam.training.tasks.job import Job
+from slimcam.training.tasks.recognition import verification
+from slimcam.training.tasks.recognition.config import LossConfig
+from slimcam.training.tasks.recognition.evaluation import VerificationResults, embed, evaluation
+from slimcam.training.tasks.recognition.model import (
     COSINES,
     EMBEDDING,
     FEATURES,
@@ -37,8 +37,8 @@ from training.tasks.recognition.model import (
     with_classifier,
     with_features,
 )
-from training.tasks.recognition.teacher import model_targets, teacher_targets
-from training.tasks.task import Evaluation, Float, Pixels, Size, Task, Teacher, TrainingSpec
+from slimcam.training.tasks.recognition.teacher import model_targets, teacher_targets
+from slimcam.training.tasks.task import Evaluation, Float, Pixels, Size, Task, Teacher, TrainingSpec
 
 CENTERS = "centres.npz"
 
@@ -175,7 +175,7 @@ class Recognition(Task):
 def objective(loss: LossConfig) -> Objective:
     """What a recognizer learns by, for the outputs that its loss asks for."""
     # Imported late: `keras` must find its backend set, and a process that only plans never needs it.
-    from training.tasks.recognition import losses
+    from slimcam.training.tasks.recognition import losses
 
     parts: dict[str, Any] = {}
     weights: dict[str, float] = {}

@@ -16,18 +16,18 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from deploy.common.files import atomic
-from deploy.common.messages import did_you_mean, first_line
-from deploy.common.result_key import key_material
-from deploy.common.vectors import unit_length
-from deploy.inference.bundle import InputSpec
-from deploy.inference.interpreter import Interpreter
-from deploy.inference.preprocessing import dequantized, input_table, look_up
-from training.data.images import IMAGE_SIZE, Images, Selection, normalize
-from training.data.recognition.batches import plain_batches, resize
-from training.data.recognition.teacher_targets import TargetSource, TeacherTargets
-from training.fit.progress import Progress
-from training.tasks.recognition.config import Color, TeacherConfig, TeacherModelConfig
+from slimcam.deploy.common.files import atomic
+from slimcam.deploy.common.messages import did_you_mean, first_line
+from slimcam.deploy.common.result_key import key_material
+from slimcam.deploy.common.vectors import unit_length
+from slimcam.deploy.inference.bundle import InputSpec
+from slimcam.deploy.inference.interpreter import Interpreter
+from slimcam.deploy.inference.preprocessing import dequantized, input_table, look_up
+from slimcam.training.data.images import IMAGE_SIZE, Images, Selection, normalize
+from slimcam.training.data.recognition.batches import plain_batches, resize
+from slimcam.training.data.recognition.teacher_targets import TargetSource, TeacherTargets
+from slimcam.training.fit.progress import Progress
+from slimcam.training.tasks.recognition.config import Color, TeacherConfig, TeacherModelConfig
 
 logger = logging.getLogger(__name__)
 

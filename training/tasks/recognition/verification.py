@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from deploy.common.vectors import unit_length
-from training.data.recognition.faces import Pairs
+from slimcam.deploy.common.vectors import unit_length
+from slimcam.training.data.recognition.faces import Pairs
 
 Float = NDArray[np.float32]
 Bool = NDArray[np.bool_]

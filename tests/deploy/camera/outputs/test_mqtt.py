@@ -29,11 +29,11 @@ from hypothesis import strategies as st
 from paho.mqtt.client import Client
 from paho.mqtt.enums import CallbackAPIVersion
 
-from deploy.camera.outputs.config import MqttConfig, OutputsConfig
-from deploy.camera.outputs.mqtt import PASSWORD, PENDING, Mqtt, State, discovery, own_id, source_record
-from deploy.camera.outputs.opening import open_outputs
-from deploy.ota.device.status import UpdateStatus
-from deploy.types import Event, EventKind, Frame, Identity, Sighting, SourceStatus, View
+from slimcam.deploy.camera.outputs.config import MqttConfig, OutputsConfig
+from slimcam.deploy.camera.outputs.mqtt import PASSWORD, PENDING, Mqtt, State, discovery, own_id, source_record
+from slimcam.deploy.camera.outputs.opening import open_outputs
+from slimcam.deploy.ota.device.status import UpdateStatus
+from slimcam.deploy.types import Event, EventKind, Frame, Identity, Sighting, SourceStatus, View
 
 ROOT = Path(__file__).parents[4]
 ADA = Identity("p1", "Ada Lovelace", 0.71, 0.3)
@@ -352,8 +352,8 @@ def test_the_broker_tells_that_a_killed_camera_is_offline(broker: Broker, listen
     script = f"""
 import sys, time
 sys.path.insert(0, {str(ROOT)!r})
-from deploy.camera.outputs.config import MqttConfig, OutputsConfig
-from deploy.camera.outputs.opening import open_outputs
+from slimcam.deploy.camera.outputs.config import MqttConfig, OutputsConfig
+from slimcam.deploy.camera.outputs.opening import open_outputs
 open_outputs(OutputsConfig(mqtt=MqttConfig(host="127.0.0.1", port={broker.port}, id="door")), 30)
 time.sleep(60)
 """

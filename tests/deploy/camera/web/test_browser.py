@@ -20,14 +20,14 @@ import cv2
 import numpy as np
 import pytest
 
-from deploy.camera.web.config import WebConfig
-from deploy.camera.web.server import Web
-from deploy.gallery.people import Person
-from deploy.ota.device.status import UpdateStatus
-from deploy.types import STAGES, Event, EventKind, Frame, Identity, Notice, Sighting, SourceStatus, View
-from training.data.detection.scenes import drawn_points
-from training.data.drawing.traits import sample_person, sample_shot
-from training.data.recognition.synthetic import draw_face
+from slimcam.deploy.camera.web.config import WebConfig
+from slimcam.deploy.camera.web.server import Web
+from slimcam.deploy.gallery.people import Person
+from slimcam.deploy.ota.device.status import UpdateStatus
+from slimcam.deploy.types import STAGES, Event, EventKind, Frame, Identity, Notice, Sighting, SourceStatus, View
+from slimcam.training.data.detection.scenes import drawn_points
+from slimcam.training.data.drawing.traits import sample_person, sample_shot
+from slimcam.training.data.recognition.synthetic import draw_face
 
 sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
 CHROMIUM = shutil.which("chromium")

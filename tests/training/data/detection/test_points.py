@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from deploy.vision.align import TEMPLATE, face_boxes, face_sizes, similarity
-from training.data.detection.points import mirrored
+from slimcam.deploy.vision.align import TEMPLATE, face_boxes, face_sizes, similarity
+from slimcam.training.data.detection.points import mirrored
 
 HEIGHT, WIDTH = 240, 320
 NOTHING = np.zeros((0, 5, 2), np.float32)

@@ -7,11 +7,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from deploy.vision.align import TEMPLATE
-from training.data.detection.relabel import averaged, mean_answer
-from training.data.detection.scene import Picture
-from training.data.detection.scenes import ScenesConfig
-from training.data.recognition.synthetic import draw_face
+from slimcam.deploy.vision.align import TEMPLATE
+from slimcam.training.data.detection.relabel import averaged, mean_answer
+from slimcam.training.data.detection.scene import Picture
+from slimcam.training.data.detection.scenes import ScenesConfig
+from slimcam.training.data.recognition.synthetic import draw_face
 
 YUNET = Path(__file__).parents[4] / ".." / "shared" / "detectors" / "yunet_n_dynamic.onnx"
 

@@ -12,14 +12,14 @@ import numpy as np
 import pytest
 from omegaconf import OmegaConf
 
-from deploy.vision.align import TEMPLATE, face_corners, face_sizes, similarity
-from training.data.detection.compose import FACELESS, arrange, compose
-from training.data.detection.pasting import LEAST_SEEN
-from training.data.detection.scene import Picture, Scene, Sources
-from training.data.detection.scenes import Composed, ScenesConfig, drawn_points, fingerprint, fit, load
-from training.data.drawing.portrait import draw
-from training.data.drawing.traits import sample_person, sample_shot
-from training.data.recognition.synthetic import draw_face
+from slimcam.deploy.vision.align import TEMPLATE, face_corners, face_sizes, similarity
+from slimcam.training.data.detection.compose import FACELESS, arrange, compose
+from slimcam.training.data.detection.pasting import LEAST_SEEN
+from slimcam.training.data.detection.scene import Picture, Scene, Sources
+from slimcam.training.data.detection.scenes import Composed, ScenesConfig, drawn_points, fingerprint, fit, load
+from slimcam.training.data.drawing.portrait import draw
+from slimcam.training.data.drawing.traits import sample_person, sample_shot
+from slimcam.training.data.recognition.synthetic import draw_face
 
 RED, GREEN, BLUE, YELLOW, MAGENTA = (255, 0, 0), (0, 255, 0), (0, 0, 255), (255, 255, 0), (255, 0, 255)
 DOTS = (RED, GREEN, BLUE, YELLOW, MAGENTA)

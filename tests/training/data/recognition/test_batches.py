@@ -5,11 +5,11 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from training.data.images import normalize
-from training.data.recognition.augment import AugmentConfig
-from training.data.recognition.batches import Batches
-from training.data.recognition.faces import UNLABELED, FaceSet
-from training.data.recognition.teacher_targets import TeacherTargets
+from slimcam.training.data.images import normalize
+from slimcam.training.data.recognition.augment import AugmentConfig
+from slimcam.training.data.recognition.batches import Batches
+from slimcam.training.data.recognition.faces import UNLABELED, FaceSet
+from slimcam.training.data.recognition.teacher_targets import TeacherTargets
 
 
 def faces(count=20):

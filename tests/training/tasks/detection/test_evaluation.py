@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from deploy.vision import align
-from training.tasks.detection.evaluation import evaluation
-from training.tasks.detection.metrics import SIZES, match
+from slimcam.deploy.vision import align
+from slimcam.training.tasks.detection.evaluation import evaluation
+from slimcam.training.tasks.detection.metrics import SIZES, match
 
 
 def face(x: float, y: float, size: float) -> np.ndarray:

@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from deploy.vision.align import TEMPLATE
-from training.tasks.bootstrap import paired_bootstrap
-from training.tasks.detection.metrics import average_precision, found_at, landmark_error, match, recall_at
+from slimcam.deploy.vision.align import TEMPLATE
+from slimcam.training.tasks.bootstrap import paired_bootstrap
+from slimcam.training.tasks.detection.metrics import average_precision, found_at, landmark_error, match, recall_at
 
 NOTHING = np.zeros((0, 5, 2), np.float32)
 

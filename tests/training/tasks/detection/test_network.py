@@ -6,9 +6,9 @@ from dataclasses import replace
 
 import numpy as np
 
-from deploy.vision import detector
-from training.tasks.detection.config import DetectorConfig
-from training.tasks.detection.network import network
+from slimcam.deploy.vision import detector
+from slimcam.training.tasks.detection.config import DetectorConfig
+from slimcam.training.tasks.detection.network import network
 
 SMALL = DetectorConfig(height=64, width=96, channels=[4, 8, 8, 8, 8], blocks=[1, 0, 1, 0])
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from deploy.vision.align import TEMPLATE
-from training.tasks.detection.targets import cells, encode
+from slimcam.deploy.vision.align import TEMPLATE
+from slimcam.training.tasks.detection.targets import cells, encode
 
 HEIGHT, WIDTH = 240, 320
 NOTHING = np.zeros((0, 5, 2), np.float32)

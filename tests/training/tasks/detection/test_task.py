@@ -8,18 +8,18 @@ import keras
 import numpy as np
 import pytest
 
-from deploy.vision import align, detector
-from training.data.detection.scenes import ScenesConfig
-from training.data.recognition.synthetic import SyntheticConfig
-from training.fit.config import FitConfig
-from training.fit.fit import fit
-from training.tasks.detection import metrics
-from training.tasks.detection.batches import SceneBatches
-from training.tasks.detection.config import DetectorConfig, DetectorLossConfig, DetectorTrainConfig
-from training.tasks.detection.network import network
-from training.tasks.detection.targets import encode
-from training.tasks.detection.task import Detection, objective
-from training.tasks.job import Job
+from slimcam.deploy.vision import align, detector
+from slimcam.training.data.detection.scenes import ScenesConfig
+from slimcam.training.data.recognition.synthetic import SyntheticConfig
+from slimcam.training.fit.config import FitConfig
+from slimcam.training.fit.fit import fit
+from slimcam.training.tasks.detection import metrics
+from slimcam.training.tasks.detection.batches import SceneBatches
+from slimcam.training.tasks.detection.config import DetectorConfig, DetectorLossConfig, DetectorTrainConfig
+from slimcam.training.tasks.detection.network import network
+from slimcam.training.tasks.detection.targets import encode
+from slimcam.training.tasks.detection.task import Detection, objective
+from slimcam.training.tasks.job import Job
 
 SMALL = DetectorConfig(height=64, width=96, channels=[4, 8, 8, 8, 8], blocks=[1, 0, 1, 0])
 

@@ -6,10 +6,10 @@ import keras
 import numpy as np
 import pytest
 
-from training.data.recognition.augment import AugmentConfig
-from training.data.recognition.faces import UNLABELED
-from training.tasks.recognition import losses
-from training.tasks.recognition.config import LossConfig, TeacherConfig, TrainConfig
+from slimcam.training.data.recognition.augment import AugmentConfig
+from slimcam.training.data.recognition.faces import UNLABELED
+from slimcam.training.tasks.recognition import losses
+from slimcam.training.tasks.recognition.config import LossConfig, TeacherConfig, TrainConfig
 
 RNG = np.random.default_rng(0)
 COSINES = RNG.uniform(-0.95, 0.95, size=(6, 5)).astype(np.float32)

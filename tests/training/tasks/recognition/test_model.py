@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import tf_keras
 
-from training.tasks.recognition.model import ModelConfig, build, initial_weights, with_classifier
+from slimcam.training.tasks.recognition.model import ModelConfig, build, initial_weights, with_classifier
 
 SMALL = ModelConfig("MobileNetV2", None, 32, 16, {"alpha": 0.35})
 
