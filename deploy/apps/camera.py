@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import logging
 import os
 import re
 import signal
@@ -32,6 +33,7 @@ from deploy.camera.track_identity import IdentityMatcher, RecognizeConfig
 from deploy.camera.unknown_keeper import NobodyKnown, UnknownConfig, UnknownKeeper
 from deploy.camera.web.config import WebConfig
 from deploy.common import application
+from deploy.common.console import show
 from deploy.common.hydra_args import with_texts
 from deploy.common.renamed_options import below
 from deploy.gallery.encryption import default_gallery
@@ -207,7 +209,7 @@ def run(config: CameraConfig) -> None:
                 for output in outputs:
                     output.notice(Notice(watch.status, events))
                 for event in events:
-                    tell(describe(event))
+                    tell(describe(event), logging.INFO)
 
         happened(watch.status, ())
         try:
@@ -223,7 +225,7 @@ def run(config: CameraConfig) -> None:
                 for output in outputs:
                     output.show(view)
                 for event in view.events:
-                    tell(describe(event))
+                    tell(describe(event), logging.INFO)
                 if frames == WARMUP:
                     tally = Tally()
                 frames += 1
@@ -243,7 +245,7 @@ def run(config: CameraConfig) -> None:
         if config.report:
             write_records([record], Path(config.report))
         # Where lines are written to the standard output, they are to be alone there.
-        print(camera_table(record), file=sys.stderr if config.outputs.lines == "-" else sys.stdout)
+        show(camera_table(record), to_stderr=config.outputs.lines == "-")
     elif not told:
         raise ValueError(f"{name}: no frame came")
 
@@ -284,7 +286,7 @@ def _page(config: CameraConfig, known: KnownPeople, state: Callable[[], str], ke
     from deploy.camera.web.server import Web
 
     page = Web(config.web, known.open, known.enroll, state, None if keeper is None else Naming(keeper, known))
-    tell(f"the page is at {page.url}")
+    tell(f"the page is at {page.url}", logging.INFO)
     if config.web.open:
         webbrowser.open(page.url)
     return page

@@ -12,6 +12,7 @@ slimcam_stage_seconds           histogram by stage, see `deploy.types.STAGES`
 
 from __future__ import annotations
 
+import logging
 import math
 import time
 from collections.abc import Sequence
@@ -59,7 +60,7 @@ class Metrics:
         except OSError as error:
             raise OSError(f"metrics cannot be served at {config.host} port {config.port}: {error.strerror}") from error
         host = f"[{config.host}]" if ":" in config.host else config.host
-        tell(f"the metrics are at http://{host}:{self.port}/metrics")
+        tell(f"the metrics are at http://{host}:{self.port}/metrics", logging.INFO)
 
     @property
     def port(self) -> int:

@@ -290,3 +290,9 @@ def test_help_shows_how_to_call_it(home: Path) -> None:
     for command in COMMANDS:
         assert f"slimcam-faces {command}" in result.stdout
     assert "keep_crops: false" in result.stdout
+
+
+def test_the_former_words_of_commands_work_with_a_notice(caplog: pytest.LogCaptureFixture) -> None:
+    assert overrides(["enrol", "Ada", "a.jpg"]) == overrides(["enroll", "Ada", "a.jpg"])
+    assert overrides(["re-enrol"]) == ["command=re-enroll"]
+    assert "slimcam-faces enrol is now slimcam-faces enroll" in caplog.text
