@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import logging
 import os
 import re
 import signal
@@ -32,6 +33,7 @@ from slimcam.deploy.camera.track_identity import IdentityMatcher, RecognizeConfi
 from slimcam.deploy.camera.unknown_keeper import NobodyKnown, UnknownConfig, UnknownKeeper
 from slimcam.deploy.camera.web.config import WebConfig
 from slimcam.deploy.common import application
+from slimcam.deploy.common.console import show
 from slimcam.deploy.common.hydra_args import with_texts
 from slimcam.deploy.common.renamed_options import below
 from slimcam.deploy.gallery.encryption import default_gallery
@@ -231,7 +233,7 @@ def run(config: CameraConfig) -> None:
                 for output in outputs:
                     output.notice(Notice(watch.status, events))
                 for event in events:
-                    tell(describe(event))
+                    tell(describe(event), logging.INFO)
 
         happened(watch.status, ())
         try:
@@ -247,7 +249,7 @@ def run(config: CameraConfig) -> None:
                 for output in outputs:
                     output.show(view)
                 for event in view.events:
-                    tell(describe(event))
+                    tell(describe(event), logging.INFO)
                 if frames == WARMUP:
                     tally = Tally()
                 frames += 1
@@ -270,7 +272,7 @@ def run(config: CameraConfig) -> None:
         if config.report:
             write_records([record], Path(config.report))
         # Where lines are written to the standard output, they are to be alone there.
-        print(camera_table(record), file=sys.stderr if config.outputs.lines == "-" else sys.stdout)
+        show(camera_table(record), to_stderr=config.outputs.lines == "-")
     elif not told:
         raise ValueError(f"{name}: no frame came")
 
@@ -326,7 +328,7 @@ def _page(
 
     naming = None if keeper is None else Naming(keeper, known)
     page = Web(config.web, known.open, known.enroll, state, update, naming)
-    tell(f"the page is at {page.url}")
+    tell(f"the page is at {page.url}", logging.INFO)
     if config.web.open:
         webbrowser.open(page.url)
     return page

@@ -20,6 +20,7 @@ from slimcam.deploy.apps.faces_arguments import overrides
 from slimcam.deploy.camera.sources import SourceConfig, open_source
 from slimcam.deploy.camera.sources.source import first_seconds
 from slimcam.deploy.common import application
+from slimcam.deploy.common.console import show
 from slimcam.deploy.common.renamed_options import below
 from slimcam.deploy.gallery import enrollment
 from slimcam.deploy.gallery.encryption import default_gallery, default_key
@@ -118,7 +119,7 @@ def _enroll(config: FacesConfig) -> None:
         detector = open_detector(config.detector or DETECTOR)
         if config.source is not None:
             with open_source(config.source, config.capture) as source:
-                print(f"looking for {enrollment.VIEWS_SECONDS:.0f} s", flush=True)
+                show(f"looking for {enrollment.VIEWS_SECONDS:.0f} s")
                 templates, left_out = enrollment.watch(
                     first_seconds(source, enrollment.VIEWS_SECONDS),
                     enrollment.printable_note(source.name),
@@ -146,13 +147,13 @@ def _enroll(config: FacesConfig) -> None:
             person=present.id if present else None,
         )
     for note in notes:
-        print(note)
+        show(note)
     for other, score in alikes:
-        print(
+        show(
             f"looks like {name_list([other])}, cosine {score:.2f}: is it the same person? "
             f"slimcam-faces merge {person.id} {other.id} makes them one"
         )
-    print(f"enrolled {name_list([person])}: {len(templates)} templates more, {person.templates} in all")
+    show(f"enrolled {name_list([person])}: {len(templates)} templates more, {person.templates} in all")
 
 
 def _list(config: FacesConfig) -> None:
@@ -164,7 +165,7 @@ def _list(config: FacesConfig) -> None:
     ]
     widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
     for row in rows:
-        print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+        show("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
 
 
 def _forget(config: FacesConfig) -> None:
@@ -181,20 +182,20 @@ def _forget(config: FacesConfig) -> None:
                 )
             name = named[0].id
         gallery.forget(name)
-    print(f"forgot {name}")
+    show(f"forgot {name}")
 
 
 def _rename(config: FacesConfig) -> None:
     with _open(config) as gallery:
         before = _person(gallery, config.name or "")
-        print(f"{before.name} is {name_list([gallery.rename(before.id, config.new or '')])} now")
+        show(f"{before.name} is {name_list([gallery.rename(before.id, config.new or '')])} now")
 
 
 def _merge(config: FacesConfig) -> None:
     with _open(config) as gallery:
         person, into = _person(gallery, config.name or ""), _person(gallery, config.into or "")
         merged = gallery.merge(person.id, into.id)
-    print(f"merged {name_list([person])} into {name_list([merged])}, who has {merged.templates} templates now")
+    show(f"merged {name_list([person])} into {name_list([merged])}, who has {merged.templates} templates now")
 
 
 def _remove_template(config: FacesConfig) -> None:
@@ -202,14 +203,14 @@ def _remove_template(config: FacesConfig) -> None:
         raise ValueError(f"template is a number such as 3, as slimcam-faces check tells it; got {config.template!r}")
     with _open(config) as gallery:
         person = gallery.remove_template(_person(gallery, config.name or "").id, int(config.template or ""))
-    print(f"{name_list([person])} has {person.templates} templates left")
+    show(f"{name_list([person])} has {person.templates} templates left")
 
 
 def _expire(config: FacesConfig) -> None:
     day = config.day or ""
     with _open(config) as gallery:
         person = gallery.expire(_person(gallery, config.name or "").id, None if day == "never" else _moment(day))
-    print(f"{name_list([person])} expires: {_day(person.expires)}")
+    show(f"{name_list([person])} expires: {_day(person.expires)}")
 
 
 def _person(gallery: Gallery, name: str) -> Person:
@@ -228,14 +229,14 @@ def _person(gallery: Gallery, name: str) -> Person:
 def _export(config: FacesConfig) -> None:
     with _open(config) as gallery:
         people = gallery.export(Path(config.file or ""), _passphrase(twice=True))
-    print(f"exported {len(people)} people to {config.file}")
+    show(f"exported {len(people)} people to {config.file}")
 
 
 def _import(config: FacesConfig) -> None:
     passphrase = _passphrase(twice=False)
     with _open(config) as gallery:
         people = gallery.import_(Path(config.file or ""), passphrase)
-    print(f"imported {len(people)} people: {name_list(people)}")
+    show(f"imported {len(people)} people: {name_list(people)}")
 
 
 def _check(config: FacesConfig) -> None:
@@ -244,10 +245,10 @@ def _check(config: FacesConfig) -> None:
         alike = threshold(bundle, config.far)
         findings = review(gallery, alike, min(bundle.thresholds.values()), config.quality)
     for finding in findings:
-        print(finding)
+        show(finding)
     if findings:
         raise ValueError(f"{len(findings)} finding{'s' * (len(findings) > 1)}")
-    print("nothing found")
+    show("nothing found")
 
 
 def _re_enroll(config: FacesConfig) -> None:
@@ -256,14 +257,14 @@ def _re_enroll(config: FacesConfig) -> None:
         dropped = gallery.re_enroll(recognizer.embed, recognizer.bundle.sha256)
         people = gallery.people()
     lost = f"; {dropped} templates without a crop were dropped" if dropped else ""
-    print(f"re-enrolled {len(people)} people, {sum(one.templates for one in people)} templates{lost}")
+    show(f"re-enrolled {len(people)} people, {sum(one.templates for one in people)} templates{lost}")
 
 
 def _audit(config: FacesConfig) -> None:
     with _open(config) as gallery:
         for one in gallery.audit():
             at = datetime.fromtimestamp(one.at).astimezone().isoformat(" ", "seconds")
-            print(f"{at}  {one.actor}  {one.action}  {one.person}  {one.note}".rstrip())
+            show(f"{at}  {one.actor}  {one.action}  {one.person}  {one.note}".rstrip())
 
 
 COMMANDS: dict[str, Callable[[FacesConfig], None]] = {

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import logging
 import re
-import sys
 from collections.abc import Sequence
 
-from slimcam.deploy.common.hydra_args import expanded, quoted, with_texts
+from slimcam.deploy.common.hydra_args import expanded, quoted
+
+logger = logging.getLogger(__name__)
 
 ARGUMENTS = {
     "enroll": ("name",),
@@ -45,7 +47,7 @@ def overrides(words: Sequence[str]) -> list[str]:
         return list(words)
     command, rest = words[0], list(words[1:])
     if command in FORMER:
-        print(f"slimcam-faces {command} is now slimcam-faces {FORMER[command]}", file=sys.stderr)
+        logger.warning("slimcam-faces %s is now slimcam-faces %s", command, FORMER[command])
         command = FORMER[command]
     if command not in ARGUMENTS:
         raise ValueError(f"{command!r} is not a command; known are {', '.join(ARGUMENTS)}")
@@ -59,8 +61,11 @@ def overrides(words: Sequence[str]) -> list[str]:
     pictures = []
     for word in rest:
         option = re.match(r"[A-Za-z_][\w.]*(?==)", word)
-        if option or word.startswith("-"):
-            found += with_texts([word], TEXTS, PATHS)
+        if option and option[0] in (*TEXTS, *PATHS):
+            value = word[option.end() + 1 :]
+            found.append(f"{option[0]}={quoted(expanded(value) if option[0] in PATHS else value)}")
+        elif option or word.startswith("-"):
+            found.append(word)
         else:
             pictures.append(word)
     if pictures and command != "enroll":

@@ -21,6 +21,7 @@ slimcam_update_checked_timestamp_seconds  of the last successful look
 
 from __future__ import annotations
 
+import logging
 import math
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -73,7 +74,7 @@ class Metrics:
         except OSError as error:
             raise OSError(f"metrics cannot be served at {config.host} port {config.port}: {error.strerror}") from error
         host = f"[{config.host}]" if ":" in config.host else config.host
-        tell(f"the metrics are at http://{host}:{self.port}/metrics")
+        tell(f"the metrics are at http://{host}:{self.port}/metrics", logging.INFO)
 
     @property
     def port(self) -> int:

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import sys
-from contextlib import suppress
+import logging
+
+logger = logging.getLogger(__name__)
 
 
 class Stop(Exception):  # noqa: N818 - an answer, not an error
     """Raised by `Output.show` when whoever looked has had enough: the camera is to end, without an error."""
 
 
-def tell(line: str) -> None:
-    """A line for the camera's user, on stderr, if anybody reads it still."""
-    if sys.stderr is not None:
-        with suppress(OSError):
-            print(f"slimcam-camera: {line}", file=sys.stderr, flush=True)
+def tell(line: str, level: int = logging.WARNING) -> None:
+    """A line for the camera's user, see `slimcam.deploy.common.console`."""
+    logger.log(level, "slimcam-camera: %s", line)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import logging
 import math
-import sys
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
@@ -33,6 +33,8 @@ class SourceKind(Choice):
 
 
 State = Literal["connecting", "running", "reconnecting", "ended"]
+
+logger = logging.getLogger(__name__)
 
 _TURNS = {90: cv2.ROTATE_90_CLOCKWISE, 180: cv2.ROTATE_180, 270: cv2.ROTATE_90_COUNTERCLOCKWISE}
 
@@ -215,4 +217,4 @@ def rotated(image: Image, degrees: int) -> Image:
 
 def say(line: str) -> None:
     """Tells the user on stderr, on one line and without what could steer a terminal, whatever a file is called."""
-    print(f"source {printable(line)}", file=sys.stderr, flush=True)
+    logger.warning("source %s", printable(line))
