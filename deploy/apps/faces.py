@@ -138,7 +138,7 @@ def _enroll(config: FacesConfig) -> None:
             except ValueError as error:
                 raise ValueError("; ".join([str(error), *notes])) from error
         notes = [f"left out: {note}" for note in notes + left_out]
-        alikes = enrollment.alike_people(templates, gallery.snapshot(), alike, present.id if present else None)
+        lookalikes = enrollment.alike_people(templates, gallery.snapshot(), alike, present.id if present else None)
         person = gallery.enroll(
             name,
             templates,
@@ -148,7 +148,7 @@ def _enroll(config: FacesConfig) -> None:
         )
     for note in notes:
         show(note)
-    for other, score in alikes:
+    for other, score in lookalikes:
         show(
             f"looks like {name_list([other])}, cosine {score:.2f}: is it the same person? "
             f"slimcam-faces merge {person.id} {other.id} makes them one"

@@ -158,7 +158,7 @@ def change(row: Row) -> str:
 
 def _row(record: Record, first: Record, costs: Mapping[str, Any], evaluation: Mapping[str, Any]) -> Row:
     name = record.model.name
-    # Quantising changes neither the parameters nor the operations, only their type.
+    # Quantizing changes neither the parameters nor the operations, only their type.
     cost, dense = costs["dense" if name == "dense" else "pruned"], costs["dense"]
     interval = evaluation["changes"].get(name, {})
     return Row(

@@ -1,6 +1,6 @@
 """A video of drawn people who come, go and come back, to try a camera on: nothing to download, nobody to ask.
 
-`python -m slimcam.training.tools.demo_clip FOLDER` writes `clip.mp4`, pictures to enrol some of the people with in
+`python -m slimcam.training.tools.demo_clip FOLDER` writes `clip.mp4`, pictures to enroll some of the people with in
 `people/NAME/1.png` and so on, and `truth.json`, which tells whose face is where in which frame. It takes 10 to 40 s.
 """
 
@@ -32,7 +32,7 @@ NAMES = (
     *("Robin Keller", "Sasha Moreau", "Kim Andersen", "Noa Duarte", "Alex Okafor", "Jules Tanaka"),
     *("Mika Novak", "Charlie Haas", "Toni Ferreira", "Jamie Lindqvist"),
 )
-"""Of the people with pictures to enrol."""
+"""Of the people with pictures to enroll."""
 
 STILLS = 3
 STILL_SIDE = 320
@@ -270,7 +270,7 @@ def _paste(canvas: Canvas, person: Person, shot: Shot, to: tuple[float, float], 
 
 
 def _still(person: Person, shot: Shot) -> Image:
-    """A picture to enrol somebody with."""
+    """A picture to enroll somebody with."""
     rng = np.random.default_rng((4, shot.seed))
     plain = np.full((STILL_SIDE, STILL_SIDE, 3), rng.integers(120, 200, 3), np.uint8)
     canvas = Canvas(plain)

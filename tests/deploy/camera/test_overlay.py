@@ -37,7 +37,7 @@ def view(image: np.ndarray, *sightings: Sighting) -> View:
     return View(Frame(image, 0, 0.0, 0.0), sightings, (), {})
 
 
-def grey(height: int = 360, width: int = 640) -> np.ndarray:
+def gray(height: int = 360, width: int = 640) -> np.ndarray:
     return np.full((height, width, 3), 90, np.uint8)
 
 
@@ -56,7 +56,7 @@ def contrast(color: Sequence[int]) -> float:
 
 
 def test_a_face_gets_a_box_and_its_name_and_the_frame_stays_as_it_was() -> None:
-    image = grey()
+    image = gray()
     image[124:236, 264:376] = draw_face(1, 0)
     before = image.copy()
     face = sighting(320, 180, 72, known("Ada"))
@@ -77,7 +77,7 @@ def test_a_face_gets_a_box_and_its_name_and_the_frame_stays_as_it_was() -> None:
     ("identity", "color"), [(known("Ada"), KNOWN), (STRANGER, UNKNOWN), (None, UNDECIDED), (known(None), KNOWN)]
 )
 def test_the_color_tells_what_is_known(identity: Identity | None, color: tuple[int, int, int]) -> None:
-    image = grey()
+    image = gray()
     after = annotated(image, view(image, sighting(320, 180, 72, identity)))
     assert count(after, color) > 500
     assert all(count(after, other) == 0 for other in {KNOWN, UNKNOWN, UNDECIDED} - {color})
@@ -95,7 +95,7 @@ def test_labels_say_the_name_unknown_or_the_track() -> None:
 
 
 def test_flaws_take_a_second_line() -> None:
-    image = grey()
+    image = gray()
     plain = annotated(image, view(image, sighting(320, 180, 72)))
     flawed = annotated(image, view(image, sighting(320, 180, 72, quality_issues=("small", "blurred"))))
     assert np.nonzero(changed(image, flawed))[0].min() <= np.nonzero(changed(image, plain))[0].min() - 10
@@ -103,7 +103,7 @@ def test_flaws_take_a_second_line() -> None:
 
 @pytest.mark.parametrize(("height", "width"), [(360, 640), (1080, 1920), (1920, 1080)])
 def test_labels_grow_with_the_frame(height: int, width: int) -> None:
-    image = grey(height, width)
+    image = gray(height, width)
     after = annotated(image, view(image, sighting(width / 2, height / 2, 40)))
     box = face_boxes(sighting(width / 2, height / 2, 40).points)[0]
     label_height = box[1] - np.nonzero(changed(image, after))[0].min()
@@ -111,8 +111,8 @@ def test_labels_grow_with_the_frame(height: int, width: int) -> None:
 
 
 def test_a_view_is_drawn_into_its_frame_at_another_size() -> None:
-    image = grey(720, 1280)
-    small = grey(360, 640)
+    image = gray(720, 1280)
+    small = gray(360, 640)
     face = sighting(1000, 200, 100, known("Ada"))
     after = annotated(small, view(image, face))
     for x, y in np.rint((face.points + 0.5) / 2 - 0.5).astype(int):
@@ -120,13 +120,13 @@ def test_a_view_is_drawn_into_its_frame_at_another_size() -> None:
 
 
 def test_frames_that_are_views_of_others_are_drawn() -> None:
-    image = grey()[:, ::-1, ::-1]
+    image = gray()[:, ::-1, ::-1]
     assert count(annotated(image, view(image, sighting(320, 180, 72))), UNDECIDED) > 500
 
 
 @pytest.mark.parametrize("corner", [(0, 0), (639, 0), (0, 359), (639, 359), (320, -500), (5000, 180)])
 def test_a_label_stays_inside_the_frame(corner: tuple[int, int]) -> None:
-    image = grey()
+    image = gray()
     for name in ("Ada", "A name that is far too long for any frame " * 20):
         after = annotated(image, view(image, sighting(*corner, 72, known(name), quality_issues=("small",))))
         # The label is the only large area in the color: all four of its sides must be there.
@@ -196,7 +196,7 @@ NAMES = st.text(st.characters(), max_size=100)  # surrogates and control charact
 @example(name="\ud800\x00\n%s<script>", x=0.0, size=72.0)
 @example(name="€" * 100, x=639.0, size=2000.0)
 def test_any_name_is_drawn(name: str, x: float, size: float) -> None:
-    image = grey()
+    image = gray()
     after = annotated(image, view(image, sighting(x, 180, size, known(name))))
     assert after.shape == image.shape
     assert count(after, KNOWN) > 200
@@ -205,7 +205,7 @@ def test_any_name_is_drawn(name: str, x: float, size: float) -> None:
 
 
 def test_faces_that_are_nowhere_are_left_out() -> None:
-    image = grey()
+    image = gray()
     nowhere = Sighting(1, np.full((5, 2), np.nan, np.float32), 0.9, (), None)
     np.testing.assert_array_equal(annotated(image, view(image, nowhere)), image)
     one_point = Sighting(2, np.full((5, 2), 50, np.float32), 0.9, (), None)
@@ -216,12 +216,12 @@ def test_faces_that_are_nowhere_are_left_out() -> None:
 
 def test_tiny_and_narrow_frames_are_drawn() -> None:
     for height, width in ((1, 1), (3, 2000), (2000, 3), (40, 40)):
-        image = grey(height, width)
+        image = gray(height, width)
         assert annotated(image, view(image, sighting(1, 1, 30, known("Ada"), ("small",)))).shape == image.shape
 
 
 def test_fifty_faces_are_drawn() -> None:
-    image = grey(1080, 1920)
+    image = gray(1080, 1920)
     faces = [sighting(100 + 180 * (i % 10), 150 + 180 * (i // 10), 70, STRANGER, track=i + 1) for i in range(50)]
     assert count(annotated(image, view(image, *faces)), UNKNOWN) > 50 * 1000
 
@@ -230,11 +230,11 @@ def test_an_opencv_without_unicode_draws_ascii(monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setattr(overlay, "_writer", overlay._ascii_writer)
     assert overlay._ascii("Zoë Müller-Ångström") == "Zoe Muller-Angstrom"
     assert overlay._ascii("山田 x") == "?? x"
-    image = grey()
+    image = gray()
     after = annotated(image, view(image, sighting(320, 180, 72, known("Zoë 山田"), ("small",))))
     assert count(after, KNOWN) > 500
 
 
 def test_pictures_that_are_none_are_refused() -> None:
     with pytest.raises(ValueError, match="gray"):
-        annotated(np.zeros((10, 10), np.uint8), view(grey()))
+        annotated(np.zeros((10, 10), np.uint8), view(gray()))

@@ -188,9 +188,9 @@ def test_random_weights_take_nothing_over_but_the_shape(stage: Stage) -> None:
         # Nothing in common with the channels that were kept, nor with any other of the dense model.
         assert not np.isin(first, dense().get_layer(name).get_weights()[0]).any()
         assert abs(np.corrcoef(first.ravel(), taken.ravel())[0, 1]) < 0.5
-    centres = [np.load(out / "centres.npz")["kernel"] for out in (kept, drawn[0])]
-    np.testing.assert_allclose(centres[0], np.eye(8, 4), atol=1e-6)
-    assert np.abs(centres[1] - np.eye(8, 4)).max() > 0.1
+    centers = [np.load(out / "centres.npz")["kernel"] for out in (kept, drawn[0])]
+    np.testing.assert_allclose(centers[0], np.eye(8, 4), atol=1e-6)
+    assert np.abs(centers[1] - np.eye(8, 4)).max() > 0.1
 
 
 @pytest.mark.parametrize(

@@ -34,7 +34,7 @@ COUNT, FPS = 20, 10.0
 
 
 def shade(number: int) -> int:
-    """The grey of a frame of the test clip, apart enough to be told after compression."""
+    """The gray of a frame of the test clip, apart enough to be told after compression."""
     return 10 + 12 * number
 
 
