@@ -66,7 +66,7 @@ class Config:
 
     name: str = MISSING
     stages: list[str] = MISSING
-    backend: str = Backend.TENSORFLOW
+    backend: str = Backend.TENSORFLOW.value
     data: Any = MISSING
     model: Any = MISSING
     train: Any = MISSING
@@ -78,7 +78,7 @@ class Config:
     paths: PathsConfig = field(default_factory=PathsConfig)
 
     def __post_init__(self) -> None:
-        self.backend = choose("backend", Backend, self.backend)
+        choose("backend", Backend, self.backend)
         if not self.name or self.name.startswith(".") or "/" in self.name:
             raise ValueError(f"name becomes a folder, so it has no slash and no leading dot; got {self.name!r}")
 

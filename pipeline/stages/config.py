@@ -20,7 +20,7 @@ class Weights(Choice):
 
 
 def _distilled() -> LossConfig:
-    return LossConfig(classification=Classification.NONE, distillation_weight=1.0)
+    return LossConfig(classification=Classification.NONE.value, distillation_weight=1.0)
 
 
 @dataclass

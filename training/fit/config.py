@@ -60,13 +60,13 @@ class FitConfig:
 
     epochs: float = 10.0
     batch_size: int = 64
-    optimizer: str = Optimizer.SGD
+    optimizer: str = Optimizer.SGD.value
     learning_rate: float = 0.1
     final_fraction: float = 0.01
     warmup: float = 0.05
     weight_decay: float = 5e-4
     clip_norm: float = 5.0
-    precision: str = Precision.FLOAT32
+    precision: str = Precision.FLOAT32.value
     sizes: list[int] = field(default_factory=list)
     ema: float = 0.0
     validations: int = 0
@@ -74,13 +74,13 @@ class FitConfig:
     log_seconds: float = field(default=10.0, metadata=NOT_KEY)
 
     def __post_init__(self) -> None:
-        self.optimizer = choose("optimizer", Optimizer, self.optimizer)
+        choose("optimizer", Optimizer, self.optimizer)
         check(self.epochs > 0, f"epochs must be above 0; got {self.epochs}")
         check(self.batch_size > 0, f"batch_size must be above 0; got {self.batch_size}")
         check(self.learning_rate > 0, f"learning_rate must be above 0; got {self.learning_rate}")
         for name in ("warmup", "final_fraction"):
             check(0 <= getattr(self, name) <= 1, f"{name} is a share, 0 to 1; got {getattr(self, name)}")
-        self.precision = choose("precision", Precision, self.precision)
+        choose("precision", Precision, self.precision)
         check(all(size > 0 for size in self.sizes), f"sizes are pixels, above 0; got {list(self.sizes)}")
         check(0 <= self.ema < 1, f"ema is a decay, 0 to below 1; got {self.ema}")
         for name in ("weight_decay", "clip_norm", "validations", "checkpoint_seconds", "log_seconds"):

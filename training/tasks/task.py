@@ -54,7 +54,7 @@ class TrainingSpec:
 
     fit: FitConfig
     loss: Any
-    teacher: Teacher
+    teacher: str
     source: Path | None
     keras: Any
     title: str

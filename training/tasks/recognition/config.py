@@ -42,7 +42,7 @@ class LossConfig:
             (Romero et al. 2015, "FitNets"); best one whose map has the same size. Keras 3 only.
     """
 
-    classification: str = Classification.COSFACE
+    classification: str = Classification.COSFACE.value
     margin: float = 0.35
     scale: float = 32.0
     classification_weight: float = 1.0
@@ -51,7 +51,7 @@ class LossConfig:
     features_layer: str = "conv4_block6_out"
 
     def __post_init__(self) -> None:
-        self.classification = choose("classification", Classification, self.classification)
+        choose("classification", Classification, self.classification)
         check(
             min(self.classification_weight, self.distillation_weight, self.features_weight) >= 0,
             f"weights of losses must not be below 0; got {self.classification_weight}, {self.distillation_weight} and "
@@ -88,7 +88,7 @@ class TeacherModelConfig:
     crop: list[int] = field(default_factory=lambda: [0, 0, 112, 112])
     mean: float = 127.5
     scale: float = 128.0
-    color: str = Color.RGB
+    color: str = Color.RGB.value
     # That of a single teacher changes nothing, and results of earlier versions, which knew no other, are made without.
     weight: float = field(default=1.0, metadata=in_key(absent=lambda teacher, _: not getattr(teacher, "others", True)))
 
@@ -99,7 +99,7 @@ class TeacherModelConfig:
         check(inside, f"teacher crop {list(self.crop)} does not lie inside the 112x112 face")
         check(self.scale > 0, f"teacher scale must be above 0, since pixels are divided by it; got {self.scale}")
         check(self.weight > 0, f"teacher weight must be above 0; got {self.weight}")
-        self.color = choose("teacher color", Color, self.color)
+        choose("teacher color", Color, self.color)
 
 
 @dataclass

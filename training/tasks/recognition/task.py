@@ -158,7 +158,7 @@ class Recognition(Task):
         validated = load_bundle(list(folders.values())[-1]).provenance["validated_stages"]
         return evaluation(results, validated)
 
-    def _targets(self, loss: LossConfig, teacher: Teacher) -> TargetSource | None:
+    def _targets(self, loss: LossConfig, teacher: str) -> TargetSource | None:
         """The targets of the training images, or `None` if the loss has no distillation."""
         if loss.distillation_weight <= 0:
             return None

@@ -92,8 +92,8 @@ def test_pixels_are_normalized_so_that_int8_is_exact():
     np.testing.assert_array_equal(normalize(pixels) * 128, pixels.astype(np.float32) - 128)
 
 
-def test_an_unlabeled_face_is_drawn_as_often_as_one_whose_person_has_no_other():
+def test_an_unlabeled_face_is_sampled_as_often_as_one_whose_person_has_no_other():
     labels = np.array([0] * 9 + [UNLABELED] * 3, np.int32)
     batches = Batches(FaceSet(np.zeros((12, 112, 112, 3), np.uint8), labels, ("a",)), 12, None, 0, balance=1.0)
-    drawn = np.concatenate([batches._places(step)[0] for step in range(200)])
+    drawn = np.concatenate([batches._sampled(step)[0] for step in range(200)])
     assert np.mean(drawn >= 9) == pytest.approx(3 / 4, abs=0.02)

@@ -8,7 +8,7 @@ import keras
 import numpy as np
 import pytest
 
-from slimcam.deploy.vision import align, detector
+from slimcam.deploy.vision import align, detector_output
 from slimcam.training.data.detection.scenes import ScenesConfig
 from slimcam.training.data.recognition.synthetic import SyntheticConfig
 from slimcam.training.fit.config import FitConfig
@@ -48,8 +48,8 @@ class Drawn:
 
 def test_what_training_encodes_the_device_decodes():
     rows = encode(FACES, 64, 96)
-    assert rows.shape == (detector.cells(64, 96).shape[0], detector.CHANNELS + 1)
-    found = detector.decode(rows[:, : detector.CHANNELS], 64, 96, 0.5)
+    assert rows.shape == (detector_output.cell_centers(64, 96).shape[0], detector_output.CHANNELS + 1)
+    found = detector_output.decode_faces(rows[:, : detector_output.CHANNELS], 64, 96, 0.5)
     assert len(found) == 2
     order = np.argsort(found.points[:, 0, 0])
     np.testing.assert_allclose(found.points[order], FACES, atol=1e-3)
