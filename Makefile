@@ -18,7 +18,7 @@ demo: $(READY) ## sets up and runs the whole pipeline on built-in synthetic face
 # The recognizer is trained on photographs, and to it drawn people look alike: in the scene of this seed it takes nobody
 # for another.
 camera: $(READY) ## sets up and plays a scene of drawn people to the camera, some of them enrolled; opens its page
-	$(BIN)/python -m training.tools.demo_clip runs/camera/scene --seed 28
+	$(BIN)/python -m slimcam.training.tools.demo_clip runs/camera/scene --seed 28
 	rm -rf runs/camera/gallery runs/camera/key
 	for person in runs/camera/scene/people/*; do \
 		$(BIN)/slimcam-faces enroll "$$(basename "$$person")" "$$person" consent="drawn" $(GALLERY) || exit; done
@@ -29,7 +29,7 @@ test: $(READY) ## sets up and runs the tests
 	$(BIN)/pytest
 
 validate-a53: $(READY) ## compares predicted latencies with published ones, 20 minutes
-	$(BIN)/python -m pipeline.tools.validate_a53
+	$(BIN)/python -m slimcam.pipeline.tools.validate_a53
 
 lint: $(READY) ## style, types and spelling
 	$(BIN)/ruff check .
@@ -50,5 +50,5 @@ $(READY): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit(0 if (3, 10) <= v <= (3, 13) else "slimcam needs Python 3.10 to 3.13, $(PYTHON) is %d.%d; choose another: make PYTHON=python3.12 ..." % v)'
 	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || { echo "$(PYTHON) cannot make virtual environments; install its venv package (Debian, Ubuntu: apt install python3-venv)" >&2; exit 1; }
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[pipeline,dev]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[pipeline,ota,dev]'
 	@touch $@

@@ -6,7 +6,7 @@ from typing import Any
 
 import keras
 
-from compression.errors import UntraceableModelError
+from slimcam.compression.errors import UntraceableModelError
 
 
 def functional(model: Any) -> Any:
@@ -65,12 +65,12 @@ def constants(node: Any) -> tuple[Any, ...]:
 
 
 def kind(operation: Any) -> str:
-    """The name under which `compression.layers.table` knows a layer or operation."""
+    """The name under which `slimcam.compression.layers.table` knows a layer or operation."""
     return kind_of(type(operation))
 
 
 def kind_of(cls: type) -> str:
-    """The name under which `compression.layers.table` knows a class of layers or operations.
+    """The name under which `slimcam.compression.layers.table` knows a class of layers or operations.
 
     That is the class name for Keras layers, `ops.` and the class name for Keras operations, and the registered name
     (`package>name`) for layers of others: their `Conv2D` need not be Keras's.

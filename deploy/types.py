@@ -59,7 +59,7 @@ class Sighting:
 
     Attributes:
         track: Number of the track, from 1; never given twice in a run.
-        points: Landmarks, `(5, 2)` float32, see `deploy.vision.align`.
+        points: Landmarks, `(5, 2)` float32, see `slimcam.deploy.vision.align`.
         score: Detection score, 0..1.
         quality_issues: Why the face is not fit to be recognized by, for example "small" or "blurred"; empty if it is.
             They are those of this view or of one shortly before.
@@ -117,7 +117,7 @@ class SourceStatus:
     Attributes:
         state: `connecting` before the first frame, `connected`, `lost` while it is tried again, or `ended`.
         since: Unix time since when; of a lost source, that of its last frame.
-        kind: `pictures`, `clip` or `live`, see `deploy.camera.sources`.
+        kind: `pictures`, `clip` or `live`, see `slimcam.deploy.camera.sources`.
     """
 
     state: str

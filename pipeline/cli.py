@@ -14,20 +14,20 @@ from hydra.types import RunMode
 from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
-from deploy.common import entry
-from deploy.common.config_errors import explain
-from deploy.common.console import log_to_console, show
-from deploy.common.hydra_args import with_texts
-from deploy.common.renamed_options import with_new_names
-from pipeline.config import Config, register, validate
-from pipeline.publish import failed_gates, publish
-from pipeline.renamed_options import RENAMED, accept_in_files
-from pipeline.report.table import summary
-from pipeline.run import StageError, run
+from slimcam.deploy.common import entry
+from slimcam.deploy.common.config_errors import explain
+from slimcam.deploy.common.console import log_to_console, show
+from slimcam.deploy.common.hydra_args import with_texts
+from slimcam.deploy.common.renamed_options import with_new_names
+from slimcam.pipeline.config import Config, register, validate
+from slimcam.pipeline.publish import failed_gates, publish
+from slimcam.pipeline.renamed_options import RENAMED, accept_in_files
+from slimcam.pipeline.report.table import summary
+from slimcam.pipeline.run import StageError, run
 
 logger = logging.getLogger(__name__)
 
-RESULTS_OF = ("pipeline", "training", "compression")
+RESULTS_OF = ("slimcam.pipeline", "slimcam.training", "slimcam.compression")
 """Packages whose log says what a run did, which goes to stdout; progress and what goes wrong go to stderr."""
 
 ERROR = 1
@@ -65,7 +65,7 @@ def main() -> None:
             codes.append(_fail(error))
 
     try:
-        hydra.main(version_base=None, config_path="pkg://conf", config_name="slimcam")(job)()
+        hydra.main(version_base=None, config_path="pkg://slimcam.conf", config_name="slimcam")(job)()
     except KeyboardInterrupt:
         logger.error("\nslimcam: stopped; the same command goes on from the last checkpoint")
         sys.exit(INTERRUPTED)

@@ -9,23 +9,21 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field, fields, is_dataclass
+from pathlib import Path
 from typing import Any
 
 from hydra.core.config_store import ConfigStore
 from omegaconf import MISSING, DictConfig, OmegaConf
 
-from deploy.benchmark import targets
-from deploy.common.choices import Choice, choose
-from deploy.common.messages import did_you_mean, one_line
-from pipeline.stages.config import ConvertConfig, EvaluateConfig, PruneConfig, QuantizeConfig
-from training.data.detection.scenes import ScenesConfig
-from training.data.recognition.folders import FoldersConfig
-from training.data.recognition.lfw import LfwConfig
-from training.data.recognition.packed import PackedConfig
-from training.data.recognition.synthetic import SyntheticConfig
-from training.tasks.detection.config import DetectorConfig, DetectorLossConfig, DetectorTrainConfig
-from training.tasks.recognition.config import TrainConfig
-from training.tasks.recognition.model import ModelConfig
+from slimcam import conf
+from slimcam.deploy.benchmark import targets
+from slimcam.deploy.common.choices import Choice, choose
+from slimcam.deploy.common.messages import did_you_mean, one_line
+from slimcam.pipeline.stages.config import ConvertConfig, EvaluateConfig, PruneConfig, QuantizeConfig
+from slimcam.training.data.sources import SOURCES
+from slimcam.training.tasks.detection.config import DetectorConfig, DetectorLossConfig, DetectorTrainConfig
+from slimcam.training.tasks.recognition.config import TrainConfig
+from slimcam.training.tasks.recognition.model import ModelConfig
 
 
 class Backend(Choice):
@@ -66,7 +64,7 @@ class Config:
 
     name: str = MISSING
     stages: list[str] = MISSING
-    backend: str = Backend.TENSORFLOW
+    backend: str = Backend.TENSORFLOW.value
     data: Any = MISSING
     model: Any = MISSING
     train: Any = MISSING
@@ -78,7 +76,7 @@ class Config:
     paths: PathsConfig = field(default_factory=PathsConfig)
 
     def __post_init__(self) -> None:
-        self.backend = choose("backend", Backend, self.backend)
+        choose("backend", Backend, self.backend)
         if not self.name or self.name.startswith(".") or "/" in self.name:
             raise ValueError(f"name becomes a folder, so it has no slash and no leading dot; got {self.name!r}")
 
@@ -95,11 +93,7 @@ class DetectorQuantizeConfig(QuantizeConfig):
 
 SCHEMAS: dict[str, type] = {
     "slimcam": Config,
-    "data/synthetic": SyntheticConfig,
-    "data/folders": FoldersConfig,
-    "data/lfw": LfwConfig,
-    "data/packed": PackedConfig,
-    "data/scenes": ScenesConfig,
+    **{f"data/{name}": source.config for name, source in SOURCES.items()},
     "model": ModelConfig,
     "model/detector": DetectorConfig,
     "train": TrainConfig,
@@ -121,6 +115,14 @@ def register() -> None:
         group, _, name = f"schema/{path}".rpartition("/")
         store.store(group=group, name=name, node=schema)
     targets.register()
+    OmegaConf.register_new_resolver("config_groups", _config_groups, replace=True)
+
+
+def _config_groups() -> str:
+    """The groups of `conf/` and what can be chosen in each, a line each, for the help."""
+    folders = sorted(path for path in Path(str(conf.__file__)).parent.iterdir() if path.is_dir())
+    names = {folder.name: ", ".join(sorted(file.stem for file in folder.glob("*.yaml"))) for folder in folders}
+    return "\n".join(f"{group:<12}{options}" for group, options in names.items() if options and group != "device")
 
 
 def validate(composed: DictConfig) -> Config:

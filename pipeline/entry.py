@@ -1,7 +1,7 @@
-"""The console script of the pipeline, see `deploy.common.entry`."""
+"""The console script of the pipeline, see `slimcam.deploy.common.entry`."""
 
-from deploy.common.entry import start
+from slimcam.deploy.common.entry import start
 
 
 def main() -> None:
-    start("pipeline.cli")
+    start("slimcam.pipeline.cli")

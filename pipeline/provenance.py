@@ -10,7 +10,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from deploy.latency.machine import git_commit, read_machine
+from slimcam.deploy.latency.machine import git_commit, read_machine
 
 LIBRARIES = (
     "slimcam",

@@ -9,10 +9,10 @@ from pathlib import Path
 
 from omegaconf import OmegaConf
 
-from deploy.common.files import atomic, atomic_folder, write_text
-from pipeline.config import Config
-from pipeline.stages.artifacts import BUNDLE, EVALUATION
-from pipeline.store import RECEIPT
+from slimcam.deploy.common.files import atomic, atomic_folder, write_text
+from slimcam.pipeline.config import Config
+from slimcam.pipeline.stages.artifacts import BUNDLE, EVALUATION
+from slimcam.pipeline.store import RECEIPT
 
 STAGES, PACK = "stages.json", "pack"
 

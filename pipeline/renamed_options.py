@@ -1,7 +1,8 @@
 """Options of `slimcam` under their former names: on the command line, and in the files of users.
 
 `RENAMED` is the one place to enter a new name; where the option is part of keys, its field keeps the former one there
-(`deploy.common.result_key.in_key(name=...)`), so that results are found again. Entries leave with the next version.
+(`slimcam.deploy.common.result_key.in_key(name=...)`), so that results are found again. Entries leave with the next
+version.
 """
 
 from __future__ import annotations
@@ -15,12 +16,14 @@ from hydra.core.plugins import Plugins
 from hydra.plugins.config_source import ConfigResult
 from omegaconf import DictConfig, OmegaConf
 
-from deploy.benchmark import emulated
-from deploy.common.renamed_options import below, notice
+from slimcam.deploy.benchmark import emulated
+from slimcam.deploy.common.renamed_options import below, notice
 
-RENAMED = below("train.augment", {"mix": "mixup", "bend": "elastic", "occlusion": "erase"}) | below(
-    "benchmark", emulated.RENAMED_OPTIONS
-)
+RENAMED = {
+    **below("train.augment", {"mix": "mixup", "bend": "elastic", "occlusion": "erase"}),
+    "data.labeller": "data.labeler",
+    **below("benchmark", emulated.RENAMED_OPTIONS),
+}
 """Dotted names, the former to the present one."""
 
 

@@ -11,11 +11,11 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-from pipeline import store, worker
-from pipeline.provenance import provenance
-from pipeline.steps import STAGES, Stage, Step, select, steps
-from training.fit.progress import duration
-from training.tasks.job import Job
+from slimcam.pipeline import store, worker
+from slimcam.pipeline.provenance import provenance
+from slimcam.pipeline.steps import STAGES, Stage, Step, select, steps
+from slimcam.training.fit.progress import duration
+from slimcam.training.tasks.job import Job
 
 logger = logging.getLogger(__name__)
 

@@ -7,9 +7,9 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from deploy.common.messages import did_you_mean
-from deploy.common.result_key import key_material
-from pipeline.store import key_of
+from slimcam.deploy.common.messages import did_you_mean
+from slimcam.deploy.common.result_key import key_material
+from slimcam.pipeline.store import key_of
 
 
 @dataclass(frozen=True)
@@ -18,7 +18,7 @@ class Stage:
 
     Attributes:
         name: of the stage and of its folder in the store.
-        function: `module:function`, called with a `training.tasks.job.Job` in a process of its own.
+        function: `module:function`, called with a `slimcam.training.tasks.job.Job` in a process of its own.
         sections: the attributes of the configuration that it depends on; it sees no change of others.
         inputs: the stages whose results it reads.
         backend: `keras` runs on the configured Keras backend, `tensorflow` needs that one; none needs no Keras.
@@ -34,12 +34,19 @@ class Stage:
 
 
 STAGES = (
-    Stage("pack", "pipeline.stages.pack:run", ("data", "model", "train")),
-    Stage("train", "pipeline.stages.train:run", ("data", "model", "train"), (), "keras"),
-    Stage("prune", "pipeline.stages.prune:run", ("data", "model", "train", "prune"), ("train",), "keras", version=2),
+    Stage("pack", "slimcam.pipeline.stages.pack:run", ("data", "model", "train")),
+    Stage("train", "slimcam.pipeline.stages.train:run", ("data", "model", "train"), (), "keras"),
+    Stage(
+        "prune",
+        "slimcam.pipeline.stages.prune:run",
+        ("data", "model", "train", "prune"),
+        ("train",),
+        "keras",
+        version=2,
+    ),
     Stage(
         "quantize",
-        "pipeline.stages.quantize:run",
+        "slimcam.pipeline.stages.quantize:run",
         ("data", "model", "train", "quantize"),
         ("train", "prune"),
         "tensorflow",
@@ -47,16 +54,18 @@ STAGES = (
     ),
     Stage(
         "convert",
-        "pipeline.stages.convert:run",
+        "slimcam.pipeline.stages.convert:run",
         ("data", "model", "train", "prune", "quantize", "convert"),
         ("train", "prune", "quantize"),
         "tensorflow",
     ),
-    Stage("benchmark", "pipeline.stages.benchmark:run", ("benchmark",), ("convert",)),
-    Stage("evaluate", "pipeline.stages.evaluate:run", ("data", "evaluate"), ("convert", "benchmark"), version=2),
+    Stage("benchmark", "slimcam.pipeline.stages.benchmark:run", ("benchmark",), ("convert",)),
+    Stage(
+        "evaluate", "slimcam.pipeline.stages.evaluate:run", ("data", "evaluate"), ("convert", "benchmark"), version=2
+    ),
     Stage(
         "report",
-        "pipeline.report.report:run",
+        "slimcam.pipeline.report.report:run",
         ("name", "data", "model", "train", "prune", "quantize", "convert", "benchmark", "evaluate"),
         ("train", "prune", "quantize", "convert", "benchmark", "evaluate"),
     ),
@@ -120,7 +129,7 @@ def select(names: Iterable[str], stages: Sequence[Stage] = STAGES) -> tuple[Stag
 
 def _values(name: str, section: Any) -> Any:
     if name == "data":
-        from training.data.sources import source
+        from slimcam.training.data.sources import source
 
         return source(section)
     return dataclasses.asdict(section) if dataclasses.is_dataclass(section) else section  # type: ignore[arg-type]
@@ -129,13 +138,13 @@ def _values(name: str, section: Any) -> Any:
 def _material(name: str, section: Any) -> Any:
     """What results depend on: not where the faces lie or files are, but which faces, and what is in the files."""
     if name == "data":
-        from training.data.sources import material
+        from slimcam.training.data.sources import material
 
         return material(section)
     return key_material(section)
 
 
 def _data_fingerprint(config: Any) -> str:
-    from training.data.sources import fingerprint
+    from slimcam.training.data.sources import fingerprint
 
     return fingerprint(config.data)

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from deploy.common.files import file_sha256, write_text
+from slimcam.deploy.common.files import file_sha256, write_text
 
 RECEIPT = "stage.json"
 

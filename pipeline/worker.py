@@ -20,14 +20,14 @@ import traceback
 from dataclasses import dataclass
 from pathlib import Path
 
-from deploy.common.console import log_to_console
-from deploy.common.messages import one_line
-from training.tasks.job import Job
+from slimcam.deploy.common.console import log_to_console
+from slimcam.deploy.common.messages import one_line
+from slimcam.training.tasks.job import Job
 
 logger = logging.getLogger(__name__)
 
-# The import path is handed over, and not the current folder: a user's folder may hold a `training` of its own.
-_BOOT = "import sys; sys.path[:] = sys.argv[1:]; from pipeline.worker import main; main()"
+# The import path is handed over, and not the current folder: a user's folder may hold modules of the same names.
+_BOOT = "import sys; sys.path[:] = sys.argv[1:]; from slimcam.pipeline.worker import main; main()"
 
 _QUIET = {"TF_CPP_MIN_LOG_LEVEL": "3", "MPLBACKEND": "Agg"}
 
@@ -83,7 +83,7 @@ def main() -> None:
     except (EOFError, pickle.UnpicklingError):  # the parent ended before it sent the request
         sys.exit(1)
     threading.Thread(target=_end_with_parent, daemon=True).start()
-    log_to_console(to_stdout=("pipeline", "training", "compression"))
+    log_to_console(to_stdout=("slimcam.pipeline", "slimcam.training", "slimcam.compression"))
     try:
         if request.backend is not None:
             _import_keras()

@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 from ai_edge_litert import interpreter as interpreter_module
 
-from deploy.common.console import log_to_console
-from deploy.inference.bundle import Bundle, InputSpec, write_bundle
+from slimcam.deploy.common.console import log_to_console
+from slimcam.deploy.inference.bundle import Bundle, InputSpec, write_bundle
 
 SIZE = 32
 EMBEDDING = 8

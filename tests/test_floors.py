@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from training.tasks.task import TASKS
+from slimcam.training.tasks.task import TASKS
 
 ROOT = Path(__file__).parent.parent
 OURS = ("deploy", "training", "compression", "pipeline")
@@ -31,8 +31,9 @@ BELOW = {
     "vision": {"types", "common", "inference"},
     "gallery": {"types", "common", "inference", "vision"},
     "latency": {"common", "inference"},
-    "camera": {"types", "common", "inference", "vision", "gallery", "latency"},
-    "apps": {"types", "common", "inference", "vision", "gallery", "latency", "camera"},
+    "ota": {"types", "common", "inference", "vision", "gallery"},
+    "camera": {"types", "common", "inference", "vision", "gallery", "latency", "ota"},
+    "apps": {"types", "common", "inference", "vision", "gallery", "latency", "ota", "camera"},
     "benchmark": {"types", "common", "inference", "vision", "gallery", "latency", "camera", "apps"},
 }
 """The rooms of `deploy`, and those that each may import beside itself. Nobody imports the benchmark."""
@@ -53,8 +54,8 @@ OPEN_TO = {
 """The rooms of `deploy` that other packages may import; the pipeline may all."""
 
 BENCHMARK_BY_NAME = {
-    ("deploy/apps/camera.py", "deploy.benchmark.emulated_camera_cli"),
-    ("deploy/common/entry.py", "deploy.benchmark.cli"),
+    ("deploy/apps/camera.py", "slimcam.deploy.benchmark.emulated_camera_cli"),
+    ("deploy/common/entry.py", "slimcam.deploy.benchmark.cli"),
 }
 """Who names a module of the benchmark without importing it: `slimcam-camera target=` hands over to the emulator, and
 the console scripts begin in one module."""
@@ -68,13 +69,16 @@ DEVICE_LIBRARIES = {
     "picamera2",
 }
 
+# What updates bring, and nobody else has.
+OTA_LIBRARIES = {"tuf", "securesystemslib"}
+
 
 def modules(package: str) -> list[Path]:
     return sorted((ROOT / package).rglob("*.py"))
 
 
 def name_of(path: Path) -> str:
-    return ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
+    return ".".join(["slimcam", *path.relative_to(ROOT).with_suffix("").parts]).removesuffix(".__init__")
 
 
 @cache
@@ -108,13 +112,13 @@ def imported(path: Path, types_too: bool = True) -> Iterator[tuple[int, str]]:
 def room_of(name: str, package: str = "deploy") -> str | None:
     """The room of a package that a module lies in; `None` for the package itself and for other packages."""
     parts = name.split(".")
-    return parts[1] if parts[0] == package and len(parts) > 1 else None
+    return parts[2] if parts[:2] == ["slimcam", package] and len(parts) > 2 else None
 
 
 def task_of(name: str) -> str | None:
     """The task that a module belongs to, a folder of `training/tasks`; `None` for what no task owns."""
-    folder, _, rest = name.removeprefix("training.tasks.").partition(".")
-    owned = name.startswith("training.tasks.") and (rest or name_is_package(name))
+    folder, _, rest = name.removeprefix("slimcam.training.tasks.").partition(".")
+    owned = name.startswith("slimcam.training.tasks.") and (rest or name_is_package(name))
     return folder if owned else None
 
 
@@ -128,7 +132,7 @@ def test_no_package_imports_a_higher_one(package: str) -> None:
         f"{path.relative_to(ROOT)}:{line} imports {name}"
         for path in modules(package)
         for line, name in imported(path)
-        if (top := name.split(".")[0]) in OURS and top not in MAY_IMPORT[package]
+        if name.startswith("slimcam.") and (top := name.split(".")[1]) in OURS and top not in MAY_IMPORT[package]
     ]
     assert not wrong, "\n".join(wrong)
 
@@ -165,7 +169,9 @@ def test_nothing_lies_outside_the_rooms(package: str, below: dict[str, set[str]]
 
 def test_a_task_is_a_folder_that_imports_no_other_task() -> None:
     folders = {path.name for path in (ROOT / "training/tasks").iterdir() if (path / "__init__.py").is_file()}
-    assert {module.split(":")[0] for module in TASKS.values()} == {f"training.tasks.{name}.task" for name in folders}
+    assert {module.split(":")[0] for module in TASKS.values()} == {
+        f"slimcam.training.tasks.{name}.task" for name in folders
+    }
     wrong = [
         f"{path.relative_to(ROOT)}:{line} imports {name}"
         for path in modules("training/tasks")
@@ -184,7 +190,7 @@ def test_the_benchmark_is_named_by_nobody_else() -> None:
         for node in ast.walk(ast.parse(path.read_text()))
         if isinstance(node, ast.Constant)
         and isinstance(node.value, str)
-        and node.value.startswith("deploy.benchmark")
+        and node.value.startswith("slimcam.deploy.benchmark")
         and " " not in node.value
     }
     assert named == BENCHMARK_BY_NAME
@@ -205,12 +211,12 @@ def test_imports_go_round_in_no_circle() -> None:
 
 
 def test_deploy_imports_only_what_a_device_has() -> None:
-    allowed = DEVICE_LIBRARIES | {"deploy", "conf"} | set(sys.stdlib_module_names)
+    allowed = DEVICE_LIBRARIES | {"slimcam"} | set(sys.stdlib_module_names)
     wrong = [
         f"{path.relative_to(ROOT)}:{line} imports {name}"
         for path in modules("deploy")
         for line, name in imported(path)
-        if name.split(".")[0] not in allowed
+        if name.split(".")[0] not in allowed | (OTA_LIBRARIES if room_of(name_of(path)) in ("ota", "apps") else set())
     ]
     assert not wrong, "\n".join(wrong)
 
@@ -226,8 +232,25 @@ def loaded(code: str, names: str) -> str:
 def test_importing_all_of_deploy_loads_no_framework() -> None:
     names = [name_of(path) for path in modules("deploy")]
     code = f"for name in {names!r}: importlib.import_module(name)"
-    assert loaded(code, f"name in {FRAMEWORKS + OURS[1:]!r}") == "[]"
+    others = FRAMEWORKS + tuple(f"slimcam.{package}" for package in OURS[1:])
+    assert loaded(code, f"name in {others!r}") == "[]"
 
 
 def test_a_camera_loads_nothing_of_the_benchmark() -> None:
-    assert loaded("import deploy.apps.camera", "name.startswith('deploy.benchmark')") == "[]"
+    assert loaded("import slimcam.deploy.apps.camera", "name.startswith('slimcam.deploy.benchmark')") == "[]"
+
+
+def test_a_camera_that_is_updated_loads_nothing_of_tuf_into_its_own_process() -> None:
+    code = "import slimcam.deploy.apps.camera, slimcam.deploy.camera.updates"
+    assert loaded(code, f"name.split('.')[0] in {OTA_LIBRARIES!r}") == "[]"
+
+
+def test_publisher_and_device_of_updates_do_not_import_each_other() -> None:
+    wrong = [
+        f"{path.relative_to(ROOT)}:{line} imports {name}"
+        for one, other in (("publisher", "device"), ("device", "publisher"))
+        for path in modules(f"deploy/ota/{one}")
+        for line, name in imported(path)
+        if name.startswith(f"slimcam.deploy.ota.{other}")
+    ]
+    assert not wrong, "\n".join(wrong)

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 
-from compression.errors import ConversionError
-from compression.export import xnnpack_limits
+from slimcam.compression.errors import ConversionError
+from slimcam.compression.export import xnnpack_limits
 
 
 @dataclass(frozen=True)

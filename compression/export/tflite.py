@@ -13,9 +13,9 @@ import tf_keras
 from ai_edge_litert.interpreter import Interpreter
 from numpy.typing import NDArray
 
-from compression.errors import CompressionError, ConversionError
-from compression.quantization import ranges
-from compression.quantization.keras2 import to_tf_keras
+from slimcam.compression.errors import CompressionError, ConversionError
+from slimcam.compression.quantization import ranges
+from slimcam.compression.quantization.keras2 import to_tf_keras
 
 
 def float_tflite(model: keras.Model) -> bytes:

@@ -7,9 +7,9 @@ import operator
 from collections.abc import Callable
 from typing import Any
 
-from compression.layers.activations import activation_spec
-from compression.layers.spec import Counterpart, LayerSpec, no_macs
-from compression.layers.tracking import Call, Channels, DependencyTracker
+from slimcam.compression.layers.activations import activation_spec
+from slimcam.compression.layers.spec import Counterpart, LayerSpec, no_macs
+from slimcam.compression.layers.tracking import Call, Channels, DependencyTracker
 
 
 def same_channels(tracker: DependencyTracker, call: Call) -> Channels:  # noqa: ARG001

@@ -8,10 +8,10 @@ from typing import Any
 
 import numpy as np
 
-from compression.layers.activations import activation_spec
-from compression.layers.spec import Counterpart, LayerSpec
-from compression.layers.tracking import Call, Channels, DependencyTracker, Shape, Variables
-from compression.layers.weights import Kernel, weight
+from slimcam.compression.layers.activations import activation_spec
+from slimcam.compression.layers.spec import Counterpart, LayerSpec
+from slimcam.compression.layers.tracking import Call, Channels, DependencyTracker, Shape, Variables
+from slimcam.compression.layers.weights import Kernel, weight
 
 _CONVOLUTION = Kernel()
 _TRANSPOSED = Kernel(reads=-1, writes=(-2,))

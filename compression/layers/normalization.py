@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from compression.layers.spec import Counterpart, LayerSpec, no_macs
-from compression.layers.tracking import Call, Channels, DependencyTracker
+from slimcam.compression.layers.spec import Counterpart, LayerSpec, no_macs
+from slimcam.compression.layers.tracking import Call, Channels, DependencyTracker
 
 
 def _batch_normalization(tracker: DependencyTracker, call: Call) -> Channels:

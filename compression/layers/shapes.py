@@ -6,8 +6,8 @@ import operator
 
 import numpy as np
 
-from compression.layers.spec import Counterpart, LayerSpec, no_macs
-from compression.layers.tracking import Call, Channels, DependencyTracker, Variables
+from slimcam.compression.layers.spec import Counterpart, LayerSpec, no_macs
+from slimcam.compression.layers.tracking import Call, Channels, DependencyTracker, Variables
 
 
 def _input(tracker: DependencyTracker, call: Call) -> Channels:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from compression.layers.spec import Counterpart, LayerSpec, no_macs
-from compression.layers.tracking import Call, Channels, DependencyTracker
+from slimcam.compression.layers.spec import Counterpart, LayerSpec, no_macs
+from slimcam.compression.layers.tracking import Call, Channels, DependencyTracker
 
 
 def spatial(tracker: DependencyTracker, call: Call) -> Channels:

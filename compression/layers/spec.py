@@ -6,8 +6,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from compression.layers.tracking import Dependencies, Shape
-from compression.layers.weights import Kernel
+from slimcam.compression.layers.tracking import Dependencies, Shape
+from slimcam.compression.layers.weights import Kernel
 
 Macs = Callable[[Any, tuple[Shape, ...], Shape], int]
 """Multiply-accumulates of one call for one image: from the layer, its inputs' shapes and its output's."""
@@ -38,7 +38,7 @@ class LayerSpec:
 
     Attributes:
         dependencies: Which channels of the inputs and weights belong to which of the output's; None freezes what the
-            layer touches. Handlers to choose from are in `compression.layers`, beside the entries.
+            layer touches. Handlers to choose from are in `slimcam.compression.layers`, beside the entries.
         macs: Multiply-accumulates of a call; None counts none and names the layer as not counted.
         kernels: Weights in which the layer is linear, in the order of computation.
         output_weights: Weights with an entry per output channel that together scale the layer's result before its

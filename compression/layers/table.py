@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from compression.keras_graph import kind, kind_of
-from compression.layers import elementwise, kernels, normalization, shapes, spatial
-from compression.layers.spec import LayerSpec
+from slimcam.compression.keras_graph import kind, kind_of
+from slimcam.compression.layers import elementwise, kernels, normalization, shapes, spatial
+from slimcam.compression.layers.spec import LayerSpec
 
 LAYERS: dict[str, LayerSpec] = {
     **shapes.LAYERS,

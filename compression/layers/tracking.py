@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from compression.layers.weights import weight as find
+from slimcam.compression.layers.weights import weight as find
 
 Variables = NDArray[np.int64]
 Shape = tuple[int | None, ...]

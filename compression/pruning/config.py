@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from deploy.common.choices import Choice, choose
+from slimcam.deploy.common.choices import Choice, choose
 
 
 class Criterion(Choice):
-    """What the importance of a channel is judged by (`compression.pruning.importance`)."""
+    """What the importance of a channel is judged by (`slimcam.compression.pruning.importance`)."""
 
     L1 = "l1"
     L2 = "l2"

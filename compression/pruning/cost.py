@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from compression.errors import CompressionError
-from compression.keras_graph import calls, kind
-from compression.layers.spec import no_macs
-from compression.layers.table import layer_spec
+from slimcam.compression.errors import CompressionError
+from slimcam.compression.keras_graph import calls, kind
+from slimcam.compression.layers.spec import no_macs
+from slimcam.compression.layers.table import layer_spec
 
 
 @dataclass(frozen=True)

@@ -1,8 +1,8 @@
 """Which channels of a network belong together: channel variables, found by tracing a Keras 3 functional model.
 
 Every channel of every tensor has a variable. Layers that compute channels make new ones, the others pass theirs on
-or unite them (`compression.layers`). Variables that became one lie in a *group* with those made by the same layers:
-removing channel `i` of a group removes it from every weight that has it, and the network still fits together.
+or unite them (`slimcam.compression.layers`). Variables that became one lie in a *group* with those made by the same
+layers: removing channel `i` of a group removes it from every weight that has it, and the network still fits together.
 """
 
 from __future__ import annotations
@@ -15,9 +15,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from compression.keras_graph import calls, constants, functional, kind, tensor_key
-from compression.layers.table import layer_spec
-from compression.layers.tracking import Call, Channels, DependencyTracker, Variables
+from slimcam.compression.keras_graph import calls, constants, functional, kind, tensor_key
+from slimcam.compression.layers.table import layer_spec
+from slimcam.compression.layers.tracking import Call, Channels, DependencyTracker, Variables
 
 
 @dataclass(frozen=True, eq=False)

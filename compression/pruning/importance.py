@@ -8,12 +8,12 @@ import keras
 import numpy as np
 from numpy.typing import NDArray
 
-from compression.errors import CompressionError
-from compression.keras_graph import functional
-from compression.layers.weights import weight
-from compression.pruning.config import Criterion
-from compression.pruning.graph import ChannelGraph, Group, WeightSlice
-from deploy.common.choices import choose
+from slimcam.compression.errors import CompressionError
+from slimcam.compression.keras_graph import functional
+from slimcam.compression.layers.weights import weight
+from slimcam.compression.pruning.config import Criterion
+from slimcam.compression.pruning.graph import ChannelGraph, Group, WeightSlice
+from slimcam.deploy.common.choices import choose
 
 Scores = dict[str, NDArray[np.float64]]
 

@@ -10,10 +10,10 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from compression.errors import CompressionError, DamagedPlanError, OtherModelError, PlanError
-from compression.pruning.config import Allocation, PruningRatioConfig, Scope
-from compression.pruning.graph import ChannelGraph, Group
-from deploy.common.files import write_text
+from slimcam.compression.errors import CompressionError, DamagedPlanError, OtherModelError, PlanError
+from slimcam.compression.pruning.config import Allocation, PruningRatioConfig, Scope
+from slimcam.compression.pruning.graph import ChannelGraph, Group
+from slimcam.deploy.common.files import write_text
 
 
 @dataclass(frozen=True)

@@ -14,10 +14,10 @@ from typing import Any
 import keras
 import numpy as np
 
-from compression.keras_graph import calls, kind, tensor_key
-from compression.layers.spec import LayerSpec
-from compression.layers.table import layer_spec
-from compression.layers.weights import weight
+from slimcam.compression.keras_graph import calls, kind, tensor_key
+from slimcam.compression.layers.spec import LayerSpec
+from slimcam.compression.layers.table import layer_spec
+from slimcam.compression.layers.weights import weight
 
 
 def rescale_kernels(model: Any) -> list[str]:

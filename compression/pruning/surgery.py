@@ -11,10 +11,10 @@ import keras
 import numpy as np
 from numpy.typing import NDArray
 
-from compression.errors import UnsupportedLayerError
-from compression.keras_graph import calls, functional, tensor_key
-from compression.pruning.graph import ChannelGraph, trace
-from compression.pruning.plan import PruningPlan
+from slimcam.compression.errors import UnsupportedLayerError
+from slimcam.compression.keras_graph import calls, functional, tensor_key
+from slimcam.compression.pruning.graph import ChannelGraph, trace
+from slimcam.compression.pruning.plan import PruningPlan
 
 
 def cut(model: Any, plan: PruningPlan) -> Any:

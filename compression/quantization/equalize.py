@@ -19,12 +19,12 @@ import keras
 import numpy as np
 from numpy.typing import NDArray
 
-from compression.errors import CompressionError
-from compression.keras_graph import calls, constants, functional, tensor_key
-from compression.layers.activations import activation_spec
-from compression.layers.spec import LayerSpec
-from compression.layers.table import layer_spec
-from compression.layers.weights import weight
+from slimcam.compression.errors import CompressionError
+from slimcam.compression.keras_graph import calls, constants, functional, tensor_key
+from slimcam.compression.layers.activations import activation_spec
+from slimcam.compression.layers.spec import LayerSpec
+from slimcam.compression.layers.table import layer_spec
+from slimcam.compression.layers.weights import weight
 
 # What is large among channels: all but one in twenty are smaller. And what a channel is taken for at least, against it.
 _LARGE = 0.95

@@ -12,10 +12,10 @@ from typing import Any
 import keras
 import tf_keras
 
-from compression.errors import UnsupportedLayerError, UntraceableModelError
-from compression.layers.activations import ACTIVATIONS, activation_spec
-from compression.layers.spec import Counterpart
-from compression.layers.table import LAYERS, layer_spec
+from slimcam.compression.errors import UnsupportedLayerError, UntraceableModelError
+from slimcam.compression.layers.activations import ACTIVATIONS, activation_spec
+from slimcam.compression.layers.spec import Counterpart
+from slimcam.compression.layers.table import LAYERS, layer_spec
 
 
 def to_tf_keras(model: keras.Model) -> tf_keras.Model:

@@ -24,8 +24,8 @@ from tensorflow_model_optimization.python.core.quantization.keras.default_8bit i
 )
 from tensorflow_model_optimization.python.core.quantization.keras.quantize_wrapper import QuantizeWrapper
 
-from compression.errors import CompressionError, UnsupportedLayerError
-from deploy.common.files import hdf5
+from slimcam.compression.errors import CompressionError, UnsupportedLayerError
+from slimcam.deploy.common.files import hdf5
 
 PIXEL_RANGE = (-1.0, 127 / 128)
 """Range of (pixel - 128) / 128: as an int8 input it has scale 1/128 and zero point 0, so the input is pixel - 128."""

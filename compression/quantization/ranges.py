@@ -1,8 +1,9 @@
 """Quantization ranges that an int8 runtime cannot take, and the smallest change that makes it take them.
 
-XNNPACK refuses convolutions and additions beyond some ratios of scales (`compression.export.xnnpack_limits`). The
-converter leaves a convolution float when one channel's folded weight scale is zero, and biases, int32 in steps of input
-scale x weight scale, saturate when that is tiny. Dead channels (a kernel or gamma of zero) and dead layers do all this.
+XNNPACK refuses convolutions and additions beyond some ratios of scales (`slimcam.compression.export.xnnpack_limits`).
+The converter leaves a convolution float when one channel's folded weight scale is zero, and biases, int32 in steps of
+input scale x weight scale, saturate when that is tiny. Dead channels (a kernel or gamma of zero) and dead layers do
+all this.
 """
 
 from __future__ import annotations
@@ -18,9 +19,9 @@ from tensorflow_model_optimization.python.core.quantization.keras import quantiz
 from tensorflow_model_optimization.python.core.quantization.keras.quantize_layer import QuantizeLayer
 from tensorflow_model_optimization.python.core.quantization.keras.quantize_wrapper import QuantizeWrapper
 
-from compression.export import xnnpack_limits
-from compression.layers.table import LAYERS
-from compression.layers.weights import Kernel
+from slimcam.compression.export import xnnpack_limits
+from slimcam.compression.layers.table import LAYERS
+from slimcam.compression.layers.weights import Kernel
 
 # Within XNNPACK's limits by a factor of two or more.
 _MAX_REQUANTIZATION = xnnpack_limits.REQUANTIZATION / 2

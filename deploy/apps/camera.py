@@ -16,50 +16,56 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from hydra.core.config_store import ConfigStore
 from omegaconf import MISSING, DictConfig, OmegaConf
 
-from deploy.camera.known_people import KnownPeople
-from deploy.camera.outputs.config import OutputsConfig
-from deploy.camera.outputs.opening import close_all, open_outputs
-from deploy.camera.outputs.output import Stop, tell
-from deploy.camera.recognition import RecognitionPipeline
-from deploy.camera.record import Tally, camera_record, camera_table
-from deploy.camera.source_watch import POLL_SECONDS, SourceWatch
-from deploy.camera.sources import SourceConfig, open_source
-from deploy.camera.track_identity import IdentityMatcher, RecognizeConfig
-from deploy.camera.unknown_keeper import NobodyKnown, UnknownConfig, UnknownKeeper
-from deploy.camera.web.config import WebConfig
-from deploy.common import application
-from deploy.common.console import show
-from deploy.common.hydra_args import with_texts
-from deploy.common.renamed_options import below
-from deploy.gallery.encryption import default_gallery
-from deploy.gallery.unknown_faces import UnknownFaces
-from deploy.inference.bundle import DETECTOR, RECOGNIZER
-from deploy.inference.model import Recognizer
-from deploy.latency.record import write_records
-from deploy.latency.request import model_file
-from deploy.types import Event, Notice, Output, SourceStatus
-from deploy.vision import quality, track
-from deploy.vision.detector import open_detector
-from deploy.vision.quality import QualityConfig
-from deploy.vision.track import TrackConfig
+from slimcam.deploy.camera.known_people import KnownPeople
+from slimcam.deploy.camera.outputs.config import OutputsConfig
+from slimcam.deploy.camera.outputs.opening import close_all, open_outputs
+from slimcam.deploy.camera.outputs.output import Stop, tell
+from slimcam.deploy.camera.recognition import RecognitionPipeline
+from slimcam.deploy.camera.record import Tally, camera_record, camera_table
+from slimcam.deploy.camera.source_watch import POLL_SECONDS, SourceWatch
+from slimcam.deploy.camera.sources import SourceConfig, open_source
+from slimcam.deploy.camera.track_identity import IdentityMatcher, RecognizeConfig
+from slimcam.deploy.camera.unknown_keeper import NobodyKnown, UnknownConfig, UnknownKeeper
+from slimcam.deploy.camera.web.config import WebConfig
+from slimcam.deploy.common import application
+from slimcam.deploy.common.console import show
+from slimcam.deploy.common.hydra_args import with_texts
+from slimcam.deploy.common.renamed_options import below
+from slimcam.deploy.gallery.encryption import default_gallery
+from slimcam.deploy.gallery.unknown_faces import UnknownFaces
+from slimcam.deploy.inference.bundle import DETECTOR, RECOGNIZER, is_bundle
+from slimcam.deploy.inference.model import Recognizer
+from slimcam.deploy.latency.record import write_records
+from slimcam.deploy.latency.request import model_file
+from slimcam.deploy.ota.config import OtaConfig
+from slimcam.deploy.ota.device.status import UpdateStatus
+from slimcam.deploy.types import Event, Notice, Output, SourceStatus
+from slimcam.deploy.vision import quality, track
+from slimcam.deploy.vision.detector import open_detector
+from slimcam.deploy.vision.quality import QualityConfig
+from slimcam.deploy.vision.track import TrackConfig
+
+if TYPE_CHECKING:
+    from slimcam.deploy.camera.updates import Updates
 
 SOURCE_VARIABLE = "SLIMCAM_SOURCE"
 """The environment variable that the source is taken from where none is given: command lines, and passwords in them, are
 seen by everybody on a machine."""
 
-TEXTS = ("source", "web.token")
+TEXTS = ("source", "web.token", "ota.url", "ota.device")
 PATHS = (
     *("detector", "recognizer", "gallery", "key", "report"),
     *("outputs.video", "outputs.lines", "outputs.mqtt.ca", "unknown.folder"),
+    *("ota.root", "ota.folder"),
 )
 """Options whose values are taken as they are: addresses of cameras are full of what Hydra's grammar reads otherwise."""
 
-EMULATED = "deploy.benchmark.emulated_camera_cli"
+EMULATED = "slimcam.deploy.benchmark.emulated_camera_cli"
 """The module that `target=` hands over to, by its name: a camera that runs here loads nothing of it."""
 
 WARMUP = 3
@@ -92,6 +98,7 @@ class CameraConfig:
         outputs: Where the answers go.
         unknown: Whether faces that were seen as unknown are kept, to be named on the page.
         web: Options of the page; none where its port is null.
+        ota: Options of the updates of the models.
         report: JSON file for the latency of each stage, a record as `slimcam-benchmark` writes them; null for none.
         frames: Number of frames to answer before the camera ends; null is all of them.
         seconds: Time to run; null is for ever.
@@ -113,6 +120,7 @@ class CameraConfig:
     outputs: OutputsConfig = field(default_factory=OutputsConfig)
     unknown: UnknownConfig = field(default_factory=UnknownConfig)
     web: WebConfig = field(default_factory=WebConfig)
+    ota: OtaConfig = field(default_factory=OtaConfig)
     report: str | None = None
     frames: int | None = None
     seconds: float | None = None
@@ -125,6 +133,11 @@ class CameraConfig:
             raise ValueError(f"margin is a difference of cosines, 0 to 2; got {self.margin}")
         if (self.frames is not None and self.frames < 1) or (self.seconds is not None and not self.seconds > 0):
             raise ValueError(f"frames and seconds are above 0, or null; got {self.frames} and {self.seconds}")
+        if self.unknown.keep and self.ota.on:
+            raise ValueError(
+                "unknown.keep and ota.url do not go together: the embeddings of kept faces would not be those of a new "
+                "recognizer; choose one"
+            )
 
 
 ConfigStore.instance().store(group="schema", name="slimcam_camera", node=CameraConfig)
@@ -170,12 +183,17 @@ def run(config: CameraConfig) -> None:
     Raises:
         OSError, ValueError, ImportError, RuntimeError: something cannot be opened; the message says what to do.
     """
-    detector_path = Path(config.detector or DETECTOR)
-    detector = open_detector(detector_path, threads=config.threads)
-    recognizer = Recognizer(config.recognizer or RECOGNIZER, config.threads)
+    bundles = {"detector": Path(config.detector or DETECTOR), "recognizer": Path(config.recognizer or RECOGNIZER)}
+    updates = _updates(config, bundles) if config.ota.on else None
+    if updates is not None:
+        bundles = updates.folders
+    detector = open_detector(bundles["detector"], threads=config.threads)
+    recognizer = Recognizer(bundles["recognizer"], config.threads)
     tally, frames = Tally(), 0
     with ExitStack() as open_things:
-        known = KnownPeople(recognizer, config.gallery, config.key, config.far, config.margin, config.quality)
+        known = KnownPeople(
+            recognizer, config.gallery, config.key, config.far, config.margin, config.quality, follows=config.ota.on
+        )
         open_things.callback(known.close)
         source = open_things.enter_context(open_source(config.source, config.capture))
         keeper = _keeper(config, recognizer) if config.unknown.keep else None
@@ -198,10 +216,16 @@ def run(config: CameraConfig) -> None:
             ended=None if keeper is None else keeper.ended,
         )
         ending = open_things.enter_context(_told_to_end(source.close, config.seconds))
-        outputs = open_outputs(config.outputs, source.fps, str(config.source))
+        update = None if updates is None else lambda: updates.status
+        outputs = open_outputs(config.outputs, source.fps, str(config.source), update)
         open_things.callback(close_all, outputs)
         if config.web.port is not None:
-            outputs.append(_page(config, known, lambda: source.state, keeper))
+            outputs.append(_page(config, known, lambda: source.state, update, keeper))
+        see = recognition.see
+        if updates is not None:
+            updates.begin(recognition, known)
+            open_things.callback(updates.close)
+            see = updates.see
         watch = SourceWatch(source)
 
         def happened(status: SourceStatus | None, events: tuple[Event, ...]) -> None:
@@ -221,7 +245,7 @@ def run(config: CameraConfig) -> None:
                 happened(status, ())
                 if known.changed():
                     recognition.use(matcher())
-                view = recognition.see(frame)
+                view = see(frame)
                 for output in outputs:
                     output.show(view)
                 for event in view.events:
@@ -241,7 +265,10 @@ def run(config: CameraConfig) -> None:
         name = source.name
     if frames:
         warmup = frames - tally.frames
-        record = camera_record(tally, name, model_file(detector_path), recognizer, config.threads, warmup=warmup)
+        if updates is not None:
+            bundles["detector"], recognizer = updates.used
+        detector_file = model_file(bundles["detector"])
+        record = camera_record(tally, name, detector_file, recognizer, config.threads, warmup=warmup)
         if config.report:
             write_records([record], Path(config.report))
         # Where lines are written to the standard output, they are to be alone there.
@@ -273,6 +300,14 @@ def describe(event: Event) -> str:
     return f"{event.seconds:8.2f} s  face {event.track} {event.kind}{name}{likeness}"
 
 
+def _updates(config: CameraConfig, bundles: dict[str, Path]) -> Updates:
+    from slimcam.deploy.camera.updates import Updates
+
+    if wrong := [str(path) for path in bundles.values() if not is_bundle(path)]:
+        raise ValueError(f"{wrong[0]} is no bundle: a camera that is updated needs bundles of both models")
+    return Updates(config.ota, bundles, config.gallery, config.key, config.threads)
+
+
 def _keeper(config: CameraConfig, recognizer: Recognizer) -> UnknownKeeper:
     gallery = Path(config.gallery) if config.gallery else default_gallery()
     folder = Path(config.unknown.folder) if config.unknown.folder else gallery.parent / "unknown"
@@ -281,11 +316,18 @@ def _keeper(config: CameraConfig, recognizer: Recognizer) -> UnknownKeeper:
     return UnknownKeeper(UnknownFaces(folder, key, recognizer.bundle.sha256, unknown.days, unknown.limit))
 
 
-def _page(config: CameraConfig, known: KnownPeople, state: Callable[[], str], keeper: UnknownKeeper | None) -> Output:
-    from deploy.camera.web.naming import Naming
-    from deploy.camera.web.server import Web
+def _page(
+    config: CameraConfig,
+    known: KnownPeople,
+    state: Callable[[], str],
+    update: Callable[[], UpdateStatus] | None,
+    keeper: UnknownKeeper | None,
+) -> Output:
+    from slimcam.deploy.camera.web.naming import Naming
+    from slimcam.deploy.camera.web.server import Web
 
-    page = Web(config.web, known.open, known.enroll, state, None if keeper is None else Naming(keeper, known))
+    naming = None if keeper is None else Naming(keeper, known)
+    page = Web(config.web, known.open, known.enroll, state, update, naming)
     tell(f"the page is at {page.url}", logging.INFO)
     if config.web.open:
         webbrowser.open(page.url)

@@ -16,23 +16,23 @@ from typing import Any
 from hydra.core.config_store import ConfigStore
 from omegaconf import DictConfig, OmegaConf
 
-from deploy.apps.faces_arguments import overrides
-from deploy.camera.sources import SourceConfig, open_source
-from deploy.camera.sources.source import first_seconds
-from deploy.common import application
-from deploy.common.console import show
-from deploy.common.renamed_options import below
-from deploy.gallery import enrollment
-from deploy.gallery.encryption import default_gallery, default_key
-from deploy.gallery.gallery import Gallery
-from deploy.gallery.match import threshold
-from deploy.gallery.people import NO_CONSENT, Person, clean_name, name_list
-from deploy.gallery.review import review
-from deploy.inference.bundle import DETECTOR, RECOGNIZER, load_bundle
-from deploy.inference.model import Recognizer
-from deploy.vision import quality
-from deploy.vision.detector import open_detector
-from deploy.vision.quality import QualityConfig
+from slimcam.deploy.apps.faces_arguments import overrides
+from slimcam.deploy.camera.sources import SourceConfig, open_source
+from slimcam.deploy.camera.sources.source import first_seconds
+from slimcam.deploy.common import application
+from slimcam.deploy.common.console import show
+from slimcam.deploy.common.renamed_options import below
+from slimcam.deploy.gallery import enrollment
+from slimcam.deploy.gallery.encryption import default_gallery, default_key
+from slimcam.deploy.gallery.gallery import Gallery
+from slimcam.deploy.gallery.match import threshold
+from slimcam.deploy.gallery.people import NO_CONSENT, Person, clean_name, name_list
+from slimcam.deploy.gallery.review import review
+from slimcam.deploy.inference.bundle import DETECTOR, RECOGNIZER, load_bundle
+from slimcam.deploy.inference.model import Recognizer
+from slimcam.deploy.vision import quality
+from slimcam.deploy.vision.detector import open_detector
+from slimcam.deploy.vision.quality import QualityConfig
 
 PASSPHRASE = "SLIMCAM_PASSPHRASE"
 """The environment variable that an archive's passphrase is taken from; it is asked for where there is none."""
@@ -43,7 +43,7 @@ class FacesConfig:
     """The application that keeps the gallery.
 
     Attributes:
-        command: First word of the command line, see `deploy.apps.faces_arguments.ARGUMENTS`.
+        command: First word of the command line, see `slimcam.deploy.apps.faces_arguments.ARGUMENTS`.
         name: Name or id of a person; the second word.
         new: Name that a person gets.
         into: Name or id of the person that another one is merged into.
@@ -51,7 +51,7 @@ class FacesConfig:
         day: Day from which on a person is not recognized any more, 2027-01-01, or `never`.
         file: Archive to export to or import from; the second word.
         pictures: Files and folders with pictures of the person; the other words.
-        source: Camera or video to enroll from instead, see `deploy.camera.sources`.
+        source: Camera or video to enroll from instead, see `slimcam.deploy.camera.sources`.
         capture: Options of the source.
         person: Id of a person to add templates to; `new` for another person of a name that is there.
         consent: Note on who agreed, when, to what.

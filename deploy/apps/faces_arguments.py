@@ -6,7 +6,7 @@ import logging
 import re
 from collections.abc import Sequence
 
-from deploy.common.hydra_args import expanded, quoted
+from slimcam.deploy.common.hydra_args import expanded, quoted
 
 logger = logging.getLogger(__name__)
 

@@ -20,17 +20,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from deploy.benchmark.a53.sysroot import cache_folder
-from deploy.benchmark.benchmark_tool import ToolOutput, parse
-from deploy.common.choices import Choice, choose
-from deploy.common.files import atomic, file_sha256
-from deploy.common.messages import last_line
-from deploy.inference.interpreter import Interpreter
-from deploy.latency.machine import read_clusters, read_condition
-from deploy.latency.provenance import identify, now_utc, own_version
-from deploy.latency.record import Cluster, Condition, Execution, Latency, Machine, Record, Start
-from deploy.latency.request import check_sampling, model_files, thread_counts
-from deploy.latency.statistics import validity_warnings
+from slimcam.deploy.benchmark.a53.sysroot import cache_folder
+from slimcam.deploy.benchmark.benchmark_tool import ToolOutput, parse
+from slimcam.deploy.common.choices import Choice, choose
+from slimcam.deploy.common.files import atomic, file_sha256
+from slimcam.deploy.common.messages import last_line
+from slimcam.deploy.inference.interpreter import Interpreter
+from slimcam.deploy.latency.machine import read_clusters, read_condition
+from slimcam.deploy.latency.provenance import identify, now_utc, own_version
+from slimcam.deploy.latency.record import Cluster, Condition, Execution, Latency, Machine, Record, Start
+from slimcam.deploy.latency.request import check_sampling, model_files, thread_counts
+from slimcam.deploy.latency.statistics import validity_warnings
 
 logger = logging.getLogger(__name__)
 

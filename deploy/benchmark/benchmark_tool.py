@@ -11,7 +11,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-from deploy.latency.record import Operator
+from slimcam.deploy.latency.record import Operator
 
 _PREFIX = re.compile(r"^(?:INFO|VERBOSE|WARNING|WARN|ERROR): ")
 _SUMMARY = re.compile(r"^(?:Average inference|Inference) timings in us: (.*)$")

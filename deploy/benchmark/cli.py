@@ -10,14 +10,14 @@ from typing import Any
 from hydra.core.config_store import ConfigStore
 from omegaconf import MISSING, DictConfig, OmegaConf
 
-from deploy.benchmark import emulated
-from deploy.benchmark.targets import measure_on_target, register
-from deploy.common import application
-from deploy.common.console import show
-from deploy.common.hydra_args import with_texts
-from deploy.common.renamed_options import below
-from deploy.latency.record import write_records
-from deploy.latency.table import record_summary, record_table
+from slimcam.deploy.benchmark import emulated
+from slimcam.deploy.benchmark.targets import measure_on_target, register
+from slimcam.deploy.common import application
+from slimcam.deploy.common.console import show
+from slimcam.deploy.common.hydra_args import with_texts
+from slimcam.deploy.common.renamed_options import below
+from slimcam.deploy.latency.record import write_records
+from slimcam.deploy.latency.table import record_summary, record_table
 
 
 @dataclass
@@ -27,7 +27,7 @@ class BenchmarkConfig:
     Attributes:
         model: a .tflite file or the folder of a bundle, or a list of them; the first is what others are compared with.
         output: JSON file for the records; none is written where it is null.
-        target: where to measure, and for how long; one of the configurations of `deploy.benchmark.targets`.
+        target: where to measure, and for how long; one of the configurations of `slimcam.deploy.benchmark.targets`.
     """
 
     model: Any = MISSING

@@ -9,10 +9,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from deploy.benchmark.a53.cost_table import make_cost_table, write_cost_table
-from deploy.benchmark.a53.device import L2_BYTES, Device
-from deploy.benchmark.a53.emulator import parity_check, profile_model
-from deploy.benchmark.a53.latency import (
+from slimcam.deploy.benchmark.a53.cost_table import make_cost_table, write_cost_table
+from slimcam.deploy.benchmark.a53.device import L2_BYTES, Device
+from slimcam.deploy.benchmark.a53.emulator import parity_check, profile_model
+from slimcam.deploy.benchmark.a53.latency import (
     MODEL,
     Constants,
     operator_cost,
@@ -22,12 +22,12 @@ from deploy.benchmark.a53.latency import (
     roof_ms,
     weights_bytes,
 )
-from deploy.benchmark.a53.profile import Profile
-from deploy.benchmark.a53.sysroot import Sysroot, make_sysroot
-from deploy.common.files import file_sha256
-from deploy.common.result_key import in_key
-from deploy.latency.provenance import identify, now_utc, own_version
-from deploy.latency.record import (
+from slimcam.deploy.benchmark.a53.profile import Profile
+from slimcam.deploy.benchmark.a53.sysroot import Sysroot, make_sysroot
+from slimcam.deploy.common.files import file_sha256
+from slimcam.deploy.common.result_key import in_key
+from slimcam.deploy.latency.provenance import identify, now_utc, own_version
+from slimcam.deploy.latency.record import (
     Cluster,
     Condition,
     Estimate,
@@ -38,7 +38,7 @@ from deploy.latency.record import (
     Record,
     ThreadsEstimate,
 )
-from deploy.latency.request import model_files, thread_counts
+from slimcam.deploy.latency.request import model_files, thread_counts
 
 logger = logging.getLogger(__name__)
 

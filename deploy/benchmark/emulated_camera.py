@@ -11,20 +11,20 @@ from typing import Any
 
 import numpy as np
 
-from deploy.benchmark.a53.camera_trial import Trial, frames_of, open_recognition, pictured, seen, write_gallery
-from deploy.benchmark.a53.dump import PARTS, read_stages
-from deploy.benchmark.a53.emulator import ask, watched
-from deploy.benchmark.a53.guest import PROGRESS
-from deploy.benchmark.a53.latency import read_constants
-from deploy.benchmark.a53.stages import RatePrediction, StagePrediction, predict_stages
-from deploy.benchmark.a53.sysroot import make_sysroot
-from deploy.benchmark.emulated import EmulatedConfig
-from deploy.common.redaction import redacted
-from deploy.common.text_table import grid
-from deploy.gallery.people import Snapshot
-from deploy.latency.record import Estimate
-from deploy.types import Frame
-from deploy.vision.align import face_sizes
+from slimcam.deploy.benchmark.a53.camera_trial import Trial, frames_of, open_recognition, pictured, seen, write_gallery
+from slimcam.deploy.benchmark.a53.dump import PARTS, read_stages
+from slimcam.deploy.benchmark.a53.emulator import ask, watched
+from slimcam.deploy.benchmark.a53.guest import PROGRESS
+from slimcam.deploy.benchmark.a53.latency import read_constants
+from slimcam.deploy.benchmark.a53.stages import RatePrediction, StagePrediction, predict_stages
+from slimcam.deploy.benchmark.a53.sysroot import make_sysroot
+from slimcam.deploy.benchmark.emulated import EmulatedConfig
+from slimcam.deploy.common.redaction import redacted
+from slimcam.deploy.common.text_table import grid
+from slimcam.deploy.gallery.people import Snapshot
+from slimcam.deploy.latency.record import Estimate
+from slimcam.deploy.types import Frame
+from slimcam.deploy.vision.align import face_sizes
 
 logger = logging.getLogger(__name__)
 

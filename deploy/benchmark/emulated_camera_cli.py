@@ -1,4 +1,4 @@
-"""`slimcam-camera source=CLIP target=snapdragon_625`: what `deploy.apps.camera` hands over where a target is given."""
+"""`slimcam-camera source=CLIP target=snapdragon_625`, which `slimcam.deploy.apps.camera` hands over to here."""
 
 from __future__ import annotations
 
@@ -6,15 +6,15 @@ import json
 from dataclasses import asdict
 from pathlib import Path
 
-from deploy.apps.camera import CameraConfig, start
-from deploy.benchmark import emulated_camera
-from deploy.benchmark.emulated import EmulatedConfig
-from deploy.benchmark.targets import register
-from deploy.camera.known_people import KnownPeople
-from deploy.common.console import show
-from deploy.common.files import write_text
-from deploy.inference.bundle import DETECTOR, RECOGNIZER
-from deploy.inference.model import Recognizer
+from slimcam.deploy.apps.camera import CameraConfig, start
+from slimcam.deploy.benchmark import emulated_camera
+from slimcam.deploy.benchmark.emulated import EmulatedConfig
+from slimcam.deploy.benchmark.targets import register
+from slimcam.deploy.camera.known_people import KnownPeople
+from slimcam.deploy.common.console import show
+from slimcam.deploy.common.files import write_text
+from slimcam.deploy.inference.bundle import DETECTOR, RECOGNIZER
+from slimcam.deploy.inference.model import Recognizer
 
 EMULATED_FRAMES = 5
 """Frames that an emulated device answers, unless `frames` is given."""

@@ -25,14 +25,14 @@ from functools import partial
 from pathlib import Path
 from typing import IO, TypeVar
 
-from deploy.benchmark.wheel import NAME, device_wheel, requirements_of
-from deploy.common.files import file_sha256
-from deploy.inference.bundle import CARD, GOLDEN, MANIFEST, MODEL, is_bundle
-from deploy.latency import board
-from deploy.latency.host import HostConfig
-from deploy.latency.provenance import own_version
-from deploy.latency.record import Record, parse_records
-from deploy.latency.request import model_files, thread_counts
+from slimcam.deploy.benchmark.wheel import NAME, device_wheel, requirements_of
+from slimcam.deploy.common.files import file_sha256
+from slimcam.deploy.inference.bundle import CARD, GOLDEN, MANIFEST, MODEL, is_bundle
+from slimcam.deploy.latency import board
+from slimcam.deploy.latency.host import HostConfig
+from slimcam.deploy.latency.provenance import own_version
+from slimcam.deploy.latency.record import Record, parse_records
+from slimcam.deploy.latency.request import model_files, thread_counts
 
 logger = logging.getLogger(__name__)
 

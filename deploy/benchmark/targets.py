@@ -8,9 +8,9 @@ from typing import Any
 
 from hydra.core.config_store import ConfigStore
 
-from deploy.benchmark import adb, emulated, ssh
-from deploy.latency import host
-from deploy.latency.record import Record
+from slimcam.deploy.benchmark import adb, emulated, ssh
+from slimcam.deploy.latency import host
+from slimcam.deploy.latency.record import Record
 
 TARGETS: dict[str, tuple[type, Callable[[Mapping[str, Path], Any], list[Record]]]] = {
     "host": (host.HostConfig, host.measure_on_host),

@@ -1,4 +1,4 @@
-"""A wheel of what a device installs (the `deploy` package and its configuration), made without a build tool.
+"""A wheel of what a device installs (the package `slimcam.deploy` and its configuration), made without a build tool.
 
 Format: https://packaging.python.org/en/latest/specifications/binary-distribution-format/
 """
@@ -13,8 +13,8 @@ import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 
-import conf
-import deploy
+import slimcam
+from slimcam import conf, deploy
 
 NAME = "slimcam"
 PYTHON = ">=3.10,<3.14"
@@ -65,16 +65,19 @@ def requirements_of(package: str) -> list[str]:
 def _scripts() -> list[str]:
     """The console scripts that are part of `deploy`."""
     scripts = importlib.metadata.distribution(NAME).entry_points.select(group="console_scripts")
-    return sorted(f"{script.name} = {script.value}" for script in scripts if script.value.startswith("deploy."))
+    return sorted(f"{script.name} = {script.value}" for script in scripts if script.value.startswith("slimcam.deploy."))
 
 
 def _sources() -> dict[str, bytes]:
     """The files of the wheel, by their names in it."""
-    code, options = Path(deploy.__path__[0]), Path(conf.__path__[0])
+    root, code, options = Path(slimcam.__path__[0]), Path(deploy.__path__[0]), Path(conf.__path__[0])
     files = [(code, path) for path in code.rglob("*") if "models" not in path.relative_to(code).parts]
     files += [(options, path) for path in (options / "__init__.py", *(options / "device").rglob("*"))]
     wanted = [(folder, path) for folder, path in files if path.is_file() and "__pycache__" not in path.parts]
-    return {path.relative_to(folder.parent).as_posix(): path.read_bytes() for folder, path in sorted(wanted)}
+    found = {f"{NAME}/__init__.py": (root / "__init__.py").read_bytes()}
+    return found | {
+        f"{NAME}/{path.relative_to(folder.parent).as_posix()}": path.read_bytes() for folder, path in sorted(wanted)
+    }
 
 
 def _record(files: Mapping[str, bytes], own: str) -> bytes:

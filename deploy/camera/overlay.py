@@ -13,8 +13,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from deploy.types import Identity, Sighting, View
-from deploy.vision.align import check_frame, face_boxes
+from slimcam.deploy.types import Identity, Sighting, View
+from slimcam.deploy.vision.align import check_frame, face_boxes
 
 Image = NDArray[np.uint8]
 Color = tuple[int, int, int]

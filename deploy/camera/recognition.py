@@ -10,9 +10,9 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from deploy.camera.scene_rules import Interval, rules_for
-from deploy.camera.sources.source import SourceKind
-from deploy.camera.track_identity import (
+from slimcam.deploy.camera.scene_rules import Interval, rules_for
+from slimcam.deploy.camera.sources.source import SourceKind
+from slimcam.deploy.camera.track_identity import (
     EmbeddedView,
     Embedding,
     IdentityMatcher,
@@ -20,19 +20,19 @@ from deploy.camera.track_identity import (
     TrackIdentity,
     choose,
 )
-from deploy.types import Event, EventKind, Frame, Identity, Sighting, View
-from deploy.vision.align import align
-from deploy.vision.detector import Detector
-from deploy.vision.detector_output import Faces
-from deploy.vision.quality import QualityConfig, ViewMeasures, measure_view
-from deploy.vision.shot_boundary import Cuts
-from deploy.vision.track import Track, TrackConfig, Tracker
+from slimcam.deploy.types import Event, EventKind, Frame, Identity, Sighting, View
+from slimcam.deploy.vision.align import align
+from slimcam.deploy.vision.detector import Detector
+from slimcam.deploy.vision.detector_output import Faces
+from slimcam.deploy.vision.quality import QualityConfig, ViewMeasures, measure_view
+from slimcam.deploy.vision.shot_boundary import Cuts
+from slimcam.deploy.vision.track import Track, TrackConfig, Tracker
 
 NO_FACES = Faces(np.empty((0, 5, 2), np.float32), np.empty(0, np.float32))
 
 
 class Embedder(Protocol):
-    """Turns aligned faces into embeddings; see `deploy.inference.model.Recognizer`."""
+    """Turns aligned faces into embeddings; see `slimcam.deploy.inference.model.Recognizer`."""
 
     def embed(self, images: NDArray[np.uint8]) -> Embedding:
         """`(N, E)` float32, L2-normalized, for `(N, 112, 112, 3)` uint8 RGB."""
@@ -91,6 +91,22 @@ class RecognitionPipeline:
     def use(self, matcher: IdentityMatcher | None) -> None:
         """Swaps the gallery, from any thread. The next frame matches all tracks anew by the views that they have."""
         self._given = (matcher,)
+
+    def change_models(
+        self, detector: Detector, recognizer: Embedder, matcher: IdentityMatcher | None, same_space: bool
+    ) -> None:
+        """Goes on with other models from the next frame on; in the thread of `see`.
+
+        Tracks go on. Where embeddings are of another space, faces keep the identities that were reported and are
+        looked at anew.
+        """
+        self.detector, self.recognizer = detector, recognizer
+        if same_space:
+            self.use(matcher)
+            return
+        self._given = self._used = (matcher,)
+        for identity in self._identities.values():
+            identity.forget_looks()
 
     def see(self, frame: Frame) -> View:
         """What is in a frame.

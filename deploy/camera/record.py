@@ -6,15 +6,15 @@ import random
 import time
 from pathlib import Path
 
-from deploy.common.text_table import grid
-from deploy.inference.model import Recognizer
-from deploy.latency.machine import read_condition, read_machine
-from deploy.latency.provenance import execution, identify, now_utc, own_version
-from deploy.latency.record import CameraRun, Latency, Record
-from deploy.latency.start import peak_rss_bytes
-from deploy.latency.statistics import latency, validity_warnings
-from deploy.latency.table import record_summary
-from deploy.types import STAGES, View
+from slimcam.deploy.common.text_table import grid
+from slimcam.deploy.inference.model import Recognizer
+from slimcam.deploy.latency.machine import read_condition, read_machine
+from slimcam.deploy.latency.provenance import execution, identify, now_utc, own_version
+from slimcam.deploy.latency.record import CameraRun, Latency, Record
+from slimcam.deploy.latency.start import peak_rss_bytes
+from slimcam.deploy.latency.statistics import latency, validity_warnings
+from slimcam.deploy.latency.table import record_summary
+from slimcam.deploy.types import STAGES, View
 
 SAMPLES = 20_000
 

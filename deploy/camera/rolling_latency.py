@@ -7,7 +7,7 @@ import threading
 import numpy as np
 from numpy.typing import NDArray
 
-from deploy.types import STAGES, View
+from slimcam.deploy.types import STAGES, View
 
 PERCENTILES = (50, 90, 99)
 

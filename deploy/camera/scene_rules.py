@@ -11,9 +11,9 @@ import statistics
 from collections import deque
 from dataclasses import dataclass, replace
 
-from deploy.camera.sources.source import SourceKind
-from deploy.camera.track_identity import RecognizeConfig
-from deploy.vision.track import TrackConfig
+from slimcam.deploy.camera.sources.source import SourceKind
+from slimcam.deploy.camera.track_identity import RecognizeConfig
+from slimcam.deploy.vision.track import TrackConfig
 
 REPLY_SECONDS = 1.0
 """Looks that must agree have to fit into so long; where frames are too far apart for it, one look answers."""

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import time
 
-from deploy.camera.sources.source import Source
-from deploy.types import Frame, SourceStatus
+from slimcam.deploy.camera.sources.source import Source
+from slimcam.deploy.types import Frame, SourceStatus
 
 POLL_SECONDS = 0.25
 """So often it is looked whether a source without frames is lost."""

@@ -11,14 +11,14 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from deploy.common.vectors import unit_length
-from deploy.types import EventKind, Identity
+from slimcam.deploy.common.vectors import unit_length
+from slimcam.deploy.types import EventKind, Identity
 
 Embedding = NDArray[np.float32]
 
 
 class IdentityMatcher(Protocol):
-    """Knows people by their embeddings; see `deploy.gallery.match`."""
+    """Knows people by their embeddings; see `slimcam.deploy.gallery.match`."""
 
     def match(self, embedding: Embedding) -> Identity:
         """Who the owner of an embedding `(E,)`, L2-normalized, is."""
@@ -232,6 +232,10 @@ class TrackIdentity:
             return None
         self.latest, self.agreeing_looks = matcher.match(self.mean), 1
         return self._report(self.latest) if self.state is IdentityState.CONFIRMED else None
+
+    def forget_looks(self) -> None:
+        """Begins anew with views of another recognizer; what was reported stands until they say otherwise."""
+        self.views, self.outliers, self.latest, self.agreeing_looks, self.wait = [], [], None, 0, 0.0
 
     def _report(self, identity: Identity) -> EventKind | None:
         before, self.reported, self.state, self.wait = (

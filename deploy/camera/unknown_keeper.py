@@ -10,11 +10,11 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from deploy.camera.outputs.output import tell
-from deploy.camera.track_identity import Embedding, TrackIdentity
-from deploy.common.messages import one_line
-from deploy.gallery.unknown_faces import UnknownFaces
-from deploy.types import Identity
+from slimcam.deploy.camera.outputs.output import tell
+from slimcam.deploy.camera.track_identity import Embedding, TrackIdentity
+from slimcam.deploy.common.messages import one_line
+from slimcam.deploy.gallery.unknown_faces import UnknownFaces
+from slimcam.deploy.types import Identity
 
 PENDING = 32
 """Faces that wait for a slow disk; further ones are dropped."""

@@ -14,10 +14,10 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
-from deploy.common import entry
-from deploy.common.config_errors import explain
-from deploy.common.console import log_to_console
-from deploy.common.renamed_options import with_new_names
+from slimcam.deploy.common import entry
+from slimcam.deploy.common.config_errors import explain
+from slimcam.deploy.common.console import log_to_console
+from slimcam.deploy.common.renamed_options import with_new_names
 
 logger = logging.getLogger(__name__)
 
@@ -40,7 +40,7 @@ def run(
         program: Name of the console script, for messages.
         config_name: File in `conf/device/`.
         overrides: Makes Hydra's overrides of the words of the command line.
-        renamed: Old names of options and their new ones, see `deploy.common.renamed_options`.
+        renamed: Old names of options and their new ones, see `slimcam.deploy.common.renamed_options`.
     """
     # Makes Hydra raise its errors instead of printing them with half a traceback.
     os.environ["HYDRA_FULL_ERROR"] = "1"
@@ -53,7 +53,7 @@ def run(
             entry.begin()
             task(config)
 
-    application = hydra.main(version_base=None, config_path="pkg://conf.device", config_name=config_name)(job)
+    application = hydra.main(version_base=None, config_path="pkg://slimcam.conf.device", config_name=config_name)(job)
     with _one_line_errors(program):
         words, notices = with_new_names(overrides(sys.argv[1:]), renamed or {})
         for notice in notices:

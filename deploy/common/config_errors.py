@@ -17,8 +17,8 @@ from hydra.errors import (
 from omegaconf import DictConfig
 from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBaseException, ValidationError
 
-import conf
-from deploy.common.messages import did_you_mean, first_line, one_line
+from slimcam import conf
+from slimcam.deploy.common.messages import did_you_mean, first_line, one_line
 
 _KINDS = {"Float": "a number", "Integer": "an integer", "Boolean": "true or false", "String": "a text"}
 

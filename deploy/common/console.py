@@ -11,7 +11,7 @@ import sys
 from collections.abc import Sequence
 from contextlib import suppress
 
-PACKAGES = ("deploy", "training", "compression", "pipeline", "__main__")
+PACKAGES = ("slimcam", "__main__")
 """Loggers that the console shows; `__main__` is that of a module run with `python -m`."""
 
 
@@ -24,7 +24,8 @@ class _ConsoleHandler(logging.Handler):
         self.setFormatter(logging.Formatter("%(message)s"))
 
     def emit(self, record: logging.LogRecord) -> None:
-        result = record.levelno < logging.WARNING and record.name.split(".")[0] in self._to_stdout
+        ours = any(record.name == package or record.name.startswith(f"{package}.") for package in self._to_stdout)
+        result = record.levelno < logging.WARNING and ours
         # Looked up each time: whoever redirects them means this too.
         stream = sys.stdout if result else sys.stderr
         # Without a terminal, or with one that was closed, nobody reads it.

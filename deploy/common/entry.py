@@ -40,13 +40,17 @@ def begin() -> None:
         signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
-def camera() -> None:
-    start("deploy.apps.camera")
+def camera_script() -> None:
+    start("slimcam.deploy.apps.camera")
 
 
-def faces() -> None:
-    start("deploy.apps.faces")
+def faces_script() -> None:
+    start("slimcam.deploy.apps.faces")
 
 
-def benchmark() -> None:
-    start("deploy.benchmark.cli")
+def benchmark_script() -> None:
+    start("slimcam.deploy.benchmark.cli")
+
+
+def ota_script() -> None:
+    start("slimcam.deploy.apps.ota")

@@ -1,6 +1,7 @@
 """What of a configuration the key of a result is made of: said at the field of each option.
 
-Results are kept under a digest of what made them (`pipeline.store`). Every option is part of it as it is, unless the
+Results are kept under a digest of what made them (`slimcam.pipeline.store`). Every option is part of it as it is,
+unless the
 metadata of its field say otherwise: `field(default=None, metadata=KEY_FILE)`.
 """
 
@@ -11,7 +12,7 @@ from dataclasses import MISSING, Field, dataclass, fields, is_dataclass
 from pathlib import Path
 from typing import Any
 
-from deploy.common.files import file_sha256
+from slimcam.deploy.common.files import file_sha256
 
 _METADATA = "slimcam.key"
 

@@ -2,7 +2,7 @@
 
 8 bytes   SLIMCAM1
 16 bytes  salt of scrypt (RFC 7914), which makes the key of the passphrase
-rest      JSON encrypted with AES-256-GCM, see `deploy.gallery.encryption`
+rest      JSON encrypted with AES-256-GCM, see `slimcam.deploy.gallery.encryption`
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ from dataclasses import asdict
 
 import numpy as np
 
-from deploy.common.errors import WrongKeyError
-from deploy.gallery.encryption import KEY_BYTES, Cipher
-from deploy.gallery.people import Person, Template
+from slimcam.deploy.common.errors import WrongKeyError
+from slimcam.deploy.gallery.encryption import KEY_BYTES, Cipher
+from slimcam.deploy.gallery.people import Person, Template
 
 MARK = b"SLIMCAM1"
 SALT_BYTES = 16

@@ -8,9 +8,9 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from deploy.gallery.people import Template
-from deploy.vision.align import CROP_SIZE
-from deploy.vision.image_files import decode_picture
+from slimcam.deploy.gallery.people import Template
+from slimcam.deploy.vision.align import CROP_SIZE
+from slimcam.deploy.vision.image_files import decode_picture
 
 
 def encode_crop(crop: NDArray[np.uint8]) -> bytes:

@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from deploy.common.errors import GalleryError
+from slimcam.deploy.common.errors import GalleryError
 
 SCHEMA_VERSION = 1
 

@@ -14,8 +14,8 @@ from pathlib import Path
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
-from deploy.common.errors import WrongKeyError
-from deploy.common.files import atomic
+from slimcam.deploy.common.errors import WrongKeyError
+from slimcam.deploy.common.files import atomic
 
 KEY_BYTES = 32
 NONCE_BYTES = 12

@@ -9,16 +9,16 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from deploy.common import redaction
-from deploy.gallery.crops import encode_crop
-from deploy.gallery.match import Matcher
-from deploy.gallery.people import NOTE_LENGTH, Person, Snapshot, Template
-from deploy.inference.model import Recognizer
-from deploy.types import Frame
-from deploy.vision.align import align
-from deploy.vision.detector import Detector
-from deploy.vision.image_files import read_picture
-from deploy.vision.quality import QualityConfig, quality, quality_issues
+from slimcam.deploy.common import redaction
+from slimcam.deploy.gallery.crops import encode_crop
+from slimcam.deploy.gallery.match import Matcher
+from slimcam.deploy.gallery.people import NOTE_LENGTH, Person, Snapshot, Template
+from slimcam.deploy.inference.model import Recognizer
+from slimcam.deploy.types import Frame
+from slimcam.deploy.vision.align import align
+from slimcam.deploy.vision.detector import Detector
+from slimcam.deploy.vision.image_files import read_picture
+from slimcam.deploy.vision.quality import QualityConfig, quality, quality_issues
 
 Image = NDArray[np.uint8]
 

@@ -1,7 +1,8 @@
 """The gallery: who is known to a camera, in one SQLite file, encrypted with a key that lies elsewhere.
 
 Names, consent notes, embeddings, crops and their sources are encrypted, with row and column as associated data
-(`deploy.gallery.encryption`). Ids, times, numbers of templates, the recognizer's digest and the audit log are not.
+(`slimcam.deploy.gallery.encryption`). Ids, times, numbers of templates, the recognizer's digest and the audit log are
+not.
 """
 
 from __future__ import annotations
@@ -20,13 +21,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from deploy.common.errors import OtherModelError, WrongKeyError
-from deploy.common.files import atomic
-from deploy.gallery import archive
-from deploy.gallery.crops import decode_crops
-from deploy.gallery.database import PATIENCE, Database
-from deploy.gallery.encryption import Cipher, check_outside, default_key, make_key, read_key
-from deploy.gallery.people import (
+from slimcam.deploy.common.errors import OtherModelError, WrongKeyError
+from slimcam.deploy.common.files import atomic
+from slimcam.deploy.gallery import archive
+from slimcam.deploy.gallery.crops import decode_crops
+from slimcam.deploy.gallery.database import PATIENCE, Database
+from slimcam.deploy.gallery.encryption import Cipher, check_outside, default_key, make_key, read_key
+from slimcam.deploy.gallery.people import (
     LAST_MOMENT,
     NOTE_LENGTH,
     Entry,
@@ -40,7 +41,7 @@ from deploy.gallery.people import (
     clean_text,
     name_list,
 )
-from deploy.gallery.rows import Rows, log, model_of, stored_version, unknown, version
+from slimcam.deploy.gallery.rows import Rows, log, model_of, stored_version, unknown, version
 
 __all__ = ["Entry", "Gallery", "Person", "Snapshot", "Template"]
 
@@ -59,7 +60,7 @@ class Gallery:
         model: SHA-256 of the recognizer's model file, which all embeddings must be from; `None` to keep the gallery
             (list, forget, export ...) whichever model it is from.
         embedding_size: Size of the model's embeddings.
-        key: File of the key, made where both are missing; `deploy.gallery.encryption.default_key()` if `None`.
+        key: File of the key, made where both are missing; `slimcam.deploy.gallery.encryption.default_key()` if `None`.
         actor: whom the audit log names; the user of the machine if `None`.
         patience: seconds to wait for other processes that write.
 
@@ -119,6 +120,11 @@ class Gallery:
         """A number that is another one after any process changed the gallery, or when somebody has expired."""
         with self._database.reading() as database:
             return version(database, time.time())
+
+    def made_with(self) -> str | None:
+        """SHA-256 of the recognizer's model that the templates are from; None where there are none."""
+        with self._database.reading() as database:
+            return model_of(database)
 
     def people(self) -> list[Person]:
         """Everybody, in the order of enrollment, expired ones too."""
@@ -332,7 +338,7 @@ class Gallery:
         return sum(len(templates) for _, templates in holdings) - sum(len(templates) for _, templates in renewed)
 
     def export(self, path: Path, passphrase: str) -> list[Person]:
-        """Writes everybody into an archive, see `deploy.gallery.archive`.
+        """Writes everybody into an archive, see `slimcam.deploy.gallery.archive`.
 
         Raises:
             ValueError: the passphrase is too short, or the archive would be too large.

@@ -1,6 +1,6 @@
 """Who a face is: exact search of its embedding among the templates of a gallery.
 
-python -m deploy.gallery.match        prints the time of a search among 100,000 templates, on one thread
+python -m slimcam.deploy.gallery.match        prints the time of a search among 100,000 templates, on one thread
 """
 
 from __future__ import annotations
@@ -12,11 +12,11 @@ import time
 import numpy as np
 from numpy.typing import NDArray
 
-from deploy.common.console import show
-from deploy.common.vectors import unit_length
-from deploy.gallery.people import Person, Snapshot
-from deploy.inference.bundle import Bundle
-from deploy.types import Identity
+from slimcam.deploy.common.console import show
+from slimcam.deploy.common.vectors import unit_length
+from slimcam.deploy.gallery.people import Person, Snapshot
+from slimcam.deploy.inference.bundle import Bundle
+from slimcam.deploy.types import Identity
 
 
 class Matcher:
@@ -116,4 +116,4 @@ if __name__ == "__main__":
     if os.environ.items() >= single.items():
         show(_measure())
     else:
-        os.execve(sys.executable, [sys.executable, "-m", "deploy.gallery.match"], {**os.environ, **single})
+        os.execve(sys.executable, [sys.executable, "-m", "slimcam.deploy.gallery.match"], {**os.environ, **single})

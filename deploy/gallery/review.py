@@ -7,11 +7,11 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from deploy.gallery.crops import decode_crops
-from deploy.gallery.gallery import Gallery
-from deploy.gallery.people import NO_CONSENT, Person, Snapshot, name_list
-from deploy.vision.align import TEMPLATE
-from deploy.vision.quality import QualityConfig, quality_issues
+from slimcam.deploy.gallery.crops import decode_crops
+from slimcam.deploy.gallery.gallery import Gallery
+from slimcam.deploy.gallery.people import NO_CONSENT, Person, Snapshot, name_list
+from slimcam.deploy.vision.align import TEMPLATE
+from slimcam.deploy.vision.quality import QualityConfig, quality_issues
 
 SAME_PICTURE = 0.9999
 """Cosine from which on two templates are of one picture."""

@@ -15,9 +15,9 @@ from typing import Any
 
 import numpy as np
 
-from deploy.common.errors import DamagedRowError, UnknownPersonError
-from deploy.gallery.encryption import Cipher
-from deploy.gallery.people import Float, Person, Snapshot, Template
+from slimcam.deploy.common.errors import DamagedRowError, UnknownPersonError
+from slimcam.deploy.gallery.encryption import Cipher
+from slimcam.deploy.gallery.people import Float, Person, Snapshot, Template
 
 _PEOPLE = "SELECT id, name, consent, created, expires FROM people"
 

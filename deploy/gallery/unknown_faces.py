@@ -17,10 +17,10 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from deploy.common.files import atomic
-from deploy.gallery.crops import decode_crops, encode_crop
-from deploy.gallery.encryption import Cipher, check_outside, default_key, make_key
-from deploy.gallery.people import Template
+from slimcam.deploy.common.files import atomic
+from slimcam.deploy.gallery.crops import decode_crops, encode_crop
+from slimcam.deploy.gallery.encryption import Cipher, check_outside, default_key, make_key
+from slimcam.deploy.gallery.people import Template
 
 _SUFFIX = ".face"
 

@@ -19,8 +19,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from deploy.common.errors import BundleError
-from deploy.common.files import atomic_folder, file_sha256
+from slimcam.deploy.common.errors import BundleError
+from slimcam.deploy.common.files import atomic_folder, file_sha256
 
 SCHEMA_VERSION = 2
 

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from deploy.common.messages import one_line
+from slimcam.deploy.common.messages import one_line
 
 # ai-edge-litert is the default; tflite-runtime, which ended at 2.14, serves devices that cannot have its successor.
 RUNTIMES = (("ai-edge-litert", "ai_edge_litert.interpreter"), ("tflite-runtime", "tflite_runtime.interpreter"))

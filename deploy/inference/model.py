@@ -8,11 +8,11 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from deploy.common.errors import BundleError
-from deploy.common.vectors import unit_length
-from deploy.inference.bundle import Bundle, InputSpec, load_bundle
-from deploy.inference.interpreter import Interpreter
-from deploy.inference.preprocessing import agreement, dequantized, input_table, look_up, resized
+from slimcam.deploy.common.errors import BundleError
+from slimcam.deploy.common.vectors import unit_length
+from slimcam.deploy.inference.bundle import Bundle, InputSpec, load_bundle
+from slimcam.deploy.inference.interpreter import Interpreter
+from slimcam.deploy.inference.preprocessing import agreement, dequantized, input_table, look_up, resized
 
 # Outputs for the golden images must agree with the recorded ones this well: kernels of another CPU may round
 # differently, but a wrong preprocessing constant or a swapped color order falls far below.

@@ -8,9 +8,9 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from deploy.common.vectors import unit_length
-from deploy.inference.bundle import InputSpec
-from deploy.inference.interpreter import TensorInfo
+from slimcam.deploy.common.vectors import unit_length
+from slimcam.deploy.inference.bundle import InputSpec
+from slimcam.deploy.inference.interpreter import TensorInfo
 
 # With these the int8 image of a quantized model is exactly `pixel - 128`: scale 1/128, zero point 0.
 PIXEL_MEAN = 128.0

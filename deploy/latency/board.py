@@ -24,9 +24,9 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import IO, Any
 
-from deploy.common.console import log_to_console, show
-from deploy.common.files import write_text
-from deploy.common.messages import last_line, one_line
+from slimcam.deploy.common.console import log_to_console, show
+from slimcam.deploy.common.files import write_text
+from slimcam.deploy.common.messages import last_line, one_line
 
 logger = logging.getLogger(__name__)
 
@@ -35,7 +35,7 @@ POLL_SECONDS = 0.5
 VENV = Path("venv")
 
 # `python3 -c BOOT WHEEL COMMAND JOB ...`
-BOOT = "import sys; sys.path.insert(0, sys.argv[1]); from deploy.latency import board; board.main(sys.argv[1:])"
+BOOT = "import sys; sys.path.insert(0, sys.argv[1]); from slimcam.deploy.latency import board; board.main(sys.argv[1:])"
 
 
 def main(arguments: list[str]) -> None:
@@ -116,9 +116,9 @@ def work(job: Path, wheel: Path) -> None:
 def measure_request(job: Path) -> dict[str, Any]:
     """The records of what the request asks for, or an error in one line."""
     # Here, because only the virtual environment has what they need.
-    from deploy.inference.bundle import is_bundle
-    from deploy.inference.model import BundledModel
-    from deploy.latency import host
+    from slimcam.deploy.inference.bundle import is_bundle
+    from slimcam.deploy.inference.model import BundledModel
+    from slimcam.deploy.latency import host
 
     request = json.loads((job / "request.json").read_text())
     models = {name: Path(path) for name, path in request["models"].items()}
@@ -140,7 +140,7 @@ def _measure_in(python: Path, job: Path) -> dict[str, Any]:
         RuntimeError: it was killed.
     """
     child = subprocess.run(
-        [str(python), "-m", "deploy.latency.board", "measure", str(job)],
+        [str(python), "-m", "slimcam.deploy.latency.board", "measure", str(job)],
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         text=True,

@@ -20,14 +20,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from deploy.inference.interpreter import Interpreter
-from deploy.latency.inputs import random_input
-from deploy.latency.machine import pinning_order, read_condition, read_machine
-from deploy.latency.provenance import execution, identify, now_utc, own_version
-from deploy.latency.record import Condition, Record, Start
-from deploy.latency.request import check_sampling, model_files, thread_counts
-from deploy.latency.start import measure_start
-from deploy.latency.statistics import latency, slowdown, validity_warnings
+from slimcam.deploy.inference.interpreter import Interpreter
+from slimcam.deploy.latency.inputs import random_input
+from slimcam.deploy.latency.machine import pinning_order, read_condition, read_machine
+from slimcam.deploy.latency.provenance import execution, identify, now_utc, own_version
+from slimcam.deploy.latency.record import Condition, Record, Start
+from slimcam.deploy.latency.request import check_sampling, model_files, thread_counts
+from slimcam.deploy.latency.start import measure_start
+from slimcam.deploy.latency.statistics import latency, slowdown, validity_warnings
 
 logger = logging.getLogger(__name__)
 

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from deploy.inference.interpreter import TensorInfo
+from slimcam.deploy.inference.interpreter import TensorInfo
 
 
 def random_input(tensor: TensorInfo, seed: int = 0) -> NDArray[Any]:

@@ -9,7 +9,7 @@ import subprocess
 from collections.abc import Collection, Mapping
 from pathlib import Path
 
-from deploy.latency.record import Cluster, Condition, Machine
+from slimcam.deploy.latency.record import Cluster, Condition, Machine
 
 ROOT = Path("/")
 CPUS = "sys/devices/system/cpu"

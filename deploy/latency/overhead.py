@@ -1,6 +1,6 @@
 """How much of a measured latency is the measuring itself.
 
-    python -m deploy.latency.overhead MODEL.tflite [SECONDS]
+    python -m slimcam.deploy.latency.overhead MODEL.tflite [SECONDS]
 
 Blocks of inferences are timed in turn in two ways: as `host` does it, one by one, and as a whole between two readings
 of the clock. The ratio of the two, pair by pair, is what clock, pinning and bookkeeping add; the machine's other load
@@ -16,8 +16,8 @@ from pathlib import Path
 
 import numpy as np
 
-from deploy.common.console import log_to_console, show
-from deploy.latency.host import HostConfig, Run, confined, prepare_runs, sample
+from slimcam.deploy.common.console import log_to_console, show
+from slimcam.deploy.latency.host import HostConfig, Run, confined, prepare_runs, sample
 
 BLOCK = 40
 

@@ -6,11 +6,11 @@ import importlib.metadata
 from datetime import datetime, timezone
 from pathlib import Path
 
-import deploy
-from deploy.common.files import file_sha256
-from deploy.inference.interpreter import Interpreter
-from deploy.latency.machine import git_commit
-from deploy.latency.record import Execution, MeasuredModel
+from slimcam import deploy
+from slimcam.deploy.common.files import file_sha256
+from slimcam.deploy.inference.interpreter import Interpreter
+from slimcam.deploy.latency.machine import git_commit
+from slimcam.deploy.latency.record import Execution, MeasuredModel
 
 
 def identify(name: str, file: Path) -> MeasuredModel:

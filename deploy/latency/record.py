@@ -12,8 +12,8 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
-from deploy.common.files import write_text
-from deploy.latency import schema
+from slimcam.deploy.common.files import write_text
+from slimcam.deploy.latency import schema
 
 SCHEMA_VERSION = 3
 
@@ -231,7 +231,7 @@ class CameraRun:
         lost: Number of frames of the source that were overtaken by newer ones, or too old.
         fps: Frames that were answered per second.
         faces: Mean number of faces in a frame.
-        stages: Latency of each of `deploy.types.STAGES`, over the frames in which it had something to do.
+        stages: Latency of each of `slimcam.deploy.types.STAGES`, over the frames in which it had something to do.
         peak_rss_bytes: Peak resident memory of the camera's process; null where it cannot be read.
     """
 

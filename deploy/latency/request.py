@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from deploy.inference.bundle import load_bundle
+from slimcam.deploy.inference.bundle import load_bundle
 
 
 def thread_counts(threads: Any) -> list[int]:

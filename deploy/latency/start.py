@@ -1,6 +1,6 @@
 """Start-up time and memory of a model, measured in a process of its own.
 
-    python -m deploy.latency.start FILE THREADS
+    python -m slimcam.deploy.latency.start FILE THREADS
 
 Only a fresh process shows what a model costs: in a used one, libraries are warm and peak memory is another's.
 """
@@ -15,12 +15,12 @@ import time
 from dataclasses import asdict
 from pathlib import Path
 
-import deploy
-from deploy.common.console import show
-from deploy.common.messages import last_line
-from deploy.inference.interpreter import Interpreter, import_runtime
-from deploy.latency.inputs import random_input
-from deploy.latency.record import Start
+from slimcam import deploy
+from slimcam.deploy.common.console import show
+from slimcam.deploy.common.messages import last_line
+from slimcam.deploy.inference.interpreter import Interpreter, import_runtime
+from slimcam.deploy.latency.inputs import random_input
+from slimcam.deploy.latency.record import Start
 
 
 def measure_start(model: Path, threads: int) -> Start:
@@ -30,10 +30,10 @@ def measure_start(model: Path, threads: int) -> Start:
         RuntimeError: the model cannot be opened or run, or that process was killed, for example for want of memory.
     """
     # The child must find the package where this process found it, installed or not.
-    root = str(Path(deploy.__path__[0]).parent)
+    root = str(Path(deploy.__path__[0]).parent.parent)
     path = os.pathsep.join(filter(None, [root, os.environ.get("PYTHONPATH")]))
     child = subprocess.run(
-        [sys.executable, "-m", "deploy.latency.start", str(model), str(threads)],
+        [sys.executable, "-m", "slimcam.deploy.latency.start", str(model), str(threads)],
         env={**os.environ, "PYTHONPATH": path},
         capture_output=True,
         text=True,

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from deploy.latency.record import Condition, Execution, Latency, Machine
+from slimcam.deploy.latency.record import Condition, Execution, Latency, Machine
 
 # A p90 this far above the p50 says that something else was using the machine.
 NOISY_RATIO = 1.5

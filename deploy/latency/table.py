@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from deploy.common.text_table import grid
-from deploy.latency.record import Estimate, Operator, Prediction, Record, ThreadsEstimate
+from slimcam.deploy.common.text_table import grid
+from slimcam.deploy.latency.record import Estimate, Operator, Prediction, Record, ThreadsEstimate
 
 UNKNOWN = "-"
 # Operators that are shown of a profile, the slowest first.

@@ -11,9 +11,9 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from deploy.inference.model import BundledModel, Model
-from deploy.vision.detector_output import CHANNELS, Faces, cell_centers, check_threshold, decode_faces
-from deploy.vision.letterbox import letterbox, undo_letterbox
+from slimcam.deploy.inference.model import BundledModel, Model
+from slimcam.deploy.vision.detector_output import CHANNELS, Faces, cell_centers, check_threshold, decode_faces
+from slimcam.deploy.vision.letterbox import letterbox, undo_letterbox
 
 YUNET_THRESHOLD = 0.6
 
@@ -34,7 +34,7 @@ class FaceDetector:
     """The project's own detector.
 
     Args:
-        model: Model of a detector, see `deploy.vision.detector_output`.
+        model: Model of a detector, see `slimcam.deploy.vision.detector_output`.
         threshold: the least score of a face, between 0 and 1.
 
     Raises:

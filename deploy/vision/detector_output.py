@@ -20,7 +20,7 @@ from functools import lru_cache
 import numpy as np
 from numpy.typing import NDArray
 
-from deploy.vision.align import face_boxes, face_sizes
+from slimcam.deploy.vision.align import face_boxes, face_sizes
 
 Float = NDArray[np.float32]
 

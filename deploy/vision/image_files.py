@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from deploy.vision.align import LARGEST_SIDE
+from slimcam.deploy.vision.align import LARGEST_SIDE
 
 Image = NDArray[np.uint8]
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from deploy.inference.preprocessing import resized
-from deploy.vision.align import check_frame
-from deploy.vision.detector_output import Faces
+from slimcam.deploy.inference.preprocessing import resized
+from slimcam.deploy.vision.align import check_frame
+from slimcam.deploy.vision.detector_output import Faces
 
 _GRAY = 128
 """What the input is padded with."""

@@ -15,8 +15,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from deploy.common.choices import Choice
-from deploy.vision.align import CROP_SIZE, TEMPLATE, align, check_frame, face_boxes, face_sizes
+from slimcam.deploy.common.choices import Choice
+from slimcam.deploy.vision.align import CROP_SIZE, TEMPLATE, align, check_frame, face_boxes, face_sizes
 
 _SIZE = 40
 """Of the crop that is measured: of half the detail of the recognizer's, for what is finer is mostly noise."""

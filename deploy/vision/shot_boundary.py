@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from deploy.vision.align import check_frame
+from slimcam.deploy.vision.align import check_frame
 
 _SIZE = (32, 18)
 _SAMPLED = (128, 72)

@@ -1,7 +1,7 @@
 """Faces over time: which of this frame's faces is which of the last one's.
 
 Faces are followed by where they are, not by who they are: a track that another person takes over is noticed by
-`deploy.camera.recognition`, which looks at the faces themselves.
+`slimcam.deploy.camera.recognition`, which looks at the faces themselves.
 """
 
 from __future__ import annotations
@@ -12,8 +12,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from deploy.vision.align import face_sizes
-from deploy.vision.detector_output import Faces
+from slimcam.deploy.vision.align import face_sizes
+from slimcam.deploy.vision.detector_output import Faces
 
 Float = NDArray[np.float32]
 

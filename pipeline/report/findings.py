@@ -8,13 +8,13 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from deploy.inference.bundle import load_bundle
-from deploy.latency.record import Record, first_of_each, read_records
-from pipeline.report import table
-from pipeline.report.plots import Fit
-from pipeline.stages.artifacts import BENCHMARK, COST, DATA, EVALUATION, HISTORY, PLAN
-from pipeline.store import RECEIPT
-from training.tasks.job import Job
+from slimcam.deploy.inference.bundle import load_bundle
+from slimcam.deploy.latency.record import Record, first_of_each, read_records
+from slimcam.pipeline.report import table
+from slimcam.pipeline.report.plots import Fit
+from slimcam.pipeline.stages.artifacts import BENCHMARK, COST, DATA, EVALUATION, HISTORY, PLAN
+from slimcam.pipeline.store import RECEIPT
+from slimcam.training.tasks.job import Job
 
 FITS = {"train": "dense", "prune": "pruned", "quantize": "quantized"}
 """The stages that train, and the model that each makes."""
@@ -86,7 +86,7 @@ def gather(job: Job) -> Findings:
         ValueError: a result file is damaged.
     """
     folders = job.inputs
-    # Judged are the figures of the first number of threads that was measured.
+    # VerificationResults are the figures of the first number of threads that was measured.
     records = first_of_each(read_records(folders["benchmark"] / BENCHMARK))
     evaluation = _read(folders["evaluate"] / EVALUATION)
     histories = {stage: _read_lines(folders[stage] / HISTORY) for stage in FITS}
@@ -100,7 +100,7 @@ def gather(job: Job) -> Findings:
         table=table.build(job.config.name, _read(folders["prune"] / COST), evaluation, list(records.values())),
         evaluation=evaluation,
         records=records,
-        # Not through compression.pruning.plan: that imports Keras.
+        # Not through slimcam.compression.pruning.plan: that imports Keras.
         plan=_read(folders["prune"] / PLAN),
         fits=tuple(Fit(f"{TITLES[stage]} ({FITS[stage]})", FITS[stage], histories[stage]) for stage in FITS),
         efforts=tuple(_effort(stage, receipt, histories.get(stage, []), config) for stage, receipt in receipts.items()),

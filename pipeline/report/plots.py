@@ -14,8 +14,8 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullFormatter
 from matplotlib.transforms import Bbox
 
-from pipeline.report import wording
-from pipeline.report.table import Row
+from slimcam.pipeline.report import wording
+from slimcam.pipeline.report.table import Row
 
 WIDTH = 4.8  # inches; with 10 pt type, what a phone shows without zooming
 
@@ -52,7 +52,9 @@ DARK = Theme(
 
 @dataclass(frozen=True)
 class Fit:
-    """The course of one training: which stage, the model it makes, and its history (see `training.fit.fit.fit`)."""
+    """The course of one training: which stage, the model it makes, and its history (see
+    `slimcam.training.fit.fit.fit`).
+    """
 
     title: str
     model: str
@@ -63,7 +65,7 @@ def errors(curves: Mapping[str, Any], theme: Theme) -> Figure:
     """What is found against the errors made on the way, down to the rate that the data support.
 
     Args:
-        curves: `training.tasks.task.Curves` as in `evaluation.json`.
+        curves: `slimcam.training.tasks.task.Curves` as in `evaluation.json`.
     """
     figure, axes = _figure(theme, 3.6)
     for name, line in curves["lines"].items():

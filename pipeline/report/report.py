@@ -14,14 +14,14 @@ from markupsafe import Markup
 from matplotlib.figure import Figure
 from omegaconf import OmegaConf
 
-from deploy.common.files import atomic, write_text
-from deploy.latency.table import threads
-from pipeline.report import plots, wording
-from pipeline.report.findings import Findings, gather
-from pipeline.report.plots import DARK, LIGHT, Theme
-from pipeline.report.table import PUBLISHED_MACHINE, TABLE, change, save
-from training.fit.progress import duration
-from training.tasks.job import Job
+from slimcam.deploy.common.files import atomic, write_text
+from slimcam.deploy.latency.table import threads
+from slimcam.pipeline.report import plots, wording
+from slimcam.pipeline.report.findings import Findings, gather
+from slimcam.pipeline.report.plots import DARK, LIGHT, Theme
+from slimcam.pipeline.report.table import PUBLISHED_MACHINE, TABLE, change, save
+from slimcam.training.fit.progress import duration
+from slimcam.training.tasks.job import Job
 
 logger = logging.getLogger(__name__)
 
@@ -137,7 +137,7 @@ def _facts(findings: Findings, shown: tuple[Plot, ...], again: str) -> dict[str,
 
 def _templates() -> jinja2.Environment:
     environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("pipeline.report"),
+        loader=jinja2.PackageLoader("slimcam.pipeline.report"),
         autoescape=jinja2.select_autoescape(["html"]),
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
@@ -163,7 +163,7 @@ def _templates() -> jinja2.Environment:
 
 
 def _cell(value: Any, kind: str) -> str:
-    """A cell of a `training.tasks.task.Listing`."""
+    """A cell of a `slimcam.training.tasks.task.Listing`."""
     if value is None:
         return wording.UNKNOWN
     if kind == "interval":

@@ -8,10 +8,10 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from deploy.common.files import write_text
-from deploy.latency.record import Record
-from deploy.latency.table import threads
-from pipeline.report import wording
+from slimcam.deploy.common.files import write_text
+from slimcam.deploy.latency.record import Record
+from slimcam.deploy.latency.table import threads
+from slimcam.pipeline.report import wording
 
 TABLE = "results.json"
 PUBLISHED_MACHINE = "Snapdragon 625"
@@ -63,7 +63,7 @@ class Table:
         machine: what the latencies were measured on.
         predicted: the latencies come from a model of that machine.
         measure: what the accuracy is, in a word or two.
-        gates: of the evaluate stage, each as `pipeline.stages.gates.Gate`.
+        gates: of the evaluate stage, each as `slimcam.pipeline.stages.gates.Gate`.
     """
 
     name: str

@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from deploy.common.files import write_text
-from training.fit.fit import History
+from slimcam.deploy.common.files import write_text
+from slimcam.training.fit.fit import History
 
 VARIANTS = ("dense", "pruned", "quantized")
 """The models that are converted, measured and evaluated; the last is the one that a device gets."""

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from deploy.benchmark.targets import measure_on_target
-from deploy.common.console import show
-from deploy.latency.record import write_records
-from deploy.latency.table import record_summary, record_table
-from pipeline.stages.artifacts import BENCHMARK, VARIANTS
-from training.tasks.job import Job
+from slimcam.deploy.benchmark.targets import measure_on_target
+from slimcam.deploy.common.console import show
+from slimcam.deploy.latency.record import write_records
+from slimcam.deploy.latency.table import record_summary, record_table
+from slimcam.pipeline.stages.artifacts import BENCHMARK, VARIANTS
+from slimcam.training.tasks.job import Job
 
 
 def run(job: Job) -> None:

@@ -5,11 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from compression.pruning.config import Criterion, PruningRatioConfig
-from deploy.common.choices import Choice, choose
-from training.fit.config import FitConfig
-from training.tasks.recognition.config import Classification, LossConfig
-from training.tasks.task import Teacher
+from slimcam.compression.pruning.config import Criterion, PruningRatioConfig
+from slimcam.deploy.common.choices import Choice, choose
+from slimcam.training.fit.config import FitConfig
+from slimcam.training.tasks.recognition.config import Classification, LossConfig
+from slimcam.training.tasks.task import Teacher
 
 
 class Weights(Choice):
@@ -20,7 +20,7 @@ class Weights(Choice):
 
 
 def _distilled() -> LossConfig:
-    return LossConfig(classification=Classification.NONE, distillation_weight=1.0)
+    return LossConfig(classification=Classification.NONE.value, distillation_weight=1.0)
 
 
 @dataclass
@@ -30,9 +30,9 @@ class PruneConfig(PruningRatioConfig):
     Attributes:
         criterion: Importance of a channel: `l1`, `l2` or `bn_scale`.
         weights: Weights that fine-tuning starts from. `kept`: those of the channels that stay, after kernel-norm
-            rescaling (`compression.pruning.rescale`), so that learning rates mean what they do for initial ones.
-            `random`: re-initialized ones in the pruned shape, the control that pruning has to beat at equal cost (Liu
-            et al. 2019, "Rethinking the Value of Network Pruning").
+            rescaling (`slimcam.compression.pruning.rescale`), so that learning rates mean what they do for initial
+            ones. `random`: re-initialized ones in the pruned shape, the control that pruning has to beat at equal cost
+            (Liu et al. 2019, "Rethinking the Value of Network Pruning").
         steps: Number of cuts, each with fine-tuning of its own, and with the channels ranked again before each. The
             final shape is that of a single cut.
         step_epochs: Epochs of the fine-tuning after each cut but the last, which gets what they leave of `fit.epochs`.

@@ -8,17 +8,17 @@ from typing import Any
 
 import numpy as np
 
-from compression.export.delegation import delegation_problems
-from deploy.common.files import write_text
-from deploy.inference.bundle import InputSpec, write_bundle
-from deploy.inference.model import Model
-from deploy.inference.preprocessing import PIXEL_MEAN, PIXEL_SCALE, agreement
-from pipeline.stages.artifacts import FIDELITY, PLAN, QUANTIZED
-from pipeline.stages.model_card import model_card
-from training.data.images import normalize
-from training.fit.files import MODEL, load_keras
-from training.tasks.job import Job
-from training.tasks.task import Task, input_size, task_of
+from slimcam.compression.export.delegation import delegation_problems
+from slimcam.deploy.common.files import write_text
+from slimcam.deploy.inference.bundle import InputSpec, write_bundle
+from slimcam.deploy.inference.model import Model
+from slimcam.deploy.inference.preprocessing import PIXEL_MEAN, PIXEL_SCALE, agreement
+from slimcam.pipeline.stages.artifacts import FIDELITY, PLAN, QUANTIZED
+from slimcam.pipeline.stages.model_card import model_card
+from slimcam.training.data.images import normalize
+from slimcam.training.fit.files import MODEL, load_keras
+from slimcam.training.tasks.job import Job
+from slimcam.training.tasks.task import Task, input_size, task_of
 
 logger = logging.getLogger(__name__)
 
@@ -29,8 +29,8 @@ def run(job: Job) -> None:
     Raises:
         ValueError: the int8 model has operators that XNNPACK would not run.
     """
-    from compression.export import tflite
-    from compression.quantization import qat
+    from slimcam.compression.export import tflite
+    from slimcam.compression.quantization import qat
 
     config = job.config
     task = task_of(job)

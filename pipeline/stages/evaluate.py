@@ -8,15 +8,15 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from deploy.common.files import write_text
-from deploy.inference.bundle import add_evaluation, load_bundle
-from deploy.latency.record import Record, first_of_each, read_records
-from pipeline.stages import gates
-from pipeline.stages.artifacts import BENCHMARK, BUNDLE, EVALUATION, FIDELITY, VARIANTS
-from pipeline.stages.model_card import model_card
-from training.tasks.bootstrap import Interval
-from training.tasks.job import Job
-from training.tasks.task import Judgement, Task, task_of
+from slimcam.deploy.common.files import write_text
+from slimcam.deploy.inference.bundle import add_evaluation, load_bundle
+from slimcam.deploy.latency.record import Record, first_of_each, read_records
+from slimcam.pipeline.stages import gates
+from slimcam.pipeline.stages.artifacts import BENCHMARK, BUNDLE, EVALUATION, FIDELITY, VARIANTS
+from slimcam.pipeline.stages.model_card import model_card
+from slimcam.training.tasks.bootstrap import Interval
+from slimcam.training.tasks.job import Job
+from slimcam.training.tasks.task import Evaluation, Task, task_of
 
 logger = logging.getLogger(__name__)
 
@@ -30,24 +30,24 @@ def run(job: Job) -> None:
     config = job.config.evaluate
     task = task_of(job)
     folders = {name: job.inputs["convert"] / name for name in VARIANTS}
-    judgement = task.judge(folders)
+    evaluation = task.evaluate(folders)
     records = first_of_each(read_records(job.inputs["benchmark"] / BENCHMARK))
     fidelity = json.loads((job.inputs["convert"] / FIDELITY).read_text())
-    change = Interval(**judgement.changes["quantized"])
+    change = Interval(**evaluation.changes["quantized"])
     checked = gates.check(figures(change, records, fidelity["mean"]), config.gates)
     result = {
         "task": task.name,
         "measure": task.measure,
         "limits": task.limits,
-        **asdict(judgement),
+        **asdict(evaluation),
         "fidelity": fidelity,
         "gates": [asdict(gate) for gate in checked],
     }
     write_text(job.out / EVALUATION, json.dumps(result, indent=2))
-    _write_evaluated(task, folders["quantized"], job.out / BUNDLE, judgement, result)
+    _write_evaluated(task, folders["quantized"], job.out / BUNDLE, evaluation, result)
     for name in VARIANTS:
-        logger.info(f"{name}: {task.measure.lower()} {100 * judgement.accuracies[name]:.2f} %")
-    for fact in judgement.facts:
+        logger.info(f"{name}: {task.measure.lower()} {100 * evaluation.accuracies[name]:.2f} %")
+    for fact in evaluation.facts:
         logger.info("%s", fact)
     for gate in checked:
         logger.info("%s", gate.text)
@@ -68,19 +68,19 @@ def figures(change: Interval, records: dict[str, Record], fidelity: float) -> ga
     )
 
 
-def _write_evaluated(task: Task, folder: Path, out: Path, judgement: Judgement, result: dict[str, Any]) -> None:
+def _write_evaluated(task: Task, folder: Path, out: Path, evaluation: Evaluation, result: dict[str, Any]) -> None:
     bundle = load_bundle(folder)
     add_evaluation(
         folder,
         out,
-        thresholds=judgement.thresholds,
+        thresholds=evaluation.thresholds,
         gates=result["gates"],
-        card=model_card(bundle.name, task, bundle.license, bundle.provenance, judgement.facts, result["gates"]),
+        card=model_card(bundle.name, task, bundle.license, bundle.provenance, evaluation.facts, result["gates"]),
         figures={
-            "accuracy": judgement.accuracies["quantized"],
-            "dense_accuracy": judgement.accuracies["dense"],
-            "change": judgement.changes["quantized"],
-            **judgement.figures,
+            "accuracy": evaluation.accuracies["quantized"],
+            "dense_accuracy": evaluation.accuracies["dense"],
+            "change": evaluation.changes["quantized"],
+            **evaluation.figures,
             "fidelity": result["fidelity"],
         },
     )

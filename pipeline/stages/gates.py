@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from pipeline.stages.config import GatesConfig
-from training.tasks.bootstrap import Interval
+from slimcam.pipeline.stages.config import GatesConfig
+from slimcam.training.tasks.bootstrap import Interval
 
 
 @dataclass(frozen=True)

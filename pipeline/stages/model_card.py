@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from training.tasks.task import Task
+from slimcam.training.tasks.task import Task
 
 
 def model_card(
@@ -19,9 +19,9 @@ def model_card(
     """Writes a card in Markdown.
 
     Args:
-        provenance: see `pipeline.stages.convert.provenance`.
+        provenance: see `slimcam.pipeline.stages.convert.provenance`.
         figures: measured facts, one sentence each.
-        gates: see `pipeline.stages.gates.Gate`.
+        gates: see `slimcam.pipeline.stages.gates.Gate`.
     """
     epochs = ", ".join(f"{stage} {count:g}" for stage, count in provenance["epochs"].items())
     lines = [

@@ -9,15 +9,15 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.stages.train import announce
-from training.data.recognition import packed
-from training.data.recognition.faces import FaceData
-from training.data.recognition.teacher_targets import Targets
-from training.data.sources import fingerprint, material
-from training.fit.progress import Progress
-from training.tasks.job import Job
-from training.tasks.recognition.task import Recognition, external_targets, training_batches, views_source
-from training.tasks.recognition.teacher import targets_files
+from slimcam.pipeline.stages.train import announce
+from slimcam.training.data.recognition import packed
+from slimcam.training.data.recognition.faces import FaceData
+from slimcam.training.data.recognition.teacher_targets import TargetSource
+from slimcam.training.data.sources import fingerprint, material
+from slimcam.training.fit.progress import Progress
+from slimcam.training.tasks.job import Job
+from slimcam.training.tasks.recognition.task import Recognition, external_targets, training_batches, views_source
+from slimcam.training.tasks.recognition.teacher import targets_files
 
 FACES = "faces.npz"
 
@@ -41,7 +41,7 @@ def run(job: Job) -> None:
             shutil.copyfile(kept, job.out / kept.name)
 
 
-def _see_every_view(job: Job, data: FaceData, targets: Targets) -> None:
+def _see_every_view(job: Job, data: FaceData, targets: TargetSource) -> None:
     """Shows the teacher all the views that a training may ask for."""
     batches = training_batches(job, data, job.config.train.fit, targets)
     count = len(data.train)

@@ -11,21 +11,21 @@ from pathlib import Path
 
 import keras
 
-from compression.pruning.batch_norm import recalibrate_batch_norm
-from compression.pruning.cost import cost
-from compression.pruning.graph import trace
-from compression.pruning.importance import importance
-from compression.pruning.plan import PruningPlan, keep_best, plan, width_schedule
-from compression.pruning.rescale import rescale_kernels
-from compression.pruning.surgery import cut
-from deploy.common.files import write_text
-from pipeline.stages.artifacts import COST, PLAN, write_history
-from pipeline.stages.config import Weights
-from pipeline.stages.substeps import continued, keep_events, restart_events, substeps
-from training.fit.config import FitConfig
-from training.fit.files import MODEL, load_keras, save_keras
-from training.tasks.job import Job
-from training.tasks.task import Lessons, Task, input_size, task_of
+from slimcam.compression.pruning.batch_norm import recalibrate_batch_norm
+from slimcam.compression.pruning.cost import cost
+from slimcam.compression.pruning.graph import trace
+from slimcam.compression.pruning.importance import importance
+from slimcam.compression.pruning.plan import PruningPlan, keep_best, plan, width_schedule
+from slimcam.compression.pruning.rescale import rescale_kernels
+from slimcam.compression.pruning.surgery import cut
+from slimcam.deploy.common.files import write_text
+from slimcam.pipeline.stages.artifacts import COST, PLAN, write_history
+from slimcam.pipeline.stages.config import Weights
+from slimcam.pipeline.stages.substeps import continued, keep_events, restart_events, substeps
+from slimcam.training.fit.config import FitConfig
+from slimcam.training.fit.files import MODEL, load_keras, save_keras
+from slimcam.training.tasks.job import Job
+from slimcam.training.tasks.task import Task, TrainingSpec, input_size, task_of
 
 _BATCH = 64
 logger = logging.getLogger(__name__)
@@ -75,8 +75,8 @@ def _take_step(job: Job, source: Path, counts: Mapping[str, int], fit: FitConfig
     statistics = partial(task.samples, config.bn_images, input_size(model), _BATCH)
     recalibrate_batch_norm(model, statistics())
     title = "fine-tuning" if config.steps == 1 else f"fine-tuning {job.work.name}"
-    lessons = Lessons(fit, config.loss, config.teacher, None if reinitialized else source, keras, title)
-    history = task.learn(model, lessons, job)
+    spec = TrainingSpec(fit, config.loss, config.teacher, None if reinitialized else source, keras, title)
+    history = task.learn(model, spec, job)
     recalibrate_batch_norm(model, statistics())
     if (source / PLAN).is_file():  # the source is pruned itself
         chosen = PruningPlan.load(source / PLAN).then(chosen)

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from functools import partial
 
-from pipeline.stages.artifacts import QUANTIZED, write_history
-from training.fit.files import MODEL, load_keras
-from training.tasks.job import Job
-from training.tasks.task import Lessons, input_size, task_of
+from slimcam.pipeline.stages.artifacts import QUANTIZED, write_history
+from slimcam.training.fit.files import MODEL, load_keras
+from slimcam.training.tasks.job import Job
+from slimcam.training.tasks.task import TrainingSpec, input_size, task_of
 
 
 def run(job: Job) -> None:
@@ -15,9 +15,9 @@ def run(job: Job) -> None:
     import keras
     import tf_keras
 
-    from compression.quantization import qat
-    from compression.quantization.equalize import equalize
-    from compression.quantization.keras2 import to_tf_keras
+    from slimcam.compression.quantization import qat
+    from slimcam.compression.quantization.equalize import equalize
+    from slimcam.compression.quantization.keras2 import to_tf_keras
 
     config = job.config.quantize
     keras.utils.set_random_seed(job.config.train.seed)
@@ -29,8 +29,8 @@ def run(job: Job) -> None:
     model = qat.quantize_aware(to_tf_keras(pruned))
     qat.calibrate(model, samples())
     qat.freeze_batch_norm(model)
-    lessons = Lessons(config.fit, config.loss, config.teacher, source, tf_keras, "quantization-aware training")
+    spec = TrainingSpec(config.fit, config.loss, config.teacher, source, tf_keras, "quantization-aware training")
     with qat.fixed_ranges(model):
-        history = task.learn(model, lessons, job)
+        history = task.learn(model, spec, job)
     qat.save(model, job.out / QUANTIZED)
     write_history(job.out, history)

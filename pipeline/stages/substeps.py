@@ -11,10 +11,10 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from pipeline.stages.artifacts import HISTORY
-from training.fit.files import EVENTS
-from training.fit.fit import History
-from training.tasks.job import Job
+from slimcam.pipeline.stages.artifacts import HISTORY
+from slimcam.training.fit.files import EVENTS
+from slimcam.training.fit.fit import History
+from slimcam.training.tasks.job import Job
 
 
 def substeps(job: Job, name: str, count: int) -> list[Job]:

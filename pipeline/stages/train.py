@@ -6,13 +6,13 @@ import json
 import logging
 from pathlib import Path
 
-from deploy.common.files import write_text
-from pipeline.stages.artifacts import DATA, write_history
-from pipeline.stages.substeps import continued, keep_events, restart_events, substeps
-from training.fit.config import FitConfig
-from training.fit.files import MODEL, load_keras, save_keras
-from training.tasks.job import Job
-from training.tasks.task import Lessons, Task, Teacher, task_of
+from slimcam.deploy.common.files import write_text
+from slimcam.pipeline.stages.artifacts import DATA, write_history
+from slimcam.pipeline.stages.substeps import continued, keep_events, restart_events, substeps
+from slimcam.training.fit.config import FitConfig
+from slimcam.training.fit.files import MODEL, load_keras, save_keras
+from slimcam.training.tasks.job import Job
+from slimcam.training.tasks.task import Task, Teacher, TrainingSpec, task_of
 
 logger = logging.getLogger(__name__)
 
@@ -43,8 +43,8 @@ def _train(job: Job, source: Path | None, fit: FitConfig, task: Task, title: str
     restart_events(job)
     keras.utils.set_random_seed(job.config.train.seed)
     model = task.build() if source is None else load_keras(source / MODEL)
-    lessons = Lessons(fit, job.config.train.loss, Teacher.EXTERNAL, source, keras, title)
-    history = task.learn(model, lessons, job)
+    spec = TrainingSpec(fit, job.config.train.loss, Teacher.EXTERNAL, source, keras, title)
+    history = task.learn(model, spec, job)
     write_history(job.out, history if source is None else continued(source, history))
     save_keras(model, job.out / MODEL)
 

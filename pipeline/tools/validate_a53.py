@@ -19,8 +19,8 @@ from typing import Any
 
 import numpy as np
 
-from deploy.benchmark.a53.emulator import profile_model
-from deploy.benchmark.a53.fit import (
+from slimcam.deploy.benchmark.a53.emulator import profile_model
+from slimcam.deploy.benchmark.a53.fit import (
     Check,
     Costs,
     check_points,
@@ -33,11 +33,11 @@ from deploy.benchmark.a53.fit import (
     read_points,
     read_scaling,
 )
-from deploy.benchmark.a53.latency import CONSTANTS, Constants
-from deploy.benchmark.a53.profile import Profile, compact, save_profile
-from deploy.benchmark.a53.sysroot import cache_folder, make_sysroot
-from deploy.common.console import log_to_console, show
-from deploy.common.files import atomic
+from slimcam.deploy.benchmark.a53.latency import CONSTANTS, Constants
+from slimcam.deploy.benchmark.a53.profile import Profile, compact, save_profile
+from slimcam.deploy.benchmark.a53.sysroot import cache_folder, make_sysroot
+from slimcam.deploy.common.console import log_to_console, show
+from slimcam.deploy.common.files import atomic
 
 logger = logging.getLogger(__name__)
 

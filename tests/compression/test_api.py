@@ -6,7 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-import compression
+from slimcam import compression
 
 
 def test_every_public_name_can_be_imported() -> None:
@@ -15,7 +15,7 @@ def test_every_public_name_can_be_imported() -> None:
 
 def test_the_package_and_its_configuration_load_no_framework() -> None:
     code = (
-        "import sys, compression, compression.pruning.config, compression.errors;"
+        "import sys, compression, slimcam.compression.pruning.config, slimcam.compression.errors;"
         "print([name for name in ('keras', 'tensorflow', 'tf_keras', 'numpy') if name in sys.modules])"
     )
     root = Path(__file__).parents[2]

@@ -6,11 +6,11 @@ from pathlib import Path
 
 import numpy as np
 
-from deploy.inference.model import Recognizer
-from deploy.vision.detector import open_detector
-from training.data.detection.scenes import drawn_points
-from training.data.drawing.traits import sample_person, sample_shot
-from training.data.recognition.synthetic import draw_face
+from slimcam.deploy.inference.model import Recognizer
+from slimcam.deploy.vision.detector import open_detector
+from slimcam.training.data.detection.scenes import drawn_points
+from slimcam.training.data.drawing.traits import sample_person, sample_shot
+from slimcam.training.data.recognition.synthetic import draw_face
 
 MODELS = Path(__file__).parents[2] / "deploy" / "models"
 

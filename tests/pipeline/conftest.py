@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.config import PathsConfig
+from slimcam.pipeline.config import PathsConfig
 
 HERE = Path(__file__).parent
 

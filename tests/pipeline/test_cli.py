@@ -12,11 +12,11 @@ from pathlib import Path
 import pytest
 from hydra import compose, initialize_config_module
 
-from pipeline import cli, store
-from pipeline.config import register, validate
-from pipeline.report import table
-from pipeline.report.table import Row, Table
-from pipeline.steps import STAGES, steps
+from slimcam.pipeline import cli, store
+from slimcam.pipeline.config import register, validate
+from slimcam.pipeline.report import table
+from slimcam.pipeline.report.table import Row, Table
+from slimcam.pipeline.steps import STAGES, steps
 
 
 @dataclass
@@ -48,7 +48,7 @@ def slimcam(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.Captu
 def finish(*overrides: str, gates: tuple[dict[str, object], ...] = (), stages: tuple[str, ...] = ()) -> None:
     """Puts results into the store as if every stage, or the named ones, had run."""
     register()
-    with initialize_config_module("conf", version_base=None):
+    with initialize_config_module("slimcam.conf", version_base=None):
         config = validate(compose("slimcam", overrides=list(overrides)))
     digests: dict[str, str | None] = {}
     row = Row("dense", 2.0, 1.0, 1.0, 1.0, 1.0, 1000, 1000, 1.0, 1.0, 0.9, 0.0, 0.0, 0.0)
@@ -270,7 +270,7 @@ def test_help_tells_what_can_be_chosen(slimcam: Slimcam) -> None:
 
 def test_ctrl_c_ends_a_run_with_one_line(tmp_path: Path, environment: dict[str, str]) -> None:
     run = subprocess.Popen(
-        [sys.executable, "-m", "pipeline.cli", "debug=fast", "stages=[train]"],
+        [sys.executable, "-m", "slimcam.pipeline.cli", "debug=fast", "stages=[train]"],
         cwd=tmp_path,
         env=environment,
         stdout=subprocess.PIPE,

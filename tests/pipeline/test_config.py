@@ -11,11 +11,11 @@ import pytest
 from hydra import compose, initialize_config_module
 from omegaconf import OmegaConf
 
-import conf
-from deploy.apps import camera, faces
-from deploy.benchmark import cli as benchmark_cli
-from pipeline.config import SCHEMAS, Config, register, validate
-from training.data.recognition.packed import PackedConfig
+from slimcam import conf
+from slimcam.deploy.apps import camera, faces, ota
+from slimcam.deploy.benchmark import cli as benchmark_cli
+from slimcam.pipeline.config import SCHEMAS, Config, register, validate
+from slimcam.training.data.recognition.packed import PackedConfig
 
 CONF = Path(str(conf.__file__)).parent
 ALL = sorted(path.relative_to(CONF).with_suffix("").as_posix() for path in CONF.rglob("*.yaml"))
@@ -37,7 +37,7 @@ REQUIRED = {
 @pytest.fixture
 def _pipeline() -> Iterator[None]:
     register()
-    with initialize_config_module("conf", version_base=None):
+    with initialize_config_module("slimcam.conf", version_base=None):
         yield
 
 
@@ -53,9 +53,9 @@ def test_every_file_composes_and_passes_its_schema(name: str) -> None:
 
 @pytest.mark.parametrize("name", DEVICE)
 def test_every_file_of_the_device_composes_and_passes_its_schema(name: str) -> None:
-    assert all((benchmark_cli, camera, faces))  # registers the schemas
+    assert all((benchmark_cli, camera, faces, ota))  # registers the schemas
     group, _, option = name.rpartition("/")
-    with initialize_config_module("conf.device", version_base=None):
+    with initialize_config_module("slimcam.conf.device", version_base=None):
         primaries = [known for known in DEVICE if "/" not in known and (known == name or group in compose(known))]
         assert primaries
         for primary in primaries:
@@ -119,7 +119,7 @@ def test_a_key_added_to_a_schema_is_refused() -> None:
 
 def test_reading_the_configuration_imports_no_framework() -> None:
     frameworks = ("keras", "tensorflow", "tf_keras", "jax", "torch")
-    code = f"import sys, pipeline.cli; print([name for name in {frameworks} if name in sys.modules])"
+    code = f"import sys, slimcam.pipeline.cli; print([name for name in {frameworks} if name in sys.modules])"
     done = subprocess.run(
         [sys.executable, "-c", code], cwd=CONF.parent, capture_output=True, text=True, check=True, timeout=60
     )

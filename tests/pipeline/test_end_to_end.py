@@ -12,9 +12,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from deploy.inference.model import Recognizer
+from slimcam.deploy.inference.model import Recognizer
 
-RUN = [sys.executable, "-m", "pipeline.cli", "debug=fast"]
+RUN = [sys.executable, "-m", "slimcam.pipeline.cli", "debug=fast"]
 
 
 def slimcam(folder: Path, *overrides: str) -> subprocess.CompletedProcess[str]:

@@ -15,13 +15,13 @@ from typing import Any
 import psutil
 import pytest
 
-from deploy.common.result_key import KEY_FILE
-from pipeline import store
-from pipeline.run import StageError, run
-from pipeline.steps import Stage, steps
-from training.data.recognition.packed import PackedConfig, write
-from training.data.recognition.synthetic import SyntheticConfig
-from training.data.sources import fingerprint, load, material
+from slimcam.deploy.common.result_key import KEY_FILE
+from slimcam.pipeline import store
+from slimcam.pipeline.run import StageError, run
+from slimcam.pipeline.steps import Stage, steps
+from slimcam.training.data.recognition.packed import PackedConfig, write
+from slimcam.training.data.recognition.synthetic import SyntheticConfig
+from slimcam.training.data.sources import fingerprint, load, material
 
 TABLE = (
     Stage("first", "toy_stages:write", ("one",)),
@@ -39,8 +39,8 @@ class Named:
 DRIVER = """
 import sys
 from types import SimpleNamespace
-from pipeline.run import run
-from pipeline.steps import Stage
+from slimcam.pipeline.run import run
+from slimcam.pipeline.steps import Stage
 paths = SimpleNamespace(store=sys.argv[1], cache=sys.argv[1])
 run(SimpleNamespace(paths=paths, stages=["slow"], one=1), (Stage("slow", "toy_stages:count", ("one",)),))
 """

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 from hydra import compose, initialize_config_module
 
-from pipeline.config import register, validate
-from pipeline.steps import Step, steps
+from slimcam.pipeline.config import register, validate
+from slimcam.pipeline.steps import Step, steps
 
 KEYS = {
     ("demo", "train"): "465e408e7a41032a",
@@ -29,7 +29,7 @@ KEYS = {
 
 def steps_of(*overrides: str) -> dict[str, Step]:
     register()
-    with initialize_config_module("conf", version_base=None):
+    with initialize_config_module("slimcam.conf", version_base=None):
         return steps(validate(compose("slimcam", [*overrides])))
 
 
@@ -39,7 +39,7 @@ def test_results_of_earlier_versions_are_found_again(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     # Drawn faces stand for those of a folder: the points of drawn ones need no labeller.
-    found = steps_of(f"experiment={experiment}", *(["data.labeller=null"] if experiment == "detector" else []))
+    found = steps_of(f"experiment={experiment}", *(["data.labeler=null"] if experiment == "detector" else []))
     assert {stage: found[stage].key for name, stage in KEYS if name == experiment} == {
         stage: key for (name, stage), key in KEYS.items() if name == experiment
     }

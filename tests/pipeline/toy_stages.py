@@ -8,8 +8,8 @@ import signal
 import time
 from dataclasses import dataclass, field
 
-from deploy.common.result_key import NOT_KEY
-from training.tasks.job import Job
+from slimcam.deploy.common.result_key import NOT_KEY
+from slimcam.training.tasks.job import Job
 
 
 @dataclass

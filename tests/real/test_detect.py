@@ -9,8 +9,8 @@ import cv2
 import numpy as np
 import pytest
 
-from deploy.vision.align import align, alignment, face_boxes
-from deploy.vision.detector import YuNet, open_detector
+from slimcam.deploy.vision.align import align, alignment, face_boxes
+from slimcam.deploy.vision.detector import YuNet, open_detector
 
 ROOT = Path(__file__).parents[2]
 SHARED = ROOT / ".." / "shared"

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from deploy.benchmark.a53.emulator import parity_check, profile_model
-from deploy.benchmark.a53.sysroot import make_sysroot
+from slimcam.deploy.benchmark.a53.emulator import parity_check, profile_model
+from slimcam.deploy.benchmark.a53.sysroot import make_sysroot
 
 RECOGNIZER = Path(__file__).parents[2] / "deploy/models/recognizer"
 

@@ -9,14 +9,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from deploy.benchmark.emulated_camera import CameraRequest, prediction_table, run
-from deploy.gallery.match import threshold
-from deploy.gallery.people import Person, Snapshot
-from deploy.inference.model import Recognizer
-from deploy.vision.align import align
-from deploy.vision.detector import open_detector
-from deploy.vision.image_files import read_picture
-from training.tools.demo_clip import ClipConfig, write_clip
+from slimcam.deploy.benchmark.emulated_camera import CameraRequest, prediction_table, run
+from slimcam.deploy.gallery.match import threshold
+from slimcam.deploy.gallery.people import Person, Snapshot
+from slimcam.deploy.inference.model import Recognizer
+from slimcam.deploy.vision.align import align
+from slimcam.deploy.vision.detector import open_detector
+from slimcam.deploy.vision.image_files import read_picture
+from slimcam.training.tools.demo_clip import ClipConfig, write_clip
 
 MODELS = Path(__file__).parents[2] / "deploy/models"
 DETECTOR, RECOGNIZER = MODELS / "detector", MODELS / "recognizer"

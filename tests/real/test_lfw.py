@@ -7,13 +7,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from training.data.recognition import lfw
-from training.data.recognition.batches import plain_batches
-from training.data.recognition.faces import FaceData, Pairs
-from training.data.recognition.lfw import LfwConfig
-from training.tasks.recognition import verification
-from training.tasks.recognition.config import TeacherConfig
-from training.tasks.recognition.teacher import open_teacher
+from slimcam.training.data.recognition import lfw
+from slimcam.training.data.recognition.batches import plain_batches
+from slimcam.training.data.recognition.faces import FaceData, Pairs
+from slimcam.training.data.recognition.lfw import LfwConfig
+from slimcam.training.tasks.recognition import verification
+from slimcam.training.tasks.recognition.config import TeacherConfig
+from slimcam.training.tasks.recognition.teacher import open_teacher
 
 SHARED = Path(__file__).parents[2] / ".." / "shared"
 DATA, WEIGHTS = SHARED / "data", SHARED / "weights"

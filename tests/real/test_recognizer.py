@@ -7,11 +7,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from deploy.inference.model import Recognizer
-from training.data.recognition import lfw
-from training.data.recognition.faces import Pairs
-from training.data.recognition.lfw import LfwConfig
-from training.tasks.recognition import verification
+from slimcam.deploy.inference.model import Recognizer
+from slimcam.training.data.recognition import lfw
+from slimcam.training.data.recognition.faces import Pairs
+from slimcam.training.data.recognition.lfw import LfwConfig
+from slimcam.training.tasks.recognition import verification
 
 ROOT = Path(__file__).parents[2]
 DATA = ROOT / ".." / "shared" / "data"

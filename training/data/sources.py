@@ -3,72 +3,84 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import asdict, replace
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from deploy.common.result_key import key_material
-from training.data.detection import scenes
-from training.data.detection.scenes import ScenesConfig
-from training.data.recognition import folders, lfw, packed, synthetic, unlabeled
-from training.data.recognition.faces import FaceData
-from training.data.recognition.folders import FoldersConfig
-from training.data.recognition.lfw import LfwConfig
-from training.data.recognition.packed import PackedConfig
-from training.data.recognition.synthetic import SyntheticConfig
-
-DataConfig = SyntheticConfig | FoldersConfig | LfwConfig | PackedConfig
+from slimcam.deploy.common.result_key import key_material
+from slimcam.training.data.detection import scenes
+from slimcam.training.data.detection.scenes import ScenesConfig
+from slimcam.training.data.recognition import folders, lfw, packed, synthetic, unlabeled
+from slimcam.training.data.recognition.faces import FaceData
+from slimcam.training.data.recognition.folders import FoldersConfig
+from slimcam.training.data.recognition.lfw import LfwConfig
+from slimcam.training.data.recognition.packed import PackedConfig
+from slimcam.training.data.recognition.synthetic import SyntheticConfig
 
 
-def load(config: DataConfig, cache: Path) -> FaceData:
-    """Faces to train on and to be judged on; derived data, such as drawn faces, is kept in `cache`."""
-    data = _labeled(config, cache)
+@dataclass(frozen=True)
+class DataSource:
+    """One kind of source: `data=NAME` chooses it, `conf/data/NAME.yaml` names its schema, `/schema/data/NAME`.
+
+    Attributes:
+        config: Dataclass of its options.
+        fingerprint: Digest of the data under a configuration.
+        load: Faces under a configuration; the folder is for derived data, such as rendered faces. `None` where the data
+            are no faces.
+    """
+
+    config: type
+    fingerprint: Callable[[Any], str]
+    load: Callable[[Any, Path], FaceData] | None = None
+
+
+SOURCES = {
+    "synthetic": DataSource(SyntheticConfig, synthetic.fingerprint, synthetic.load),
+    "folders": DataSource(FoldersConfig, folders.fingerprint, lambda config, _: folders.load(config)),
+    "lfw": DataSource(LfwConfig, lfw.fingerprint, lambda config, _: lfw.load(config)),
+    "packed": DataSource(PackedConfig, packed.fingerprint, lambda config, _: packed.load(config)),
+    "scenes": DataSource(ScenesConfig, scenes.fingerprint),
+}
+"""The one place to enter a new source."""
+
+
+def load(config: Any, cache: Path) -> FaceData:
+    """Faces to train on and to be evaluated on, of the source that a configuration is of.
+
+    Raises:
+        ValueError: the source holds no faces, but scenes for a detector.
+    """
+    read = _source_of(config).load
+    if read is None:
+        raise ValueError(f"data: {type(config).__name__} describes no faces")
+    data = read(config, cache)
     train, notes = unlabeled.beside(data.train, _unlabeled(config))
     return replace(data, train=train, notes=(*data.notes, *notes))
 
 
-def _labeled(config: DataConfig, cache: Path) -> FaceData:
-    if isinstance(config, SyntheticConfig):
-        return synthetic.load(config, cache)
-    if isinstance(config, LfwConfig):
-        return lfw.load(config)
-    if isinstance(config, PackedConfig):
-        return packed.load(config)
-    return folders.load(config)
-
-
-def fingerprint(config: DataConfig | ScenesConfig) -> str:
+def fingerprint(config: Any) -> str:
     """A digest that changes when the data do; packed faces have that of the source that they were packed from."""
-    if isinstance(config, LfwConfig | FoldersConfig) and config.unlabeled:
-        others = unlabeled.fingerprint(_unlabeled(config))
-        return hashlib.sha256(_of_labeled(config).encode() + others).hexdigest()
-    return _of_labeled(config)
+    found = _source_of(config).fingerprint(config)
+    if paths := _unlabeled(config):
+        return hashlib.sha256(found.encode() + unlabeled.fingerprint(paths)).hexdigest()
+    return found
 
 
-def _of_labeled(config: DataConfig | ScenesConfig) -> str:
-    if isinstance(config, ScenesConfig):
-        return scenes.fingerprint(config)
-    if isinstance(config, SyntheticConfig):
-        return synthetic.fingerprint(config)
-    if isinstance(config, LfwConfig):
-        return lfw.fingerprint(config)
-    if isinstance(config, PackedConfig):
-        return packed.fingerprint(config)
-    return folders.fingerprint(config)
+def _source_of(config: Any) -> DataSource:
+    return next(source for source in SOURCES.values() if source.config is type(config))
 
 
-def _unlabeled(config: DataConfig) -> list[Path]:
-    if isinstance(config, LfwConfig | FoldersConfig):
-        return [Path(config.root) / path for path in config.unlabeled]
-    return []
+def _unlabeled(config: Any) -> list[Path]:
+    return [Path(config.root) / path for path in getattr(config, "unlabeled", ())]
 
 
-def source(config: DataConfig | ScenesConfig) -> dict[str, Any]:
+def source(config: Any) -> dict[str, Any]:
     """The options that the faces were chosen by; of packed faces those of the source that they were packed from."""
     return packed.source(config) if isinstance(config, PackedConfig) else asdict(config)
 
 
-def material(config: DataConfig | ScenesConfig) -> dict[str, Any]:
+def material(config: Any) -> dict[str, Any]:
     """What of these options is part of the key of results; where the faces lie on this machine is none of it."""
     if isinstance(config, PackedConfig):
         return packed.source(config)

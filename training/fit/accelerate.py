@@ -12,8 +12,8 @@ from typing import Any
 
 import keras
 
-from deploy.common.messages import first_line
-from training.fit.config import FitConfig
+from slimcam.deploy.common.messages import first_line
+from slimcam.training.fit.config import FitConfig
 
 
 def accelerated(model: Any, config: FitConfig) -> Any:
@@ -70,7 +70,7 @@ def _fused_type() -> Any:
                 epsilon=self.epsilon,
                 is_training=True,
             )
-            # The kernel gives the unbiased variance; Keras keeps the one that it normalised by.
+            # The kernel gives the unbiased variance; Keras keeps the one that it normalized by.
             count = tf.cast(tf.size(inputs) // tf.size(mean), variance.dtype)
             variance *= (count - 1.0) / count
             for moving, value in ((self.moving_mean, mean), (self.moving_variance, variance)):

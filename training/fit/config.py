@@ -8,9 +8,9 @@ from typing import Any
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from deploy.common.choices import Choice, choose
-from deploy.common.messages import did_you_mean, one_line
-from deploy.common.result_key import NOT_KEY
+from slimcam.deploy.common.choices import Choice, choose
+from slimcam.deploy.common.messages import did_you_mean, one_line
+from slimcam.deploy.common.result_key import NOT_KEY
 
 
 class Optimizer(Choice):
@@ -38,34 +38,35 @@ class FitConfig:
     """Optimizer, schedule and bookkeeping of one fit.
 
     Attributes:
-        epochs: passes over the training images; fractions are fine.
-        batch_size: images a step.
+        epochs: Passes over the training images; fractions are fine.
+        batch_size: Images of a step.
         optimizer: `sgd` (Nesterov momentum 0.9) or `adamw`.
-        learning_rate: peak; reached by linear warm-up and left by a half cosine to `final_fraction` of it.
-        warmup: share of the steps spent warming up.
-        weight_decay: decoupled; normalisation parameters and biases are spared.
-        clip_norm: gradients are clipped to this global norm; 0 leaves them alone.
+        learning_rate: Peak of the learning rate, reached by linear warm-up and left by a half cosine.
+        final_fraction: Share of the peak that the learning rate ends at.
+        warmup: Share of the steps spent warming up.
+        weight_decay: Decoupled weight decay; normalization parameters and biases are exempt.
+        clip_norm: Global norm that gradients are clipped to; 0 does not clip.
         precision: `float32`, or `bfloat16` for feature maps and their gradients (weights stay float32): 1.3 to 1.7
             times as fast on processors that multiply it.
-        sizes: pixels of the images, in equal shares of the steps, for example `[64, 96, 112]`: small images first cost
+        sizes: Pixels of the images, in equal shares of the steps, for example `[64, 96, 112]`: small images first cost
             a fraction (Tan and Le 2021, "EfficientNetV2", section 4), and can do lasting harm (docs/recipe.md, "One
-            size"). Empty: the model's own size all along.
-        ema: decay a step of the moving average of the weights that becomes the result; 0 takes the last weights.
-        validations: how often, evenly spread, the model is judged on people held out of the data; the best weights
-            become the result. 0 takes the last ones.
-        checkpoint_seconds: at most so much work is lost when the process is killed.
-        log_seconds: time between two lines of progress.
+            size"). Empty: the model's own size throughout.
+        ema: Decay for each step of the moving average of the weights that becomes the result; 0 takes the last weights.
+        validations: Number of evaluations on held-out people, evenly spread; the best weights become the result. 0
+            takes the last weights.
+        checkpoint_seconds: Most work that is lost when the process is killed.
+        log_seconds: Time between two lines of progress.
     """
 
     epochs: float = 10.0
     batch_size: int = 64
-    optimizer: str = Optimizer.SGD
+    optimizer: str = Optimizer.SGD.value
     learning_rate: float = 0.1
     final_fraction: float = 0.01
     warmup: float = 0.05
     weight_decay: float = 5e-4
     clip_norm: float = 5.0
-    precision: str = Precision.FLOAT32
+    precision: str = Precision.FLOAT32.value
     sizes: list[int] = field(default_factory=list)
     ema: float = 0.0
     validations: int = 0
@@ -73,13 +74,13 @@ class FitConfig:
     log_seconds: float = field(default=10.0, metadata=NOT_KEY)
 
     def __post_init__(self) -> None:
-        self.optimizer = choose("optimizer", Optimizer, self.optimizer)
+        choose("optimizer", Optimizer, self.optimizer)
         check(self.epochs > 0, f"epochs must be above 0; got {self.epochs}")
         check(self.batch_size > 0, f"batch_size must be above 0; got {self.batch_size}")
         check(self.learning_rate > 0, f"learning_rate must be above 0; got {self.learning_rate}")
         for name in ("warmup", "final_fraction"):
             check(0 <= getattr(self, name) <= 1, f"{name} is a share, 0 to 1; got {getattr(self, name)}")
-        self.precision = choose("precision", Precision, self.precision)
+        choose("precision", Precision, self.precision)
         check(all(size > 0 for size in self.sizes), f"sizes are pixels, above 0; got {list(self.sizes)}")
         check(0 <= self.ema < 1, f"ema is a decay, 0 to below 1; got {self.ema}")
         for name in ("weight_decay", "clip_norm", "validations", "checkpoint_seconds", "log_seconds"):

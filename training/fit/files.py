@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from deploy.common.files import hdf5
+from slimcam.deploy.common.files import hdf5
 
 # What a stage that trains calls the Keras 3 model that it writes, and the folder of its events for TensorBoard.
 MODEL, EVENTS = "model.keras", "tensorboard"

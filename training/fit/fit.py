@@ -1,8 +1,8 @@
 """One fit: the same loop for Keras 3 models on any backend and for tf_keras models.
 
 It counts in steps. A checkpoint holds every variable of model and optimizer as plain arrays, so that a run started on
-one backend can go on with another; with `training.data.recognition.batches` a resumed run sees the batches that it
-would have seen. Only what layers draw at random themselves (Dropout) starts anew.
+one backend can go on with another; with `slimcam.training.data.recognition.batches` a resumed run sees the batches
+that it would have seen. Only random numbers of layers themselves (Dropout) differ.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from deploy.common.files import save_arrays
-from training.fit.config import FitConfig, Optimizer, Precision
-from training.fit.progress import Progress
+from slimcam.deploy.common.files import save_arrays
+from slimcam.training.fit.config import FitConfig, Optimizer, Precision
+from slimcam.training.fit.progress import Progress
 
 logger = logging.getLogger(__name__)
 
@@ -32,7 +32,7 @@ Loss = Callable[[Any, Any], Any]
 class Batches(Protocol):
     """An endless stream of batches, a function of the step alone, so that a resumed fit sees what it would have seen.
 
-    A batch has `images`, normalised, and whatever `Objective.truth` makes the truth of.
+    A batch has `images`, normalized, and whatever `Objective.truth` makes the truth of.
     """
 
     @property
@@ -48,13 +48,13 @@ class Batches(Protocol):
 
 @dataclass(frozen=True)
 class Objective:
-    """What is minimised.
+    """The loss of a fit.
 
     Attributes:
-        losses: functions `(y_true, y_pred) -> (N,)` by the name of the output that each is of; a model with a single,
-            unnamed output has one.
-        weights: of each in the sum.
-        truth: what the outputs of a batch should be, as the model's outputs are: one array, or a dictionary.
+        losses: Functions `(y_true, y_pred) -> (N,)` by the name of the output that each is for; one for a model with a
+            single, unnamed output.
+        weights: Weight of each loss in the total.
+        truth: From a batch to the targets of the model's outputs: one array, or a dictionary, as the outputs are.
     """
 
     losses: dict[str, Loss]
@@ -72,16 +72,16 @@ def fit(
     keras: Any,
     title: str = "training",
     events: Path | None = None,
-    judge: Callable[[Any], float] | None = None,
+    validate: Callable[[Any], float] | None = None,
 ) -> History:
     """Trains a model in place, going on from the checkpoint in `work` if there is one.
 
     Args:
-        work: folder for the checkpoint.
-        keras: the module that the model belongs to, `keras` or `tf_keras`.
-        title: of the progress lines.
-        events: folder for TensorBoard.
-        judge: the accuracy of a model on what is held out, for `config.validations`.
+        work: Folder of the checkpoint.
+        keras: Module that the model belongs to, `keras` or `tf_keras`.
+        title: Begins the lines of progress.
+        events: Folder of the events for TensorBoard.
+        validate: From a model to its accuracy on held-out data, for `config.validations`.
 
     Returns:
         One entry for each line of progress: `step`, `epoch`, `loss` and its parts, `learning_rate`,
@@ -92,11 +92,11 @@ def fit(
         ValueError: validations are asked for, but nothing is held out; or tf_keras is to train in bfloat16 or in
             several sizes.
     """
-    if config.validations and judge is None:
-        raise ValueError("fit.validations: the data holds nothing out to judge the model on; set fit.validations=0")
+    if config.validations and validate is None:
+        raise ValueError("fit.validations: the data has no held-out set; set fit.validations=0")
     learner = model if keras.__name__ == "tf_keras" else _accelerated(model, config)
     if learner is model and (config.sizes or config.precision != Precision.FLOAT32):
-        raise ValueError("fit.sizes and fit.precision=bfloat16 are for Keras 3, not for quantisation-aware training")
+        raise ValueError("fit.sizes and fit.precision=bfloat16 are for Keras 3, not for quantization-aware training")
     steps = max(1, round(config.epochs * batches.steps_per_epoch))
     sizes = _sizes(config, steps, int(model.inputs[0].shape[1]))
     validations = {round((i + 1) * steps / config.validations) for i in range(config.validations)}
@@ -127,8 +127,8 @@ def fit(
             if not math.isfinite(entry["loss"]):
                 raise FloatingPointError(f"{title}: the loss is {entry['loss']} at step {done}; lower learning_rate")
             if done in validations:
-                assert judge is not None
-                entry["accuracy"] = _validate(learner, model, config, judge, history, best)
+                assert validate is not None
+                entry["accuracy"] = _best_validated(learner, model, config, validate, history, best)
                 logger.info(f"{title}: {100 * entry['accuracy']:.2f} % on held-out data, step {done}")
             history.append(entry)
             progress.done = done * count
@@ -180,7 +180,7 @@ def _compile(model: Any, config: FitConfig, objective: Objective, keras: Any) ->
 
 def _accelerated(model: Any, config: FitConfig) -> Any:
     # Imported late, as the losses are.
-    from training.fit.accelerate import accelerated
+    from slimcam.training.fit.accelerate import accelerated
 
     return accelerated(model, config)
 
@@ -202,13 +202,13 @@ def _averaged(learner: Any, config: FitConfig) -> list[NDArray[np.float32]]:
     return averaged
 
 
-def _validate(
-    learner: Any, model: Any, config: FitConfig, judge: Callable[[Any], float], history: History, best: Path
+def _best_validated(
+    learner: Any, model: Any, config: FitConfig, validate: Callable[[Any], float], history: History, best: Path
 ) -> float:
-    """Accuracy on what is held out; weights better than any before go to `best`."""
+    """Accuracy on held-out data; weights better than any before are saved to `best`."""
     weights = _averaged(learner, config)
     model.set_weights(weights)
-    accuracy = judge(model)
+    accuracy = validate(model)
     if accuracy >= max((entry.get("accuracy", 0.0) for entry in history), default=0.0):
         save_arrays(best, **{f"weight_{i}": value for i, value in enumerate(weights)})
     return accuracy

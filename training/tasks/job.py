@@ -12,11 +12,11 @@ class Job:
     """One run of a stage.
 
     Attributes:
-        config: the configuration, its sections as attributes (`config.train`, `config.data`, ...).
-        inputs: the result folder of each stage that this one builds on, by stage name.
-        out: folder for the results; it becomes visible to others only when the stage has finished.
-        work: scratch folder that survives a kill (checkpoints); removed when the stage has finished.
-        cache: folder for derived data that stages share (drawn faces, teacher embeddings).
+        config: Configuration, its sections as attributes (`config.train`, `config.data`, ...).
+        inputs: Result folder of each stage that this one builds on, by stage name.
+        out: Folder for the results; it becomes visible to others only when the stage has finished.
+        work: Scratch folder that survives a kill (checkpoints); removed when the stage has finished.
+        cache: Folder for derived data that stages share (synthetic faces, teacher embeddings).
     """
 
     config: Any

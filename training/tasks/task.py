@@ -1,7 +1,7 @@
 """What a model is for: the one seam between the stages, which know models, and the tasks, which know faces.
 
-A task knows its data, its network, its loss and its metric. The stages prune, quantise, convert and judge whatever it
-hands them: a Keras model with one image in and one array out.
+A task knows its data, its network, its loss and its metric. The stages prune, quantize, convert and evaluate whatever
+it hands them: a Keras model with one image in and one array out.
 """
 
 from __future__ import annotations
@@ -16,14 +16,14 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from deploy.common.choices import Choice
-from training.fit.config import FitConfig
-from training.fit.fit import History
-from training.tasks.job import Job
+from slimcam.deploy.common.choices import Choice
+from slimcam.training.fit.config import FitConfig
+from slimcam.training.fit.fit import History
+from slimcam.training.tasks.job import Job
 
 TASKS = {
-    "recognition": "training.tasks.recognition.task:Recognition",
-    "detection": "training.tasks.detection.task:Detection",
+    "recognition": "slimcam.training.tasks.recognition.task:Recognition",
+    "detection": "slimcam.training.tasks.detection.task:Detection",
 }
 
 Float = NDArray[np.float32]
@@ -40,21 +40,21 @@ class Teacher(Choice):
 
 
 @dataclass(frozen=True)
-class Lessons:
-    """What one stage learns from: the common part of the train, prune and quantize sections.
+class TrainingSpec:
+    """One training: the common part of the train, prune and quantize sections.
 
     Attributes:
-        loss: of the task's own kind.
-        teacher: whom the loss imitates, where it imitates anybody: `external` (that of the train section) or `dense`
-            (the model before pruning).
-        source: the folder of results that the training goes on from; `None` starts anew.
-        keras: the module that the model belongs to, `keras` or `tf_keras`.
-        title: of the progress lines.
+        fit: Optimizer and schedule.
+        loss: Loss of the task's own kind.
+        teacher: Model that a distillation imitates.
+        source: Result folder that the training goes on from; `None` starts from the model's weights alone.
+        keras: Module that the model belongs to, `keras` or `tf_keras`.
+        title: Begins the lines of progress.
     """
 
     fit: FitConfig
     loss: Any
-    teacher: Teacher
+    teacher: str
     source: Path | None
     keras: Any
     title: str
@@ -65,10 +65,10 @@ class Listing:
     """A table of figures, a row for each model.
 
     Attributes:
-        columns: the heading of each column and what its cells are: `percent` (a share), `interval` (a change, see
-            `Judgement.changes`), `milliseconds` or `number`; a cell that is not known is `None`.
-        rows: the cells, by model.
-        notes: what to know of it, one sentence each.
+        columns: Heading of each column and what its cells are: `percent` (a share), `interval` (a change, see
+            `Evaluation.changes`), `milliseconds` or `number`; a cell that is not known is `None`.
+        rows: Cells of each model.
+        notes: What to know of the table, one sentence each.
     """
 
     title: str
@@ -82,11 +82,12 @@ class Curves:
     """A line for each model.
 
     Attributes:
-        lines: by model, `x`, `y` and the `label`.
-        x, y: what the axes show, the first on a logarithmic scale; the second is a share, the first too if
-            `x_is_share`.
-        lowest: of the first axis, left of which there is too little to count.
-        alt: what the plot shows, for those who cannot see it.
+        lines: Values `x` and `y` and the `label` of each model.
+        x: What the first axis shows, on a logarithmic scale.
+        y: What the second axis shows, a share.
+        x_is_share: Whether the first axis shows a share too.
+        lowest: Value of the first axis below which there is too little to count.
+        alt: What the plot shows, for those who cannot see it.
     """
 
     title: str
@@ -100,17 +101,18 @@ class Curves:
 
 
 @dataclass(frozen=True)
-class Judgement:
-    """How the models of a run do their task.
+class Evaluation:
+    """How well the models of a run do their task.
 
     Attributes:
-        accuracies: by model, the share of what was asked that it answered right.
-        changes: of the accuracies against the dense model's, by model: `difference`, and `low` and `high` of its 95 %
-            interval.
-        thresholds: of the compressed model, for its bundle.
-        figures: of the compressed model, for its bundle.
-        facts: sentences for its card.
-        tables, curves: for the report.
+        accuracies: Share of correct answers of each model.
+        changes: Change of each model's accuracy against the dense model's: `difference`, and `low` and `high` of its
+            95 % interval.
+        thresholds: Thresholds of the compressed model, for its bundle.
+        figures: Figures of the compressed model, for its bundle.
+        facts: Sentences for its model card.
+        tables: Tables of the report.
+        curves: Plot of the report.
     """
 
     accuracies: dict[str, float]
@@ -126,10 +128,10 @@ class Task(ABC):
     """A task under one configuration.
 
     Attributes:
-        name: as in `TASKS` and in bundles.
-        measure: what `Judgement.accuracies` are, in a word or two.
-        purpose: what a model of this task does, one sentence for its card.
-        limits: what to know before it is used, for its card and the report.
+        name: Name in `TASKS` and in bundles.
+        measure: What `Evaluation.accuracies` are, in a word or two.
+        purpose: What a model of this task does, one sentence for its card.
+        limits: What to know before it is used, for its card and the report.
     """
 
     name: ClassVar[str]
@@ -148,7 +150,7 @@ class Task(ABC):
 
     @abstractmethod
     def samples(self, count: int, size: Size, batch_size: int) -> Iterator[Float]:
-        """Training images unchanged, normalised, `(<= batch_size, height, width, 3)`: `count` of them, or all."""
+        """Training images unchanged, normalized, `(<= batch_size, height, width, 3)`: `count` of them, or all."""
 
     @abstractmethod
     def test_images(self, count: int, size: Size) -> Pixels:
@@ -165,11 +167,11 @@ class Task(ABC):
         """The dense Keras 3 model."""
 
     @abstractmethod
-    def learn(self, model: Any, lessons: Lessons, place: Job) -> History:
-        """Trains a model in place; what later stages learn from beside the model goes to `place.out`.
+    def learn(self, model: Any, spec: TrainingSpec, job: Job) -> History:
+        """Trains a model in place; what later trainings need beside the model goes to `job.out`.
 
         Raises:
-            ValueError: the lessons ask for what the configuration does not give.
+            ValueError: The training needs what the configuration does not give.
         """
 
     @abstractmethod
@@ -179,8 +181,8 @@ class Task(ABC):
     # Results
 
     @abstractmethod
-    def judge(self, folders: Mapping[str, Path]) -> Judgement:
-        """Judges the models of some bundles, `dense` among them and the compressed one last, by the same data."""
+    def evaluate(self, folders: Mapping[str, Path]) -> Evaluation:
+        """Evaluates the models of some bundles on the same data, `dense` among them and the compressed one last."""
 
 
 def input_size(model: Any) -> Size:

@@ -1,1 +1,1 @@
-"""Programs beside the pipeline: python -m training.tools.NAME."""
+"""Programs beside the pipeline: python -m slimcam.training.tools.NAME."""

@@ -1,6 +1,7 @@
-"""A detector beside YuNet, in one run: faces found by size, error of their points, time, and crops to recognise.
+"""A detector beside YuNet, in one run: faces found by size, error of their points, time, and crops to recognize.
 
-    python -m training.tools.compare_detectors deploy/models/detector --data DATA --yunet FILE.onnx --teacher FILE.onnx
+    python -m slimcam.training.tools.compare_detectors deploy/models/detector --data DATA --yunet FILE.onnx \\
+        --teacher FILE.onnx
 
 DATA holds detect/ (test.csv) and lfw112/ (pairsDevTest.txt). Both detectors look at 320x240 pixels, each picture by
 both in turn, on one thread. The crops of their points go to the teacher, a recognizer; what is compared is how well it
@@ -20,22 +21,22 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from deploy.common.text_table import grid
-from deploy.inference.bundle import MODEL
-from deploy.vision.align import align
-from deploy.vision.detector import Detector, YuNet, open_detector
-from deploy.vision.detector_output import Faces
-from training.data.detection.scenes import Scenes, ScenesConfig, load
-from training.data.images import decode, existing, read_bytes
-from training.data.recognition.faces import Pairs
-from training.data.recognition.lfw import read_pairs
-from training.fit.progress import Progress
-from training.tasks.bootstrap import paired_bootstrap
-from training.tasks.detection.evaluation import FPPI
-from training.tasks.detection.metrics import SIZES, Match, average_precision, landmark_error, match, recall_at
-from training.tasks.recognition import verification
-from training.tasks.recognition.config import TeacherConfig
-from training.tasks.recognition.teacher import open_teacher
+from slimcam.deploy.common.text_table import grid
+from slimcam.deploy.inference.bundle import MODEL
+from slimcam.deploy.vision.align import align
+from slimcam.deploy.vision.detector import Detector, YuNet, open_detector
+from slimcam.deploy.vision.detector_output import Faces
+from slimcam.training.data.detection.scenes import Scenes, ScenesConfig, load
+from slimcam.training.data.images import decode, existing, read_bytes
+from slimcam.training.data.recognition.faces import Pairs
+from slimcam.training.data.recognition.lfw import read_pairs
+from slimcam.training.fit.progress import Progress
+from slimcam.training.tasks.bootstrap import paired_bootstrap
+from slimcam.training.tasks.detection.evaluation import FPPI
+from slimcam.training.tasks.detection.metrics import SIZES, Match, average_precision, landmark_error, match, recall_at
+from slimcam.training.tasks.recognition import verification
+from slimcam.training.tasks.recognition.config import TeacherConfig
+from slimcam.training.tasks.recognition.teacher import open_teacher
 
 Float = NDArray[np.float32]
 
@@ -59,7 +60,7 @@ def main() -> None:
             ),
             "YuNet": Peer(YuNet(options.yunet), YuNet(options.yunet, LEAST_SCORE), options.yunet),
         }
-        data = load(ScenesConfig(root=str(options.data), labeller=str(options.yunet)), options.cache)
+        data = load(ScenesConfig(root=str(options.data), labeler=str(options.yunet)), options.cache)
         for name, scenes in data.test.items():
             print("\n".join(compare(name, scenes, detectors)), flush=True)
         print("\n".join(verify(options.data, detectors, options.teacher)))

@@ -1,6 +1,6 @@
 """A video of drawn people who come, go and come back, to try a camera on: nothing to download, nobody to ask.
 
-`python -m training.tools.demo_clip FOLDER` writes `clip.mp4`, pictures to enrol some of the people with in
+`python -m slimcam.training.tools.demo_clip FOLDER` writes `clip.mp4`, pictures to enrol some of the people with in
 `people/NAME/1.png` and so on, and `truth.json`, which tells whose face is where in which frame. It takes 10 to 40 s.
 """
 
@@ -18,15 +18,15 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from deploy.common.files import atomic, write_text
-from deploy.vision.align import face_boxes, face_sizes
-from training.data.detection.degradation import noisy
-from training.data.detection.pasting import Canvas, Paste, ellipse, moved, turn
-from training.data.detection.scene import Scene
-from training.data.detection.scenes import drawn_points
-from training.data.drawing.portrait import draw
-from training.data.drawing.traits import Person, Shot, sample_person, sample_shot
-from training.data.images import Image
+from slimcam.deploy.common.files import atomic, write_text
+from slimcam.deploy.vision.align import face_boxes, face_sizes
+from slimcam.training.data.detection.degradation import noisy
+from slimcam.training.data.detection.pasting import Canvas, Paste, ellipse, moved, turn
+from slimcam.training.data.detection.scene import Scene
+from slimcam.training.data.detection.scenes import drawn_points
+from slimcam.training.data.drawing.portrait import draw
+from slimcam.training.data.drawing.traits import Person, Shot, sample_person, sample_shot
+from slimcam.training.data.images import Image
 
 NAMES = (
     *("Robin Keller", "Sasha Moreau", "Kim Andersen", "Noa Duarte", "Alex Okafor", "Jules Tanaka"),
@@ -49,10 +49,13 @@ class ClipConfig:
     """What the clip shows.
 
     Attributes:
-        seconds, fps, width, height: of the video.
-        people: who are to be enrolled.
-        strangers: further people.
-        seed: other seeds give other people and another room.
+        seconds: Length of the video.
+        fps: Frames a second.
+        width: Width of a frame, pixels.
+        height: Height of a frame, pixels.
+        people: Number of people to enroll.
+        strangers: Number of further people.
+        seed: Seed; others give other people and another room.
     """
 
     seconds: float = 20.0
@@ -95,12 +98,13 @@ class Appearance:
     """A person comes in from a side, stays for a while, and goes back or on to the other side.
 
     Attributes:
-        begin, end: seconds.
+        begin: Second in which the person appears.
+        end: Second in which the person is gone.
         side: -1 comes from the left, 1 from the right.
-        through: whether they walk through the whole picture, and pass others.
-        size: of the face, pixels.
-        height: where the face is, share of the picture's height.
-        sway: phase of the small movements, radians.
+        through: Whether they walk through the whole picture, and pass others.
+        size: Size of the face, pixels.
+        height: Vertical position of the face, share of the picture's height.
+        sway: Phase of the small movements, radians.
     """
 
     member: Member
@@ -325,7 +329,9 @@ def _write_picture(path: Path, image: Image) -> None:
 
 
 def main(arguments: list[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(prog="python -m training.tools.demo_clip", description="A video of drawn people.")
+    parser = argparse.ArgumentParser(
+        prog="python -m slimcam.training.tools.demo_clip", description="A video of drawn people."
+    )
     parser.add_argument("folder", type=Path)
     for field in fields(ClipConfig):
         kind = type(field.default)

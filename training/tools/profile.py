@@ -1,7 +1,8 @@
-"""`python -m training.tools.profile`: how fast a model trains on this machine, and what takes the time.
+"""`python -m slimcam.training.tools.profile`: how fast a model trains on this machine, and what takes the time.
 
 Everything is measured side by side in one run: the training step as Keras has it and with each thing that
-`training.fit.accelerate` changes, the same at several image sizes, the optimizer alone, and the input pipeline alone.
+`slimcam.training.fit.accelerate` changes, the same at several image sizes, the optimizer alone, and the input pipeline
+alone.
 """
 
 from __future__ import annotations
@@ -14,14 +15,14 @@ from typing import Any
 import keras
 import numpy as np
 
-from training.data.images import IMAGE_SIZE
-from training.data.recognition.augment import AugmentConfig
-from training.data.recognition.batches import Batches
-from training.data.recognition.faces import FaceSet
-from training.fit.accelerate import accelerated
-from training.fit.config import FitConfig
-from training.tasks.recognition.losses import distillation
-from training.tasks.recognition.model import ModelConfig, build
+from slimcam.training.data.images import IMAGE_SIZE
+from slimcam.training.data.recognition.augment import AugmentConfig
+from slimcam.training.data.recognition.batches import Batches
+from slimcam.training.data.recognition.faces import FaceSet
+from slimcam.training.fit.accelerate import accelerated
+from slimcam.training.fit.config import FitConfig
+from slimcam.training.tasks.recognition.losses import distillation
+from slimcam.training.tasks.recognition.model import ModelConfig, build
 
 
 def main() -> None:
@@ -35,8 +36,8 @@ def main() -> None:
     variants: list[tuple[str, Any, int, bool]] = [
         ("as Keras has it", model, size, False),
         ("as Keras has it, compiled by XLA", model, size, True),
-        ("fused normalisation", accelerated(model, plain), size, False),
-        ("fused normalisation, bfloat16", accelerated(model, bfloat16), size, False),
+        ("fused normalization", accelerated(model, plain), size, False),
+        ("fused normalization, bfloat16", accelerated(model, bfloat16), size, False),
     ]
     variants += [(f"the same at {small} px", accelerated(model, bfloat16), small, False) for small in options.sizes]
     for name, learner, pixels, xla in variants:
@@ -48,7 +49,7 @@ def main() -> None:
 
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
-        prog="python -m training.tools.profile", description=(__doc__ or "").split("\n\n")[1]
+        prog="python -m slimcam.training.tools.profile", description=(__doc__ or "").split("\n\n")[1]
     )
     parser.add_argument("model", nargs="?", help="a .keras file (default: ResNet-50 with an embedding of 128)")
     parser.add_argument("--batch", type=int, default=64, help="images a step (default: %(default)s)")

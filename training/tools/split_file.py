@@ -1,7 +1,7 @@
 """A file in pieces below a size limit, for ways that carry no large one.
 
-    python -m training.tools.split_file split FILE FOLDER [--mib 60]
-    python -m training.tools.split_file join FOLDER FILE
+    python -m slimcam.training.tools.split_file split FILE FOLDER [--mib 60]
+    python -m slimcam.training.tools.split_file join FOLDER FILE
 
 `FOLDER` gets the pieces and `pieces.json`, which names them in order with their sizes and SHA-256 digests.
 """
@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from deploy.common.files import atomic, write_text
+from slimcam.deploy.common.files import atomic, write_text
 
 INDEX = "pieces.json"
 MIB = 2**20
@@ -80,7 +80,7 @@ def join(folder: Path, file: Path) -> None:
 def main(arguments: Sequence[str] | None = None) -> None:
     """The command line; what is wrong is said in one line, with exit code 1."""
     parser = argparse.ArgumentParser(
-        prog="python -m training.tools.split_file", description="A file in pieces, and back."
+        prog="python -m slimcam.training.tools.split_file", description="A file in pieces, and back."
     )
     commands = parser.add_subparsers(dest="command", required=True)
     cut = commands.add_parser("split", help="cut FILE into pieces")

@@ -13,16 +13,16 @@ from typing import Any
 
 import numpy as np
 
-from deploy.camera.recognition import RecognitionPipeline, timed
-from deploy.camera.sources import SourceConfig, kind_of, open_source
-from deploy.camera.track_identity import RecognizeConfig
-from deploy.gallery.match import Matcher
-from deploy.gallery.people import Person, Snapshot
-from deploy.inference.model import Recognizer
-from deploy.types import STAGES, Frame, View
-from deploy.vision.detector import open_detector
-from deploy.vision.quality import QualityConfig
-from deploy.vision.track import TrackConfig
+from slimcam.deploy.camera.recognition import RecognitionPipeline, timed
+from slimcam.deploy.camera.sources import SourceConfig, kind_of, open_source
+from slimcam.deploy.camera.track_identity import RecognizeConfig
+from slimcam.deploy.gallery.match import Matcher
+from slimcam.deploy.gallery.people import Person, Snapshot
+from slimcam.deploy.inference.model import Recognizer
+from slimcam.deploy.types import STAGES, Frame, View
+from slimcam.deploy.vision.detector import open_detector
+from slimcam.deploy.vision.quality import QualityConfig
+from slimcam.deploy.vision.track import TrackConfig
 
 COUNTED = ("source", *STAGES[:-1], "rest")
 """What instructions are counted for, frame by frame: reading it, the stages of recognition, and what is in none."""

@@ -18,11 +18,11 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from deploy.benchmark.a53.device import L1_BYTES, L2_BYTES, Device
-from deploy.benchmark.a53.latency import MODEL, Constants, operator_cost, size_bytes, weights
-from deploy.benchmark.a53.least_squares import nonnegative
-from deploy.benchmark.a53.profile import Profile, ProfiledOperator
-from deploy.common.files import write_text
+from slimcam.deploy.benchmark.a53.device import L1_BYTES, L2_BYTES, Device
+from slimcam.deploy.benchmark.a53.latency import MODEL, Constants, operator_cost, size_bytes, weights
+from slimcam.deploy.benchmark.a53.least_squares import nonnegative
+from slimcam.deploy.benchmark.a53.profile import Profile, ProfiledOperator
+from slimcam.deploy.common.files import write_text
 
 STEP = 16
 

@@ -9,9 +9,9 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-from deploy.benchmark.a53.assignment import assign
-from deploy.benchmark.a53.elf import Functions
-from deploy.benchmark.a53.profile import Block, Profile, ProfiledOperator, Stretch, Tensor, Use
+from slimcam.deploy.benchmark.a53.assignment import assign
+from slimcam.deploy.benchmark.a53.elf import Functions
+from slimcam.deploy.benchmark.a53.profile import Block, Profile, ProfiledOperator, Stretch, Tensor, Use
 
 # Branches name an address, which differs from run to run and says nothing about time.
 _TARGET = re.compile(r"^(b|bl|b\.\w+|cbn?z \w+,|tbn?z \w+, #\w+,|adrp? \w+,) ?#0x[0-9a-f]+$")

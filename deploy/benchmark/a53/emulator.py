@@ -15,14 +15,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-import deploy
-from deploy.benchmark.a53 import guest
-from deploy.benchmark.a53.dump import read_dump
-from deploy.benchmark.a53.elf import Functions
-from deploy.benchmark.a53.guest import PROGRESS
-from deploy.benchmark.a53.profile import Profile, load_profile, save_profile
-from deploy.benchmark.a53.sysroot import Sysroot
-from deploy.common.files import file_sha256
+from slimcam import deploy
+from slimcam.deploy.benchmark.a53 import guest
+from slimcam.deploy.benchmark.a53.dump import read_dump
+from slimcam.deploy.benchmark.a53.elf import Functions
+from slimcam.deploy.benchmark.a53.guest import PROGRESS
+from slimcam.deploy.benchmark.a53.profile import Profile, load_profile, save_profile
+from slimcam.deploy.benchmark.a53.sysroot import Sysroot
+from slimcam.deploy.common.files import file_sha256
 
 logger = logging.getLogger(__name__)
 
@@ -110,7 +110,7 @@ def watched(functions: Functions) -> tuple[str, ...]:
 
 
 def ask(sysroot: Sysroot, plugin_arguments: str | None, *arguments: str, progress: bool = False) -> Any:
-    """Runs `deploy.benchmark.a53.guest` on the emulated ARM.
+    """Runs `slimcam.deploy.benchmark.a53.guest` on the emulated ARM.
 
     Args:
         plugin_arguments: Arguments of the profiler; `None` runs without it.
@@ -125,8 +125,12 @@ def ask(sysroot: Sysroot, plugin_arguments: str | None, *arguments: str, progres
     """
     with tempfile.TemporaryDirectory(prefix="slimcam-a53-") as scratch:
         # Only this package: the folder that it is in may hold libraries of this machine.
-        (Path(scratch) / "deploy").symlink_to(Path(deploy.__path__[0]).resolve())
-        command = sysroot.command(Path(scratch), plugin_arguments, ["-m", "deploy.benchmark.a53.guest", *arguments])
+        package = Path(scratch) / "slimcam"
+        package.mkdir()
+        (package / "deploy").symlink_to(Path(deploy.__path__[0]).resolve())
+        command = sysroot.command(
+            Path(scratch), plugin_arguments, ["-m", "slimcam.deploy.benchmark.a53.guest", *arguments]
+        )
         with (Path(scratch) / "answer").open("w+") as answer:
             pipes: Any = {"stdin": subprocess.DEVNULL, "stdout": answer, "stderr": subprocess.PIPE, "text": True}
             with subprocess.Popen(command, **pipes) as process:

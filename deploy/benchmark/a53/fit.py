@@ -9,10 +9,10 @@ from pathlib import Path
 
 import numpy as np
 
-from deploy.benchmark.a53.device import Device
-from deploy.benchmark.a53.latency import Constants, OperatorCost, line_ns, operator_cost
-from deploy.benchmark.a53.least_squares import nonnegative
-from deploy.benchmark.a53.profile import Profile
+from slimcam.deploy.benchmark.a53.device import Device
+from slimcam.deploy.benchmark.a53.latency import Constants, OperatorCost, line_ns, operator_cost
+from slimcam.deploy.benchmark.a53.least_squares import nonnegative
+from slimcam.deploy.benchmark.a53.profile import Profile
 
 PUBLISHED = Path(__file__).parent / "published.json"
 _ROUNDS = 50

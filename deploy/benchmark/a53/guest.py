@@ -1,6 +1,6 @@
 """What runs on the emulated ARM: slimcam's own device code.
 
-    python -m deploy.benchmark.a53.guest TASK FILE [ENTRY START END]
+    python -m slimcam.deploy.benchmark.a53.guest TASK FILE [ENTRY START END]
 
     outputs MODEL_OR_BUNDLE           what it computes, to compare with another machine
     profile MODEL ENTRY START END     one inference between the profiler's marks
@@ -23,10 +23,10 @@ from typing import Any
 
 import numpy as np
 
-from deploy.common.console import log_to_console, show
-from deploy.inference.interpreter import Interpreter, import_runtime
-from deploy.inference.model import BundledModel
-from deploy.latency.inputs import random_input
+from slimcam.deploy.common.console import log_to_console, show
+from slimcam.deploy.inference.interpreter import Interpreter, import_runtime
+from slimcam.deploy.inference.model import BundledModel
+from slimcam.deploy.latency.inputs import random_input
 
 logger = logging.getLogger(__name__)
 
@@ -96,7 +96,14 @@ def camera(path: Path, *addresses: int) -> dict[str, Any]:
     # Other tasks run without what a camera imports.
     import cv2
 
-    from deploy.benchmark.a53.camera_trial import NOTHING, Trial, frames_of, open_recognition, seen, stage_number
+    from slimcam.deploy.benchmark.a53.camera_trial import (
+        NOTHING,
+        Trial,
+        frames_of,
+        open_recognition,
+        seen,
+        stage_number,
+    )
 
     # What other threads ran would be counted as a part of any stage.
     cv2.setNumThreads(1)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Sequence
 
-from deploy.benchmark.a53.instructions import Instruction, decode_instruction
+from slimcam.deploy.benchmark.a53.instructions import Instruction, decode_instruction
 
 # Rounds that are simulated, and those that are left out because the pipeline still fills.
 _ROUNDS, _FILLING = 12, 4

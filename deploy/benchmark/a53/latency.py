@@ -19,9 +19,9 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from deploy.benchmark.a53.device import LOAD_BYTES, PEAK_MACS, REFERENCE_MEMORY_GBS, Device
-from deploy.benchmark.a53.issue import cycles
-from deploy.benchmark.a53.profile import Block, Profile, ProfiledOperator, Tensor, Use
+from slimcam.deploy.benchmark.a53.device import LOAD_BYTES, PEAK_MACS, REFERENCE_MEMORY_GBS, Device
+from slimcam.deploy.benchmark.a53.issue import cycles
+from slimcam.deploy.benchmark.a53.profile import Block, Profile, ProfiledOperator, Tensor, Use
 
 CONSTANTS = Path(__file__).parent / "constants.json"
 MODEL = "cortex-a53-inorder 1"

@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
-from deploy.common.files import atomic
+from slimcam.deploy.common.files import atomic
 
 
 @dataclass(frozen=True)

@@ -12,12 +12,12 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from deploy.benchmark.a53.camera_trial import COUNTED, stage_of
-from deploy.benchmark.a53.device import Device
-from deploy.benchmark.a53.dump import PARTS, part
-from deploy.benchmark.a53.latency import Constants, cost_of, line_ns
-from deploy.benchmark.a53.profile import Block, Stretch, Use
-from deploy.latency.record import Estimate
+from slimcam.deploy.benchmark.a53.camera_trial import COUNTED, stage_of
+from slimcam.deploy.benchmark.a53.device import Device
+from slimcam.deploy.benchmark.a53.dump import PARTS, part
+from slimcam.deploy.benchmark.a53.latency import Constants, cost_of, line_ns
+from slimcam.deploy.benchmark.a53.profile import Block, Stretch, Use
+from slimcam.deploy.latency.record import Estimate
 
 MISPREDICTED_CYCLES = 9
 """LLVM's AArch64SchedA53.td, MispredictPenalty."""
@@ -31,7 +31,7 @@ class StagePrediction:
         name: Name of the stage.
         ms: Predicted milliseconds.
         instructions: Executed instructions.
-        parts: Executed instructions by code, see `deploy.benchmark.a53.dump.PARTS`.
+        parts: Executed instructions by code, see `slimcam.deploy.benchmark.a53.dump.PARTS`.
     """
 
     name: str

@@ -21,7 +21,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from deploy.benchmark.a53.elf import Functions, read_functions
+from slimcam.deploy.benchmark.a53.elf import Functions, read_functions
 
 logger = logging.getLogger(__name__)
 

@@ -10,7 +10,7 @@ _TOPIC = re.compile(r"[^#+\x00-\x1f\x7f\ud800-\udfff]+")
 
 @dataclass
 class MqttConfig:
-    """A broker to publish to, see `deploy.camera.outputs.mqtt`. The password is in the environment,
+    """A broker to publish to, see `slimcam.deploy.camera.outputs.mqtt`. The password is in the environment,
     `SLIMCAM_MQTT_PASSWORD`.
 
     Attributes:
@@ -61,7 +61,7 @@ class MqttConfig:
 
 @dataclass
 class MetricsConfig:
-    """Figures for Prometheus, see `deploy.camera.outputs.metrics`.
+    """Figures for Prometheus, see `slimcam.deploy.camera.outputs.metrics`.
 
     Attributes:
         port: Port to listen at; `None` is no metrics, 0 any free one.
@@ -84,9 +84,9 @@ class OutputsConfig:
 
     Attributes:
         window: Whether to show a window.
-        video: Video file to write, `.avi`, `.mkv` or `.mp4`, see `deploy.camera.outputs.video`.
+        video: Video file to write, `.avi`, `.mkv` or `.mp4`, see `slimcam.deploy.camera.outputs.video`.
         video_fps: Frames a second of that file, up to 240; null is the source's own, 60 at the most.
-        lines: File that JSON lines are added to, see `deploy.camera.outputs.lines`; `-` is the standard output.
+        lines: File that JSON lines are added to, see `slimcam.deploy.camera.outputs.lines`; `-` is the standard output.
         lines_of: What a line is of, `events` or `frames`.
         mqtt: MQTT broker, see `MqttConfig`.
         metrics: Prometheus, see `MetricsConfig`.

@@ -38,8 +38,8 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
-from deploy.camera.outputs.output import Stop
-from deploy.types import Event, Identity, Notice, Sighting, View
+from slimcam.deploy.camera.outputs.output import Stop
+from slimcam.deploy.types import Event, Identity, Notice, Sighting, View
 
 
 class Lines:

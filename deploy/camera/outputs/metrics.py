@@ -7,7 +7,16 @@ slimcam_faces, slimcam_people   faces in view, and known people among them
 slimcam_frame_age_seconds       since the capture of the newest frame, when asked; NaN before the first
 slimcam_source_connected        1 while frames come from the source, else 0
 slimcam_source_lost_seconds     since the last frame of a source that is lost, when asked; 0 while it is not
-slimcam_stage_seconds           histogram by stage, see `deploy.types.STAGES`
+slimcam_stage_seconds           histogram by stage, see `slimcam.deploy.types.STAGES`
+
+Of a camera whose models are updated:
+
+slimcam_update_release                  the release in use; 0 for the models of the software
+slimcam_update_available_release        the newest that is offered; that in use if there is none
+slimcam_update_activity                 1 for what it does: idle, looking, ready, trial
+slimcam_update_failed                   1 if the last look or release failed
+slimcam_update_rollbacks_total          releases that were tried and not kept
+slimcam_update_checked_timestamp_seconds  of the last successful look
 """
 
 from __future__ import annotations
@@ -15,14 +24,17 @@ from __future__ import annotations
 import logging
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import get_args
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, start_http_server
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
 
-from deploy.camera.outputs.config import MetricsConfig
-from deploy.camera.outputs.output import tell
-from deploy.types import STAGES, Event, EventKind, Notice, Sighting, View
+from slimcam.deploy.camera.outputs.config import MetricsConfig
+from slimcam.deploy.camera.outputs.output import tell
+from slimcam.deploy.ota.device.status import ACTIVITIES, UpdateStatus
+from slimcam.deploy.types import STAGES, Event, EventKind, Notice, Sighting, View
 
 BUCKETS = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.033, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0)
 """Seconds: from a match on a computer to a result on a slow board; 0.033 is a frame at 30 a second."""
@@ -35,8 +47,10 @@ class Metrics:
         OSError: the port is taken, or the address is none of this machine.
     """
 
-    def __init__(self, config: MetricsConfig) -> None:
+    def __init__(self, config: MetricsConfig, update: Callable[[], UpdateStatus] | None = None) -> None:
         registry = CollectorRegistry()
+        if update is not None:
+            registry.register(_Updates(update))
         self._frames = Counter("slimcam_frames", "Frames that were looked at.", registry=registry)
         self._lost = Counter("slimcam_frames_lost", "Frames of the source that were dropped.", registry=registry)
         events = Counter("slimcam_events", "What happened to faces, by kind.", ["kind"], registry=registry)
@@ -95,3 +109,23 @@ class Metrics:
         self._server.shutdown()
         self._server.server_close()
         self._thread.join()
+
+
+class _Updates(Collector):
+    """Figures of updates, read when they are asked for."""
+
+    def __init__(self, update: Callable[[], UpdateStatus]) -> None:
+        self._update = update
+
+    def collect(self) -> Iterator[Metric]:
+        status, name = self._update(), "slimcam_update"
+        available = status.release if status.available is None else status.available
+        yield GaugeMetricFamily(f"{name}_release", "The release in use.", status.release)
+        yield GaugeMetricFamily(f"{name}_available_release", "The newest release that is offered.", available)
+        activity = GaugeMetricFamily(f"{name}_activity", "What the update does.", labels=["activity"])
+        for one in ACTIVITIES:
+            activity.add_metric([one], one == status.activity)
+        yield activity
+        yield GaugeMetricFamily(f"{name}_failed", "Whether the last look or release failed.", bool(status.error))
+        yield CounterMetricFamily(f"{name}_rollbacks", "Releases that were not kept.", status.rollbacks)
+        yield GaugeMetricFamily(f"{name}_checked_timestamp_seconds", "Of the last successful look.", status.checked)

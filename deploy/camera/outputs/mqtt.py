@@ -3,9 +3,11 @@
     BASE/ID/availability    retained: `online`, or `offline`, which the broker itself tells when the camera is gone
     BASE/ID/state           retained: people (faces in view), known (of them), present (people > 0), last (name of the
                             person recognised last, or null), last_time (when, ISO 8601 in UTC)
-    BASE/ID/event           each event as in `deploy.camera.outputs.lines`, and its kind as event_type once more
+    BASE/ID/event           each event as in `slimcam.deploy.camera.outputs.lines`, and its kind as event_type once more
     BASE/ID/source          retained: state (connecting, connected, lost, ended), connected (true or false), since
                             (when, ISO 8601 in UTC; if lost, that of its last frame), kind (pictures, clip, live)
+    BASE/ID/update          retained, of a camera whose models are updated: what Home Assistant's `update` entity takes
+                            (https://www.home-assistant.io/integrations/update.mqtt/), and error, rollbacks
     BASE/ID/image           retained, if asked for: the face of the last one recognized or found unknown, JPEG
     DISCOVERY/device/ID/config  retained: https://www.home-assistant.io/integrations/mqtt/#device-discovery-payload
 
@@ -22,7 +24,7 @@ import sys
 import threading
 import time
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, get_args
@@ -35,11 +37,12 @@ from paho.mqtt.enums import CallbackAPIVersion, MQTTErrorCode
 from paho.mqtt.properties import Properties
 from paho.mqtt.reasoncodes import ReasonCode
 
-from deploy.camera.outputs.config import MqttConfig
-from deploy.camera.outputs.lines import as_json, clean, event_record, times
-from deploy.camera.outputs.output import tell
-from deploy.types import Event, EventKind, Identity, Notice, SourceStatus, View
-from deploy.vision.align import face_boxes
+from slimcam.deploy.camera.outputs.config import MqttConfig
+from slimcam.deploy.camera.outputs.lines import as_json, clean, event_record, times
+from slimcam.deploy.camera.outputs.output import tell
+from slimcam.deploy.ota.device.status import UpdateStatus
+from slimcam.deploy.types import Event, EventKind, Identity, Notice, SourceStatus, View
+from slimcam.deploy.vision.align import face_boxes
 
 PASSWORD = "SLIMCAM_MQTT_PASSWORD"
 PENDING = 1000
@@ -121,8 +124,28 @@ def source_record(status: SourceStatus) -> dict[str, Any]:
     return {"state": status.state, "connected": status.connected, "since": since, "kind": status.kind}
 
 
-def discovery(config: MqttConfig, id: str) -> dict[str, Any]:
-    """What makes Home Assistant (2024.11 or newer) know a camera: one device with five entities."""
+def update_record(status: UpdateStatus) -> dict[str, Any]:
+    """As Home Assistant's `update` entity takes it; its versions are texts, and equal ones are "up to date"."""
+    latest = status.release if status.available is None else status.available
+    return {
+        "installed_version": str(status.release),
+        "latest_version": str(latest),
+        "title": "slimcam models",
+        "in_progress": status.activity == "trial",
+        "update_percentage": status.progress,
+        "release_summary": status.error[:255] or None,
+        "activity": status.activity,
+        "error": status.error,
+        "rollbacks": status.rollbacks,
+    }
+
+
+def discovery(config: MqttConfig, id: str, updated: bool = False) -> dict[str, Any]:
+    """What makes Home Assistant (2024.11 or newer) know a camera: one device with five entities.
+
+    Args:
+        updated: Whether its models are updated, which is one entity more.
+    """
     base = f"{config.base}/{id}"
     # A state of Home Assistant has 255 characters at most, and `None` is its unknown.
     last = "{{ value_json.last[:255] if value_json.last else None }}"
@@ -166,6 +189,13 @@ def discovery(config: MqttConfig, id: str) -> dict[str, Any]:
             "icon": "mdi:face-recognition",
         },
     }
+    if updated:
+        entities["update"] = {
+            "platform": "update",
+            "name": "Models",
+            "state_topic": f"{base}/update",
+            "entity_category": "diagnostic",
+        }
     if config.image:
         entities["image"] = {
             "platform": "image",
@@ -193,7 +223,7 @@ class Mqtt:
         OSError: the file of authorities is missing or none.
     """
 
-    def __init__(self, config: MqttConfig, source: str = "") -> None:
+    def __init__(self, config: MqttConfig, source: str = "", update: Callable[[], UpdateStatus] | None = None) -> None:
         if config.host is None:
             raise ValueError("which broker? give mqtt.host")
         self._config = config
@@ -201,7 +231,9 @@ class Mqtt:
         id = config.id or own_id(source)
         self._id = id
         self._base = f"{config.base}/{id}"
-        self._discovery = (f"{config.discovery}/device/{id}/config", as_json(discovery(config, id)))
+        self._discovery = (f"{config.discovery}/device/{id}/config", as_json(discovery(config, id, update is not None)))
+        self._update = update
+        self._told_update: UpdateStatus | None = None
         self._state = State()
         self._told_state: State | None = None
         self._source: SourceStatus | None = None
@@ -235,6 +267,7 @@ class Mqtt:
                 self._events.append(as_json({"event_type": event.kind, **event_record(event)}))
             if self._connected:
                 self._flush()
+                self._flush_update()
 
     def _picture(self, view: View) -> None:
         """Takes the face of the newest event that says who, or that nobody is known."""
@@ -300,6 +333,17 @@ class Mqtt:
         while self._events and self._publish("event", self._events[0]).rc != full:
             self._events.popleft()
 
+    def _flush_update(self) -> None:
+        """Publishes the state of updates if it is news."""
+        if self._update is None:
+            return
+        status = self._update()
+        # A success of the look alone is none.
+        if replace(status, checked=0) != self._told_update:
+            full = MQTTErrorCode.MQTT_ERR_QUEUE_SIZE
+            if self._publish("update", as_json(update_record(status)), retain=True).rc != full:
+                self._told_update = replace(status, checked=0)
+
     # Called in the client's thread.
 
     def _on_connect(
@@ -316,7 +360,7 @@ class Mqtt:
             if self._config.discovery is not None:
                 client.publish(*self._discovery, self._config.qos, retain=True)
             self._publish("availability", b"online", retain=True)
-            self._told_state = self._told_source = None
+            self._told_state = self._told_source = self._told_update = None
             self._flush()
 
     def _on_connect_fail(self, _client: Client, _data: Any) -> None:

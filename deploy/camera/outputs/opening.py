@@ -6,16 +6,20 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from deploy.camera.outputs.config import OutputsConfig
-from deploy.camera.outputs.output import tell
-from deploy.common.messages import one_line
-from deploy.types import Notice, Output, View
+from slimcam.deploy.camera.outputs.config import OutputsConfig
+from slimcam.deploy.camera.outputs.output import tell
+from slimcam.deploy.common.messages import one_line
+from slimcam.deploy.ota.device.status import UpdateStatus
+from slimcam.deploy.types import Notice, Output, View
 
 FIRST_PAUSE, LONGEST_PAUSE = 1.0, 60.0
 """Seconds until an output that failed is tried again: the first time, and at the most; they double."""
 
+Status = Callable[[], UpdateStatus] | None
+"""What the camera says of its updates; `None` where there are none."""
 
-def open_outputs(config: OutputsConfig, fps: float, source: str = "") -> list[Output]:
+
+def open_outputs(config: OutputsConfig, fps: float, source: str = "", update: Status = None) -> list[Output]:
     """Opens what is asked for. A library is imported for its output alone.
 
     One that fails later, for want of space for example, says so and is tried again; the others and the camera go on.
@@ -24,13 +28,14 @@ def open_outputs(config: OutputsConfig, fps: float, source: str = "") -> list[Ou
         config: Outputs that are asked for.
         fps: Frames a second of the source, for a video file.
         source: The source as it was asked for, which an id is made of.
+        update: Gives the state of updates; called with each frame. `None` where there are none.
 
     Raises:
         ValueError, OSError, RuntimeError, ImportError: one cannot be opened; those open already are closed again.
     """
     outputs: list[Output] = []
     try:
-        for name, opened in _opened(config, fps, source):
+        for name, opened in _opened(config, fps, source, update):
             outputs.append(Contained(name, opened))
     except BaseException:
         close_all(outputs)
@@ -116,26 +121,28 @@ class Contained:
         return True
 
 
-def _opened(config: OutputsConfig, fps: float, source: str) -> Iterator[tuple[str, Callable[[], Output]]]:
+def _opened(
+    config: OutputsConfig, fps: float, source: str, update: Status
+) -> Iterator[tuple[str, Callable[[], Output]]]:
     """Names of the outputs that are asked for, and what opens each."""
     if config.metrics.port is not None:
-        from deploy.camera.outputs.metrics import Metrics
+        from slimcam.deploy.camera.outputs.metrics import Metrics
 
-        yield "metrics", lambda: Metrics(config.metrics)
+        yield "metrics", lambda: Metrics(config.metrics, update)
     if config.lines is not None:
-        from deploy.camera.outputs.lines import Lines
+        from slimcam.deploy.camera.outputs.lines import Lines
 
         yield "lines", lambda: Lines(str(config.lines), config.lines_of)
     if config.video is not None:
-        from deploy.camera.outputs.video import Video, numbered, video_rate
+        from slimcam.deploy.camera.outputs.video import Video, numbered, video_rate
 
         names = numbered(Path(str(config.video)))
         yield "video", lambda: Video(str(next(names)), config.video_fps or video_rate(fps))
     if config.window:
-        from deploy.camera.outputs.window import Window
+        from slimcam.deploy.camera.outputs.window import Window
 
         yield "window", Window
     if config.mqtt.host is not None:
-        from deploy.camera.outputs.mqtt import Mqtt
+        from slimcam.deploy.camera.outputs.mqtt import Mqtt
 
-        yield "mqtt", lambda: Mqtt(config.mqtt, source)
+        yield "mqtt", lambda: Mqtt(config.mqtt, source, update)

@@ -12,5 +12,5 @@ class Stop(Exception):  # noqa: N818 - an answer, not an error
 
 
 def tell(line: str, level: int = logging.WARNING) -> None:
-    """A line for the camera's user, see `deploy.common.console`."""
+    """A line for the camera's user, see `slimcam.deploy.common.console`."""
     logger.log(level, "slimcam-camera: %s", line)

@@ -20,9 +20,9 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from deploy.camera.overlay import annotated
-from deploy.types import Notice, View
-from deploy.vision.letterbox import letterbox
+from slimcam.deploy.camera.overlay import annotated
+from slimcam.deploy.types import Notice, View
+from slimcam.deploy.vision.letterbox import letterbox
 
 CODECS = {".avi": "MJPG", ".mkv": "XVID", ".mp4": "mp4v"}
 

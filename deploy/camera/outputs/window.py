@@ -7,9 +7,9 @@ import sys
 
 import cv2
 
-from deploy.camera.outputs.output import Stop
-from deploy.camera.overlay import annotated
-from deploy.types import Notice, View
+from slimcam.deploy.camera.outputs.output import Stop
+from slimcam.deploy.camera.overlay import annotated
+from slimcam.deploy.types import Notice, View
 
 TITLE = "slimcam"
 _ESCAPE = 27

@@ -10,12 +10,12 @@ from typing import Any
 import cv2
 import numpy as np
 
-from deploy.camera.sources.capture import Capture
-from deploy.camera.sources.http import Address, RemoteFile, Snapshots
-from deploy.camera.sources.live import Camera, Stream
-from deploy.camera.sources.source import SourceConfig
-from deploy.common.redaction import redacted
-from deploy.vision.image_files import Image, check_size
+from slimcam.deploy.camera.sources.capture import Capture
+from slimcam.deploy.camera.sources.http import Address, RemoteFile, Snapshots
+from slimcam.deploy.camera.sources.live import Camera, Stream
+from slimcam.deploy.camera.sources.source import SourceConfig
+from slimcam.deploy.common.redaction import redacted
+from slimcam.deploy.vision.image_files import Image, check_size
 
 _FFMPEG_OPTIONS = "rtsp_transport;tcp|analyzeduration;500000|fpsprobesize;0|allowed_media_types;video"
 """RTSP over TCP, which loses no packets. Half a second of a stream, not five, is looked at before its first frame."""

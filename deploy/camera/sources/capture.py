@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import cv2
 import numpy as np
 
-from deploy.vision.image_files import Image, check_size
+from slimcam.deploy.vision.image_files import Image, check_size
 
 # OpenCV and FFmpeg would write lines of their own, which may hold an address with its password. FFmpeg's are set off
 # when it is first used in a process, for whatever, so that this cannot wait.

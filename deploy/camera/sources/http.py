@@ -9,9 +9,9 @@ import urllib.error
 import urllib.request
 from urllib.parse import quote, unquote, urlsplit, urlunsplit
 
-from deploy.camera.sources.capture import Capture
-from deploy.camera.sources.live import StreamEnd
-from deploy.vision.image_files import Image, decode_picture
+from slimcam.deploy.camera.sources.capture import Capture
+from slimcam.deploy.camera.sources.live import StreamEnd
+from slimcam.deploy.vision.image_files import Image, decode_picture
 
 LARGEST_SNAPSHOT = 32 * 2**20
 """Bytes of a picture that a camera sends."""

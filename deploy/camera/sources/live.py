@@ -9,9 +9,9 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import Protocol
 
-from deploy.camera.sources.source import Source, SourceConfig, SourceKind, State, StateLines, rotated, say
-from deploy.types import Frame
-from deploy.vision.image_files import Image
+from slimcam.deploy.camera.sources.source import Source, SourceConfig, SourceKind, State, StateLines, rotated, say
+from slimcam.deploy.types import Frame
+from slimcam.deploy.vision.image_files import Image
 
 _CLOSING_SECONDS = 2.0
 """How long closing waits for the reader. One that is held up in a driver ends with the process."""

@@ -5,13 +5,13 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from deploy.camera.sources.cameras import network, raspberry, webcam
-from deploy.camera.sources.live import Paced
-from deploy.camera.sources.pictures import Pictures
-from deploy.camera.sources.source import Source, SourceConfig, SourceKind
-from deploy.camera.sources.video import VideoFile
-from deploy.common.redaction import redacted
-from deploy.vision.image_files import is_picture, read_picture
+from slimcam.deploy.camera.sources.cameras import network, raspberry, webcam
+from slimcam.deploy.camera.sources.live import Paced
+from slimcam.deploy.camera.sources.pictures import Pictures
+from slimcam.deploy.camera.sources.source import Source, SourceConfig, SourceKind
+from slimcam.deploy.camera.sources.video import VideoFile
+from slimcam.deploy.common.redaction import redacted
+from slimcam.deploy.vision.image_files import is_picture, read_picture
 
 SCHEMES = ("rtsp", "rtsps", "http", "https")
 

@@ -6,9 +6,9 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from deploy.camera.sources.source import Source, SourceConfig, SourceKind, State, rotated
-from deploy.types import Frame
-from deploy.vision.image_files import read_picture
+from slimcam.deploy.camera.sources.source import Source, SourceConfig, SourceKind, State, rotated
+from slimcam.deploy.types import Frame
+from slimcam.deploy.vision.image_files import read_picture
 
 
 class Pictures(Source):

@@ -13,12 +13,12 @@ from typing import Any, Literal
 import cv2
 import numpy as np
 
-from deploy.common.choices import Choice
-from deploy.common.errors import SourceError
-from deploy.common.redaction import printable
-from deploy.types import Frame
-from deploy.vision.align import LARGEST_SIDE
-from deploy.vision.image_files import Image
+from slimcam.deploy.common.choices import Choice
+from slimcam.deploy.common.errors import SourceError
+from slimcam.deploy.common.redaction import printable
+from slimcam.deploy.types import Frame
+from slimcam.deploy.vision.align import LARGEST_SIDE
+from slimcam.deploy.vision.image_files import Image
 
 
 class SourceKind(Choice):

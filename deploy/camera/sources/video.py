@@ -8,9 +8,9 @@ from pathlib import Path
 
 import cv2
 
-from deploy.camera.sources.capture import Capture
-from deploy.camera.sources.source import Source, SourceConfig, SourceKind, State, rotated
-from deploy.types import Frame
+from slimcam.deploy.camera.sources.capture import Capture
+from slimcam.deploy.camera.sources.source import Source, SourceConfig, SourceKind, State, rotated
+from slimcam.deploy.types import Frame
 
 _MEASURED = 60
 """Frames whose times tell the rate where the header does not."""

@@ -31,16 +31,17 @@ from typing import Any, Protocol, TypeVar
 
 from aiohttp import web
 
-from deploy.camera.known_people import LooksLike
-from deploy.camera.outputs.lines import as_json, clean, event_record, frame_record
-from deploy.camera.rolling_latency import Latencies
-from deploy.camera.web.config import WebConfig
-from deploy.camera.web.guard import Guard, refuse
-from deploy.camera.web.naming import Naming
-from deploy.camera.web.pictures import SNAPSHOT_SECONDS, Snapshots, live_jpeg, still_jpeg, still_record
-from deploy.common.errors import GalleryError, UnknownPersonError
-from deploy.gallery.people import Person, Template
-from deploy.types import Event, SourceStatus, View
+from slimcam.deploy.camera.known_people import LooksLike
+from slimcam.deploy.camera.outputs.lines import as_json, clean, event_record, frame_record
+from slimcam.deploy.camera.rolling_latency import Latencies
+from slimcam.deploy.camera.web.config import WebConfig
+from slimcam.deploy.camera.web.guard import Guard, refuse
+from slimcam.deploy.camera.web.naming import Naming
+from slimcam.deploy.camera.web.pictures import SNAPSHOT_SECONDS, Snapshots, live_jpeg, still_jpeg, still_record
+from slimcam.deploy.common.errors import GalleryError, UnknownPersonError
+from slimcam.deploy.gallery.people import Person, Template
+from slimcam.deploy.ota.device.status import UpdateStatus
+from slimcam.deploy.types import Event, SourceStatus, View
 
 BODY_BYTES = 16 * 1024
 BODY_SECONDS = 10.0
@@ -65,7 +66,7 @@ T = TypeVar("T")
 
 
 class Gallery(Protocol):
-    """What the page needs of `deploy.gallery.gallery.Gallery`."""
+    """What the page needs of `slimcam.deploy.gallery.gallery.Gallery`."""
 
     def people(self) -> Sequence[Person]: ...
 
@@ -90,7 +91,7 @@ class Gallery(Protocol):
 
 Enroll = Callable[[View, int, str, str, str], Person]
 """Enrolls the face of a track in a view under a name, with a note on consent, for a person's id, `new` or nothing; see
-`deploy.camera.known_people`. A ValueError says why not."""
+`slimcam.deploy.camera.known_people`. A ValueError says why not."""
 
 
 class People:
@@ -154,6 +155,7 @@ class Api:
     Args:
         source_state: A word or two about the source, without credentials.
         pictures: Executor for JPEGs, which take milliseconds.
+        update: Gives the state of updates; `None` where there are none.
         unknown: Faces that are kept to be named; `None` where none are.
     """
 
@@ -164,8 +166,10 @@ class Api:
         people: People,
         source_state: Callable[[], str],
         pictures: Executor,
+        update: Callable[[], UpdateStatus] | None = None,
         unknown: Naming | None = None,
     ) -> None:
+        self._update = update
         self._config, self._guard, self._people = config, guard, people
         self._source_state, self._pictures = source_state, pictures
         self._unknown = unknown
@@ -202,10 +206,15 @@ class Api:
     async def state(self, _request: web.Request) -> web.Response:
         record = state_record(self.view, self.events, self.latencies, time.monotonic())
         source = None if self.source is None else source_record(self.source)
+        update = None
+        if self._update is not None:
+            status = self._update()
+            update = {**status.record(), "error": clean(status.error)}
         return _json(
             {
                 "source": clean(self._source_state()),
                 "source_state": source,
+                "update": update,
                 "unknown": self._unknown is not None,
                 **record,
             }
@@ -358,9 +367,10 @@ def state_record(
     """What the page shows of a camera.
 
     Returns:
-        `frame` (null before the first, else `deploy.camera.outputs.lines.frame_record` with `width`, `height` and
-        `age`, s), `fps`, `frames` and `lost` (ever), `window` (s), `stages` and `history` (`Latencies.summary` and
-        `history`), `events` (newest first; `deploy.camera.outputs.lines.event_record` with `number`, ascending).
+        `frame` (null before the first, else `slimcam.deploy.camera.outputs.lines.frame_record` with `width`, `height`
+        and `age`, s), `fps`, `frames` and `lost` (ever), `window` (s), `stages` and `history` (`Latencies.summary` and
+        `history`), `events` (newest first; `slimcam.deploy.camera.outputs.lines.event_record` with `number`,
+        ascending).
     """
     frame: dict[str, Any] | None = None
     if view is not None:
@@ -380,7 +390,7 @@ def state_record(
 
 
 def source_record(status: SourceStatus) -> dict[str, Any]:
-    """The state of the source: `state`, `since` (Unix time) and `kind`, see `deploy.types.SourceStatus`."""
+    """The state of the source: `state`, `since` (Unix time) and `kind`, see `slimcam.deploy.types.SourceStatus`."""
     return {"state": status.state, "since": round(status.since, 3), "kind": status.kind}
 
 

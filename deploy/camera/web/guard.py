@@ -20,7 +20,7 @@ from typing import Any, NoReturn
 
 from aiohttp import web
 
-from deploy.camera.web.config import WebConfig, access_token, is_loopback
+from slimcam.deploy.camera.web.config import WebConfig, access_token, is_loopback
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 

@@ -6,11 +6,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from deploy.camera.known_people import KnownPeople
-from deploy.camera.unknown_keeper import UnknownKeeper
-from deploy.gallery.crops import encode_crop
-from deploy.gallery.people import Person
-from deploy.gallery.unknown_faces import UnknownFace, grouped
+from slimcam.deploy.camera.known_people import KnownPeople
+from slimcam.deploy.camera.unknown_keeper import UnknownKeeper
+from slimcam.deploy.gallery.crops import encode_crop
+from slimcam.deploy.gallery.people import Person
+from slimcam.deploy.gallery.unknown_faces import UnknownFace, grouped
 
 
 @dataclass

@@ -11,10 +11,10 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from deploy.camera.outputs.lines import frame_record
-from deploy.camera.overlay import annotated
-from deploy.types import Sighting, View
-from deploy.vision.align import face_boxes
+from slimcam.deploy.camera.outputs.lines import frame_record
+from slimcam.deploy.camera.overlay import annotated
+from slimcam.deploy.types import Sighting, View
+from slimcam.deploy.vision.align import face_boxes
 
 SNAPSHOTS = 4
 SNAPSHOT_SECONDS = 300.0

@@ -13,11 +13,12 @@ from pathlib import Path
 
 from aiohttp import web
 
-from deploy.camera.web.api import BODY_BYTES, Api, Enroll, Gallery, People
-from deploy.camera.web.config import WebConfig
-from deploy.camera.web.guard import Connection, Guard, add_headers
-from deploy.camera.web.naming import Naming
-from deploy.types import Event, Notice, View
+from slimcam.deploy.camera.web.api import BODY_BYTES, Api, Enroll, Gallery, People
+from slimcam.deploy.camera.web.config import WebConfig
+from slimcam.deploy.camera.web.guard import Connection, Guard, add_headers
+from slimcam.deploy.camera.web.naming import Naming
+from slimcam.deploy.ota.device.status import UpdateStatus
+from slimcam.deploy.types import Event, Notice, View
 
 EVENTS = 100
 CONNECTIONS = 64
@@ -44,6 +45,7 @@ class Web:
         open_gallery: Opens the gallery, in the thread that uses it, each time; `None` where there is none.
         enroll: Enrolls a face, in the same thread.
         source_state: A word or two about the source, without credentials; called often.
+        update: Gives the state of updates; `None` where there are none.
         unknown: Faces that are kept to be named; `None` where none are.
 
     Raises:
@@ -57,6 +59,7 @@ class Web:
         open_gallery: Callable[[], Gallery | None],
         enroll: Enroll,
         source_state: Callable[[], str],
+        update: Callable[[], UpdateStatus] | None = None,
         unknown: Naming | None = None,
     ) -> None:
         if config.port is None:
@@ -66,7 +69,7 @@ class Web:
         self._pictures = ThreadPoolExecutor(1, "web-pictures")
         self._gallery = ThreadPoolExecutor(1, "web-gallery")
         self._people = People(self._gallery, open_gallery, enroll)
-        self._api = Api(config, guard, self._people, source_state, self._pictures, unknown)
+        self._api = Api(config, guard, self._people, source_state, self._pictures, update, unknown)
         # From the time of the start on, so that a page that stays open over a restart knows what is new.
         self._events, self._connections = int(1000 * time.time()), 0
         self._loop = asyncio.new_event_loop()

@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 from ai_edge_litert import schema_py_generated as schema
 
-from compression.export.delegation import delegation_problems
-from deploy.inference.interpreter import Interpreter
+from slimcam.compression.export.delegation import delegation_problems
+from slimcam.deploy.inference.interpreter import Interpreter
 
 
 def with_scale(model: bytes, operator: int, position: int, scale: float, channel: int = 0) -> bytes:

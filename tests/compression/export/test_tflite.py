@@ -5,9 +5,9 @@ import pytest
 import tf_keras
 from ai_edge_litert.interpreter import Interpreter
 
-from compression.export import tflite
-from compression.quantization import qat, ranges
-from compression.quantization.keras2 import to_tf_keras
+from slimcam.compression.export import tflite
+from slimcam.compression.quantization import qat, ranges
+from slimcam.compression.quantization.keras2 import to_tf_keras
 
 SIZE = 32
 

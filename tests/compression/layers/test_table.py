@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 import tf_keras
 
-import compression
-from compression.layers.spec import Counterpart
-from compression.layers.table import LAYERS
-from compression.layers.tracking import Call, Channels, DependencyTracker
-from compression.quantization.keras2 import to_tf_keras
+from slimcam import compression
+from slimcam.compression.layers.spec import Counterpart
+from slimcam.compression.layers.table import LAYERS
+from slimcam.compression.layers.tracking import Call, Channels, DependencyTracker
+from slimcam.compression.quantization.keras2 import to_tf_keras
 
 L = keras.layers
 

@@ -3,9 +3,9 @@ from __future__ import annotations
 import keras
 import numpy as np
 
-from compression.pruning.batch_norm import recalibrate_batch_norm
-from training.data.images import normalize
-from training.data.recognition.batches import sample_batches
+from slimcam.compression.pruning.batch_norm import recalibrate_batch_norm
+from slimcam.training.data.images import normalize
+from slimcam.training.data.recognition.batches import sample_batches
 
 
 def test_batch_norm_statistics_become_those_of_the_images():

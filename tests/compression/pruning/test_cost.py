@@ -5,7 +5,7 @@ from typing import Any
 import keras
 import pytest
 
-from compression.pruning.cost import cost
+from slimcam.compression.pruning.cost import cost
 
 L = keras.layers
 

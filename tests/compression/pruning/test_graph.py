@@ -6,7 +6,7 @@ import keras
 import numpy as np
 import pytest
 
-from compression.pruning.graph import ChannelGraph, Group, trace
+from slimcam.compression.pruning.graph import ChannelGraph, Group, trace
 
 L = keras.layers
 

@@ -6,8 +6,8 @@ import keras
 import numpy as np
 import pytest
 
-from compression.pruning.graph import trace
-from compression.pruning.importance import importance
+from slimcam.compression.pruning.graph import trace
+from slimcam.compression.pruning.importance import importance
 
 L = keras.layers
 

@@ -11,9 +11,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from compression.pruning.config import PruningRatioConfig
-from compression.pruning.graph import ChannelGraph, trace
-from compression.pruning.plan import PruningPlan, keep_best, plan, width_schedule
+from slimcam.compression.pruning.config import PruningRatioConfig
+from slimcam.compression.pruning.graph import ChannelGraph, trace
+from slimcam.compression.pruning.plan import PruningPlan, keep_best, plan, width_schedule
 
 L = keras.layers
 

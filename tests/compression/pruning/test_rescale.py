@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from keras import layers
 
-from compression.pruning.rescale import rescale_kernels
+from slimcam.compression.pruning.rescale import rescale_kernels
 
 IMAGES = np.random.default_rng(0).normal(size=(8, 12, 12, 3)).astype(np.float32)
 

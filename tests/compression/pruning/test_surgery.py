@@ -11,12 +11,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from compression.pruning.config import PruningRatioConfig
-from compression.pruning.cost import cost
-from compression.pruning.graph import trace
-from compression.pruning.importance import importance
-from compression.pruning.plan import PruningPlan, plan
-from compression.pruning.surgery import cut, mask
+from slimcam.compression.pruning.config import PruningRatioConfig
+from slimcam.compression.pruning.cost import cost
+from slimcam.compression.pruning.graph import trace
+from slimcam.compression.pruning.importance import importance
+from slimcam.compression.pruning.plan import PruningPlan, plan
+from slimcam.compression.pruning.surgery import cut, mask
 
 L = keras.layers
 

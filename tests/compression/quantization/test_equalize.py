@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 from keras import layers
 
-from compression.quantization import qat
-from compression.quantization.equalize import equalize
-from compression.quantization.keras2 import to_tf_keras
+from slimcam.compression.quantization import qat
+from slimcam.compression.quantization.equalize import equalize
+from slimcam.compression.quantization.keras2 import to_tf_keras
 
 IMAGES = np.random.default_rng(0).normal(size=(16, 12, 12, 3)).astype(np.float32)
 

@@ -3,8 +3,8 @@ import numpy as np
 import pytest
 import tf_keras
 
-from compression.layers.activations import ACTIVATIONS
-from compression.quantization.keras2 import to_tf_keras
+from slimcam.compression.layers.activations import ACTIVATIONS
+from slimcam.compression.quantization.keras2 import to_tf_keras
 
 LAYERS = keras.layers
 

@@ -3,7 +3,7 @@ import pytest
 import tf_keras
 from tensorflow_model_optimization.python.core.quantization.keras.quantize_wrapper import QuantizeWrapper
 
-from compression.quantization import qat
+from slimcam.compression.quantization import qat
 
 LAYERS = tf_keras.layers
 

@@ -16,10 +16,10 @@ import cv2
 import pytest
 from omegaconf import OmegaConf
 
-from deploy.apps.camera import CameraConfig, describe
-from deploy.latency.record import read_records
-from deploy.types import STAGES, Event, Identity
-from training.tools.demo_clip import ClipConfig, write_clip
+from slimcam.deploy.apps.camera import CameraConfig, describe
+from slimcam.deploy.latency.record import read_records
+from slimcam.deploy.types import STAGES, Event, Identity
+from slimcam.training.tools.demo_clip import ClipConfig, write_clip
 
 ROOT = Path(__file__).resolve().parents[3]
 SEED = 4
@@ -55,7 +55,7 @@ def call(module: str, home: Path, *words: str) -> subprocess.CompletedProcess[st
 
 
 def camera(home: Path, *words: str) -> subprocess.CompletedProcess[str]:
-    return call("deploy.apps.camera", home, *words)
+    return call("slimcam.deploy.apps.camera", home, *words)
 
 
 def one_line(done: subprocess.CompletedProcess[str]) -> str:
@@ -68,7 +68,9 @@ def one_line(done: subprocess.CompletedProcess[str]) -> str:
 def test_people_who_are_enrolled_are_recognised_in_a_clip(scene: Path, tmp_path: Path) -> None:
     people = sorted(path.name for path in (scene / "people").iterdir())
     for name in people:
-        done = call("deploy.apps.faces", tmp_path, "enroll", name, str(scene / "people" / name), "consent=drawn")
+        done = call(
+            "slimcam.deploy.apps.faces", tmp_path, "enroll", name, str(scene / "people" / name), "consent=drawn"
+        )
         assert done.returncode == 0, done.stderr
     done = camera(
         tmp_path,
@@ -125,7 +127,7 @@ def test_without_a_gallery_faces_are_followed_and_nothing_is_written(scene: Path
 def test_it_ends_when_told_to_with_its_files_whole(scene: Path, tmp_path: Path) -> None:
     process = subprocess.Popen(
         [
-            *(sys.executable, "-m", "deploy.apps.camera", f"source={scene / 'clip.mp4'}", "capture.loop=true"),
+            *(sys.executable, "-m", "slimcam.deploy.apps.camera", f"source={scene / 'clip.mp4'}", "capture.loop=true"),
             *("capture.realtime=true", "web.port=0", "report=report.json", "outputs.video=seen.avi"),
         ],
         cwd=tmp_path,
@@ -207,7 +209,7 @@ def test_passwords_in_addresses_are_not_repeated(tmp_path: Path) -> None:
 
 
 def test_a_waiting_camera_ends_when_its_time_is_up_or_it_is_told_to(tmp_path: Path) -> None:
-    words = [sys.executable, "-m", "deploy.apps.camera", "source=rtsp://127.0.0.1:1/x", "web.port=null"]
+    words = [sys.executable, "-m", "slimcam.deploy.apps.camera", "source=rtsp://127.0.0.1:1/x", "web.port=null"]
     started = time.monotonic()
     done = subprocess.run([*words, "seconds=1"], cwd=tmp_path, env=environment(tmp_path), timeout=60)
     assert done.returncode == 0

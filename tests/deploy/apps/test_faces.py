@@ -13,13 +13,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from omegaconf import OmegaConf
 
-from deploy.apps.faces import COMMANDS, FacesConfig
-from deploy.apps.faces_arguments import ARGUMENTS, overrides
-from deploy.gallery.crops import encode_crop
-from deploy.gallery.gallery import Gallery, Person, Template
-from deploy.inference.bundle import load_bundle
-from deploy.inference.model import Recognizer
-from training.data.recognition.synthetic import draw_face
+from slimcam.deploy.apps.faces import COMMANDS, FacesConfig
+from slimcam.deploy.apps.faces_arguments import ARGUMENTS, overrides
+from slimcam.deploy.gallery.crops import encode_crop
+from slimcam.deploy.gallery.gallery import Gallery, Person, Template
+from slimcam.deploy.inference.bundle import load_bundle
+from slimcam.deploy.inference.model import Recognizer
+from slimcam.training.data.recognition.synthetic import draw_face
 
 ROOT = Path(__file__).resolve().parents[3]
 RECOGNIZER = ROOT / "deploy/models/recognizer"
@@ -27,7 +27,7 @@ PASSPHRASE = "correct horse"
 
 
 def composed(*words: str) -> FacesConfig:
-    with initialize_config_module("conf.device", version_base=None):
+    with initialize_config_module("slimcam.conf.device", version_base=None):
         config = OmegaConf.to_object(compose("slimcam_faces", overrides=overrides(words)))
     assert isinstance(config, FacesConfig)
     return config
@@ -49,7 +49,7 @@ def faces(home: Path, *words: str, passphrase: str | None = PASSPHRASE) -> subpr
     if passphrase is not None:
         environment["SLIMCAM_PASSPHRASE"] = passphrase
     return subprocess.run(
-        [sys.executable, "-m", "deploy.apps.faces", *words],
+        [sys.executable, "-m", "slimcam.deploy.apps.faces", *words],
         cwd=home,
         env=environment,
         stdin=subprocess.DEVNULL,

@@ -16,10 +16,10 @@ import cv2
 import numpy as np
 import pytest
 
+from slimcam.training.data.recognition.synthetic import draw_face
 from tests.deploy.apps.test_camera import environment
 from tests.deploy.camera.outputs.test_mqtt import Broker, Listener, mosquitto, until  # noqa: F401  # a fixture
 from tests.deploy.camera.sources.test_rtsp import Server
-from training.data.recognition.synthetic import draw_face
 
 
 @pytest.fixture(scope="module")
@@ -63,7 +63,14 @@ def test_people_leave_with_the_stream_and_all_are_told_that_it_is_lost(
     listener = Listener(broker.port)
     process = subprocess.Popen(
         [
-            *(sys.executable, "-m", "deploy.apps.camera", f"source={server.url}", "web.port=0", "capture.timeout=3"),
+            *(
+                sys.executable,
+                "-m",
+                "slimcam.deploy.apps.camera",
+                f"source={server.url}",
+                "web.port=0",
+                "capture.timeout=3",
+            ),
             *("outputs.mqtt.host=127.0.0.1", f"outputs.mqtt.port={broker.port}", "outputs.mqtt.id=door"),
             *("outputs.metrics.port=0", "outputs.lines=lines.jsonl"),
         ],

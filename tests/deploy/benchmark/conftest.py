@@ -1,4 +1,6 @@
-"""Block profiles of the models of the published points, from `python -m pipeline.tools.validate_a53 --profiles`."""
+"""Block profiles of the models of the published points, from `python -m slimcam.pipeline.tools.validate_a53
+--profiles`.
+"""
 
 from __future__ import annotations
 
@@ -6,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from deploy.benchmark.a53.fit import costs_of
-from deploy.benchmark.a53.latency import OperatorCost
-from deploy.benchmark.a53.profile import Profile, load_profile
+from slimcam.deploy.benchmark.a53.fit import costs_of
+from slimcam.deploy.benchmark.a53.latency import OperatorCost
+from slimcam.deploy.benchmark.a53.profile import Profile, load_profile
 
 PROFILES = Path(__file__).parent / "a53" / "profiles"
 

@@ -15,10 +15,10 @@ from pathlib import Path
 
 import pytest
 
-from deploy.benchmark.a53.sysroot import Sysroot, cache_folder
-from deploy.benchmark.adb import AdbConfig, measure_over_adb
-from deploy.inference.bundle import Bundle
-from deploy.latency.record import Cluster
+from slimcam.deploy.benchmark.a53.sysroot import Sysroot, cache_folder
+from slimcam.deploy.benchmark.adb import AdbConfig, measure_over_adb
+from slimcam.deploy.inference.bundle import Bundle
+from slimcam.deploy.latency.record import Cluster
 
 HERE = Path(__file__).parent
 # Newest last. Looked up here, because the tests' adb has a home of its own.

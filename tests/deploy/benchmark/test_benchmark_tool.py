@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from deploy.benchmark.benchmark_tool import parse
-from deploy.latency.record import Operator
+from slimcam.deploy.benchmark.benchmark_tool import parse
+from slimcam.deploy.latency.record import Operator
 
 # A build of today on an Android device, with a profile of XNNPACK's own operators.
 NEW = """\

@@ -9,8 +9,8 @@ import pytest
 from hydra import compose, initialize_config_module
 from omegaconf import OmegaConf
 
-from deploy.benchmark.cli import BenchmarkConfig, name_models
-from deploy.latency.record import read_records
+from slimcam.deploy.benchmark.cli import BenchmarkConfig, name_models
+from slimcam.deploy.latency.record import read_records
 
 ROOT = Path(__file__).resolve().parents[3]
 TARGETS = ROOT / "conf/device/target"
@@ -19,7 +19,7 @@ QUICK = ("target.samples=5", "target.seconds=0")
 
 def benchmark(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [sys.executable, "-m", "deploy.benchmark.cli", *arguments],
+        [sys.executable, "-m", "slimcam.deploy.benchmark.cli", *arguments],
         cwd=folder,
         env={**os.environ, "PYTHONPATH": str(ROOT)},
         capture_output=True,
@@ -52,7 +52,7 @@ def test_a_sweep_measures_each_of_its_settings(folder: Path) -> None:
 
 @pytest.mark.parametrize("path", sorted(TARGETS.glob("*.yaml")), ids=lambda path: path.stem)
 def test_every_target_composes_and_passes_its_schema(path: Path) -> None:
-    with initialize_config_module("conf.device", version_base=None):
+    with initialize_config_module("slimcam.conf.device", version_base=None):
         composed = compose("slimcam_benchmark", overrides=[f"target={path.stem}", "model=a"])
     assert isinstance(OmegaConf.to_object(composed), BenchmarkConfig)
 

@@ -8,17 +8,17 @@ from typing import Any
 
 import pytest
 
-from deploy.benchmark.a53.emulator import stored_profile
-from deploy.benchmark.a53.profile import Profile, save_profile
-from deploy.benchmark.a53.sysroot import Sysroot, make_sysroot
-from deploy.benchmark.emulated import EmulatedConfig, predict_models
-from deploy.latency.record import read_records, write_records
+from slimcam.deploy.benchmark.a53.emulator import stored_profile
+from slimcam.deploy.benchmark.a53.profile import Profile, save_profile
+from slimcam.deploy.benchmark.a53.sysroot import Sysroot, make_sysroot
+from slimcam.deploy.benchmark.emulated import EmulatedConfig, predict_models
+from slimcam.deploy.latency.record import read_records, write_records
 
 
 @pytest.fixture
 def cache(tmp_path: Path, profiles: dict[str, Profile], int8_model: bytes) -> Path:
     """A cache with an emulated device that is empty and the profile of `slim.tflite`."""
-    from deploy.benchmark.a53.sysroot import _digest
+    from slimcam.deploy.benchmark.a53.sysroot import _digest
 
     (tmp_path / "slim.tflite").write_bytes(int8_model)
     (tmp_path / "a53" / f"sysroot-{_digest()}").mkdir(parents=True)

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from deploy.benchmark.a53.stages import RatePrediction, StagePrediction
-from deploy.benchmark.emulated_camera import (
+from slimcam.deploy.benchmark.a53.stages import RatePrediction, StagePrediction
+from slimcam.deploy.benchmark.emulated_camera import (
     CameraPrediction,
     CameraRequest,
     Gap,
@@ -18,8 +18,8 @@ from deploy.benchmark.emulated_camera import (
     pixel_gap,
     prediction_table,
 )
-from deploy.latency.record import Estimate
-from deploy.types import Frame
+from slimcam.deploy.latency.record import Estimate
+from slimcam.deploy.types import Frame
 
 FACE: dict[str, Any] = {
     "track": 1,

@@ -12,7 +12,14 @@ ROOT = Path(__file__).resolve().parents[3]
 
 def camera(home: Path, *words: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [sys.executable, "-m", "deploy.apps.camera", *words, f"gallery={home / 'g/db'}", f"key={home / 'k/key'}"],
+        [
+            sys.executable,
+            "-m",
+            "slimcam.deploy.apps.camera",
+            *words,
+            f"gallery={home / 'g/db'}",
+            f"key={home / 'k/key'}",
+        ],
         cwd=home,
         env={**os.environ, "PYTHONPATH": str(ROOT)},
         stdin=subprocess.DEVNULL,

@@ -22,9 +22,9 @@ import numpy as np
 import psutil
 import pytest
 
-from deploy.benchmark.ssh import SshConfig, measure_over_ssh
-from deploy.benchmark.wheel import NAME, requirements_of
-from deploy.inference.bundle import Bundle
+from slimcam.deploy.benchmark.ssh import SshConfig, measure_over_ssh
+from slimcam.deploy.benchmark.wheel import NAME, requirements_of
+from slimcam.deploy.inference.bundle import Bundle
 
 SSHD = shutil.which("sshd", path=f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin")
 

@@ -5,15 +5,15 @@ import sys
 import zipfile
 from pathlib import Path
 
-from deploy.benchmark.wheel import device_wheel, requirements_of
+from slimcam.deploy.benchmark.wheel import device_wheel, requirements_of
 
 
 def test_the_wheel_has_the_device_part_alone(tmp_path: Path) -> None:
     names = zipfile.ZipFile(device_wheel(tmp_path)).namelist()
-    packages = {name.split("/")[0] for name in names}
-    assert {name for name in packages if not name.endswith(".dist-info")} == {"deploy", "conf"}
-    assert "deploy/latency/host.py" in names
-    assert "conf/device/target/host.yaml" in names
+    packages = {"/".join(name.split("/")[:2]) for name in names if ".dist-info" not in name}
+    assert packages == {"slimcam/__init__.py", "slimcam/deploy", "slimcam/conf"}
+    assert "slimcam/deploy/latency/host.py" in names
+    assert "slimcam/conf/device/target/host.yaml" in names
     assert not [name for name in names if name.endswith((".tflite", ".npz", ".pyc"))]
 
 
@@ -29,11 +29,11 @@ def test_pip_installs_it_and_it_runs(tmp_path: Path) -> None:
     pip = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--no-index", "--target", site, wheel]
     done = subprocess.run(pip, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    code = "import deploy.latency.host, importlib.metadata as m; print(deploy.__file__, m.version('slimcam'))"
+    code = "import slimcam.deploy.latency.host, importlib.metadata as m; print(slimcam.__file__, m.version('slimcam'))"
     ran = subprocess.run(
         [sys.executable, "-c", code], cwd=tmp_path, env={"PYTHONPATH": str(site)}, capture_output=True, text=True
     )
-    assert ran.stdout.split() == [str(site / "deploy/__init__.py"), wheel.name.split("-")[1]], ran.stderr
+    assert ran.stdout.split() == [str(site / "slimcam/__init__.py"), wheel.name.split("-")[1]], ran.stderr
 
 
 def test_requirements_of_extras_stay_out() -> None:

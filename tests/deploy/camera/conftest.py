@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from deploy.common.console import log_to_console
+from slimcam.deploy.common.console import log_to_console
 
 
 @pytest.fixture(autouse=True)

@@ -6,10 +6,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from deploy.camera.known_people import KnownPeople, LooksLike
-from deploy.inference.model import Recognizer
-from deploy.types import Frame, Sighting, View
-from deploy.vision.quality import QualityConfig
+from slimcam.deploy.camera.known_people import KnownPeople, LooksLike
+from slimcam.deploy.inference.model import Recognizer
+from slimcam.deploy.types import Frame, Sighting, View
+from slimcam.deploy.vision.quality import QualityConfig
 
 ROOT = Path(__file__).resolve().parents[3]
 

@@ -8,11 +8,11 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from deploy.camera import overlay
-from deploy.camera.overlay import KNOWN, UNDECIDED, UNKNOWN, annotated, label, place, printable
-from deploy.types import Frame, Identity, Sighting, View
-from deploy.vision.align import TEMPLATE, face_boxes
-from training.data.recognition.synthetic import draw_face
+from slimcam.deploy.camera import overlay
+from slimcam.deploy.camera.overlay import KNOWN, UNDECIDED, UNKNOWN, annotated, label, place, printable
+from slimcam.deploy.types import Frame, Identity, Sighting, View
+from slimcam.deploy.vision.align import TEMPLATE, face_boxes
+from slimcam.training.data.recognition.synthetic import draw_face
 
 STRANGER = Identity(None, None, 0.2, 0.1)
 

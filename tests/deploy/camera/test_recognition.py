@@ -9,19 +9,19 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from deploy.camera.recognition import RecognitionPipeline
-from deploy.camera.sources import SourceKind
-from deploy.camera.track_identity import IdentityMatcher, RecognizeConfig
-from deploy.gallery.match import threshold
-from deploy.inference.model import Recognizer
-from deploy.types import STAGES, Event, Frame, Identity, View
-from deploy.vision.align import CROP_SIZE, align
-from deploy.vision.detector_output import Faces
-from deploy.vision.quality import QualityConfig
-from deploy.vision.track import TrackConfig
-from training.data.detection.scenes import drawn_points
-from training.data.drawing.traits import sample_person, sample_shot
-from training.data.recognition.synthetic import draw_face
+from slimcam.deploy.camera.recognition import RecognitionPipeline
+from slimcam.deploy.camera.sources import SourceKind
+from slimcam.deploy.camera.track_identity import IdentityMatcher, RecognizeConfig
+from slimcam.deploy.gallery.match import threshold
+from slimcam.deploy.inference.model import Recognizer
+from slimcam.deploy.types import STAGES, Event, Frame, Identity, View
+from slimcam.deploy.vision.align import CROP_SIZE, align
+from slimcam.deploy.vision.detector_output import Faces
+from slimcam.deploy.vision.quality import QualityConfig
+from slimcam.deploy.vision.track import TrackConfig
+from slimcam.training.data.detection.scenes import drawn_points
+from slimcam.training.data.drawing.traits import sample_person, sample_shot
+from slimcam.training.data.recognition.synthetic import draw_face
 
 BUNDLE = Path(__file__).parents[3] / "deploy/models/recognizer"
 CONFIG = RecognizeConfig()

@@ -5,8 +5,8 @@ import time
 import numpy as np
 import pytest
 
-from deploy.camera.record import Reservoir, Tally
-from deploy.types import Frame, Sighting, View
+from slimcam.deploy.camera.record import Reservoir, Tally
+from slimcam.deploy.types import Frame, Sighting, View
 
 
 def test_a_reservoir_is_a_fair_sample_of_bounded_size() -> None:

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from deploy.camera.rolling_latency import RATE_SECONDS, Latencies
-from deploy.types import STAGES, Frame, View
+from slimcam.deploy.camera.rolling_latency import RATE_SECONDS, Latencies
+from slimcam.deploy.types import STAGES, Frame, View
 
 IMAGE = np.zeros((2, 2, 3), np.uint8)
 

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from deploy.camera.track_identity import (
+from slimcam.deploy.camera.track_identity import (
     Candidate,
     EmbeddedView,
     IdentityMatcher,
@@ -13,7 +13,7 @@ from deploy.camera.track_identity import (
     TrackIdentity,
     choose,
 )
-from deploy.types import Identity
+from slimcam.deploy.types import Identity
 
 CONFIG = RecognizeConfig()
 SIZE = 64

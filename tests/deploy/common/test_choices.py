@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from deploy.common.choices import Choice, choose
+from slimcam.deploy.common.choices import Choice, choose
 
 
 class Color(Choice):

@@ -13,10 +13,11 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[3]
 STARTS = {
-    "slimcam": "from pipeline.entry import main as start",
-    "slimcam-camera": "from deploy.common.entry import camera as start",
-    "slimcam-faces": "from deploy.common.entry import faces as start",
-    "slimcam-benchmark": "from deploy.common.entry import benchmark as start",
+    "slimcam": "from slimcam.pipeline.entry import main as start",
+    "slimcam-camera": "from slimcam.deploy.common.entry import camera_script as start",
+    "slimcam-faces": "from slimcam.deploy.common.entry import faces_script as start",
+    "slimcam-benchmark": "from slimcam.deploy.common.entry import benchmark_script as start",
+    "slimcam-ota": "from slimcam.deploy.common.entry import ota_script as start",
 }
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from deploy.common.files import atomic, atomic_folder, write_text
+from slimcam.deploy.common.files import atomic, atomic_folder, write_text
 
 
 def test_a_file_is_there_whole_or_not_at_all(tmp_path: Path) -> None:

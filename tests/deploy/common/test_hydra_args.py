@@ -8,11 +8,11 @@ from typing import Any
 import pytest
 from hydra import compose, initialize_config_module
 
-import deploy.apps.faces  # noqa: F401 - registers its schema
-from deploy.apps.camera import PATHS, TEXTS
-from deploy.apps.faces_arguments import overrides
-from deploy.common.hydra_args import with_texts
-from pipeline.cli import is_path
+import slimcam.deploy.apps.faces  # noqa: F401 - registers its schema
+from slimcam.deploy.apps.camera import PATHS, TEXTS
+from slimcam.deploy.apps.faces_arguments import overrides
+from slimcam.deploy.common.hydra_args import with_texts
+from slimcam.pipeline.cli import is_path
 
 AWKWARD = [
     "a b/c.db",
@@ -37,7 +37,7 @@ AWKWARD = [
 
 
 def composed(config: str, words: list[str]) -> Any:
-    with initialize_config_module("conf.device", version_base=None):
+    with initialize_config_module("slimcam.conf.device", version_base=None):
         return compose(config, words)
 
 
@@ -53,7 +53,7 @@ def test_a_path_arrives_as_it_was_typed(path: str) -> None:
 @pytest.mark.parametrize("path", [path for path in AWKWARD if path != "[x]"])  # which is a list there
 def test_a_path_of_the_pipeline_arrives_as_it_was_typed(path: str) -> None:
     (word,) = with_texts([f"data.root={path}"], paths=is_path, lists=True)
-    with initialize_config_module("conf.device", version_base=None):
+    with initialize_config_module("slimcam.conf.device", version_base=None):
         assert compose(overrides=[f"+{word}"]).data.root == path
 
 

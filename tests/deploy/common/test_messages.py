@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from deploy.common.messages import did_you_mean, first_line, last_line, one_line
+from slimcam.deploy.common.messages import did_you_mean, first_line, last_line, one_line
 
 
 def test_the_nearest_name_is_suggested() -> None:

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from deploy.common.redaction import redacted
+from slimcam.deploy.common.redaction import redacted
 
 MARK_BEGIN, MARK_END = "Zq", "qZ"
 secrets = st.text(max_size=12).map(lambda text: f"{MARK_BEGIN}{text}{MARK_END}")

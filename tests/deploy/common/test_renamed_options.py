@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from deploy.common.renamed_options import new_name, with_new_names
+from slimcam.deploy.common.renamed_options import new_name, with_new_names
 
 RENAMED = {"track.patience": "track.buffer_seconds", "far": "false_accept_rate", "fit": "schedule"}
 

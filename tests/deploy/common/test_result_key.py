@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from deploy.common.choices import Choice
-from deploy.common.result_key import KEY_FILE, KEY_UNLESS_DEFAULT, NOT_KEY, in_key, key_material
+from slimcam.deploy.common.choices import Choice
+from slimcam.deploy.common.result_key import KEY_FILE, KEY_UNLESS_DEFAULT, NOT_KEY, in_key, key_material
 
 
 class Color(Choice):

@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from deploy.common.vectors import unit_length
+from slimcam.deploy.common.vectors import unit_length
 
 
 @pytest.mark.parametrize("shape", [(4,), (3, 4), (2, 3, 4)])

@@ -16,8 +16,8 @@ from pathlib import Path
 
 import numpy as np
 
-from deploy.gallery.crops import encode_crop
-from deploy.gallery.gallery import Gallery, Template
+from slimcam.deploy.gallery.crops import encode_crop
+from slimcam.deploy.gallery.gallery import Gallery, Template
 
 SIZE = 128
 

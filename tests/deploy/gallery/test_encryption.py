@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from deploy.common.errors import WrongKeyError
-from deploy.gallery.encryption import (
+from slimcam.deploy.common.errors import WrongKeyError
+from slimcam.deploy.gallery.encryption import (
     Cipher,
     check_outside,
     default_gallery,
@@ -68,7 +68,7 @@ def test_a_key_is_made_once_for_this_user_alone(tmp_path: Path) -> None:
 def test_processes_that_begin_at_once_agree_on_one_key(tmp_path: Path) -> None:
     path = tmp_path / "conf/gallery.key"
     code = (
-        "import sys; sys.stdin.read(1); from deploy.gallery.encryption import *; "
+        "import sys; sys.stdin.read(1); from slimcam.deploy.gallery.encryption import *; "
         f"print(make_key(Path({str(path)!r})).hex())"
     )
     processes = [

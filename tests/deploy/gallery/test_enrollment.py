@@ -6,17 +6,17 @@ import cv2
 import numpy as np
 import pytest
 
-from deploy.gallery.crops import decode_crops
-from deploy.gallery.enrollment import VIEWS, alike_people, lone_face, pictures, printable_note, templates, watch
-from deploy.gallery.gallery import Gallery, Template
-from deploy.gallery.people import NO_CONSENT, Person, Snapshot
-from deploy.gallery.review import resemblances, review
-from deploy.inference.model import Recognizer
-from deploy.types import Frame
-from deploy.vision.align import TEMPLATE
-from deploy.vision.detector_output import Faces
-from deploy.vision.quality import QualityConfig
-from training.data.recognition.synthetic import draw_face
+from slimcam.deploy.gallery.crops import decode_crops
+from slimcam.deploy.gallery.enrollment import VIEWS, alike_people, lone_face, pictures, printable_note, templates, watch
+from slimcam.deploy.gallery.gallery import Gallery, Template
+from slimcam.deploy.gallery.people import NO_CONSENT, Person, Snapshot
+from slimcam.deploy.gallery.review import resemblances, review
+from slimcam.deploy.inference.model import Recognizer
+from slimcam.deploy.types import Frame
+from slimcam.deploy.vision.align import TEMPLATE
+from slimcam.deploy.vision.detector_output import Faces
+from slimcam.deploy.vision.quality import QualityConfig
+from slimcam.training.data.recognition.synthetic import draw_face
 
 RECOGNIZER = Path(__file__).parents[3] / "deploy/models/recognizer"
 QUALITY = QualityConfig()

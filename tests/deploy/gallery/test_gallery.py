@@ -16,12 +16,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from deploy.common.errors import DamagedRowError, GalleryError, OtherModelError, UnknownPersonError, WrongKeyError
-from deploy.common.vectors import unit_length
-from deploy.gallery import archive
-from deploy.gallery.crops import encode_crop
-from deploy.gallery.gallery import Gallery, Person, Template
-from deploy.gallery.people import clean_name
+from slimcam.deploy.common.errors import (
+    DamagedRowError,
+    GalleryError,
+    OtherModelError,
+    UnknownPersonError,
+    WrongKeyError,
+)
+from slimcam.deploy.common.vectors import unit_length
+from slimcam.deploy.gallery import archive
+from slimcam.deploy.gallery.crops import encode_crop
+from slimcam.deploy.gallery.gallery import Gallery, Person, Template
+from slimcam.deploy.gallery.people import clean_name
 
 ROOT = Path(__file__).resolve().parents[3]
 MODEL, OTHER = "a" * 64, "b" * 64
@@ -597,7 +603,7 @@ def test_archives_are_imported_whole_or_not_at_all(opened: Open, tmp_path: Path)
 def test_processes_write_at_once_and_nothing_is_lost(opened: Open, path: Path, tmp_path: Path) -> None:
     code = (
         "import sys; from pathlib import Path; import numpy as np\n"
-        "from deploy.gallery.gallery import Gallery, Template\n"
+        "from slimcam.deploy.gallery.gallery import Gallery, Template\n"
         "path, key, tag = sys.argv[1:]\n"
         "one = Template(np.eye(16, dtype=np.float32)[0], None, 'x')\n"
         "with Gallery(Path(path), 'a' * 64, 16, Path(key)) as gallery:\n"
@@ -651,7 +657,7 @@ def test_a_gallery_in_use_elsewhere_is_said_to_be_busy(
     opened: Open, path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     opened().enroll("Anna", some(1), consent="yes")
-    monkeypatch.setattr("deploy.gallery.database.PATIENCE", 0.2)
+    monkeypatch.setattr("slimcam.deploy.gallery.database.PATIENCE", 0.2)
     gallery = opened()
     holder = sqlite3.connect(path, isolation_level=None)
     holder.execute("BEGIN IMMEDIATE")

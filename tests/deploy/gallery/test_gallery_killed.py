@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
-from deploy.gallery.gallery import Gallery
+from slimcam.deploy.gallery.gallery import Gallery
 
 ROOT = Path(__file__).resolve().parents[3]
 WORKER = Path(__file__).with_name("gallery_worker.py")

@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from deploy.common.vectors import unit_length
-from deploy.gallery.match import Matcher, threshold
-from deploy.gallery.people import Person, Snapshot
+from slimcam.deploy.common.vectors import unit_length
+from slimcam.deploy.gallery.match import Matcher, threshold
+from slimcam.deploy.gallery.people import Person, Snapshot
 
 RECOGNIZER = Path(__file__).parents[3] / "deploy/models/recognizer"
 

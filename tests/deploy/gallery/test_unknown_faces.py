@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from deploy.gallery.unknown_faces import UnknownFaces, grouped
+from slimcam.deploy.gallery.unknown_faces import UnknownFaces, grouped
 
 MODEL = "a" * 64
 

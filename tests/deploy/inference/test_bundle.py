@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from deploy.common.errors import BundleError
-from deploy.inference.bundle import Bundle, InputSpec, add_evaluation, load_bundle
+from slimcam.deploy.common.errors import BundleError
+from slimcam.deploy.inference.bundle import Bundle, InputSpec, add_evaluation, load_bundle
 
 Make = Callable[..., Bundle]
 

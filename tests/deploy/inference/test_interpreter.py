@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from deploy.inference.interpreter import Interpreter
+from slimcam.deploy.inference.interpreter import Interpreter
 
 
 def test_delegation_is_counted_on_the_original_graph(int8_model: bytes, split_model: bytes, float_model: bytes) -> None:

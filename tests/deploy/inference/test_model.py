@@ -7,9 +7,9 @@ import cv2
 import numpy as np
 import pytest
 
-from deploy.common.errors import BundleError
-from deploy.inference.bundle import Bundle, InputSpec
-from deploy.inference.model import Recognizer
+from slimcam.deploy.common.errors import BundleError
+from slimcam.deploy.inference.bundle import Bundle, InputSpec
+from slimcam.deploy.inference.model import Recognizer
 
 Make = Callable[..., Bundle]
 

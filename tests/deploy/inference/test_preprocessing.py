@@ -3,9 +3,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from deploy.inference.bundle import InputSpec
-from deploy.inference.interpreter import TensorInfo
-from deploy.inference.preprocessing import input_table
+from slimcam.deploy.inference.bundle import InputSpec
+from slimcam.deploy.inference.interpreter import TensorInfo
+from slimcam.deploy.inference.preprocessing import input_table
 
 
 def tensor(dtype: type, scale: float, zero_point: int) -> TensorInfo:

@@ -10,9 +10,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from deploy.inference.bundle import Bundle
-from deploy.latency.host import HostConfig, confined, measure_on_host
-from deploy.latency.record import Latency
+from slimcam.deploy.inference.bundle import Bundle
+from slimcam.deploy.latency.host import HostConfig, confined, measure_on_host
+from slimcam.deploy.latency.record import Latency
 
 SHORT = HostConfig(warmup=2, samples=30, seconds=0.05)
 

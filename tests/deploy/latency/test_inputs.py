@@ -3,8 +3,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from deploy.inference.interpreter import TensorInfo
-from deploy.latency.inputs import random_input
+from slimcam.deploy.inference.interpreter import TensorInfo
+from slimcam.deploy.latency.inputs import random_input
 
 
 @pytest.mark.parametrize(

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from deploy.latency.machine import (
+from slimcam.deploy.latency.machine import (
     git_commit,
     parse_processors,
     pinning_order,
@@ -10,7 +10,7 @@ from deploy.latency.machine import (
     read_condition,
     read_machine,
 )
-from deploy.latency.record import Cluster
+from slimcam.deploy.latency.record import Cluster
 
 
 def write(path: Path, text: str) -> None:

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from deploy.latency.overhead import overhead
+from slimcam.deploy.latency.overhead import overhead
 
 
 @pytest.fixture

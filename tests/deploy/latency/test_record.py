@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from deploy.latency.record import (
+from slimcam.deploy.latency.record import (
     Cluster,
     Condition,
     Estimate,

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from deploy.latency.request import thread_counts
+from slimcam.deploy.latency.request import thread_counts
 
 
 @pytest.mark.parametrize("threads", ["x", [], [1, 1], [1, "2"], 1.5, None, True])

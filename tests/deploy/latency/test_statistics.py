@@ -4,14 +4,14 @@ from dataclasses import replace
 
 import pytest
 
-from deploy.latency.record import (
+from slimcam.deploy.latency.record import (
     Cluster,
     Condition,
     Execution,
     Latency,
     Machine,
 )
-from deploy.latency.statistics import latency, slowdown, validity_warnings
+from slimcam.deploy.latency.statistics import latency, slowdown, validity_warnings
 
 CALM = Condition(governor="performance", frequency_mhz=2000.0, temperature_c=50.0, load=0.1)
 EXECUTION = Execution("ai-edge-litert", "2.3.0", "XNNPACK", 6, 6, [], 1, [0])

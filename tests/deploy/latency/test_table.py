@@ -3,7 +3,7 @@ from __future__ import annotations
 import re
 from dataclasses import replace
 
-from deploy.latency.record import (
+from slimcam.deploy.latency.record import (
     Condition,
     Estimate,
     Execution,
@@ -16,7 +16,7 @@ from deploy.latency.record import (
     Start,
     ThreadsEstimate,
 )
-from deploy.latency.table import record_summary, record_table
+from slimcam.deploy.latency.table import record_summary, record_table
 
 CALM = Condition(None, None, None, None)
 DENSE = Record(

@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 import pytest
 
-from deploy.vision.align import CROP_SIZE, TEMPLATE, align, alignment, check_frame, face_boxes, face_sizes
+from slimcam.deploy.vision.align import CROP_SIZE, TEMPLATE, align, alignment, check_frame, face_boxes, face_sizes
 
 
 def moved(turn: complex, shift: complex) -> np.ndarray:

@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 from ai_edge_litert import schema_py_generated as schema
 
-from deploy.inference.bundle import InputSpec
-from deploy.inference.model import Model
-from deploy.vision.align import TEMPLATE, face_sizes
-from deploy.vision.detector import Detector, FaceDetector, YuNet, open_detector
-from deploy.vision.detector_output import CHANNELS, cell_centers, decode_faces
-from deploy.vision.letterbox import letterbox
+from slimcam.deploy.inference.bundle import InputSpec
+from slimcam.deploy.inference.model import Model
+from slimcam.deploy.vision.align import TEMPLATE, face_sizes
+from slimcam.deploy.vision.detector import Detector, FaceDetector, YuNet, open_detector
+from slimcam.deploy.vision.detector_output import CHANNELS, cell_centers, decode_faces
+from slimcam.deploy.vision.letterbox import letterbox
 
 HEIGHT, WIDTH = 96, 128
 RECOGNIZER = Path(__file__).parents[3] / "deploy/models/recognizer/model.tflite"

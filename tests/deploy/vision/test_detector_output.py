@@ -5,8 +5,8 @@ import tracemalloc
 import numpy as np
 import pytest
 
-from deploy.vision.align import TEMPLATE, face_boxes, face_sizes
-from deploy.vision.detector_output import (
+from slimcam.deploy.vision.align import TEMPLATE, face_boxes, face_sizes
+from slimcam.deploy.vision.detector_output import (
     CANDIDATES,
     CHANNELS,
     SCORE_EXPONENT,

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from deploy.vision.image_files import decode_picture, picture_size, read_picture
+from slimcam.deploy.vision.image_files import decode_picture, picture_size, read_picture
 
 T = TypeVar("T")
 

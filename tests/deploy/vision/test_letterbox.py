@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from deploy.vision.letterbox import letterbox
+from slimcam.deploy.vision.letterbox import letterbox
 
 HEIGHT, WIDTH = 96, 128
 

@@ -8,11 +8,19 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from deploy.vision.align import TEMPLATE, face_sizes
-from deploy.vision.quality import RENAMED_OPTIONS, Pose, QualityConfig, measure_view, pose, quality, quality_issues
-from training.data.detection.scenes import drawn_points
-from training.data.drawing.traits import sample_person, sample_shot
-from training.data.recognition.synthetic import draw_face
+from slimcam.deploy.vision.align import TEMPLATE, face_sizes
+from slimcam.deploy.vision.quality import (
+    RENAMED_OPTIONS,
+    Pose,
+    QualityConfig,
+    measure_view,
+    pose,
+    quality,
+    quality_issues,
+)
+from slimcam.training.data.detection.scenes import drawn_points
+from slimcam.training.data.drawing.traits import sample_person, sample_shot
+from slimcam.training.data.recognition.synthetic import draw_face
 
 CONFIG = QualityConfig()
 PLACE = np.array([150.0, 90.0])

@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from deploy.vision.shot_boundary import Cuts
+from slimcam.deploy.vision.shot_boundary import Cuts
 
 
 def scene(seed: int, height: int = 360, width: int = 640) -> np.ndarray:

@@ -5,9 +5,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from deploy.vision.align import TEMPLATE
-from deploy.vision.detector_output import Faces
-from deploy.vision.track import Track, TrackConfig, Tracker
+from slimcam.deploy.vision.align import TEMPLATE
+from slimcam.deploy.vision.detector_output import Faces
+from slimcam.deploy.vision.track import Track, TrackConfig, Tracker
 
 CENTERED = (TEMPLATE - TEMPLATE.mean(axis=0)).astype(np.float64)
 NOBODY = Faces(np.empty((0, 5, 2), np.float32), np.empty(0, np.float32))

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 from matplotlib.colors import same_color
 
-from pipeline.report import plots, wording
-from pipeline.report.plots import DARK, LIGHT, Fit
-from pipeline.report.table import Row
+from slimcam.pipeline.report import plots, wording
+from slimcam.pipeline.report.plots import DARK, LIGHT, Fit
+from slimcam.pipeline.report.table import Row
 
 ROWS = (
     Row("dense", 98.0, 24.0, 1.0, 1.0, p90_ms=26.0, accuracy=0.93),

@@ -17,9 +17,9 @@ import pytest
 from hydra import compose, initialize_config_module
 from hydra.core.global_hydra import GlobalHydra
 
-from deploy.common.files import write_text
-from deploy.inference.bundle import InputSpec, write_bundle
-from deploy.latency.record import (
+from slimcam.deploy.common.files import write_text
+from slimcam.deploy.inference.bundle import InputSpec, write_bundle
+from slimcam.deploy.latency.record import (
     Condition,
     Estimate,
     Execution,
@@ -31,19 +31,19 @@ from deploy.latency.record import (
     Start,
     write_records,
 )
-from pipeline import store
-from pipeline.config import Config, register, validate
-from pipeline.provenance import provenance
-from pipeline.report import report, table, wording
-from pipeline.stages import gates
-from pipeline.stages.artifacts import DATA
-from pipeline.steps import STAGES, steps
-from training.data.recognition.faces import FaceSet, Verification
-from training.data.recognition.pairs import sample_pairs
-from training.tasks.bootstrap import Interval
-from training.tasks.job import Job
-from training.tasks.recognition.evaluation import Judged, judgement
-from training.tasks.recognition.task import Recognition
+from slimcam.pipeline import store
+from slimcam.pipeline.config import Config, register, validate
+from slimcam.pipeline.provenance import provenance
+from slimcam.pipeline.report import report, table, wording
+from slimcam.pipeline.stages import gates
+from slimcam.pipeline.stages.artifacts import DATA
+from slimcam.pipeline.steps import STAGES, steps
+from slimcam.training.data.recognition.faces import FaceSet, Verification
+from slimcam.training.data.recognition.pairs import sample_pairs
+from slimcam.training.tasks.bootstrap import Interval
+from slimcam.training.tasks.job import Job
+from slimcam.training.tasks.recognition.evaluation import VerificationResults, evaluation
+from slimcam.training.tasks.recognition.task import Recognition
 
 SIZES = {"dense": 98_050_000, "pruned": 10_010_000, "quantized": 2_670_000}
 P50 = {"dense": 24.21, "pruned": 2.23, "quantized": 2.91}
@@ -166,7 +166,7 @@ def test_the_configuration_can_be_run_again(finish: Finish) -> None:
     report.run(finished.job)
     GlobalHydra.instance().clear()
     register()
-    with initialize_config_module("conf", version_base=None):
+    with initialize_config_module("slimcam.conf", version_base=None):
         again = validate(
             compose("slimcam", overrides=[f"hydra.searchpath=[file://{finished.job.out}]", "experiment=again"])
         )
@@ -236,7 +236,7 @@ def test_a_damaged_input_is_named(finish: Finish) -> None:
 
 def test_the_report_loads_no_framework() -> None:
     frameworks = ("keras", "tensorflow", "tf_keras", "jax")
-    code = f"import sys, pipeline.report.report; print([name for name in {frameworks} if name in sys.modules])"
+    code = f"import sys, slimcam.pipeline.report.report; print([name for name in {frameworks} if name in sys.modules])"
     root = Path(__file__).parents[3]
     done = subprocess.run([sys.executable, "-c", code], cwd=root, capture_output=True, text=True, timeout=60)
     assert done.stdout.strip() == "[]", done.stderr
@@ -279,7 +279,7 @@ def _finish(
 
 def _config(*overrides: str) -> Config:
     register()
-    with initialize_config_module("conf", version_base=None):
+    with initialize_config_module("slimcam.conf", version_base=None):
         return validate(compose("slimcam", overrides=list(overrides)))
 
 
@@ -392,7 +392,7 @@ def _measured(device: str, notes: tuple[str, ...]) -> list[Record]:
 
 def _evaluation(config: Config, few: bool, held_out: bool, validated: tuple[str, ...]) -> dict[str, Any]:
     sets = [_judged(config, few, seed) for seed in ((3, 4) if held_out else (3,))]
-    judged = judgement(sets, validated)
+    judged = evaluation(sets, validated)
     change = Interval(**judged.changes["quantized"])
     figures = gates.Figures(change, SIZES["quantized"] / 1e6, P50["dense"] / P50["quantized"], None, 1, 1)
     return {
@@ -405,7 +405,7 @@ def _evaluation(config: Config, few: bool, held_out: bool, validated: tuple[str,
     }
 
 
-def _judged(config: Config, few: bool, seed: int) -> Judged:
+def _judged(config: Config, few: bool, seed: int) -> VerificationResults:
     """Models whose embeddings are the person's direction and noise, more of it in the smaller ones."""
     rng = np.random.default_rng(seed)
     labels = np.repeat(np.arange(6 if few else 120, dtype=np.int32), 4)
@@ -417,7 +417,7 @@ def _judged(config: Config, few: bool, seed: int) -> Judged:
         embeddings[name] = found + (rng.normal(size=found.shape) * (share - 0.88)).astype(np.float32)
     images = np.zeros((len(labels), 1, 1, 3), np.uint8)
     faces = FaceSet(images, labels, tuple(map(str, range(labels[-1] + 1))))
-    return Judged(embeddings, Verification(faces, pairs), config.evaluate.rates)
+    return VerificationResults(embeddings, Verification(faces, pairs), config.evaluate.rates)
 
 
 class _Page(HTMLParser):

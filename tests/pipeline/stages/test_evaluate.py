@@ -13,18 +13,27 @@ import cv2
 import numpy as np
 import pytest
 
-from deploy.inference.bundle import Bundle, InputSpec, load_bundle
-from deploy.inference.model import Model as FloatModel
-from deploy.latency.record import Condition, Execution, Latency, Machine, MeasuredModel, Record, Start, write_records
-from pipeline.stages import evaluate
-from pipeline.stages.artifacts import VARIANTS
-from pipeline.stages.config import EvaluateConfig, GatesConfig
-from training.data.recognition import lfw
-from training.data.recognition.lfw import LfwConfig
-from training.data.recognition.synthetic import draw_face
-from training.tasks.job import Job
-from training.tasks.recognition import task, verification
-from training.tasks.recognition.evaluation import Judged
+from slimcam.deploy.inference.bundle import Bundle, InputSpec, load_bundle
+from slimcam.deploy.inference.model import Model as FloatModel
+from slimcam.deploy.latency.record import (
+    Condition,
+    Execution,
+    Latency,
+    Machine,
+    MeasuredModel,
+    Record,
+    Start,
+    write_records,
+)
+from slimcam.pipeline.stages import evaluate
+from slimcam.pipeline.stages.artifacts import VARIANTS
+from slimcam.pipeline.stages.config import EvaluateConfig, GatesConfig
+from slimcam.training.data.recognition import lfw
+from slimcam.training.data.recognition.lfw import LfwConfig
+from slimcam.training.data.recognition.synthetic import draw_face
+from slimcam.training.tasks.job import Job
+from slimcam.training.tasks.recognition import task, verification
+from slimcam.training.tasks.recognition.evaluation import VerificationResults
 
 PROVENANCE = {
     "backbone": "tiny",
@@ -130,7 +139,7 @@ def test_a_change_on_people_held_out_is_against_the_dense_model_on_the_same_pair
     make_bundle(folders["other"], model=float_model, input=spec, **golden)
     images = held_out.faces.images
     embeddings = {name: task.embed(folder, images, 1) for name, folder in folders.items()}
-    found = Judged(embeddings, held_out, [0.5])
+    found = VerificationResults(embeddings, held_out, [0.5])
     accuracy = {name: found.accuracies[name].mean for name in folders}
     change = found.changes["other"]
     assert change["difference"] != 0

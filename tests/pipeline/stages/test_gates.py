@@ -7,9 +7,9 @@ from dataclasses import replace
 
 import pytest
 
-from pipeline.stages.config import GatesConfig
-from pipeline.stages.gates import Figures, check
-from training.tasks.bootstrap import Interval
+from slimcam.pipeline.stages.config import GatesConfig
+from slimcam.pipeline.stages.gates import Figures, check
+from slimcam.training.tasks.bootstrap import Interval
 
 GOOD = Figures(Interval(-0.004, -0.011, 0.003), 2.5, 8.0, 12.0, 1.0, 0.998)
 ALL = GatesConfig(2.0, 2.8, 3.49, 50.0, 1.0, 0.99)

@@ -12,16 +12,16 @@ import keras
 import numpy as np
 import pytest
 
-from compression.pruning.plan import PruningPlan
-from compression.pruning.surgery import cut
-from pipeline.stages import prune
-from pipeline.stages.config import PruneConfig
-from training.data.recognition.batches import Batches
-from training.data.recognition.synthetic import SyntheticConfig
-from training.fit.config import FitConfig
-from training.fit.files import load_keras
-from training.tasks.job import Job
-from training.tasks.recognition.config import LossConfig, TrainConfig
+from slimcam.compression.pruning.plan import PruningPlan
+from slimcam.compression.pruning.surgery import cut
+from slimcam.pipeline.stages import prune
+from slimcam.pipeline.stages.config import PruneConfig
+from slimcam.training.data.recognition.batches import Batches
+from slimcam.training.data.recognition.synthetic import SyntheticConfig
+from slimcam.training.fit.config import FitConfig
+from slimcam.training.fit.files import load_keras
+from slimcam.training.tasks.job import Job
+from slimcam.training.tasks.recognition.config import LossConfig, TrainConfig
 
 L = keras.layers
 

@@ -11,15 +11,15 @@ from typing import Any
 import numpy as np
 import pytest
 
-from pipeline.stages import train
-from training.data.recognition.batches import Batches
-from training.data.recognition.synthetic import SyntheticConfig
-from training.data.recognition.teacher_targets import Lesson
-from training.fit.config import FitConfig
-from training.fit.files import load_keras
-from training.tasks.job import Job
-from training.tasks.recognition.config import LossConfig, TeacherConfig, TrainConfig
-from training.tasks.recognition.model import ModelConfig
+from slimcam.pipeline.stages import train
+from slimcam.training.data.recognition.batches import Batches
+from slimcam.training.data.recognition.synthetic import SyntheticConfig
+from slimcam.training.data.recognition.teacher_targets import TeacherTargets
+from slimcam.training.fit.config import FitConfig
+from slimcam.training.fit.files import load_keras
+from slimcam.training.tasks.job import Job
+from slimcam.training.tasks.recognition.config import LossConfig, TeacherConfig, TrainConfig
+from slimcam.training.tasks.recognition.model import ModelConfig
 
 DATA = SyntheticConfig(
     identities=4, images_per_identity=4, test_identities=2, test_images_per_identity=3, test_pairs=4, workers=1
@@ -67,10 +67,10 @@ class Stage:
 def stage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Stage:
     (tmp_path / "teacher.onnx").write_bytes(b"a teacher")
 
-    def colors(images: Any) -> Lesson:
-        return Lesson(images.mean(axis=(1, 2)).astype(np.float32))
+    def colors(images: Any) -> TeacherTargets:
+        return TeacherTargets(images.mean(axis=(1, 2)).astype(np.float32))
 
-    monkeypatch.setattr("training.tasks.recognition.teacher.open_teacher", lambda *_: colors)
+    monkeypatch.setattr("slimcam.training.tasks.recognition.teacher.open_teacher", lambda *_: colors)
     return Stage(tmp_path, tmp_path / "cache")
 
 

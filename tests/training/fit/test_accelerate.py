@@ -6,10 +6,10 @@ import keras
 import numpy as np
 import pytest
 
-from training.fit.accelerate import accelerated
-from training.fit.config import FitConfig
-from training.tasks.recognition.backbones import small_resnet
-from training.tasks.recognition.losses import distillation
+from slimcam.training.fit.accelerate import accelerated
+from slimcam.training.fit.config import FitConfig
+from slimcam.training.tasks.recognition.backbones import small_resnet
+from slimcam.training.tasks.recognition.losses import distillation
 
 IMAGES = np.random.default_rng(0).normal(size=(8, 32, 32, 3)).astype(np.float32)
 TARGETS = np.random.default_rng(1).normal(size=(8, 64)).astype(np.float32)
@@ -54,7 +54,7 @@ def test_bfloat16_is_for_feature_maps_and_not_for_weights_or_embeddings(model):
     np.testing.assert_allclose(copy(IMAGES), model(IMAGES), atol=0.05)
 
 
-def test_a_normalisation_without_scale_is_left_as_keras_has_it():
+def test_a_normalization_without_scale_is_left_as_keras_has_it():
     inputs = keras.Input((8, 8, 3))
     model = keras.Model(inputs, keras.layers.BatchNormalization(scale=False)(inputs))
     copy = accelerated(model, FitConfig())

@@ -21,14 +21,14 @@ DRIVER = """
 import json, sys
 from pathlib import Path
 import keras, numpy as np
-from training.data.recognition.augment import AugmentConfig
-from training.data.recognition.batches import Batches
-from training.data.recognition.faces import FaceSet
-from training.fit.fit import fit
-from training.tasks.recognition.model import with_classifier
-from training.fit.config import FitConfig
-from training.tasks.recognition.config import LossConfig
-from training.tasks.recognition.task import objective
+from slimcam.training.data.recognition.augment import AugmentConfig
+from slimcam.training.data.recognition.batches import Batches
+from slimcam.training.data.recognition.faces import FaceSet
+from slimcam.training.fit.fit import fit
+from slimcam.training.tasks.recognition.model import with_classifier
+from slimcam.training.fit.config import FitConfig
+from slimcam.training.tasks.recognition.config import LossConfig
+from slimcam.training.tasks.recognition.task import objective
 
 rng = np.random.default_rng(0)
 labels = np.arange(48, dtype=np.int32) % 4

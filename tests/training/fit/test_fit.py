@@ -10,18 +10,18 @@ import numpy as np
 import pytest
 import tf_keras
 
-from training.data.images import normalize
-from training.data.recognition.batches import Batches, resize
-from training.data.recognition.faces import FaceSet, Verification
-from training.data.recognition.pairs import sample_pairs
-from training.data.recognition.teacher_targets import Lesson
-from training.fit.config import FitConfig
-from training.fit.fit import fit, learning_rate
-from training.tasks.recognition.config import LossConfig
-from training.tasks.recognition.model import with_classifier, with_features
-from training.tasks.recognition.task import held_out_accuracy, objective
-from training.tasks.recognition.teacher import ImageTargets
-from training.tasks.recognition.verification import Accuracy, pair_scores
+from slimcam.training.data.images import normalize
+from slimcam.training.data.recognition.batches import Batches, resize
+from slimcam.training.data.recognition.faces import FaceSet, Verification
+from slimcam.training.data.recognition.pairs import sample_pairs
+from slimcam.training.data.recognition.teacher_targets import TeacherTargets
+from slimcam.training.fit.config import FitConfig
+from slimcam.training.fit.fit import fit, learning_rate
+from slimcam.training.tasks.recognition.config import LossConfig
+from slimcam.training.tasks.recognition.model import with_classifier, with_features
+from slimcam.training.tasks.recognition.task import held_out_accuracy, objective
+from slimcam.training.tasks.recognition.teacher import ImageTargets
+from slimcam.training.tasks.recognition.verification import Accuracy, pair_scores
 
 CLASSES, EMBEDDING = 4, 8
 DISTIL = LossConfig(classification="none", distillation_weight=1.0)
@@ -45,7 +45,7 @@ def embedder(module):
 
 
 def batches(targets=None) -> Batches:
-    table = None if targets is None else ImageTargets(Lesson(targets))
+    table = None if targets is None else ImageTargets(TeacherTargets(targets))
     return Batches(faces(), batch_size=12, augment=None, seed=1, targets=table)
 
 
@@ -75,7 +75,7 @@ def run(module, loss: LossConfig, work, *, epochs: float = 10.0, targets=None, h
         objective(loss),
         work,
         keras=module,
-        judge=held_out and held_out_accuracy(held_out),
+        validate=held_out and held_out_accuracy(held_out),
     )
 
 
@@ -149,15 +149,15 @@ def test_small_images_first_train_the_model_of_the_full_size(tmp_path, monkeypat
 
 
 @pytest.mark.parametrize("classification", ["none", "cosface"])
-def test_a_feature_map_is_learnt_beside_the_embedding_in_every_size(classification, tmp_path):
+def test_a_feature_map_is_learned_beside_the_embedding_in_every_size(classification, tmp_path):
     keras.utils.set_random_seed(0)
     model = pooled()
     layer = next(layer.name for layer in model.layers if "conv" in layer.name)
     loss = LossConfig(classification, scale=8.0, distillation_weight=1.0, features_weight=1.0, features_layer=layer)
     learner = with_classifier(model, CLASSES, keras=keras) if loss.classifies else model
-    # A map of another size than the student's, of its colours.
+    # A map of another size than the student's, of its colors.
     maps = np.stack([resize(image, 7) for image in faces().images]).astype(np.float16)
-    taught = replace(batches(), targets=ImageTargets(Lesson(targets(), maps)))
+    taught = replace(batches(), targets=ImageTargets(TeacherTargets(targets(), maps)))
     learner = with_features(learner, layer, taught.targets.channels, keras=keras)
     config = FitConfig(epochs=30, batch_size=12, optimizer="adamw", learning_rate=0.02, log_seconds=0.0, sizes=[8, 16])
     history = fit(learner, taught, config, objective(loss), tmp_path, keras=keras)
@@ -195,8 +195,8 @@ def test_bfloat16_feature_maps_learn_as_float32_ones_do(tmp_path):
 
 
 @pytest.mark.parametrize("options", [{"precision": "bfloat16"}, {"sizes": [8, 16]}], ids=str)
-def test_quantisation_aware_training_is_float32_and_of_one_size(options, tmp_path):
-    with pytest.raises(ValueError, match="are for Keras 3, not for quantisation-aware training"):
+def test_quantization_aware_training_is_float32_and_of_one_size(options, tmp_path):
+    with pytest.raises(ValueError, match="are for Keras 3, not for quantization-aware training"):
         run(tf_keras, DISTIL, tmp_path, targets=targets(), **options)
 
 
@@ -221,7 +221,7 @@ def test_the_best_validated_weights_are_the_result(tmp_path, monkeypatch):
         seen.append(scores)
         return Accuracy(next(accuracies), 0.0, np.zeros(len(pairs), bool))
 
-    monkeypatch.setattr("training.tasks.recognition.verification.fold_accuracy", fold)
+    monkeypatch.setattr("slimcam.training.tasks.recognition.verification.fold_accuracy", fold)
     held_out = Verification(faces(), sample_pairs(faces().labels, 40))
     model, history = run(keras, DISTIL, tmp_path, epochs=3, targets=targets(), validations=3, held_out=held_out)
     assert [entry["accuracy"] for entry in history if "accuracy" in entry] == [0.6, 0.9, 0.7]
@@ -234,7 +234,7 @@ def test_validation_needs_people_held_out(tmp_path):
         run(keras, DISTIL, tmp_path, targets=targets(), validations=1)
 
 
-def test_class_centres_stay_at_unit_length(tmp_path):
+def test_class_centers_stay_at_unit_length(tmp_path):
     model, _ = run(keras, LossConfig(scale=8.0), tmp_path, epochs=1)
     kernel = model.get_layer("cosines").get_weights()[0]
     np.testing.assert_allclose(np.linalg.norm(kernel, axis=0), 1.0, atol=1e-5)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from training.fit.progress import Progress, duration
+from slimcam.training.fit.progress import Progress, duration
 
 
 @pytest.mark.parametrize(

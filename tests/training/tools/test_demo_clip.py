@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from deploy.camera.sources import open_source
-from deploy.vision.align import align, face_sizes
-from deploy.vision.image_files import read_picture
-from training.tools.demo_clip import NAMES, ClipConfig, _cast, main, schedule, write_clip
+from slimcam.deploy.camera.sources import open_source
+from slimcam.deploy.vision.align import align, face_sizes
+from slimcam.deploy.vision.image_files import read_picture
+from slimcam.training.tools.demo_clip import NAMES, ClipConfig, _cast, main, schedule, write_clip
 
 SMALL = ClipConfig(seconds=8.0, fps=5, width=320, height=180, people=2, strangers=1, seed=3)
 

@@ -9,7 +9,7 @@ import sys
 import numpy as np
 import pytest
 
-from training.tools.split_file import INDEX, MIB, join, main, split
+from slimcam.training.tools.split_file import INDEX, MIB, join, main, split
 
 
 @pytest.fixture
@@ -94,7 +94,7 @@ def test_the_command_line_splits_joins_and_says_what_is_wrong_in_one_line(file, 
     main(["join", str(tmp_path / "pieces"), str(tmp_path / "joined")])
     assert (tmp_path / "joined").read_bytes() == file.read_bytes()
     assert capsys.readouterr().out.startswith("3 pieces in ")
-    command = [sys.executable, "-m", "training.tools.split_file", "join", str(tmp_path / "nowhere"), "x"]
+    command = [sys.executable, "-m", "slimcam.training.tools.split_file", "join", str(tmp_path / "nowhere"), "x"]
     failed = subprocess.run(command, capture_output=True, text=True, check=False)
     assert failed.returncode == 1
     assert failed.stderr.startswith("pieces: ")

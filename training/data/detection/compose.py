@@ -13,13 +13,13 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from deploy.vision.align import TEMPLATE, face_boxes, face_sizes
-from training.data.detection.degradation import photograph, relit
-from training.data.detection.pasting import Canvas, Paste, ellipse, moved, turn
-from training.data.detection.points import mirrored
-from training.data.detection.scene import Float, Scene, Sources
-from training.data.detection.scenery import background, faceless, plain
-from training.data.images import Image
+from slimcam.deploy.vision.align import TEMPLATE, face_boxes, face_sizes
+from slimcam.training.data.detection.degradation import photograph, relit
+from slimcam.training.data.detection.pasting import Canvas, Paste, ellipse, moved, turn
+from slimcam.training.data.detection.points import mirrored
+from slimcam.training.data.detection.scene import Float, Scene, Sources
+from slimcam.training.data.detection.scenery import background, faceless, plain
+from slimcam.training.data.images import Image
 
 COMPOSE_VERSION = 1
 """Raise it with every change that changes a composed pixel or point."""
@@ -33,10 +33,11 @@ class ComposeConfig:
     """Composed pictures.
 
     Attributes:
-        height, width: pixels.
-        smallest, largest: sizes of faces, pixels (`deploy.vision.align.face_sizes`); all scales between are
-            as frequent.
-        faces: the most in a picture.
+        height: Height of a scene, pixels.
+        width: Width of a scene, pixels.
+        smallest: Smallest size of a face, pixels (`slimcam.deploy.vision.align.face_sizes`).
+        largest: Largest size of a face, pixels; all scales between are equally frequent.
+        faces: Most faces in a picture.
     """
 
     height: int = 240
@@ -91,10 +92,10 @@ def _add_face(canvas: Canvas, sources: Sources, size: float, rng: np.random.Gene
     height, width = canvas.pixels.shape[:2]
     for attempt in range(6):
         angle = _angle(rng) if not whole else 0.0
-        centre = _position(size, height, width, rng)
-        if any(np.hypot(*(centre - other.mean(axis=0))) < 0.5 * (size + _size(other)) for other in canvas.points):
+        center = _position(size, height, width, rng)
+        if any(np.hypot(*(center - other.mean(axis=0))) < 0.5 * (size + _size(other)) for other in canvas.points):
             continue
-        matrix = turn(points.mean(axis=0), angle, centre, size / _size(points))
+        matrix = turn(points.mean(axis=0), angle, center, size / _size(points))
         # Little but the face itself where more would cover others.
         outline = _everything(image) if whole and attempt < 2 else _outline(image, points, attempt < 3, rng)
         soft = _softness(rng) * size
@@ -114,8 +115,8 @@ def _add_decoy(canvas: Canvas, sources: Sources, config: ComposeConfig, rng: np.
     imagined = (TEMPLATE - TEMPLATE.mean(axis=0)) * (wide / 72) + middle
     size = math.exp(rng.uniform(math.log(config.smallest), math.log(max(config.smallest, config.largest / 2))))
     image, points = _shrunk(image, imagined.astype(np.float32), size, flip=False)
-    centre = rng.uniform((0, 0), (config.width, config.height))
-    matrix = turn(points.mean(axis=0), _angle(rng), centre, size / _size(points))
+    center = rng.uniform((0, 0), (config.width, config.height))
+    matrix = turn(points.mean(axis=0), _angle(rng), center, size / _size(points))
     outline = moved(_outline(image, points, True, rng), matrix)
     paste = Paste(matrix, outline, _softness(rng) * size, config.height, config.width)
     if canvas.room(paste):
@@ -131,8 +132,8 @@ def _cover(canvas: Canvas, points: Float, sources: Sources, rng: np.random.Gener
     middle = (np.array(image.shape[1::-1]) - 1) / 2
     for _ in range(3):
         away = rng.uniform(0, 2 * np.pi)
-        centre = points.mean(axis=0) + size * rng.uniform(0.25, 0.8) * np.array([np.cos(away), np.sin(away)])
-        matrix = turn(middle, rng.uniform(-90, 90), centre)
+        center = points.mean(axis=0) + size * rng.uniform(0.25, 0.8) * np.array([np.cos(away), np.sin(away)])
+        matrix = turn(middle, rng.uniform(-90, 90), center)
         half = size * rng.uniform(0.15, 0.7, 2)
         corners = ellipse(middle, half) if rng.random() < 0.5 else middle + half * [(-1, -1), (1, -1), (1, 1), (-1, 1)]
         paste = Paste(matrix, moved(corners, matrix), 0.5 * _softness(rng) * size, height, width)
@@ -166,7 +167,7 @@ def _angle(rng: np.random.Generator) -> float:
 
 
 def _position(size: float, height: int, width: int, rng: np.random.Generator) -> NDArray[np.float64]:
-    """The centre of a face: mostly where all of it is in the picture, if it fits, else anywhere in the picture."""
+    """The center of a face: mostly where all of it is in the picture, if it fits, else anywhere in the picture."""
     edge = 0.0 if rng.random() < 0.25 else 0.65 * size
     low = np.minimum(edge, (width / 2 - 1, height / 2 - 1))
     return rng.uniform(low, np.array([width - 1, height - 1]) - low)

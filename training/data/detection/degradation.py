@@ -10,13 +10,13 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from training.data.images import Image
+from slimcam.training.data.images import Image
 
 Float = NDArray[np.float32]
 
 
 def photograph(image: Image, smallest: float, rng: np.random.Generator) -> Image:
-    """A scene as a camera delivers it: blur, light, colour, noise and compression.
+    """A scene as a camera delivers it: blur, light, color, noise and compression.
 
     Args:
         image: `(H, W, 3)` uint8 RGB.
@@ -55,13 +55,13 @@ def relit(image: Image, rng: np.random.Generator) -> Image:
 
 
 def _developed(image: Image, rng: np.random.Generator) -> Image:
-    """With another contrast, brightness, saturation and cast of colour, or grey."""
-    grey = rng.random() < 0.08
-    if not grey and rng.random() < 0.4:
+    """With another contrast, brightness, saturation and cast of color, or gray."""
+    gray = rng.random() < 0.08
+    if not gray and rng.random() < 0.4:
         return image
-    saturation = 0.0 if grey else math.exp(rng.normal(0, 0.25))
+    saturation = 0.0 if gray else math.exp(rng.normal(0, 0.25))
     mix = saturation * np.eye(3) + (1 - saturation) * np.array([[0.299, 0.587, 0.114]])
-    gain = math.exp(rng.normal(0, 0.2)) * (np.ones(3) if grey else np.exp(rng.normal(0, 0.08, 3)))
+    gain = math.exp(rng.normal(0, 0.2)) * (np.ones(3) if gray else np.exp(rng.normal(0, 0.08, 3)))
     offset = 128 * (1 - gain.mean()) + rng.normal(0, 18)
     developed: Image = cv2.transform(image, np.column_stack([mix * gain[:, None], np.full(3, offset)]))
     return developed

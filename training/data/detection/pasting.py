@@ -10,8 +10,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from deploy.vision.align import face_corners
-from training.data.images import Image
+from slimcam.deploy.vision.align import face_corners
+from slimcam.training.data.images import Image
 
 Float = NDArray[np.float32]
 
@@ -26,7 +26,7 @@ class Canvas:
 
     Attributes:
         pixels: `(H, W, 3)` uint8.
-        points: of each face, `(5, 2)`.
+        points: Points of the face, `(5, 2)`.
     """
 
     def __init__(self, pixels: Image) -> None:
@@ -83,10 +83,11 @@ class Paste:
     """How a picture is laid on a canvas.
 
     Attributes:
-        matrix: `(2, 3)`, from the picture to the canvas.
-        outline: `(K, 2)`, what of the picture is laid, on the canvas.
-        soft: pixels of the canvas that its edge fades over.
-        height, width: of the canvas.
+        matrix: Affine matrix, `(2, 3)`, from the picture to the canvas.
+        outline: Outline of the pasted part, on the canvas, `(K, 2)`.
+        soft: Pixels of the canvas that its edge fades over.
+        height: Height of the canvas.
+        width: Width of the canvas.
     """
 
     matrix: NDArray[np.float64]

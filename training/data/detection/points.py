@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from training.data.images import Float
+from slimcam.training.data.images import Float
 
 
 def mirrored(points: NDArray[np.floating], width: int) -> Float:

@@ -19,12 +19,12 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from deploy.common.files import file_sha256, save_arrays
-from deploy.vision.align import face_sizes
-from deploy.vision.detector import YuNet
-from training.data.detection.points import mirrored
-from training.data.detection.scene import Picture
-from training.fit.progress import Progress
+from slimcam.deploy.common.files import file_sha256, save_arrays
+from slimcam.deploy.vision.align import face_sizes
+from slimcam.deploy.vision.detector import YuNet
+from slimcam.training.data.detection.points import mirrored
+from slimcam.training.data.detection.scene import Picture
+from slimcam.training.fit.progress import Progress
 
 Float = NDArray[np.float32]
 

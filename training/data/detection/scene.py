@@ -1,4 +1,4 @@
-"""Pictures whose faces are known by their points, see `training.tasks.detection.metrics`."""
+"""Pictures whose faces are known by their points, see `slimcam.training.tasks.detection.metrics`."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from training.data.images import Image, decode
+from slimcam.training.data.images import Image, decode
 
 Float = NDArray[np.float32]
 
@@ -19,7 +19,7 @@ class Scene:
 
     Attributes:
         image: `(H, W, 3)` uint8 RGB.
-        points: `(N, 5, 2)` float32, see `training.tasks.detection.metrics`.
+        points: `(N, 5, 2)` float32, see `slimcam.training.tasks.detection.metrics`.
     """
 
     image: Image
@@ -31,7 +31,7 @@ class Picture:
     """A picture with the points of the one face in it.
 
     Attributes:
-        pixels: the bytes of an image file, or `(H, W, 3)` uint8 RGB.
+        pixels: Bytes of an image file, or `(H, W, 3)` uint8 RGB.
         points: `(5, 2)` float32.
     """
 
@@ -53,8 +53,8 @@ class Sources:
     """What scenes are composed of.
 
     Attributes:
-        photos: faces with their surroundings, in which there is no other face.
-        crops: faces with little around them, for small and middling ones; may be none where there are photos.
+        photos: Faces with their surroundings, in which there is no other face.
+        crops: Faces with little around them, for small and middling ones; may be none where there are photos.
     """
 
     photos: Sequence[Picture]

@@ -8,11 +8,11 @@ from collections.abc import Sequence
 import cv2
 import numpy as np
 
-from deploy.vision.align import face_corners, face_sizes
-from training.data.detection.degradation import noisy
-from training.data.detection.pasting import SUBPIXEL_BITS, ellipse, fixed, moved, turn
-from training.data.detection.scene import Picture
-from training.data.images import Image
+from slimcam.deploy.vision.align import face_corners, face_sizes
+from slimcam.training.data.detection.degradation import noisy
+from slimcam.training.data.detection.pasting import SUBPIXEL_BITS, ellipse, fixed, moved, turn
+from slimcam.training.data.detection.scene import Picture
+from slimcam.training.data.images import Image
 
 
 def background(photos: Sequence[Picture], height: int, width: int, rng: np.random.Generator) -> Image:
@@ -53,7 +53,7 @@ def faceless(photos: Sequence[Picture], rng: np.random.Generator) -> Image:
 
 
 def plain(rng: np.random.Generator) -> Image:
-    """`(8, 8, 3)` of one colour."""
+    """`(8, 8, 3)` of one color."""
     return np.full((8, 8, 3), _color(rng), dtype=np.uint8)
 
 

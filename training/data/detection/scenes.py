@@ -1,8 +1,8 @@
 """Scenes to train a face detector on and to judge it by: photos with landmarks, crops, or faces drawn here.
 
 The photos are those of a folder `detect` with lists of the landmarks of one face each; only where no other face was
-found is a photo fully labelled. Without a folder, everything is made of the drawn faces of
-`training.data.recognition.synthetic`.
+found is a photo fully labeled. Without a folder, everything is made of the drawn faces of
+`slimcam.training.data.recognition.synthetic`.
 """
 
 from __future__ import annotations
@@ -20,19 +20,19 @@ from typing import ClassVar, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from deploy.common.files import file_sha256
-from deploy.common.result_key import KEY_FILE, NOT_KEY, key_material
-from deploy.vision.align import TEMPLATE, face_sizes, similarity
-from deploy.vision.letterbox import letterbox as fit_frame
-from training.data.detection.compose import COMPOSE_VERSION, ComposeConfig, arrange, compose
-from training.data.detection.relabel import LABELS_VERSION, averaged
-from training.data.detection.scene import Picture, Scene, Sources
-from training.data.drawing.canvas import SCALE, View
-from training.data.drawing.traits import Person, Shot, sample_person, sample_shot
-from training.data.images import IMAGE_SIZE, decode, existing, read_bytes
-from training.data.recognition import synthetic
-from training.data.recognition.lfw import read_people
-from training.data.recognition.synthetic import SyntheticConfig
+from slimcam.deploy.common.files import file_sha256
+from slimcam.deploy.common.result_key import NOT_KEY, file_content, in_key, key_material
+from slimcam.deploy.vision.align import TEMPLATE, face_sizes, similarity
+from slimcam.deploy.vision.letterbox import letterbox as fit_frame
+from slimcam.training.data.detection.compose import COMPOSE_VERSION, ComposeConfig, arrange, compose
+from slimcam.training.data.detection.relabel import LABELS_VERSION, averaged
+from slimcam.training.data.detection.scene import Picture, Scene, Sources
+from slimcam.training.data.drawing.canvas import SCALE, View
+from slimcam.training.data.drawing.traits import Person, Shot, sample_person, sample_shot
+from slimcam.training.data.images import IMAGE_SIZE, decode, existing, read_bytes
+from slimcam.training.data.recognition import synthetic
+from slimcam.training.data.recognition.lfw import read_people
+from slimcam.training.data.recognition.synthetic import SyntheticConfig
 
 __all__ = ["Composed", "Scene", "SceneData", "Scenes", "ScenesConfig", "Sources", "compose", "fingerprint", "load"]
 
@@ -54,21 +54,21 @@ class ScenesConfig(ComposeConfig):
     """Scenes with faces.
 
     Attributes:
-        root: a folder with `detect/{train,test}`, `detect/{train,test}.csv` and, for more faces, `lfw112`; `None` for
-            drawn faces.
-        test_scenes: composed scenes to be judged by.
-        labeller: YuNet's .onnx file, whose answers are averaged for the points of the pictures; see
-            `training.data.detection.relabel`. `None` takes the points in the lists.
-        people: drawn people: 500 where there is no root, and with one, so many more to train on; `None` says so.
-        held_out: share of the drawn people who are only in scenes to be judged by; a root has lists of its own.
-        seed: of all that is random.
+        root: Folder with `detect/{train,test}`, `detect/{train,test}.csv` and, for more faces, `lfw112`; `None` for
+            synthetic faces.
+        test_scenes: Number of composed scenes to evaluate on.
+        labeler: YuNet's .onnx file, whose answers are averaged for the points of the pictures; see
+            `slimcam.training.data.detection.relabel`. `None` takes the points in the lists.
+        people: Number of synthetic people, beside those of a root; `None` takes 500 without a root and 0 with one.
+        held_out: Share of the synthetic people who are only in scenes to evaluate on; a root has lists of its own.
+        seed: Seed of all that is random.
     """
 
     task: ClassVar[str] = "detection"
 
     kind: str = "scenes"
     root: str | None = field(default=None, metadata=NOT_KEY)
-    labeller: str | None = field(default=None, metadata=KEY_FILE)
+    labeler: str | None = field(default=None, metadata=in_key(name="labeller", material=file_content))
     test_scenes: int = 500
     people: int | None = None
     held_out: float = 0.2
@@ -82,8 +82,8 @@ class ScenesConfig(ComposeConfig):
                 f"scenes need 1 test scene, {least} people and a seed from 0 on at the least; "
                 f"got {self.test_scenes}, {self.drawn} and {self.seed}"
             )
-        if self.labeller is not None and self.root is None:
-            raise ValueError("data.labeller is for photos: the points of drawn faces are known; set data.root")
+        if self.labeler is not None and self.root is None:
+            raise ValueError("data.labeler is for photos: the points of drawn faces are known; set data.root")
         if not 0 < self.held_out < 1:
             raise ValueError(f"data.held_out must lie between 0 and 1; got {self.held_out}")
 
@@ -108,8 +108,8 @@ class Composed:
     """Composed scenes; number `index` is a function of the seed and it alone.
 
     Attributes:
-        stream: other streams give other scenes.
-        count: how many there are; training need not end there.
+        stream: Other streams give other scenes.
+        count: Number of scenes; training need not end there.
     """
 
     sources: Sources
@@ -147,9 +147,9 @@ class SceneData:
     """What a source of scenes gives.
 
     Attributes:
-        train: faces to compose scenes of; see `scenes`.
-        test: scenes of people who are not in `train`: `photos` as they are, and `scenes` composed of them.
-        notes: one line for each kind of thing that was left out.
+        train: Faces to compose scenes of; see `scenes`.
+        test: Scenes of people who are not in `train`: `photos` as they are, and `scenes` composed of them.
+        notes: One line for each kind of thing that was left out.
     """
 
     train: Sources
@@ -187,8 +187,8 @@ def fingerprint(config: ScenesConfig) -> str:
     if config.root is None:
         return total.hexdigest()
     root = Path(config.root)
-    if config.labeller is not None:
-        total.update(f"labels {LABELS_VERSION} {file_sha256(existing(Path(config.labeller)))}".encode())
+    if config.labeler is not None:
+        total.update(f"labels {LABELS_VERSION} {file_sha256(existing(Path(config.labeler)))}".encode())
     for name in _LIST:
         total.update(existing(root / "detect" / name).read_bytes())
     for optional in (root / "lfw112" / "peopleDevTrain.txt", root / "lfw112" / "images_landmarks.csv"):
@@ -206,7 +206,7 @@ def fit(scene: Scene, height: int, width: int) -> Scene:
 
 
 def drawn(height: int, width: int, count: int) -> NDArray[np.uint8]:
-    """Drawn faces in the middle of grey frames, `(count, height, width, 3)`: the same on every machine."""
+    """Drawn faces in the middle of gray frames, `(count, height, width, 3)`: the same on every machine."""
     frames = np.full((count, height, width, 3), 128, dtype=np.uint8)
     for person, frame in enumerate(frames):
         face = fit_frame(synthetic.draw_face(person, 0), *(min(side, IMAGE_SIZE) for side in (height, width)))[0]
@@ -216,7 +216,7 @@ def drawn(height: int, width: int, count: int) -> NDArray[np.uint8]:
 
 
 def drawn_points(person: Person, shot: Shot) -> Float:
-    """Where eyes, nose tip and mouth corners of a drawn face are, `(5, 2)`; see `training.data.drawing`."""
+    """Where eyes, nose tip and mouth corners of a drawn face are, `(5, 2)`; see `slimcam.training.data.drawing`."""
     eyes = [(side * person.eye_x, person.eye_y + 0.6 * side * person.eye_asymmetry) for side in (-1, 1)]
     reach = person.mouth_width * (1 + 0.16 * max(shot.smile, 0) - 0.10 * shot.mouth_open)
     corner = person.mouth_y - person.mouth_tilt - 2.2 * shot.smile + 2.25 * shot.mouth_open
@@ -306,8 +306,8 @@ class _Left:
 def _read(config: ScenesConfig, root: Path, cache: Path) -> SceneData:
     left = _Left()
     detect = root / "detect"
-    tested = _labelled(detect / "test.csv", left)
-    learned = _labelled(detect / "train.csv", left)
+    tested = _labeled(detect / "test.csv", left)
+    learned = _labeled(detect / "train.csv", left)
     people = {_person(path) for path, _ in tested}
     train = _pictures([row for row in learned if _new(row[0], people, left)], detect / "train", left)
     test = _pictures(tested, detect / "test", left)
@@ -316,31 +316,31 @@ def _read(config: ScenesConfig, root: Path, cache: Path) -> SceneData:
             raise ValueError(f"data: no picture of {detect / name} is usable; {'; '.join(left.notes) or 'it is empty'}")
     crops = _crops(root / "lfw112", people, left)
     notes = left.notes
-    if config.labeller is not None:
-        (train, test, crops), note = _labelled_anew((train, test, crops), Path(config.labeller), cache)
+    if config.labeler is not None:
+        (train, test, crops), note = _labeled_anew((train, test, crops), Path(config.labeler), cache)
         notes.append(note)
     if config.drawn:
         crops += _drawn(config, cache)
     return _data(config, Sources(train, crops), test, Sources(test, ()), notes)
 
 
-def _labelled_anew(sets: Sequence[list[Picture]], labeller: Path, cache: Path) -> tuple[list[list[Picture]], str]:
+def _labeled_anew(sets: Sequence[list[Picture]], labeler: Path, cache: Path) -> tuple[list[list[Picture]], str]:
     """Lists of pictures with points that are means of a detector's answers, and what to say of it."""
-    found = [averaged(pictures, labeller, cache) for pictures in sets]
+    found = [averaged(pictures, labeler, cache) for pictures in sets]
     kept = sum(count for _, count in found)
-    note = f"points are means of what {labeller.name} says of 12 views; {kept:,} pictures keep those of their list"
+    note = f"points are means of what {labeler.name} says of 12 views; {kept:,} pictures keep those of their list"
     return [pictures for pictures, _ in found], note
 
 
-def _labelled(path: Path, left: _Left) -> list[tuple[str, Float]]:
-    """The file names of a list and the points in them, `(5, 2)`, where all faces of the picture are labelled."""
+def _labeled(path: Path, left: _Left) -> list[tuple[str, Float]]:
+    """The file names of a list and the points in them, `(5, 2)`, where all faces of the picture are labeled."""
     rows: list[tuple[str, Float]] = []
     for line, row in _rows(path):
         points = _points(row)
         if points is None:
             left.out(f"rows of {path.name} with missing or senseless fields", f"line {line}")
         elif int(row["faces_found"] or 0) != 1:
-            left.out(f"pictures of {path.name} with several faces, of which one is labelled", str(row["path"]))
+            left.out(f"pictures of {path.name} with several faces, of which one is labeled", str(row["path"]))
         else:
             rows.append((str(row["path"]), points))
     return rows
@@ -408,7 +408,7 @@ def _crops(folder: Path, people: set[str], left: _Left) -> list[Picture]:
     trained = read_people(names)
     rows: list[tuple[str, Float]] = []
     if landmarks.is_file():
-        for path, points in _labelled(landmarks, left):
+        for path, points in _labeled(landmarks, left):
             # The crop was made of these points, which so lie about the template and not on it.
             rows.append((path, _on(similarity(points, TEMPLATE), points).astype(np.float32)))
     else:

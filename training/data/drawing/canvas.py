@@ -8,8 +8,8 @@ import cv2
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from training.data.drawing.traits import Person, Shot
-from training.data.images import IMAGE_SIZE
+from slimcam.training.data.drawing.traits import Person, Shot
+from slimcam.training.data.images import IMAGE_SIZE
 
 Points = NDArray[np.float64]
 Plane = NDArray[np.float32]
@@ -139,7 +139,7 @@ class Sheet:
         cv2.polylines(self.pixels, [_fixed(points)], closed, _rgb(color), thickness, cv2.LINE_AA, _SUBPIXEL_BITS)
 
     def strokes(self, lines: Points, color: Tint, width: float = 0.5) -> None:
-        """Draws many lines, `(L, N, 2)`, of one colour."""
+        """Draws many lines, `(L, N, 2)`, of one color."""
         thickness = max(1, round(width * SCALE))
         fixed = list(_fixed(lines))
         cv2.polylines(self.pixels, fixed, False, _rgb(color), thickness, cv2.LINE_AA, _SUBPIXEL_BITS)

@@ -5,15 +5,15 @@ from __future__ import annotations
 import cv2
 import numpy as np
 
-from training.data.drawing.canvas import Plane, Points, Sheet, View, closed_curve, ellipse, open_curve
-from training.data.drawing.traits import Person, Shot
-from training.data.images import IMAGE_SIZE
+from slimcam.training.data.drawing.canvas import Plane, Points, Sheet, View, closed_curve, ellipse, open_curve
+from slimcam.training.data.drawing.traits import Person, Shot
+from slimcam.training.data.images import IMAGE_SIZE
 
 _SIDES = (-1, 1)
 _DARK = np.array([0.50, 0.36, 0.32])
 
 # Reach of the tips as a fraction of the mouth, how far below its corners they end, and the height above the lip.
-_MOUSTACHE_SHAPES = {"thin": (0.85, 0.5, 2.0), "thick": (1.08, 1.5, 4.6), "handlebar": (1.3, 6.0, 4.0)}
+_MUSTACHE_SHAPES = {"thin": (0.85, 0.5, 2.0), "thick": (1.08, 1.5, 4.6), "handlebar": (1.3, 6.0, 4.0)}
 
 
 def model_skin(sheet: Sheet, view: View, person: Person, shot: Shot) -> None:
@@ -170,7 +170,7 @@ def draw_mouth(sheet: Sheet, view: View, person: Person, shot: Shot) -> None:
 
 
 def draw_beard(sheet: Sheet, view: View, person: Person, shot: Shot) -> None:
-    """Beard and moustache, tinted into the skin; `Sheet.press` makes them visible."""
+    """Beard and mustache, tinted into the skin; `Sheet.press` makes them visible."""
     texture = _hair_texture(person.texture_seed)
     tint = np.log((person.hair * 0.8 + 4) / person.skin) * (0.35 if person.beard == "stubble" else 0.9)
     drop = 5 * shot.mouth_open
@@ -186,9 +186,9 @@ def draw_beard(sheet: Sheet, view: View, person: Person, shot: Shot) -> None:
     elif person.beard == "goatee":
         tuft = ellipse(0, (lip + chin) / 2, person.mouth_width * 0.7, (chin - lip) / 2 + 1)
         sheet.soft(view.place(tuft), tint, fine=True, texture=texture)
-    style = "thick" if person.moustache == "none" and person.beard in ("full", "stubble") else person.moustache
+    style = "thick" if person.mustache == "none" and person.beard in ("full", "stubble") else person.mustache
     if style != "none":
-        reach, low, high = _MOUSTACHE_SHAPES[style]
+        reach, low, high = _MUSTACHE_SHAPES[style]
         width, top, corner = person.mouth_width, mouth - person.upper_lip, mouth - 1.5 * shot.smile
         above = [(0.0, top - high + 0.6), (0.5 * width, top - high + 0.8), (reach * width, corner + low)]
         below = [(0.55 * width, corner - person.upper_lip + 0.2), (0.0, top)]

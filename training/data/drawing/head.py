@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from training.data.drawing.canvas import Points, Sheet, View, closed_curve, ellipse, open_curve
-from training.data.drawing.traits import Color, Person, Shot
+from slimcam.training.data.drawing.canvas import Points, Sheet, View, closed_curve, ellipse, open_curve
+from slimcam.training.data.drawing.traits import Color, Person, Shot
 
 _SIDES = (-1, 1)
 

@@ -7,9 +7,9 @@ from typing import Any
 import cv2
 import numpy as np
 
-from training.data.drawing.canvas import SCALE, SIZE, Sheet, View, closed_curve, ellipse
-from training.data.drawing.traits import Person, Shot
-from training.data.images import IMAGE_SIZE, Image
+from slimcam.training.data.drawing.canvas import SCALE, SIZE, Sheet, View, closed_curve, ellipse
+from slimcam.training.data.drawing.traits import Person, Shot
+from slimcam.training.data.images import IMAGE_SIZE, Image
 
 _SIDES = (-1, 1)
 _GRAY = np.array([[0.299, 0.587, 0.114]] * 3, dtype=np.float32)

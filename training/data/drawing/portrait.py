@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from training.data.drawing import features, head, photo
-from training.data.drawing.canvas import Sheet, View
-from training.data.drawing.traits import Person, Shot, sample_person, sample_shot
-from training.data.images import Image
+from slimcam.training.data.drawing import features, head, photo
+from slimcam.training.data.drawing.canvas import Sheet, View
+from slimcam.training.data.drawing.traits import Person, Shot, sample_person, sample_shot
+from slimcam.training.data.images import Image
 
 DRAWING_VERSION = 1
 """Raise it with every change of the drawing that changes a pixel: drawn faces are cached under it."""
@@ -38,7 +38,7 @@ def draw(person: Person, shot: Shot) -> Image:
     features.draw_nostrils(sheet, view, person)
     features.model_skin(sheet, view, person, shot)
     features.draw_beard(sheet, view, person, shot)
-    # Under mouth, eyes and hair, which have their own colours.
+    # Under mouth, eyes and hair, which have their own colors.
     sheet.press()
     features.draw_mouth(sheet, view, person, shot)
     features.draw_eyes(sheet, view, person, shot)

@@ -17,7 +17,7 @@ Color = NDArray[np.float64]
 HAIRLINES = ("round", "widow", "receding", "fringe", "left part", "right part", "curtain", "bald", "buzz")
 HAIR_LENGTHS = ("short", "medium", "long")
 BEARDS = ("none", "stubble", "goatee", "full")
-MOUSTACHES = ("none", "thin", "thick", "handlebar")
+MUSTACHES = ("none", "thin", "thick", "handlebar")
 
 # Ends and middle of the skin range from very light to very dark, RGB.
 _SKIN = np.array([(246, 214, 194), (222, 172, 138), (176, 122, 86), (116, 76, 53), (80, 53, 40)], dtype=np.float64)
@@ -30,7 +30,7 @@ _IRIS = np.array([(58, 36, 22), (98, 62, 32), (112, 104, 56), (78, 112, 84), (78
 
 @dataclass(frozen=True)
 class Person:
-    """What makes an identity. Colours are RGB 0..255; unnamed figures are pixels, or fractions where `0..1` is said."""
+    """What makes an identity. Colors are RGB 0..255; unnamed figures are pixels, or fractions where `0..1` is said."""
 
     skin: Color
     hair: Color
@@ -47,7 +47,7 @@ class Person:
     cheekbones: float
     ears: float
     ear_angle: float
-    # Eyes: x of the centre, y, half-width, half-height, rise of the outer corner, iris radius, fold and bags 0..1.
+    # Eyes: x of the center, y, half-width, half-height, rise of the outer corner, iris radius, fold and bags 0..1.
     eye_x: float
     eye_y: float
     eye_width: float
@@ -87,7 +87,7 @@ class Person:
     hair_volume: float
     hair_curl: float
     beard: str
-    moustache: str
+    mustache: str
     # Skin marks: freckles as (x, y, radius), moles as (x, y, radius), a scar as (x, y, angle, length) or empty.
     freckles: NDArray[np.float64]
     moles: NDArray[np.float64]
@@ -145,8 +145,8 @@ def sample_person(seed: int) -> Person:
     skin = _between(_SKIN, tone) * np.exp(rng.normal(0, 0.025, 3))
     kind = int(rng.choice(len(_HAIR) - 1, p=_hair_weights(tone)))
     hair = _HAIR[kind] * np.exp(rng.normal(0, 0.16)) * np.exp(rng.normal(0, 0.04, 3))
-    grey = float(np.clip((age - 0.55) * 2.4 + rng.normal(0, 0.25), 0, 1)) if age > 0.45 else 0.0
-    hair = hair * (1 - grey) + _HAIR[-1] * np.exp(rng.normal(0, 0.2)) * grey
+    gray = float(np.clip((age - 0.55) * 2.4 + rng.normal(0, 0.25), 0, 1)) if age > 0.45 else 0.0
+    hair = hair * (1 - gray) + _HAIR[-1] * np.exp(rng.normal(0, 0.2)) * gray
     iris = _between(_IRIS, float(rng.beta(0.8, 1.0 + tone)) * (len(_IRIS) - 1)) * np.exp(rng.normal(0, 0.08, 3))
     lips = skin * np.array([0.88, 0.62, 0.62]) * np.exp(rng.normal(0, 0.07, 3)) + np.array([8.0, 0, 4])
     cheek = vary(37.5, 2.0)
@@ -207,7 +207,7 @@ def sample_person(seed: int) -> Person:
         hair_volume=vary(7, 2.2),
         hair_curl=float(rng.random()) if rng.random() < 0.2 + 0.12 * tone else 0.0,
         beard="none" if feminine else str(rng.choice(BEARDS, p=(0.43, 0.22, 0.14, 0.21))),
-        moustache="none" if feminine else str(rng.choice(MOUSTACHES, p=(0.55, 0.17, 0.18, 0.1))),
+        mustache="none" if feminine else str(rng.choice(MUSTACHES, p=(0.55, 0.17, 0.18, 0.1))),
         freckles=_marks(rng, int(rng.integers(15, 70)) if freckled else 0, (0.35, 0.75)),
         moles=_marks(rng, int(rng.choice(4, p=(0.45, 0.3, 0.15, 0.1))), (0.7, 1.5)),
         scar=rng.uniform((-30, -30, 0, 4), (30, 30, np.pi, 12)) if rng.random() < 0.1 else np.zeros(0),
@@ -257,7 +257,7 @@ def sample_shot(identity_seed: int, image_seed: int) -> Shot:
 
 
 def _between(palette: Color, position: float) -> Color:
-    """The colour at a fractional index of a palette."""
+    """The color at a fractional index of a palette."""
     low = min(int(position), len(palette) - 2)
     return np.asarray(palette[low] * (low + 1 - position) + palette[low + 1] * (position - low))
 

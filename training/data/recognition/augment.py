@@ -8,8 +8,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from deploy.common.result_key import in_key
-from training.data.images import Image
+from slimcam.deploy.common.result_key import in_key
+from slimcam.training.data.images import Image
 
 
 @dataclass

@@ -1,4 +1,4 @@
-"""Batches of augmented, normalised images, prepared by threads ahead of the training step.
+"""Batches of augmented, normalized images, prepared by threads ahead of the training step.
 
 A batch is a function of the seed and the step alone: any number of workers gives the same batches, and training that
 resumes at step `n` sees exactly what it would have seen.
@@ -14,29 +14,29 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
-from deploy.inference.preprocessing import resized
-from training.data.images import Float, Image, Images, Selection, ahead, normalize
-from training.data.recognition.augment import AugmentConfig, augment, deform, mixup
-from training.data.recognition.faces import UNLABELED, FaceSet
-from training.data.recognition.teacher_targets import Lesson, Targets
+from slimcam.deploy.inference.preprocessing import resized
+from slimcam.training.data.images import Float, Image, Images, Selection, ahead, normalize
+from slimcam.training.data.recognition.augment import AugmentConfig, augment, deform, mixup
+from slimcam.training.data.recognition.faces import UNLABELED, FaceSet
+from slimcam.training.data.recognition.teacher_targets import TargetSource, TeacherTargets
 
 
 @dataclass(frozen=True)
 class Batch:
-    """What one step learns from.
+    """The batch of one step.
 
     Attributes:
-        images: `(B, size, size, 3)` float32, normalised.
-        labels: `(B,)` int32; `UNLABELED` also for views after mixup or elastic deformation, which show
-            no longer their person.
-        indices: `(B,)`, places in the set.
-        lesson: if there is a teacher.
+        images: Normalized images, `(B, size, size, 3)` float32.
+        labels: Identities, `(B,)` int32; `UNLABELED` also for views after mixup or elastic deformation, which no longer
+            show their person.
+        indices: Positions in the set of faces, `(B,)`.
+        targets: Targets of the teacher, if there is one.
     """
 
     images: Float
     labels: NDArray[np.int32]
     indices: NDArray[np.int64]
-    lesson: Lesson | None
+    targets: TeacherTargets | None
 
 
 @dataclass(frozen=True)
@@ -44,19 +44,22 @@ class Batches:
     """The endless, shuffled stream of training batches of a set of faces.
 
     Attributes:
-        augment: `None` leaves the images as they are.
-        targets: what a teacher says of the images.
-        workers: threads; 0 takes one for each processor.
-        balance: 0 takes each image once an epoch. Above 0, images are drawn with the probability `n ** -balance` of one
-            whose person has `n` images, also those that others are mixed with; an unlabeled image is taken for its
-            person's only one.
+        faces: Faces to train on.
+        batch_size: Images of a batch.
+        augment: Augmentation; `None` leaves the images as they are.
+        seed: Seed of order and augmentation.
+        targets: Gives the targets of a teacher.
+        workers: Threads; 0 takes one for each processor.
+        balance: Exponent of the sampling by person. 0 takes each image once an epoch. Above 0, an image is sampled with
+            probability `n ** -balance`, where `n` is the number of images of its person, also as the other image of
+            mixup; an unlabeled image counts as its person's only one.
     """
 
     faces: FaceSet
     batch_size: int
     augment: AugmentConfig | None
     seed: int
-    targets: Targets | None = None
+    targets: TargetSource | None = None
     workers: int = 0
     balance: float = 0.0
 
@@ -66,12 +69,12 @@ class Batches:
 
     def batch(self, step: int, size: int) -> Batch:
         """The batch of a step in images of `size` pixels, prepared by the calling thread."""
-        indices, variants = self._places(step)
+        indices, variants = self._sampled(step)
         images, own = self._views(indices, variants)
-        lesson = self.targets(indices, variants, images) if self.targets is not None else None
+        targets = self.targets(indices, variants, images) if self.targets is not None else None
         resized = np.stack([resize(image, size) for image in images])
         labels = np.where(own, self.faces.labels[indices], np.int32(UNLABELED))
-        return Batch(normalize(resized), labels, indices, lesson)
+        return Batch(normalize(resized), labels, indices, targets)
 
     def views(self, indices: NDArray[np.int64], variants: NDArray[np.int64]) -> NDArray[np.uint8]:
         """Variants of the images at `indices` as they are augmented, `(B, 112, 112, 3)`."""
@@ -81,7 +84,7 @@ class Batches:
         """Batches from step `start` on, prepared ahead by threads; `sizes[step]` are the pixels of each step."""
         return ahead(lambda step: self.batch(step, sizes[step]), range(start, len(sizes)), self.workers)
 
-    def _places(self, step: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    def _sampled(self, step: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """Which images a step takes, and which variant of each."""
         # Each epoch is an order of its own; a batch may reach over the end of one into the next.
         count = len(self.faces)
@@ -95,7 +98,7 @@ class Batches:
         count, rng = len(self.faces), np.random.default_rng((self.seed, epoch))
         views = self.targets.views if self.targets is not None else 0
         if self.balance:
-            return np.stack([self._draw(count, rng), rng.integers(views or 2**31, size=count)])
+            return np.stack([self._sample(count, rng), rng.integers(views or 2**31, size=count)])
         return np.stack([rng.permutation(count), np.full(count, epoch % views if views else epoch)])
 
     def _views(
@@ -112,13 +115,13 @@ class Batches:
         rng = np.random.default_rng((self.seed, variant, index))
         view, own = augment(image, self.augment, rng), True
         if rng.random() < self.augment.mixup:
-            other = self.faces.images[int(self._draw(1, rng)[0])]
+            other = self.faces.images[int(self._sample(1, rng)[0])]
             view, own = mixup(view, augment(other, self.augment, rng), rng), False
         if rng.random() < self.augment.elastic:
             view, own = deform(view, rng), False
         return view, own
 
-    def _draw(self, count: int, rng: np.random.Generator) -> NDArray[np.int64]:
+    def _sample(self, count: int, rng: np.random.Generator) -> NDArray[np.int64]:
         """Places of images at random, people with many images less often for each."""
         if not self.balance:
             return rng.integers(len(self.faces), size=count)
@@ -149,6 +152,6 @@ def plain_batches(images: Images, size: int, batch_size: int) -> Iterator[NDArra
 
 
 def sample_batches(images: Images, count: int, size: int, batch_size: int, seed: int = 0) -> Iterator[Float]:
-    """`count` images (or all, if there are fewer) drawn at random, normalised, `(<= batch_size, size, size, 3)`."""
+    """`count` images (or all, if there are fewer) sampled, normalized, `(<= batch_size, size, size, 3)`."""
     drawn = np.random.default_rng(seed).permutation(len(images))[:count]
     return map(normalize, plain_batches(Selection(images, drawn), size, batch_size))

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from training.data.images import Images
+from slimcam.training.data.images import Images
 
 UNLABELED = -1
 """The label of a face that is no known person's: a classification loss leaves it out (`one_hot` makes zeros of it)."""
@@ -22,9 +22,9 @@ class FaceSet:
     """Images with the identity of each.
 
     Attributes:
-        images: `N` images.
-        labels: `(N,)` int32, index into `identities`, or `UNLABELED`.
-        identities: names, one for each label.
+        images: The images, `N` of them.
+        labels: Index into `identities`, or `UNLABELED`, `(N,)` int32.
+        identities: Names, one for each label.
     """
 
     images: Images
@@ -49,9 +49,10 @@ class Pairs:
     """A verification protocol: which pairs of images show the same person.
 
     Attributes:
-        left, right: `(P,)` int32, index into the images.
-        same: `(P,)` bool, true for a genuine pair.
-        fold: `(P,)` int32, the fold of cross-validation that the pair belongs to.
+        left: Index of the first image, `(P,)` int32.
+        right: Index of the second image, `(P,)` int32.
+        same: Whether the pair is genuine, `(P,)` bool.
+        fold: Fold of cross-validation that the pair belongs to, `(P,)` int32.
     """
 
     left: NDArray[np.int32]
@@ -68,7 +69,7 @@ class Verification:
     """Faces, and pairs of them to tell apart; every cross-identity pair is an impostor pair.
 
     Attributes:
-        source: the folder that all of the faces are from, if nothing was trained on any of it.
+        source: Folder that all of the faces are from, if nothing was trained on any of it.
     """
 
     faces: FaceSet
@@ -81,11 +82,11 @@ class FaceData:
     """What a data source gives: faces to learn from, other people's faces to be judged on, and what was left out.
 
     Attributes:
-        train: faces to learn from.
-        test: faces of people who are not in `train`; every cross-identity pair is an impostor pair.
-        pairs: the verification protocol on `test`.
-        notes: one line for each thing the source skipped, for example an unreadable file.
-        held_out: further verification sets of other people, so that `test` stays unseen; by the first of them the
+        train: Faces to learn from.
+        test: Faces of people who are not in `train`; every cross-identity pair is an impostor pair.
+        pairs: Verification protocol on `test`.
+        notes: One line for each thing the source skipped, for example an unreadable file.
+        held_out: Further verification sets of other people, so that `test` stays unseen; by the first of them the
             best weights of a training are chosen.
     """
 

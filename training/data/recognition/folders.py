@@ -14,10 +14,10 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from deploy.common.result_key import NOT_KEY, key_material
-from training.data.images import IMAGE_SIZE, Image, decode, read_bytes
-from training.data.recognition.faces import FaceData, FaceSet
-from training.data.recognition.pairs import sample_pairs
+from slimcam.deploy.common.result_key import NOT_KEY, key_material
+from slimcam.training.data.images import IMAGE_SIZE, Image, decode, read_bytes
+from slimcam.training.data.recognition.faces import FaceData, FaceSet
+from slimcam.training.data.recognition.pairs import sample_pairs
 
 EXTENSIONS = frozenset(
     f".{kind}"
@@ -34,14 +34,14 @@ class FoldersConfig:
     """Aligned faces in folders.
 
     Attributes:
-        root: a folder that the entries of `folders` are relative to.
-        folders: each holds one directory for each identity; the same name in two folders is the same person.
-        exclude: identities to leave out.
-        unlabeled: folders of aligned crops, however deep they lie, or files of the pack stage, relative to `root`; what
+        root: Folder that the entries of `folders` are relative to.
+        folders: Folders with one directory for each identity; the same name in two folders is the same person.
+        exclude: Identities to leave out.
+        unlabeled: Folders of aligned crops, however deep they lie, or files of the pack stage, relative to `root`; what
             they hold is trained on by distillation alone.
-        test_fraction: share of the identities kept for verification.
-        test_pairs: verification pairs drawn from them.
-        seed: of the split and the pairs.
+        test_fraction: Share of the identities kept for verification.
+        test_pairs: Number of verification pairs sampled from them.
+        seed: Seed of the split and the pairs.
     """
 
     task: ClassVar[str] = "recognition"

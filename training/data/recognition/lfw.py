@@ -13,11 +13,11 @@ from typing import ClassVar
 
 import numpy as np
 
-from deploy.common.result_key import NOT_KEY
-from training.data.images import Selection, existing
-from training.data.recognition.faces import FaceData, FaceSet, Pairs, Verification
-from training.data.recognition.folders import Listing, choices, digest_files, face_set, scan
-from training.data.recognition.pairs import sample_pairs
+from slimcam.deploy.common.result_key import NOT_KEY
+from slimcam.training.data.images import Selection, existing
+from slimcam.training.data.recognition.faces import FaceData, FaceSet, Pairs, Verification
+from slimcam.training.data.recognition.folders import Listing, choices, digest_files, face_set, scan
+from slimcam.training.data.recognition.pairs import sample_pairs
 
 Row = tuple[tuple[str, int], tuple[str, int], bool, int]
 
@@ -27,21 +27,21 @@ class LfwConfig:
     """LFW, and other folders of faces to train on.
 
     Attributes:
-        root: a folder that the paths below are relative to.
+        root: Folder that the paths below are relative to.
         images: LFW's images, one directory for each person.
-        lists: where the lists are.
-        train_people: the people to train on, a list of `lists`.
-        test_pairs: the verification protocol, a list of `lists`: `pairsDevTest.txt` (View 1) or `pairs.txt` (View 2).
-        extra: further folders of identity directories to train on.
-        exclude: identities of `extra` to leave out, for example people who are also in LFW.
-        unlabeled: folders of aligned crops, however deep they lie, or files of the pack stage; what they hold is
+        lists: Folder of the lists.
+        train_people: People to train on, a list of `lists`.
+        test_pairs: Verification protocol, a list of `lists`: `pairsDevTest.txt` (View 1) or `pairs.txt` (View 2).
+        extra: Further folders of identity directories to train on.
+        exclude: Identities of `extra` to leave out, for example people who are also in LFW.
+        unlabeled: Folders of aligned crops, however deep they lie, or files of the pack stage; what they hold is
             trained on by distillation alone.
         suspects: CSV files whose first column names files, relative to the folder beside the CSV's `images`, that
             are left out as probable label errors.
-        held_out: so many people of `extra`, drawn at random, are not trained on but kept as a second verification set.
-        held_out_folder: a folder of identity directories of which nothing is trained on: a further verification set,
+        held_out: Number of people of `extra` who are not trained on, but kept as a second verification set.
+        held_out_folder: Folder of identity directories of which nothing is trained on: a further verification set,
             of another source, and the one that the best weights of a training are chosen by.
-        held_out_pairs: verification pairs drawn from either.
+        held_out_pairs: Number of verification pairs sampled from either.
     """
 
     task: ClassVar[str] = "recognition"

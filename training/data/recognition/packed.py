@@ -20,11 +20,11 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from deploy.common.files import save_arrays
-from deploy.common.result_key import KEY_FILE
-from training.data.images import Image, Images, Joined, Selection
-from training.data.recognition.faces import FaceData, FaceSet, Pairs, Verification
-from training.data.recognition.folders import FileImages, decode_image
+from slimcam.deploy.common.files import save_arrays
+from slimcam.deploy.common.result_key import KEY_FILE
+from slimcam.training.data.images import Image, Images, Joined, Selection
+from slimcam.training.data.recognition.faces import FaceData, FaceSet, Pairs, Verification
+from slimcam.training.data.recognition.folders import FileImages, decode_image
 
 FORMAT = "slimcam faces 2"
 
@@ -36,7 +36,7 @@ class PackedConfig:
     """Faces of another source, packed into one file by `slimcam stages=[pack]`.
 
     Attributes:
-        path: the file.
+        path: File of the pack.
     """
 
     task: ClassVar[str] = "recognition"

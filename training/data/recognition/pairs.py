@@ -1,17 +1,17 @@
-"""Verification protocols made from labelled faces."""
+"""Verification protocols made from labeled faces."""
 
 from __future__ import annotations
 
 import numpy as np
 from numpy.typing import NDArray
 
-from training.data.recognition.faces import Pairs
+from slimcam.training.data.recognition.faces import Pairs
 
 
 def sample_pairs(labels: NDArray[np.int32], count: int, *, folds: int = 10, seed: int = 0) -> Pairs:
-    """Draws `count` distinct pairs, half genuine and half impostor, dealt evenly over `folds`.
+    """Samples `count` distinct pairs, half genuine and half impostor, dealt evenly over `folds`.
 
-    Genuine pairs are drawn identity by identity, so that a person with many images does not rule the protocol.
+    Genuine pairs are sampled identity by identity, so that a person with many images does not rule the protocol.
 
     Args:
         labels: `(N,)` identity of each image.
@@ -33,7 +33,7 @@ def sample_pairs(labels: NDArray[np.int32], count: int, *, folds: int = 10, seed
     genuine: set[tuple[int, int]] = set()
     impostor: set[tuple[int, int]] = set()
     half = count // 2
-    # Distinct pairs may run out on small sets: stop when draws stop finding new ones.
+    # Distinct pairs may run out on small sets: stop when sampling stops finding new ones.
     for _ in range(20 * half):
         if len(genuine) >= half:
             break
@@ -50,10 +50,10 @@ def sample_pairs(labels: NDArray[np.int32], count: int, *, folds: int = 10, seed
             f"verification needs 2 genuine and 2 impostor pairs at the least; asked for {count} pairs, "
             f"{len(labels)} images of {len(by_identity)} identities gave {len(genuine)} and {len(impostor)}"
         )
-    drawn = [(pair, True) for pair in sorted(genuine)] + [(pair, False) for pair in sorted(impostor)]
-    order = rng.permutation(len(drawn))
-    pairs = np.array([drawn[i][0] for i in order], dtype=np.int32)
-    same = np.array([drawn[i][1] for i in order], dtype=bool)
+    sampled = [(pair, True) for pair in sorted(genuine)] + [(pair, False) for pair in sorted(impostor)]
+    order = rng.permutation(len(sampled))
+    pairs = np.array([sampled[i][0] for i in order], dtype=np.int32)
+    same = np.array([sampled[i][1] for i in order], dtype=bool)
     fold = np.empty(len(order), dtype=np.int32)
     for kind in (True, False):
         members = np.flatnonzero(same == kind)

@@ -25,14 +25,14 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from deploy.common.files import atomic
-from deploy.common.result_key import NOT_KEY, key_material
-from training.data.drawing.portrait import DRAWING_VERSION, draw, draw_face
-from training.data.drawing.traits import sample_person, sample_shot
-from training.data.images import IMAGE_SIZE, Image
-from training.data.recognition.faces import FaceData, FaceSet
-from training.data.recognition.pairs import sample_pairs
-from training.fit.progress import Progress
+from slimcam.deploy.common.files import atomic
+from slimcam.deploy.common.result_key import NOT_KEY, key_material
+from slimcam.training.data.drawing.portrait import DRAWING_VERSION, draw, draw_face
+from slimcam.training.data.drawing.traits import sample_person, sample_shot
+from slimcam.training.data.images import IMAGE_SIZE, Image
+from slimcam.training.data.recognition.faces import FaceData, FaceSet
+from slimcam.training.data.recognition.pairs import sample_pairs
+from slimcam.training.fit.progress import Progress
 
 __all__ = ["SyntheticConfig", "draw_face", "fingerprint", "load"]
 
@@ -42,14 +42,16 @@ _TEST_BIT = 1 << 32
 
 @dataclass
 class SyntheticConfig:
-    """How many drawn faces to learn from and to be judged on.
+    """Synthetic faces to train on and to evaluate on.
 
     Attributes:
-        identities, images_per_identity: people in the training set and images of each.
-        test_identities, test_images_per_identity: other people, for verification.
-        test_pairs: verification pairs, half of them genuine.
-        seed: other seeds give other people.
-        workers: drawing processes; 0 for one per core. The faces do not depend on it.
+        identities: Number of people to train on.
+        images_per_identity: Number of images of each of them.
+        test_identities: Number of other people, for verification.
+        test_images_per_identity: Number of images of each of these.
+        test_pairs: Number of verification pairs, half of them genuine.
+        seed: Seed of the people; others give other people.
+        workers: Drawing processes; 0 for one per core. The faces do not depend on it.
     """
 
     task: ClassVar[str] = "recognition"

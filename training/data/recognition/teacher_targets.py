@@ -1,4 +1,4 @@
-"""What a teacher says of training images, as batches carry it."""
+"""Targets that a teacher gives for training images."""
 
 from __future__ import annotations
 
@@ -8,16 +8,16 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from training.data.images import Float
+from slimcam.training.data.images import Float
 
 
 @dataclass(frozen=True)
-class Lesson:
-    """What a teacher says of some images.
+class TeacherTargets:
+    """Outputs of a teacher for some images, which a student is trained to reproduce.
 
     Attributes:
-        embeddings: `(N, E)` float32.
-        features: `(N, h, w, C)`, one of its feature maps, if that is imitated too.
+        embeddings: Embeddings, `(N, E)` float32.
+        features: Feature maps, `(N, h, w, C)`, if those are distilled too.
     """
 
     embeddings: Float
@@ -27,23 +27,23 @@ class Lesson:
     def channels(self) -> int:
         return 0 if self.features is None else int(self.features.shape[-1])
 
-    def __getitem__(self, rows: NDArray[np.int64]) -> Lesson:
-        return Lesson(self.embeddings[rows], None if self.features is None else self.features[rows])
+    def __getitem__(self, rows: NDArray[np.int64]) -> TeacherTargets:
+        return TeacherTargets(self.embeddings[rows], None if self.features is None else self.features[rows])
 
-    def put(self, rows: NDArray[np.int64], said: Lesson) -> None:
+    def put(self, rows: NDArray[np.int64], targets: TeacherTargets) -> None:
         """Overwrites rows; the embeddings last."""
         if self.features is not None:
-            assert said.features is not None
-            self.features[rows] = said.features
-        self.embeddings[rows] = said.embeddings
+            assert targets.features is not None
+            self.features[rows] = targets.features
+        self.embeddings[rows] = targets.embeddings
 
 
-class Targets(Protocol):
-    """What a teacher says of images.
+class TargetSource(Protocol):
+    """Gives the targets of training images.
 
     Attributes:
-        views: how many augmented views of each image are told apart; 0 where every view has its image's target.
-        channels: of the feature maps; 0 where there are none.
+        views: Number of augmented views of each image that have targets of their own; 0 where all share the image's.
+        channels: Channels of the feature maps; 0 where there are none.
     """
 
     @property
@@ -52,6 +52,8 @@ class Targets(Protocol):
     @property
     def channels(self) -> int: ...
 
-    def __call__(self, indices: NDArray[np.int64], variants: NDArray[np.int64], images: NDArray[np.uint8]) -> Lesson:
-        """Of the images at `indices`, of which the student sees these variants, `(B, 112, 112, 3)`."""
+    def __call__(
+        self, indices: NDArray[np.int64], variants: NDArray[np.int64], images: NDArray[np.uint8]
+    ) -> TeacherTargets:
+        """The targets of the images at `indices`, of which the student sees these variants, `(B, 112, 112, 3)`."""
         ...

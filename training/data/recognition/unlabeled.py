@@ -10,11 +10,11 @@ from pathlib import Path
 
 import numpy as np
 
-from training.data.images import Images, Joined
-from training.data.recognition import packed
-from training.data.recognition.faces import UNLABELED, FaceSet
-from training.data.recognition.folders import EXTENSIONS, FileImages, digest_file, readable
-from training.data.recognition.packed import PackedConfig
+from slimcam.training.data.images import Images, Joined
+from slimcam.training.data.recognition import packed
+from slimcam.training.data.recognition.faces import UNLABELED, FaceSet
+from slimcam.training.data.recognition.folders import EXTENSIONS, FileImages, digest_file, readable
+from slimcam.training.data.recognition.packed import PackedConfig
 
 
 def beside(faces: FaceSet, paths: Sequence[Path]) -> tuple[FaceSet, tuple[str, ...]]:

@@ -7,15 +7,15 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from training.data.detection.scenes import Scenes
-from training.data.images import ahead, normalize
-from training.tasks.detection.targets import encode
-from training.tasks.task import Float
+from slimcam.training.data.detection.scenes import Scenes
+from slimcam.training.data.images import ahead, normalize
+from slimcam.training.tasks.detection.targets import encode
+from slimcam.training.tasks.task import Float
 
 
 @dataclass(frozen=True)
 class SceneBatch:
-    """What one step learns from: `images` `(B, height, width, 3)`, normalised, and `truth` `(B, R, 13)`."""
+    """What one step learns from: `images` `(B, height, width, 3)`, normalized, and `truth` `(B, R, 13)`."""
 
     images: Float
     truth: Float

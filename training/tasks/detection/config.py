@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
-from deploy.common.result_key import KEY_UNLESS_DEFAULT, NOT_KEY
-from training.fit.config import FitConfig, phases_of
+from slimcam.deploy.common.result_key import KEY_UNLESS_DEFAULT, NOT_KEY
+from slimcam.training.fit.config import FitConfig, phases_of
 
 
 @dataclass
@@ -14,9 +14,10 @@ class DetectorConfig:
     """The network: convolutions with shortcuts in five halvings, and a head on each of the last three.
 
     Attributes:
-        height, width: of its input, pixels.
-        channels: of the feature maps at strides 2, 4, 8, 16 and 32.
-        blocks: convolutions with a shortcut at strides 4, 8, 16 and 32.
+        height: Height of the input, pixels.
+        width: Width of the input, pixels.
+        channels: Channels of the feature maps at strides 2, 4, 8, 16 and 32.
+        blocks: Number of residual convolutions at strides 4, 8, 16 and 32.
     """
 
     height: int = 240
@@ -36,11 +37,11 @@ class DetectorConfig:
 
 @dataclass
 class DetectorLossConfig:
-    """What a detector learns by.
+    """The loss of a detector.
 
     Attributes:
-        points_weight: of size and points, beside the score's.
-        distillation_weight: of the imitation of the dense model's answer to the very scene; for the stages after it.
+        points_weight: Weight of the loss of size and points; that of the score has weight 1.
+        distillation_weight: Weight of the distillation from the dense model; for the stages after it.
     """
 
     points_weight: float = 2.0
@@ -58,10 +59,12 @@ class DetectorTrainConfig:
     """The train stage of a detector.
 
     Attributes:
+        fit: Optimizer and schedule.
+        loss: Weights of the parts of the loss.
         phases: Fits that run before `fit`, each with the options that it gives and otherwise those of `fit`.
-        epoch_scenes: scenes that count as an epoch; they are composed anew without end.
-        seed: of the initial weights.
-        workers: threads that compose scenes; 0 takes one for each processor.
+        epoch_scenes: Number of scenes that count as an epoch; there is no end of new ones.
+        seed: Seed of the initial weights.
+        workers: Threads that compose scenes; 0 takes one for each processor.
     """
 
     fit: FitConfig = field(default_factory=FitConfig)

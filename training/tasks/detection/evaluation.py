@@ -9,11 +9,11 @@ from typing import Any
 
 import numpy as np
 
-from deploy.vision.detector import open_detector
-from training.data.detection.scenes import Scenes
-from training.fit.progress import Progress
-from training.tasks.bootstrap import paired_bootstrap
-from training.tasks.detection.metrics import (
+from slimcam.deploy.vision.detector import open_detector
+from slimcam.training.data.detection.scenes import Scenes
+from slimcam.training.fit.progress import Progress
+from slimcam.training.tasks.bootstrap import paired_bootstrap
+from slimcam.training.tasks.detection.metrics import (
     SIZES,
     Match,
     Recall,
@@ -23,7 +23,7 @@ from training.tasks.detection.metrics import (
     match,
     recall_at,
 )
-from training.tasks.task import Curves, Judgement, Listing
+from slimcam.training.tasks.task import Curves, Evaluation, Listing
 
 FPPI = 0.1
 """False faces an image, at which recall is compared."""
@@ -44,7 +44,7 @@ def find(folder: Path, found: Scenes, threads: int) -> list[Match]:
     return matches
 
 
-def judgement(matches: Mapping[str, Mapping[str, Sequence[Match]]], rates: Sequence[float]) -> Judgement:
+def evaluation(matches: Mapping[str, Mapping[str, Sequence[Match]]], rates: Sequence[float]) -> Evaluation:
     """What the matches of each model in each set of scenes tell.
 
     The recall that the gates look at is that of faces from 24 pixels on at `FPPI` in the composed scenes: their truth
@@ -70,7 +70,7 @@ def judgement(matches: Mapping[str, Mapping[str, Sequence[Match]]], rates: Seque
         f"{_percent(recalls[name]['dense'].share(SIZES['24+']))})"
         for name, recall in ((name, found[small]) for name, found in recalls.items())
     ]
-    return Judgement(
+    return Evaluation(
         accuracies={model: float(found.mean()) for model, found in judged.items()},
         changes=changes,
         thresholds={rate: value for rate, value in thresholds.items() if np.isfinite(value)},

@@ -6,16 +6,16 @@ from typing import Any
 
 from keras import ops
 
-from deploy.vision.detector_output import CHANNELS
-from training.fit.fit import Loss
-from training.tasks.detection.config import DetectorLossConfig
+from slimcam.deploy.vision.detector_output import CHANNELS
+from slimcam.training.fit.fit import Loss
+from slimcam.training.tasks.detection.config import DetectorLossConfig
 
 
 def detection(config: DetectorLossConfig) -> Loss:
     """Loss of a detector: whether a face is in a cell, and where its points are; for each image of a batch.
 
-    `y_true` is `(N, R, 13)` as `training.tasks.detection.targets.encode` makes it, and behind that, `(N, R, 12)` more,
-    the answer of a model to imitate if there is one; `y_pred` is `(N, R, 12)`.
+    `y_true` is `(N, R, 13)` as `slimcam.training.tasks.detection.targets.encode` makes it, and behind that, `(N, R,
+    12)` more, the answer of a model to imitate if there is one; `y_pred` is `(N, R, 12)`.
 
     Scores: focal loss (Lin et al. 2017, "Focal loss", eq. 5, alpha 0.25, gamma 2). Points: Huber's loss in positive
     cells. Imitation: the same scores and points as the model's, wherever it sees a face. All are sums over cells,

@@ -1,7 +1,7 @@
 """Faces as five points: what a detector learns of them, and how well it finds them.
 
 Points are left eye, right eye, nose, left and right mouth corner as seen in the picture, x and y in pixels of the frame
-with pixel centres at integers. Size and box of a face follow from its points alone, so that detectors with other habits
+with pixel centers at integers. Size and box of a face follow from its points alone, so that detectors with other habits
 of drawing boxes compare.
 """
 
@@ -13,8 +13,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from deploy.vision.align import face_boxes, face_sizes
-from deploy.vision.detector_output import box_overlaps
+from slimcam.deploy.vision.align import face_boxes, face_sizes
+from slimcam.deploy.vision.detector_output import box_overlaps
 
 Float = NDArray[np.float32]
 Bool = NDArray[np.bool_]
@@ -117,10 +117,10 @@ class Recall:
     """Which faces are found at one threshold.
 
     Attributes:
-        threshold: the score from which on a find counts.
+        threshold: Score from which on a detection counts.
         found: `(T,)` of all faces, picture by picture. Two detectors' on the same pictures are what
-            `training.tasks.bootstrap.paired_bootstrap` takes, whole or `found[within(...)]`; it draws faces, not
-            pictures.
+            `slimcam.training.tasks.bootstrap.paired_bootstrap` takes, whole or `found[within(...)]`; it draws faces,
+            not pictures.
         sizes: `(T,)`, pixels.
         scenes: `(T,)`, the picture that each face is in.
         errors: `(T,)`, percent of the distance of the eyes; NaN where the face is not found.
@@ -201,7 +201,7 @@ class LandmarkError:
 def landmark_error(recall: Recall, sizes: tuple[float, float] = (0.0, np.inf)) -> LandmarkError | None:
     """Mean over the faces found of the mean distance of their five points, and the median; `None` where none is found.
 
-    Normalised by the distance of the eyes (Jesorsky et al. 2001, "Robust face detection using the Hausdorff distance").
+    Normalized by the distance of the eyes (Jesorsky et al. 2001, "Robust face detection using the Hausdorff distance").
     Each face's own error is in `recall.errors`.
 
     Args:

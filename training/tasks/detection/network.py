@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
-from deploy.vision.detector_output import CHANNELS, STRIDES
-from training.tasks.detection.config import DetectorConfig
+from slimcam.deploy.vision.detector_output import CHANNELS, STRIDES
+from slimcam.training.tasks.detection.config import DetectorConfig
 
 
 def network(config: DetectorConfig) -> Any:
-    """Builds the detector: `(N, height, width, 3)` normalised pixels to `(N, R, 12)`, see `targets.encode`.
+    """Builds the detector: `(N, height, width, 3)` normalized pixels to `(N, R, 12)`, see `targets.encode`.
 
     A plain single-shot detector (Liu et al. 2016, "SSD") with one square "anchor" a cell; nothing in it but
     convolutions, ReLU, additions and the concatenation of the heads, all of which XNNPACK runs in int8.

@@ -7,16 +7,16 @@ from functools import lru_cache
 import numpy as np
 from numpy.typing import NDArray
 
-from deploy.vision.align import face_sizes
-from deploy.vision.detector_output import CHANNELS, STRIDES
-from deploy.vision.detector_output import cell_centers as cell_centres
-from training.tasks.detection.metrics import Float
+from slimcam.deploy.vision.align import face_sizes
+from slimcam.deploy.vision.detector_output import CHANNELS, STRIDES
+from slimcam.deploy.vision.detector_output import cell_centers as cell_centers
+from slimcam.training.tasks.detection.metrics import Float
 
 _BORDERS = (0.0, 40.0, 100.0, np.inf)
 """Sizes from `_BORDERS[i]` on, below the next, belong to the map of stride `STRIDES[i]`."""
 _BAND = 1.25
 _POSITIVE, _NEAR = 0.25, 0.45
-"""Distance of a cell from a face's centre, in sizes of the face, up to which it is its own, or is not judged."""
+"""Distance of a cell from a face's center, in sizes of the face, up to which it is its own, or is not judged."""
 
 _SURE = 8.0
 """The logit of a certain score; all channels fill about -8..8."""
@@ -24,9 +24,9 @@ _SURE = 8.0
 
 @lru_cache(maxsize=16)
 def cells(height: int, width: int) -> tuple[Float, NDArray[np.int32]]:
-    """Centres `(R, 2)`, x and y in pixels, and strides `(R,)` of the cells of all maps, in the order of the output."""
+    """Centers `(R, 2)`, x and y in pixels, and strides `(R,)` of the cells of all maps, in the order of the output."""
     counts = [-(-height // stride) * -(-width // stride) for stride in STRIDES]
-    both = cell_centres(height, width).astype(np.float32), np.repeat(np.array(STRIDES, dtype=np.int32), counts)
+    both = cell_centers(height, width).astype(np.float32), np.repeat(np.array(STRIDES, dtype=np.int32), counts)
     for array in both:
         array.setflags(write=False)
     return both
@@ -36,8 +36,8 @@ def encode(points: NDArray[np.floating], height: int, width: int) -> Float:
     """What a perfect detector says of a picture with these faces.
 
     A face belongs to the map of the stride that suits its size, near a border between two sizes to both. There the
-    cells about its centre, and the nearest one in any case, are to find it. Cells a little farther off, and those of
-    maps that suit similar sizes, are not judged. Nor are any cells about a face whose centre is outside the picture.
+    cells about its center, and the nearest one in any case, are to find it. Cells a little farther off, and those of
+    maps that suit similar sizes, are not judged. Nor are any cells about a face whose center is outside the picture.
 
     Args:
         points: `(N, 5, 2)`.
@@ -49,8 +49,8 @@ def encode(points: NDArray[np.floating], height: int, width: int) -> Float:
     Raises:
         ValueError: points of a face are not finite, or coincide.
     """
-    centres, strides = cells(height, width)
-    targets = np.zeros((len(centres), CHANNELS + 1), dtype=np.float32)
+    centers, strides = cells(height, width)
+    targets = np.zeros((len(centers), CHANNELS + 1), dtype=np.float32)
     targets[:, 0] = -_SURE
     faces = np.asarray(points, dtype=np.float32).reshape(-1, 5, 2)
     if not len(faces):
@@ -63,7 +63,7 @@ def encode(points: NDArray[np.floating], height: int, width: int) -> Float:
     middles = faces.mean(axis=1)
     inside = (np.abs(middles + 0.5 - (width / 2, height / 2)) <= (width / 2, height / 2)).all(axis=1)
     # (R, N) from here on.
-    distance = np.hypot(centres[:, :1] - middles[:, 0], centres[:, 1:] - middles[:, 1]) / sizes
+    distance = np.hypot(centers[:, :1] - middles[:, 0], centers[:, 1:] - middles[:, 1]) / sizes
     suits, similar = np.zeros(distance.shape, dtype=bool), np.zeros(distance.shape, dtype=bool)
     nearest = np.zeros(distance.shape, dtype=bool)
     for stride, low, high in zip(STRIDES, _BORDERS[:-1], _BORDERS[1:], strict=True):
@@ -81,6 +81,6 @@ def encode(points: NDArray[np.floating], height: int, width: int) -> Float:
     owner = np.argmin(rank[taken], axis=1)
     targets[taken, 0], targets[taken, CHANNELS] = _SURE, 1
     targets[taken, 1] = 2 * np.log2(sizes[owner] / 64)
-    offsets = 8 * (faces[owner] - centres[taken, None]) / sizes[owner, None, None]
+    offsets = 8 * (faces[owner] - centers[taken, None]) / sizes[owner, None, None]
     targets[taken, 2:CHANNELS] = offsets.reshape(-1, 10)
     return targets

@@ -1,4 +1,4 @@
-"""The task of finding faces: scenes in, a row for each cell out (see `targets.encode`), judged by faces found."""
+"""The task of finding faces: scenes in, a row for each cell out (see `targets.encode`), evaluated by faces found."""
 
 from __future__ import annotations
 
@@ -9,17 +9,17 @@ from typing import Any
 
 import numpy as np
 
-from training.data.detection import scenes
-from training.data.detection.scenes import SceneData
-from training.data.images import normalize
-from training.fit.files import EVENTS, MODEL, load_keras
-from training.fit.fit import History, Objective, fit
-from training.tasks.detection.batches import SceneBatch, SceneBatches
-from training.tasks.detection.config import DetectorConfig, DetectorLossConfig
-from training.tasks.detection.evaluation import find, judgement
-from training.tasks.detection.network import network
-from training.tasks.job import Job
-from training.tasks.task import Float, Judgement, Lessons, Pixels, Size, Task, Teacher
+from slimcam.training.data.detection import scenes
+from slimcam.training.data.detection.scenes import SceneData
+from slimcam.training.data.images import normalize
+from slimcam.training.fit.files import EVENTS, MODEL, load_keras
+from slimcam.training.fit.fit import History, Objective, fit
+from slimcam.training.tasks.detection.batches import SceneBatch, SceneBatches
+from slimcam.training.tasks.detection.config import DetectorConfig, DetectorLossConfig
+from slimcam.training.tasks.detection.evaluation import evaluation, find
+from slimcam.training.tasks.detection.network import network
+from slimcam.training.tasks.job import Job
+from slimcam.training.tasks.task import Evaluation, Float, Pixels, Size, Task, Teacher, TrainingSpec
 
 
 class Detection(Task):
@@ -44,7 +44,7 @@ class Detection(Task):
         judged = " and ".join(f"{len(found):,} {name}" for name, found in sets.items())
         summary = (
             f"scenes composed without end of {len(train.photos):,} photos and {len(train.crops):,} crops; {judged} of "
-            "other people to judge by"
+            "other people to evaluate on"
         )
         return {"kind": self.job.config.data.kind, "summary": summary, "notes": list(self.data.notes)}
 
@@ -74,30 +74,30 @@ class Detection(Task):
             )
         return network(model)
 
-    def learn(self, model: Any, lessons: Lessons, place: Job) -> History:
-        if lessons.fit.sizes:
+    def learn(self, model: Any, spec: TrainingSpec, job: Job) -> History:
+        if spec.fit.sizes:
             raise ValueError("fit.sizes: the scenes of a detector have one size; leave it out")
-        if lessons.fit.validations:
+        if spec.fit.validations:
             raise ValueError("fit.validations: no scenes are held out for them; set fit.validations=0")
-        keras, loss = lessons.keras, lessons.loss
+        keras, loss = spec.keras, spec.loss
         dense = None
         if loss.distillation_weight > 0:
-            if lessons.teacher != Teacher.DENSE:
+            if spec.teacher != Teacher.DENSE:
                 raise ValueError("a detector imitates nobody but its dense model: set teacher=dense")
             dense = load_keras(self.job.inputs["train"] / MODEL)
         train = self.job.config.train
-        batches = SceneBatches(self.data.scenes, lessons.fit.batch_size, train.epoch_scenes, train.workers)
+        batches = SceneBatches(self.data.scenes, spec.fit.batch_size, train.epoch_scenes, train.workers)
         # The same layers in a model of its own: a compiled model would be saved with its optimizer.
         learner = keras.Model(model.inputs, model.outputs[0], name=f"{model.name}_learner")
         return fit(
             learner,
             batches,
-            lessons.fit,
+            spec.fit,
             objective(loss, dense),
-            place.work,
+            job.work,
             keras=keras,
-            title=lessons.title,
-            events=place.out / EVENTS,
+            title=spec.title,
+            events=job.out / EVENTS,
         )
 
     def origin(self) -> dict[str, Any]:
@@ -110,18 +110,18 @@ class Detection(Task):
             "taught_stages": [name for name, section in sections.items() if section.loss.distillation_weight > 0],
         }
 
-    def judge(self, folders: Mapping[str, Path]) -> Judgement:
+    def evaluate(self, folders: Mapping[str, Path]) -> Evaluation:
         config = self.job.config.evaluate
         matches = {
             name: {model: find(folder, found, config.threads) for model, folder in folders.items()}
             for name, found in self.data.test.items()
         }
-        return judgement(matches, config.rates)
+        return evaluation(matches, config.rates)
 
 
 def objective(loss: DetectorLossConfig, dense: Any = None) -> Objective:
     """What a detector learns by; `dense` is the model that it imitates."""
-    from training.tasks.detection import losses
+    from slimcam.training.tasks.detection import losses
 
     def truth(batch: SceneBatch) -> Float:
         if dense is None:

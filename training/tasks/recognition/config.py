@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
-from deploy.common.choices import Choice, choose
-from deploy.common.result_key import KEY_FILE, KEY_UNLESS_DEFAULT, NOT_KEY, in_key
-from training.data.recognition.augment import AugmentConfig
-from training.fit.config import FitConfig, check, phases_of
+from slimcam.deploy.common.choices import Choice, choose
+from slimcam.deploy.common.result_key import KEY_FILE, KEY_UNLESS_DEFAULT, NOT_KEY, in_key
+from slimcam.training.data.recognition.augment import AugmentConfig
+from slimcam.training.fit.config import FitConfig, check, phases_of
 
 
 class Classification(Choice):
@@ -29,20 +29,20 @@ class Color(Choice):
 
 @dataclass
 class LossConfig:
-    """What is minimised: a classification loss over the training identities, distillation from a teacher, or both.
+    """The loss: classification of the training identities, distillation from a teacher, or both.
 
     Attributes:
         classification: `none`, `softmax` (of scaled cosines), `cosface` or `arcface`.
-        margin: of the cosine (CosFace) or of the angle in radians (ArcFace).
-        scale: cosines are multiplied by this before the softmax.
-        classification_weight: of the classification loss in the sum.
-        distillation_weight: of the embedding distillation in the sum; 0 needs no teacher.
-        features_weight: of the imitation of the teacher's feature map (`train.teacher.features`) in the sum.
-        features_layer: the student's layer that a 1x1 convolution, which is then thrown away, makes that map from
+        margin: Margin on the cosine (CosFace), or on the angle in radians (ArcFace).
+        scale: Factor of the cosines before the softmax.
+        classification_weight: Weight of the classification loss.
+        distillation_weight: Weight of the embedding distillation; 0 needs no teacher.
+        features_weight: Weight of the distillation of the teacher's feature map (`train.teacher.features`).
+        features_layer: Layer of the student from which a 1x1 convolution, dropped after training, regresses that map
             (Romero et al. 2015, "FitNets"); best one whose map has the same size. Keras 3 only.
     """
 
-    classification: str = Classification.COSFACE
+    classification: str = Classification.COSFACE.value
     margin: float = 0.35
     scale: float = 32.0
     classification_weight: float = 1.0
@@ -51,7 +51,7 @@ class LossConfig:
     features_layer: str = "conv4_block6_out"
 
     def __post_init__(self) -> None:
-        self.classification = choose("classification", Classification, self.classification)
+        choose("classification", Classification, self.classification)
         check(
             min(self.classification_weight, self.distillation_weight, self.features_weight) >= 0,
             f"weights of losses must not be below 0; got {self.classification_weight}, {self.distillation_weight} and "
@@ -63,7 +63,7 @@ class LossConfig:
         )
         check(
             self.classifies or self.distillation_weight > 0,
-            "nothing to minimise: give a classification or a distillation_weight above 0",
+            "no loss: give a classification or a distillation_weight above 0",
         )
 
     @property
@@ -76,18 +76,19 @@ class TeacherModelConfig:
     """A recognizer as a `.tflite` or `.onnx` file.
 
     Attributes:
-        path: the file; none means no teacher.
-        crop: rows and columns of the 112x112 face that the teacher sees, as `[top, left, height, width]`.
-        mean, scale: the teacher's pixels are `(pixel - mean) / scale`.
-        color: `rgb` or `bgr`.
-        weight: how much its cosines count among those of several teachers.
+        path: File of the model; none means no teacher.
+        crop: Part of the 112x112 face that the teacher sees, as `[top, left, height, width]`.
+        mean: Pixel value that becomes 0: the teacher takes `(pixel - mean) / scale`.
+        scale: Divisor of the pixels.
+        color: Order of the channels, `rgb` or `bgr`.
+        weight: Weight of its cosines among those of several teachers.
     """
 
     path: str | None = field(default=None, metadata=KEY_FILE)
     crop: list[int] = field(default_factory=lambda: [0, 0, 112, 112])
     mean: float = 127.5
     scale: float = 128.0
-    color: str = Color.RGB
+    color: str = Color.RGB.value
     # That of a single teacher changes nothing, and results of earlier versions, which knew no other, are made without.
     weight: float = field(default=1.0, metadata=in_key(absent=lambda teacher, _: not getattr(teacher, "others", True)))
 
@@ -98,7 +99,7 @@ class TeacherModelConfig:
         check(inside, f"teacher crop {list(self.crop)} does not lie inside the 112x112 face")
         check(self.scale > 0, f"teacher scale must be above 0, since pixels are divided by it; got {self.scale}")
         check(self.weight > 0, f"teacher weight must be above 0; got {self.weight}")
-        self.color = choose("teacher color", Color, self.color)
+        choose("teacher color", Color, self.color)
 
 
 @dataclass
@@ -110,13 +111,13 @@ class TeacherConfig(TeacherModelConfig):
     by a principal component analysis of the training faces, which keeps cosines as well as a projection can.
 
     Attributes:
-        others: further teachers beside the one that `path` names.
-        flip: the target is the mean of the embeddings of the face and of its mirror image.
-        views: 0 shows the teacher each face once and unchanged, and every augmentation of it has that target. Above 0,
-            the teacher sees the very view that the student sees (Beyer et al. 2022, "A good teacher is patient and
-            consistent"); so many views of each face are made and their embeddings kept, before they come again.
-        features: the name of a tensor inside the `.onnx` file that `path` names, a feature map that is imitated as well
-            (Romero et al. 2015, "FitNets"), with `loss.features_weight`.
+        others: Further teachers beside the one that `path` names.
+        flip: Whether the target is the mean of the embeddings of a face and of its mirror image.
+        views: Number of augmented views of each face whose targets are computed and cached, after which views repeat:
+            the teacher sees the same view as the student (Beyer et al. 2022, "A good teacher is patient and
+            consistent"). 0 shows it each face once and unaugmented, and all augmentations have that target.
+        features: Name of a tensor inside the `.onnx` file that `path` names, a feature map to distill as well (Romero
+            et al. 2015, "FitNets"), with `loss.features_weight`.
     """
 
     others: list[TeacherModelConfig] = field(default_factory=list, metadata=KEY_UNLESS_DEFAULT)
@@ -148,14 +149,18 @@ class TrainConfig:
     """The train stage.
 
     Attributes:
+        fit: Optimizer and schedule.
+        loss: Losses and their weights.
+        teacher: Model to distill from.
+        augment: Augmentation of training images.
+        seed: Seed of initial weights, order and augmentation.
+        workers: Threads that read and augment images; 0 takes one for each processor.
+        balance: Exponent of the sampling by person, 0 to 1: an image is sampled with probability `n ** -balance`, where
+            `n` is the number of images of its person. 0 takes each image once an epoch, 1 samples all people equally
+            (0.5: Mahajan et al. 2018, section 2.2).
         phases: Fits that run before `fit`, one after the other: each has an optimizer and a schedule of its own, the
             options that it gives and otherwise those of `fit`, and goes on from the weights of the one before. For
             example `[{epochs: 10, sizes: [64, 96, 112]}]`.
-        seed: of initial weights, order and augmentation.
-        workers: threads that read and augment images; 0 takes one for each processor.
-        balance: how much people with many images are held back, 0 to 1: images are drawn with the probability
-            `n ** -balance`, where `n` is how many their person has. 0 takes each image once an epoch, 1 draws each
-            person as often (0.5: Mahajan et al. 2018, section 2.2).
     """
 
     fit: FitConfig = field(default_factory=FitConfig)

@@ -10,27 +10,28 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from deploy.inference.model import Recognizer
-from training.data.images import IMAGE_SIZE, Images
-from training.data.recognition.batches import plain_batches
-from training.data.recognition.faces import Verification
-from training.fit.progress import Progress
-from training.tasks.bootstrap import paired_bootstrap
-from training.tasks.recognition import verification
-from training.tasks.recognition.identification import Identification, identification
-from training.tasks.task import Curves, Float, Judgement, Listing
+from slimcam.deploy.inference.model import Recognizer
+from slimcam.training.data.images import IMAGE_SIZE, Images
+from slimcam.training.data.recognition.batches import plain_batches
+from slimcam.training.data.recognition.faces import Verification
+from slimcam.training.fit.progress import Progress
+from slimcam.training.tasks.bootstrap import paired_bootstrap
+from slimcam.training.tasks.recognition import verification
+from slimcam.training.tasks.recognition.identification import Identification, identification
+from slimcam.training.tasks.task import Curves, Evaluation, Float, Listing
 
 # So many photos of each person are enrolled when identification is measured.
 PHOTOS = (1, 3)
 
 
-class Judged:
-    """Some models, judged by the same faces.
+class VerificationResults:
+    """Some models, results by the same faces.
 
     Attributes:
-        accuracies, rates: by model.
-        identified: by model, with each of `PHOTOS` enrolled, where the faces are of enough people.
-        changes: of the accuracy against the dense model's, by model.
+        accuracies: Accuracy of each model.
+        rates: True-accept rates, thresholds and ROC of each model.
+        identified: Identification rates of each model with each of `PHOTOS` enrolled, where there are enough people.
+        changes: Change of each model's accuracy against the dense model's.
     """
 
     def __init__(self, embeddings: Mapping[str, Float], faces: Verification, fars: Sequence[float]) -> None:
@@ -96,14 +97,14 @@ class Judged:
         return Listing(title, columns, rows, notes) if columns else None
 
 
-def judgement(judged: Sequence[Judged], validated: Sequence[str]) -> Judgement:
+def evaluation(results: Sequence[VerificationResults], validated: Sequence[str]) -> Evaluation:
     """What the report, the card and the gates need of it.
 
     Args:
-        judged: the models on the test, whose pairs the gates judge by, and on people held out.
+        results: the models on the test, whose pairs the gates judge by, and on people held out.
         validated: the stages in which weights were chosen by the people held out.
     """
-    test, *others = judged
+    test, *others = results
     small = list(test.rates)[-1]
     tar = test.rates[small]["tar"]
     facts = [
@@ -133,12 +134,12 @@ def judgement(judged: Sequence[Judged], validated: Sequence[str]) -> Judgement:
         title = "Verification of people held out" if source is None else f"Verification on {source}"
         tables.append(other.listing(title, notes))
     for one, name in zip(
-        judged, ["the test", *(other.faces.source or "people held out" for other in others)], strict=True
+        results, ["the test", *(other.faces.source or "people held out" for other in others)], strict=True
     ):
         found = one.identification(f"Identification, {name}")
         if found is not None:
             tables.append(found)
-    return Judgement(
+    return Evaluation(
         accuracies={name: found.mean for name, found in test.accuracies.items()},
         changes=test.changes,
         thresholds=test.rates[small]["thresholds"],

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from deploy.common.vectors import unit_length
-from training.tasks.recognition.verification import Float, threshold_at_far
+from slimcam.deploy.common.vectors import unit_length
+from slimcam.training.tasks.recognition.verification import Float, threshold_at_far
 
 
 @dataclass(frozen=True)
@@ -21,13 +21,14 @@ class Identification:
     """Rates of identification.
 
     Attributes:
-        photos: enrolled of each person; the template is the mean of their embeddings of unit length.
-        people: enrolled in each of the two rounds, on average.
-        mated, non_mated: probes of both rounds.
-        rank_one: share of the mated probes whose most similar template is their person's.
-        tpir: by false-positive identification rate, the share of the mated probes whose most similar template is their
-            person's and as similar as the threshold of that rate asks for; rates that the non-mated probes are too few
-            for are absent.
+        photos: Number of photos enrolled of each person; the template is the mean of their embeddings of unit length.
+        people: Number of people enrolled in each of the two rounds, on average.
+        mated: Number of probes of enrolled people, both rounds.
+        non_mated: Number of probes of other people, both rounds.
+        rank_one: Share of the mated probes whose most similar template is their person's.
+        tpir: For each false-positive identification rate, the share of the mated probes whose most similar template is
+            their person's and as similar as the threshold of that rate asks for; rates that the non-mated probes are
+            too few for are absent.
     """
 
     photos: int
@@ -46,7 +47,7 @@ def identification(
     Args:
         embeddings: `(N, E)`.
         labels: `(N,)`, who each embedding is of.
-        photos: drawn at random of each enrolled person's; the others are probes.
+        photos: sampled of each enrolled person's; the others are probes.
         rates: false-positive identification rates: shares of the non-mated probes that are taken for somebody.
         seed: of the draws.
     """

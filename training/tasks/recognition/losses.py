@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from keras import ops
 
-from training.tasks.recognition.config import Classification, LossConfig
+from slimcam.training.tasks.recognition.config import Classification, LossConfig
 
 if TYPE_CHECKING:
     pass
@@ -44,7 +44,7 @@ def classification(config: LossConfig) -> Loss:
 
 
 def distillation(y_true: Any, y_pred: Any) -> Any:
-    """One minus the cosine between the teacher's embedding and ours; both `(N, E)`; neither need be normalised."""
+    """One minus the cosine between the teacher's embedding and ours; both `(N, E)`; neither need be normalized."""
     return 1.0 - ops.sum(_unit(ops.cast(y_true, y_pred.dtype)) * _unit(y_pred), axis=-1)
 
 
@@ -67,9 +67,9 @@ def features(y_true: Any, y_pred: Any) -> Any:
 def _resampling(size: Any, count: Any) -> Any:
     """The `(count, size)` matrix that resamples linearly, without aliasing; sizes that a graph leaves open will do."""
     step = ops.cast(size, "float32") / ops.cast(count, "float32")
-    centres = (ops.arange(0, count, dtype="float32") + 0.5) * step - 0.5
+    centers = (ops.arange(0, count, dtype="float32") + 0.5) * step - 0.5
     places = ops.arange(0, size, dtype="float32")
-    weights = ops.relu(1.0 - ops.abs(centres[:, None] - places[None, :]) / ops.maximum(step, 1.0))
+    weights = ops.relu(1.0 - ops.abs(centers[:, None] - places[None, :]) / ops.maximum(step, 1.0))
     return weights / ops.sum(weights, axis=1, keepdims=True)
 
 

@@ -1,8 +1,8 @@
 """Recognizers: a backbone and an embedding head, as Keras 3 functional models.
 
-A recognizer takes `(N, size, size, 3)` float32 pixels normalised as `(pixel - PIXEL_MEAN) / PIXEL_SCALE` and gives
-`(N, embedding_size)` float32 embeddings, not normalised: TFLite's L2_NORMALIZATION is not delegated to XNNPACK, so the
-device normalises outside the graph.
+A recognizer takes `(N, size, size, 3)` float32 pixels normalized as `(pixel - PIXEL_MEAN) / PIXEL_SCALE` and gives
+`(N, embedding_size)` float32 embeddings, not normalized: TFLite's L2_NORMALIZATION is not delegated to XNNPACK, so the
+device normalizes outside the graph.
 """
 
 from __future__ import annotations
@@ -15,10 +15,10 @@ from typing import TYPE_CHECKING, Any, TypeGuard
 
 import numpy as np
 
-from deploy.common.messages import did_you_mean, first_line
-from deploy.common.result_key import file_content, in_key
-from deploy.common.vectors import unit_length
-from training.tasks.recognition.backbones import small_resnet
+from slimcam.deploy.common.messages import did_you_mean, first_line
+from slimcam.deploy.common.result_key import file_content, in_key
+from slimcam.deploy.common.vectors import unit_length
+from slimcam.training.tasks.recognition.backbones import small_resnet
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -60,9 +60,9 @@ class ModelConfig:
             `.keras` file of the whole recognizer, whose training goes on. Best are weights trained on RGB in [-1, 1],
             as these models are fed; Keras' ResNet and VGG were trained on other pixels (BGR, 0 to 255, mean taken off)
             and have more to unlearn.
-        input_size: pixels; aligned 112x112 faces are resized to it.
-        embedding_size: of the embedding.
-        options: further arguments of the function that builds the backbone, for example `alpha` of MobileNetV2.
+        input_size: Height and width of the input, pixels; aligned 112x112 faces are resized to it.
+        embedding_size: Dimensions of the embedding.
+        options: Further arguments of the function that builds the backbone, for example `alpha` of MobileNetV2.
     """
 
     backbone: str = field(default="ResNet50", metadata=in_key(material=_backbone_key))
@@ -82,7 +82,7 @@ def build(config: ModelConfig) -> Any:
     """Builds the recognizer of a configuration.
 
     The head is global average pooling, a 1x1 convolution without bias and BatchNormalization: in that form the
-    normalisation folds into the convolution, which is quantised per channel (a Dense layer would be neither).
+    normalization folds into the convolution, which is quantized per channel (a Dense layer would be neither).
 
     Raises:
         ValueError: unknown backbone, or weights that do not fit it.
@@ -110,7 +110,7 @@ def build(config: ModelConfig) -> Any:
 
 
 def with_classifier(model: Any, classes: int, kernel: NDArray[np.float32] | None = None, *, keras: Any) -> Any:
-    """Adds cosines between the embedding and one learnt centre for each identity, as a second output.
+    """Adds cosines between the embedding and one learned center for each identity, as a second output.
 
     Built of standard layers, so that it serves Keras 3 and tf_keras alike: a Dense layer whose columns are kept at
     unit length.
@@ -118,7 +118,7 @@ def with_classifier(model: Any, classes: int, kernel: NDArray[np.float32] | None
     Args:
         model: image -> embedding.
         classes: identities.
-        kernel: `(embedding_size, classes)` centres to start from; random ones if absent.
+        kernel: `(embedding_size, classes)` centers to start from; random ones if absent.
         keras: the module that `model` belongs to, `keras` or `tf_keras`.
 
     Returns:

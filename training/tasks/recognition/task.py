@@ -1,4 +1,4 @@
-"""The task of telling people apart: faces in, embeddings out, judged by pairs of faces."""
+"""The task of telling people apart: faces in, embeddings out, evaluated by pairs of faces."""
 
 from __future__ import annotations
 
@@ -11,23 +11,23 @@ from typing import Any
 
 import numpy as np
 
-from deploy.common.files import save_arrays
-from deploy.common.result_key import key_material
-from deploy.inference.bundle import load_bundle
-from training.data.images import normalize
-from training.data.recognition.batches import Batch, Batches, plain_batches, resize, sample_batches
-from training.data.recognition.faces import FaceData, FaceSet, Verification
-from training.data.recognition.synthetic import draw_face
-from training.data.recognition.teacher_targets import Targets
-from training.data.sources import fingerprint, load
-from training.fit.config import FitConfig
-from training.fit.files import EVENTS, MODEL, load_keras
-from training.fit.fit import History, Objective, fit
-from training.tasks.job import Job
-from training.tasks.recognition import verification
-from training.tasks.recognition.config import LossConfig
-from training.tasks.recognition.evaluation import Judged, embed, judgement
-from training.tasks.recognition.model import (
+from slimcam.deploy.common.files import save_arrays
+from slimcam.deploy.common.result_key import key_material
+from slimcam.deploy.inference.bundle import load_bundle
+from slimcam.training.data.images import normalize
+from slimcam.training.data.recognition.batches import Batch, Batches, plain_batches, resize, sample_batches
+from slimcam.training.data.recognition.faces import FaceData, FaceSet, Verification
+from slimcam.training.data.recognition.synthetic import draw_face
+from slimcam.training.data.recognition.teacher_targets import TargetSource
+from slimcam.training.data.sources import fingerprint, load
+from slimcam.training.fit.config import FitConfig
+from slimcam.training.fit.files import EVENTS, MODEL, load_keras
+from slimcam.training.fit.fit import History, Objective, fit
+from slimcam.training.tasks.job import Job
+from slimcam.training.tasks.recognition import verification
+from slimcam.training.tasks.recognition.config import LossConfig
+from slimcam.training.tasks.recognition.evaluation import VerificationResults, embed, evaluation
+from slimcam.training.tasks.recognition.model import (
     COSINES,
     EMBEDDING,
     FEATURES,
@@ -37,10 +37,10 @@ from training.tasks.recognition.model import (
     with_classifier,
     with_features,
 )
-from training.tasks.recognition.teacher import model_targets, teacher_targets
-from training.tasks.task import Float, Judgement, Lessons, Pixels, Size, Task, Teacher
+from slimcam.training.tasks.recognition.teacher import model_targets, teacher_targets
+from slimcam.training.tasks.task import Evaluation, Float, Pixels, Size, Task, Teacher, TrainingSpec
 
-CENTRES = "centres.npz"
+CENTERS = "centres.npz"
 
 
 class Recognition(Task):
@@ -65,7 +65,7 @@ class Recognition(Task):
         data = self.data
         summary = (
             f"{_people(data.train)} to train on; {_people(data.test, 'other ')}, in {len(data.pairs):,} verification "
-            "pairs, to judge by"
+            "pairs, to evaluate on"
         )
         return {"kind": self.job.config.data.kind, "summary": summary, "notes": list(data.notes)}
 
@@ -88,22 +88,22 @@ class Recognition(Task):
             )
         return build(config)
 
-    def learn(self, model: Any, lessons: Lessons, place: Job) -> History:
-        """Writes the classifier's centres of the identities, `centres.npz`, where the loss classifies."""
-        loss, keras = lessons.loss, lessons.keras
+    def learn(self, model: Any, spec: TrainingSpec, job: Job) -> History:
+        """Writes the classifier's centers of the identities, `centres.npz`, where the loss classifies."""
+        loss, keras = spec.loss, spec.keras
         if loss.features_weight and keras.__name__ == "tf_keras":
-            raise ValueError("loss.features_weight is for Keras 3, not for quantisation-aware training")
+            raise ValueError("loss.features_weight is for Keras 3, not for quantization-aware training")
         if self.data.train.unlabeled and loss.distillation_weight <= 0:
             raise ValueError(
                 f"the {self.data.train.unlabeled:,} faces of data.unlabeled have no names, so that nothing but "
                 "distillation learns from them: give train.teacher.path and loss.distillation_weight, or leave them out"
             )
-        targets = self._targets(loss, lessons.teacher)
+        targets = self._targets(loss, spec.teacher)
         if loss.classifies:
-            centres = None
-            if lessons.source is not None and (lessons.source / CENTRES).is_file():
-                centres = np.load(lessons.source / CENTRES)["kernel"]
-            learner = with_classifier(model, len(self.data.train.identities), centres, keras=keras)
+            centers = None
+            if spec.source is not None and (spec.source / CENTERS).is_file():
+                centers = np.load(spec.source / CENTERS)["kernel"]
+            learner = with_classifier(model, len(self.data.train.identities), centers, keras=keras)
         else:
             # The same layers in a model of its own: a compiled model would be saved with its optimizer.
             learner = keras.Model(model.inputs, model.outputs[0], name=f"{model.name}_learner")
@@ -112,17 +112,17 @@ class Recognition(Task):
             learner = with_features(learner, loss.features_layer, targets.channels, keras=keras)
         history = fit(
             learner,
-            training_batches(self.job, self.data, lessons.fit, targets),
-            lessons.fit,
+            training_batches(self.job, self.data, spec.fit, targets),
+            spec.fit,
             objective(loss),
-            place.work,
+            job.work,
             keras=keras,
-            title=lessons.title,
-            events=place.out / EVENTS,
-            judge=held_out_accuracy(self.data.held_out[0]) if self.data.held_out else None,
+            title=spec.title,
+            events=job.out / EVENTS,
+            validate=held_out_accuracy(self.data.held_out[0]) if self.data.held_out else None,
         )
         if loss.classifies:
-            save_arrays(place.out / CENTRES, kernel=learner.get_layer(COSINES).get_weights()[0])
+            save_arrays(job.out / CENTERS, kernel=learner.get_layer(COSINES).get_weights()[0])
         return history
 
     def origin(self) -> dict[str, Any]:
@@ -142,13 +142,13 @@ class Recognition(Task):
             "taught_stages": taught,
         }
 
-    def judge(self, folders: Mapping[str, Path]) -> Judgement:
+    def evaluate(self, folders: Mapping[str, Path]) -> Evaluation:
         config = self.job.config.evaluate
         if not all(far < 1 for far in config.rates):
             raise ValueError(f"evaluate.rates are false-accept rates, below 1; got {list(config.rates)}")
         sets = [Verification(self.data.test, self.data.pairs), *self.data.held_out]
-        judged = [
-            Judged(
+        results = [
+            VerificationResults(
                 {name: embed(folder, faces.faces.images, config.threads) for name, folder in folders.items()},
                 faces,
                 config.rates,
@@ -156,10 +156,10 @@ class Recognition(Task):
             for faces in sets
         ]
         validated = load_bundle(list(folders.values())[-1]).provenance["validated_stages"]
-        return judgement(judged, validated)
+        return evaluation(results, validated)
 
-    def _targets(self, loss: LossConfig, teacher: Teacher) -> Targets | None:
-        """What a teacher says of the training images, or `None` if the loss distils nothing."""
+    def _targets(self, loss: LossConfig, teacher: str) -> TargetSource | None:
+        """The targets of the training images, or `None` if the loss has no distillation."""
         if loss.distillation_weight <= 0:
             return None
         if teacher == Teacher.EXTERNAL:
@@ -175,7 +175,7 @@ class Recognition(Task):
 def objective(loss: LossConfig) -> Objective:
     """What a recognizer learns by, for the outputs that its loss asks for."""
     # Imported late: `keras` must find its backend set, and a process that only plans never needs it.
-    from training.tasks.recognition import losses
+    from slimcam.training.tasks.recognition import losses
 
     parts: dict[str, Any] = {}
     weights: dict[str, float] = {}
@@ -188,8 +188,8 @@ def objective(loss: LossConfig) -> Objective:
 
     def truth(batch: Batch) -> Any:
         found: dict[str, Any] = {COSINES: batch.labels}
-        if batch.lesson is not None:
-            found |= {EMBEDDING: batch.lesson.embeddings, FEATURES: batch.lesson.features}
+        if batch.targets is not None:
+            found |= {EMBEDDING: batch.targets.embeddings, FEATURES: batch.targets.features}
         return {name: found[name] for name in parts} if set(parts) != {EMBEDDING} else found[EMBEDDING]
 
     return Objective(parts, weights, truth)
@@ -210,7 +210,7 @@ def held_out_accuracy(held_out: Verification) -> Callable[[Any], float]:
     return accuracy
 
 
-def training_batches(job: Job, data: FaceData, fit_config: FitConfig, targets: Targets | None) -> Batches:
+def training_batches(job: Job, data: FaceData, fit_config: FitConfig, targets: TargetSource | None) -> Batches:
     """The batches of a fit, augmented as the train section says."""
     train = job.config.train
     return Batches(
@@ -218,8 +218,8 @@ def training_batches(job: Job, data: FaceData, fit_config: FitConfig, targets: T
     )
 
 
-def external_targets(job: Job, data: FaceData) -> Targets:
-    """What the configured teacher says of the training images.
+def external_targets(job: Job, data: FaceData) -> TargetSource:
+    """The targets that the configured teacher gives for the training images.
 
     Raises:
         ValueError: none is configured.
@@ -232,7 +232,7 @@ def external_targets(job: Job, data: FaceData) -> Targets:
 
 
 def views_source(job: Job) -> str:
-    """What the images that a teacher sees are made of: the data, and for augmented views how they are drawn."""
+    """What the images that a teacher sees are made of: the data, and for augmented views how they are sampled."""
     train = job.config.train
     views = [key_material(train.augment), train.seed, train.balance]
     return fingerprint(job.config.data) + (json.dumps(views, sort_keys=True) if train.teacher.views else "")

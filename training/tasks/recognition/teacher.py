@@ -1,4 +1,4 @@
-"""What a teacher says of training images or of views of them, computed once and kept."""
+"""The targets that teachers give for training images or views of them, computed once and cached."""
 
 from __future__ import annotations
 
@@ -16,23 +16,23 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from deploy.common.files import atomic
-from deploy.common.messages import did_you_mean, first_line
-from deploy.common.result_key import key_material
-from deploy.common.vectors import unit_length
-from deploy.inference.bundle import InputSpec
-from deploy.inference.interpreter import Interpreter
-from deploy.inference.preprocessing import dequantized, input_table, look_up
-from training.data.images import IMAGE_SIZE, Images, Selection, normalize
-from training.data.recognition.batches import plain_batches, resize
-from training.data.recognition.teacher_targets import Lesson, Targets
-from training.fit.progress import Progress
-from training.tasks.recognition.config import Color, TeacherConfig, TeacherModelConfig
+from slimcam.deploy.common.files import atomic
+from slimcam.deploy.common.messages import did_you_mean, first_line
+from slimcam.deploy.common.result_key import key_material
+from slimcam.deploy.common.vectors import unit_length
+from slimcam.deploy.inference.bundle import InputSpec
+from slimcam.deploy.inference.interpreter import Interpreter
+from slimcam.deploy.inference.preprocessing import dequantized, input_table, look_up
+from slimcam.training.data.images import IMAGE_SIZE, Images, Selection, normalize
+from slimcam.training.data.recognition.batches import plain_batches, resize
+from slimcam.training.data.recognition.teacher_targets import TargetSource, TeacherTargets
+from slimcam.training.fit.progress import Progress
+from slimcam.training.tasks.recognition.config import Color, TeacherConfig, TeacherModelConfig
 
 logger = logging.getLogger(__name__)
 
 Float = NDArray[np.float32]
-Teach = Callable[[NDArray[np.uint8]], Lesson]
+Teach = Callable[[NDArray[np.uint8]], TeacherTargets]
 
 # So many faces are enough for the axes of a projection of some hundred dimensions.
 _PROJECTED = 16384
@@ -40,23 +40,25 @@ _PROJECTED = 16384
 
 @dataclass(frozen=True)
 class ImageTargets:
-    """Targets that are all known, in rows: one for each image, or a block of such rows for each of its `views`."""
+    """TargetSource that are all known, in rows: one for each image, or a block of such rows for each of its `views`."""
 
-    table: Lesson
+    table: TeacherTargets
     views: int = 0
 
     @property
     def channels(self) -> int:
         return self.table.channels
 
-    def __call__(self, indices: NDArray[np.int64], variants: NDArray[np.int64], images: NDArray[np.uint8]) -> Lesson:
+    def __call__(
+        self, indices: NDArray[np.int64], variants: NDArray[np.int64], images: NDArray[np.uint8]
+    ) -> TeacherTargets:
         del images
         block = len(self.table.embeddings) // self.views if self.views else 0
         return self.table[variants * block + indices]
 
 
 class ViewTargets:
-    """Targets for each of `views` views of each image, computed when first asked for and kept in files.
+    """TargetSource for each of `views` views of each image, computed when first asked for and kept in files.
 
     Rows that are not known yet are NaN. Several threads may ask at once.
     """
@@ -73,7 +75,9 @@ class ViewTargets:
         self._table = files.open("r+")
         self.channels = self._table.channels
 
-    def __call__(self, indices: NDArray[np.int64], variants: NDArray[np.int64], images: NDArray[np.uint8]) -> Lesson:
+    def __call__(
+        self, indices: NDArray[np.int64], variants: NDArray[np.int64], images: NDArray[np.uint8]
+    ) -> TeacherTargets:
         rows = variants * self._count + indices
         absent = np.isnan(self._table.embeddings[rows, 0])
         if absent.any():
@@ -88,9 +92,9 @@ class Files:
     embeddings: Path
     features: Path | None = None
 
-    def open(self, mode: Literal["r", "r+"]) -> Lesson:
+    def open(self, mode: Literal["r", "r+"]) -> TeacherTargets:
         features = None if self.features is None else np.load(self.features, mmap_mode=mode)
-        return Lesson(np.load(self.embeddings, mmap_mode=mode), features)
+        return TeacherTargets(np.load(self.embeddings, mmap_mode=mode), features)
 
     def __iter__(self) -> Iterator[Path]:
         return (file for file in (self.embeddings, self.features) if file is not None)
@@ -104,8 +108,12 @@ def _create(file: Path, shape: tuple[int, ...], dtype: np.dtype[Any], value: flo
         table.flush()
 
 
-def teacher_targets(config: TeacherConfig, images: Images, source: str, cache: Path, embedding_size: int) -> Targets:
-    """What the teachers say of training images: embeddings of unit length and, if `config.features`, a feature map.
+def teacher_targets(
+    config: TeacherConfig, images: Images, source: str, cache: Path, embedding_size: int
+) -> TargetSource:
+    """The targets that teachers give for training images.
+
+    They are embeddings of unit length and, if `config.features`, a feature map.
 
     The teachers are run only where the kept files lack something: a machine that is given whole ones needs no runtime.
 
@@ -137,7 +145,7 @@ def teacher_targets(config: TeacherConfig, images: Images, source: str, cache: P
 
 
 def targets_files(config: TeacherConfig, source: str, cache: Path, embedding_size: int) -> Files:
-    """Where what the teachers say is kept; arguments are as for `teacher_targets`.
+    """Files that cache the targets; arguments are as for `teacher_targets`.
 
     Raises:
         FileNotFoundError: a teacher's file is not there.
@@ -155,26 +163,26 @@ def targets_files(config: TeacherConfig, source: str, cache: Path, embedding_siz
     return Files(cache / f"targets-{digest}.npy", features)
 
 
-def model_targets(model: Any, views: int, images: Images, file: Path) -> Targets:
+def model_targets(model: Any, views: int, images: Images, file: Path) -> TargetSource:
     """The embeddings of a Keras 3 model of ours, of each face or of so many views of it, kept in `file`."""
     size = int(model.inputs[0].shape[1])
     lock = threading.Lock()
 
-    def teach(batch: NDArray[np.uint8]) -> Lesson:
+    def teach(batch: NDArray[np.uint8]) -> TeacherTargets:
         resized = normalize(np.stack([resize(image, size) for image in batch]))
         with lock:
-            return Lesson(unit_length(np.asarray(model.predict_on_batch(resized), dtype=np.float32)))
+            return TeacherTargets(unit_length(np.asarray(model.predict_on_batch(resized), dtype=np.float32)))
 
     return _targets(teach, images, Files(file), views, "the dense model")
 
 
-def _targets(teach: Teach, images: Images, files: Files, views: int, name: str) -> Targets:
+def _targets(teach: Teach, images: Images, files: Files, views: int, name: str) -> TargetSource:
     if views:
         return ViewTargets(teach, files, len(images), views)
     return ImageTargets(_all(teach, images, files, name))
 
 
-def _known(files: Files, count: int, views: int) -> Lesson | None:
+def _known(files: Files, count: int, views: int) -> TeacherTargets | None:
     """What is in the files, if they lack nothing.
 
     Raises:
@@ -191,7 +199,7 @@ def _known(files: Files, count: int, views: int) -> Lesson | None:
     return None if np.isnan(table.embeddings[:, 0]).any() else table
 
 
-def _all(teach: Teach, images: Images, files: Files, name: str, batch_size: int = 32) -> Lesson:
+def _all(teach: Teach, images: Images, files: Files, name: str, batch_size: int = 32) -> TeacherTargets:
     """Runs `teach` over all images, unless the file has the result already; without views there is no map."""
     known = _known(files, len(images), 0)
     if known is not None:
@@ -206,7 +214,7 @@ def _all(teach: Teach, images: Images, files: Files, name: str, batch_size: int 
     targets = np.concatenate(parts)
     with atomic(files.embeddings) as partial:
         np.save(partial, targets)
-    return Lesson(targets)
+    return TeacherTargets(targets)
 
 
 def open_teachers(config: TeacherConfig) -> Teach:
@@ -222,18 +230,18 @@ def open_teachers(config: TeacherConfig) -> Teach:
     shares = np.array([model.weight for model in models], np.float32)
     lengths = np.sqrt(shares / shares.sum())
 
-    def teach_unit(teach: Teach, batch: NDArray[np.uint8]) -> Lesson:
-        said = teach(batch)
-        embedding = unit_length(said.embeddings)
+    def teach_unit(teach: Teach, batch: NDArray[np.uint8]) -> TeacherTargets:
+        targets = teach(batch)
+        embedding = unit_length(targets.embeddings)
         if config.flip:
             mirrored = np.ascontiguousarray(batch[:, :, ::-1])
             embedding = unit_length(embedding + unit_length(teach(mirrored).embeddings))
-        return replace(said, embeddings=embedding)
+        return replace(targets, embeddings=embedding)
 
-    def run(batch: NDArray[np.uint8]) -> Lesson:
-        said = [teach_unit(teach, batch) for teach in teachers]
-        parts = [length * part.embeddings for length, part in zip(lengths, said, strict=True)]
-        return Lesson(np.concatenate(parts, axis=1), said[0].features)
+    def run(batch: NDArray[np.uint8]) -> TeacherTargets:
+        targets = [teach_unit(teach, batch) for teach in teachers]
+        parts = [length * part.embeddings for length, part in zip(lengths, targets, strict=True)]
+        return TeacherTargets(np.concatenate(parts, axis=1), targets[0].features)
 
     return run
 
@@ -269,9 +277,9 @@ def projected(teach: Teach, images: Images, size: int, file: Path) -> Teach:
             np.save(partial, axes)
     kept = np.load(file)
 
-    def run(batch: NDArray[np.uint8]) -> Lesson:
-        said = teach(batch)
-        return replace(said, embeddings=unit_length(said.embeddings @ kept))
+    def run(batch: NDArray[np.uint8]) -> TeacherTargets:
+        targets = teach(batch)
+        return replace(targets, embeddings=unit_length(targets.embeddings @ kept))
 
     return run
 
@@ -294,7 +302,7 @@ def open_teacher(config: TeacherModelConfig, features: str | None = None) -> Tea
         raise ValueError(f"teacher.path {path.name} cannot be opened: {first_line(error)}") from error
     top, left, height, width = config.crop
 
-    def teach(images: NDArray[np.uint8]) -> Lesson:
+    def teach(images: NDArray[np.uint8]) -> TeacherTargets:
         faces = images[:, top : top + height, left : left + width]
         return run(np.ascontiguousarray(faces[..., ::-1] if config.color == Color.BGR else faces))
 
@@ -314,10 +322,10 @@ def _open_tflite(path: Path, config: TeacherModelConfig) -> Teach:
     table = input_table(InputSpec(height, width, config.mean, config.scale), interpreter.input)
     lock = threading.Lock()
 
-    def run(faces: NDArray[np.uint8]) -> Lesson:
+    def run(faces: NDArray[np.uint8]) -> TeacherTargets:
         with lock:
-            said = [dequantized(interpreter.run(look_up(table, face)[None]), interpreter.output) for face in faces]
-        return Lesson(np.concatenate(said).reshape(len(faces), -1))
+            targets = [dequantized(interpreter.run(look_up(table, face)[None]), interpreter.output) for face in faces]
+        return TeacherTargets(np.concatenate(targets).reshape(len(faces), -1))
 
     return run
 
@@ -336,17 +344,17 @@ def _open_onnx(path: Path, config: TeacherModelConfig, features: str | None) -> 
     one_by_one = source.shape[0] == 1
     names = [session.get_outputs()[0].name] + ([features] if features else [])
 
-    def run(faces: NDArray[np.uint8]) -> Lesson:
+    def run(faces: NDArray[np.uint8]) -> TeacherTargets:
         images = (faces.astype(np.float32) - np.float32(config.mean)) / np.float32(config.scale)
         if channels_first:
             images = np.ascontiguousarray(images.transpose(0, 3, 1, 2))
         parts = np.split(images, len(images)) if one_by_one else [images]
-        told = [session.run(names, {source.name: part}) for part in parts]
-        outputs = [np.concatenate(found) for found in zip(*told, strict=True)]
+        outputs_of_parts = [session.run(names, {source.name: part}) for part in parts]
+        outputs = [np.concatenate(found) for found in zip(*outputs_of_parts, strict=True)]
         embeddings = outputs[0].reshape(len(images), -1).astype(np.float32)
         if not features:
-            return Lesson(embeddings)
-        return Lesson(embeddings, outputs[1].transpose(0, 2, 3, 1) if channels_first else outputs[1])
+            return TeacherTargets(embeddings)
+        return TeacherTargets(embeddings, outputs[1].transpose(0, 2, 3, 1) if channels_first else outputs[1])
 
     return run
 

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from deploy.common.vectors import unit_length
-from training.data.recognition.faces import Pairs
+from slimcam.deploy.common.vectors import unit_length
+from slimcam.training.data.recognition.faces import Pairs
 
 Float = NDArray[np.float32]
 Bool = NDArray[np.bool_]
@@ -22,8 +22,8 @@ class Accuracy:
     """LFW-style accuracy by cross-validation.
 
     Attributes:
-        mean: share of pairs decided right, each with the threshold chosen on the other folds.
-        deviation: standard deviation over folds.
+        mean: Share of pairs decided right, each with the threshold chosen on the other folds.
+        deviation: Standard deviation over folds.
         correct: `(P,)` bool, whether each pair was decided right.
     """
 

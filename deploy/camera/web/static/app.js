@@ -89,6 +89,7 @@ function showState(state) {
   $("age").textContent = frame === null ? "–" : duration(frame.age);
   $("result").textContent = state.stages.result ? `${milliseconds(state.stages.result.p50)} ms` : "–";
   $("lost").textContent = state.lost.toLocaleString();
+  showUpdate(state.update);
   showFaces(frame === null ? [] : frame.faces);
   showEvents(state.events);
   drawStages($("stages"), state.stages);
@@ -103,6 +104,17 @@ function showSource(text, state) {
 function showStale(text) {
   $("stale").textContent = text;
   $("stale").hidden = !text;
+}
+
+function showUpdate(update) {
+  $("update").hidden = update === null;
+  if (update === null) return;
+  const parts = [update.release ? `Models: release ${update.release}` : "Models: as installed"];
+  if (update.activity === "trial") parts.push(`on trial, ${update.progress ?? 0} %`);
+  else if (update.available !== null && update.available !== update.release) parts.push(`release ${update.available} is offered`);
+  if (update.activity === "looking") parts.push("looking for a newer one");
+  if (update.error) parts.push(update.error);
+  setText($("update"), parts.join(" · "));
 }
 
 // Cards are kept while their face is, so that they keep the focus.

@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from deploy.benchmark.a53.assignment import assign
+from slimcam.deploy.benchmark.a53.assignment import assign
 
 GEMM, ADD, CLAMP = ["xnn_qs8_gemm_ukernel_4x16"], ["xnn_qs8_vadd_ukernel"], ["xnn_s8_vclamp_ukernel"]
 

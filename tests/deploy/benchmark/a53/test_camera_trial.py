@@ -4,8 +4,15 @@ from pathlib import Path
 
 import numpy as np
 
-from deploy.benchmark.a53.camera_trial import COUNTED, Trial, read_gallery, stage_number, stage_of, write_gallery
-from deploy.gallery.people import Person, Snapshot
+from slimcam.deploy.benchmark.a53.camera_trial import (
+    COUNTED,
+    Trial,
+    read_gallery,
+    stage_number,
+    stage_of,
+    write_gallery,
+)
+from slimcam.deploy.gallery.people import Person, Snapshot
 
 
 def test_numbers_of_stages_tell_frame_and_stage() -> None:

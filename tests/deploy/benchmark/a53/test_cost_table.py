@@ -4,10 +4,10 @@ from pathlib import Path
 
 import pytest
 
-from deploy.benchmark.a53.cost_table import make_cost_table, read_cost_table, write_cost_table
-from deploy.benchmark.a53.device import Device
-from deploy.benchmark.a53.latency import predict_ms, read_constants
-from deploy.benchmark.a53.profile import Profile
+from slimcam.deploy.benchmark.a53.cost_table import make_cost_table, read_cost_table, write_cost_table
+from slimcam.deploy.benchmark.a53.device import Device
+from slimcam.deploy.benchmark.a53.latency import predict_ms, read_constants
+from slimcam.deploy.benchmark.a53.profile import Profile
 
 DEVICE = Device("Snapdragon 625", 2000.0, 8, 7.464)
 CONSTANTS = read_constants()

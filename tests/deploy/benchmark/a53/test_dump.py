@@ -6,8 +6,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from deploy.benchmark.a53.dump import part, read_dump, read_stages
-from deploy.benchmark.a53.elf import Functions
+from slimcam.deploy.benchmark.a53.dump import part, read_dump, read_stages
+from slimcam.deploy.benchmark.a53.elf import Functions
 
 FUNCTIONS = Functions(
     np.array([0x100, 0x200, 0x300], np.uint64),

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from deploy.benchmark.a53.elf import read_functions
+from slimcam.deploy.benchmark.a53.elf import read_functions
 
 
 def elf(symbols: list[tuple[str, int, int, int]]) -> bytes:

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from deploy.benchmark.a53.emulator import differences
+from slimcam.deploy.benchmark.a53.emulator import differences
 
 
 def test_integers_must_be_the_same() -> None:

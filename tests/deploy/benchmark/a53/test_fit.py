@@ -6,7 +6,7 @@ from dataclasses import asdict
 
 import pytest
 
-from deploy.benchmark.a53.fit import (
+from slimcam.deploy.benchmark.a53.fit import (
     check_points,
     fit_constants,
     fit_scaling,
@@ -16,8 +16,8 @@ from deploy.benchmark.a53.fit import (
     read_points,
     read_scaling,
 )
-from deploy.benchmark.a53.latency import OperatorCost, predict_threads_ms, read_constants
-from deploy.benchmark.a53.profile import Profile
+from slimcam.deploy.benchmark.a53.latency import OperatorCost, predict_threads_ms, read_constants
+from slimcam.deploy.benchmark.a53.profile import Profile
 
 Costs = dict[str, list[OperatorCost]]
 

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from deploy.benchmark.a53.instructions import FLAGS, decode_instruction
+from slimcam.deploy.benchmark.a53.instructions import FLAGS, decode_instruction
 
 
 def test_a_load_tells_its_address_its_target_and_the_moved_base() -> None:

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from deploy.benchmark.a53.issue import cycles
+from slimcam.deploy.benchmark.a53.issue import cycles
 
 FMLA = [f"fmla v{n}.4s, v{n + 8}.4s, v{n + 16}.4s" for n in range(8)]
 SMALL = [f"fmla v{n}.2s, v{n + 8}.2s, v{n + 16}.2s" for n in range(8)]

@@ -2,8 +2,8 @@ from __future__ import annotations
 
 import pytest
 
-from deploy.benchmark.a53.device import Device
-from deploy.benchmark.a53.latency import (
+from slimcam.deploy.benchmark.a53.device import Device
+from slimcam.deploy.benchmark.a53.latency import (
     macs,
     predict_ms,
     predict_threads_ms,
@@ -12,7 +12,7 @@ from deploy.benchmark.a53.latency import (
     tiles,
     weights_bytes,
 )
-from deploy.benchmark.a53.profile import Profile, ProfiledOperator, Tensor
+from slimcam.deploy.benchmark.a53.profile import Profile, ProfiledOperator, Tensor
 
 DEVICE = Device("Snapdragon 625", 2000.0, 8, 7.464)
 CONSTANTS = read_constants()

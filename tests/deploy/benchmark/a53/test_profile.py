@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from deploy.benchmark.a53.profile import Profile, compact, load_profile, save_profile
+from slimcam.deploy.benchmark.a53.profile import Profile, compact, load_profile, save_profile
 
 
 def test_a_profile_is_read_back_as_it_was_and_the_same_one_gives_the_same_bytes(

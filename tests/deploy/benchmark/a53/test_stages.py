@@ -2,12 +2,12 @@ from __future__ import annotations
 
 import pytest
 
-from deploy.benchmark.a53.camera_trial import COUNTED, stage_number
-from deploy.benchmark.a53.device import Device
-from deploy.benchmark.a53.latency import predict_ms, read_constants
-from deploy.benchmark.a53.profile import Block, Profile, Stretch, Use
-from deploy.benchmark.a53.stages import MISPREDICTED_CYCLES, RatePrediction, predict_stages
-from deploy.latency.record import Estimate
+from slimcam.deploy.benchmark.a53.camera_trial import COUNTED, stage_number
+from slimcam.deploy.benchmark.a53.device import Device
+from slimcam.deploy.benchmark.a53.latency import predict_ms, read_constants
+from slimcam.deploy.benchmark.a53.profile import Block, Profile, Stretch, Use
+from slimcam.deploy.benchmark.a53.stages import MISPREDICTED_CYCLES, RatePrediction, predict_stages
+from slimcam.deploy.latency.record import Estimate
 
 DEVICE = Device("Snapdragon 625", 2000.0, 8, 7.464)
 CONSTANTS = read_constants()

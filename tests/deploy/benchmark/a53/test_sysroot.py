@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from deploy.benchmark.a53 import sysroot
+from slimcam.deploy.benchmark.a53 import sysroot
 
 
 def test_a_program_finds_cortex_a53_cores(tmp_path: Path) -> None:

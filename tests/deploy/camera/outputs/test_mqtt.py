@@ -29,10 +29,11 @@ from hypothesis import strategies as st
 from paho.mqtt.client import Client
 from paho.mqtt.enums import CallbackAPIVersion
 
-from deploy.camera.outputs.config import MqttConfig, OutputsConfig
-from deploy.camera.outputs.mqtt import PASSWORD, PENDING, Mqtt, State, discovery, own_id, source_record
-from deploy.camera.outputs.opening import open_outputs
-from deploy.types import Event, EventKind, Frame, Identity, Sighting, SourceStatus, View
+from slimcam.deploy.camera.outputs.config import MqttConfig, OutputsConfig
+from slimcam.deploy.camera.outputs.mqtt import PASSWORD, PENDING, Mqtt, State, discovery, own_id, source_record
+from slimcam.deploy.camera.outputs.opening import open_outputs
+from slimcam.deploy.ota.device.status import UpdateStatus
+from slimcam.deploy.types import Event, EventKind, Frame, Identity, Sighting, SourceStatus, View
 
 ROOT = Path(__file__).parents[4]
 ADA = Identity("p1", "Ada Lovelace", 0.71, 0.3)
@@ -121,12 +122,12 @@ class Listener:
         self._client.loop_stop()
 
 
-def retained(port: int, **options: Any) -> dict[str, str]:
-    """What a broker remembers of the camera."""
+def retained(port: int, topics: int = 3, **options: Any) -> dict[str, str]:
+    """What a broker remembers of the camera: in so many topics."""
     listener = Listener(port, **options)
     try:
         found: dict[str, str] = {}
-        while len(found) < 3:
+        while len(found) < topics:
             topic, payload, kept = listener.heard.get(timeout=20)
             assert kept
             found[topic] = payload
@@ -277,6 +278,25 @@ def test_a_broker_remembers_what_home_assistant_looks_for(broker: Broker, camera
     assert set(kept) == {"homeassistant/device/door/config", f"{BASE}/availability", f"{BASE}/state"}
 
 
+def test_the_state_of_updates_is_published_when_it_changes_and_kept(broker: Broker, listener: Listener) -> None:
+    status = [UpdateStatus(release=7)]
+    (output,) = open_outputs(OutputsConfig(mqtt=config(broker)), 30, update=lambda: status[-1])
+    try:
+        assert listener.next(f"{BASE}/availability") == "online"
+        for checked in (1, 2):  # a look without news is none
+            status.append(UpdateStatus(release=7, checked=checked))
+            output.show(view())
+        status.append(UpdateStatus("trial", 8, 8, 40))
+        output.show(view())
+        heard = [json.loads(listener.next(f"{BASE}/update")) for _ in range(2)]
+        assert [(one["installed_version"], one["in_progress"]) for one in heard] == [("7", False), ("8", True)]
+        kept = retained(broker.port, 4)
+        assert json.loads(kept[f"{BASE}/update"]) == heard[-1]
+        assert "update" in json.loads(kept["homeassistant/device/door/config"])["components"]
+    finally:
+        output.close()
+
+
 def test_events_are_published_in_their_order(camera: Mqtt, listener: Listener) -> None:
     camera.show(view(event("appeared"), event("recognised", 1, ADA)))
     camera.show(view())
@@ -332,8 +352,8 @@ def test_the_broker_tells_that_a_killed_camera_is_offline(broker: Broker, listen
     script = f"""
 import sys, time
 sys.path.insert(0, {str(ROOT)!r})
-from deploy.camera.outputs.config import MqttConfig, OutputsConfig
-from deploy.camera.outputs.opening import open_outputs
+from slimcam.deploy.camera.outputs.config import MqttConfig, OutputsConfig
+from slimcam.deploy.camera.outputs.opening import open_outputs
 open_outputs(OutputsConfig(mqtt=MqttConfig(host="127.0.0.1", port={broker.port}, id="door")), 30)
 time.sleep(60)
 """

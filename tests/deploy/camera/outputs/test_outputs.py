@@ -20,15 +20,15 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from prometheus_client.parser import text_string_to_metric_families
 
-from deploy.camera.outputs.config import MetricsConfig, MqttConfig, OutputsConfig
-from deploy.camera.outputs.lines import Lines, as_json, clean, event_record, frame_record
-from deploy.camera.outputs.metrics import Metrics
-from deploy.camera.outputs.opening import Contained, open_outputs
-from deploy.camera.outputs.output import Stop
-from deploy.camera.outputs.video import PAUSE, RESERVE, Pace, Video
-from deploy.camera.outputs.window import Window
-from deploy.types import STAGES, Event, EventKind, Frame, Identity, Notice, Sighting, View
-from deploy.vision.align import TEMPLATE
+from slimcam.deploy.camera.outputs.config import MetricsConfig, MqttConfig, OutputsConfig
+from slimcam.deploy.camera.outputs.lines import Lines, as_json, clean, event_record, frame_record
+from slimcam.deploy.camera.outputs.metrics import Metrics
+from slimcam.deploy.camera.outputs.opening import Contained, open_outputs
+from slimcam.deploy.camera.outputs.output import Stop
+from slimcam.deploy.camera.outputs.video import PAUSE, RESERVE, Pace, Video
+from slimcam.deploy.camera.outputs.window import Window
+from slimcam.deploy.types import STAGES, Event, EventKind, Frame, Identity, Notice, Sighting, View
+from slimcam.deploy.vision.align import TEMPLATE
 
 ROOT = Path(__file__).parents[4]
 ADA = Identity("p1", "Ada Lovelace", 0.71239, 0.3)
@@ -101,8 +101,8 @@ def test_a_password_in_a_url_is_not_repeated() -> None:
 def test_libraries_are_imported_for_their_output_alone(tmp_path: Path) -> None:
     script = """
 import sys
-from deploy.camera.outputs.config import OutputsConfig
-from deploy.camera.outputs.opening import open_outputs
+from slimcam.deploy.camera.outputs.config import OutputsConfig
+from slimcam.deploy.camera.outputs.opening import open_outputs
 for output in open_outputs(OutputsConfig(lines="-", video=sys.argv[1]), 30):
     output.close()
 print([name for name in ("paho", "prometheus_client", "aiohttp", "cryptography") if name in sys.modules])

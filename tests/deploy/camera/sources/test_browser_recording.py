@@ -9,10 +9,10 @@ from pathlib import Path
 import cv2
 import pytest
 
-from deploy.camera.outputs.config import OutputsConfig
-from deploy.camera.outputs.opening import close_all, open_outputs
-from deploy.camera.sources import open_source
-from deploy.types import View
+from slimcam.deploy.camera.outputs.config import OutputsConfig
+from slimcam.deploy.camera.outputs.opening import close_all, open_outputs
+from slimcam.deploy.camera.sources import open_source
+from slimcam.deploy.types import View
 
 sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
 CHROMIUM = shutil.which("chromium")

@@ -18,8 +18,8 @@ from pathlib import Path
 
 import pytest
 
-from deploy.camera.sources import Source, SourceConfig, open_source
-from deploy.camera.sources.live import LiveSource
+from slimcam.deploy.camera.sources import Source, SourceConfig, open_source
+from slimcam.deploy.camera.sources.live import LiveSource
 
 SERVER = Path(__file__).with_name("small_rtsp_server.py")
 PASSWORD = "Zq-secret-qZ"
@@ -136,7 +136,7 @@ def test_a_server_that_hangs_is_noticed_and_closing_does_not_wait_for_it(server:
 def test_a_process_ends_while_its_reader_is_held_up(server: Server) -> None:
     program = f"""
         import os, signal, time
-        from deploy.camera.sources import SourceConfig, open_source
+        from slimcam.deploy.camera.sources import SourceConfig, open_source
         with open_source({server.url!r}, SourceConfig(timeout=60.0)) as source:
             assert source.read_latest(timeout=20.0) is not None
             os.kill({server.process.pid if server.process else 0}, signal.SIGSTOP)

@@ -19,13 +19,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from deploy.camera.outputs.video import video_rate
-from deploy.camera.sources import Source, SourceConfig, SourceKind, open_source
-from deploy.camera.sources.live import Camera, LiveSource, pauses
-from deploy.camera.sources.source import StateLines, first_seconds
-from deploy.common.errors import SourceError
-from deploy.types import Frame
-from deploy.vision.image_files import Image
+from slimcam.deploy.camera.outputs.video import video_rate
+from slimcam.deploy.camera.sources import Source, SourceConfig, SourceKind, open_source
+from slimcam.deploy.camera.sources.live import Camera, LiveSource, pauses
+from slimcam.deploy.camera.sources.source import StateLines, first_seconds
+from slimcam.deploy.common.errors import SourceError
+from slimcam.deploy.types import Frame
+from slimcam.deploy.vision.image_files import Image
 
 T = TypeVar("T")
 
@@ -270,7 +270,7 @@ def test_a_damaged_file_gives_frames_or_one_line(
 
 def test_a_video_of_senseless_size_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = write_clip(tmp_path / "clip.avi", width=640, height=480, count=2)
-    monkeypatch.setattr("deploy.vision.image_files.LARGEST_PICTURE", 300_000)
+    monkeypatch.setattr("slimcam.deploy.vision.image_files.LARGEST_PICTURE", 300_000)
     with pytest.raises(ValueError, match="a picture of 640x480 pixels") as error:
         open_source(str(path))
     one_line(error)

@@ -8,7 +8,7 @@ import shutil
 import threading
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import datetime
@@ -20,13 +20,14 @@ import cv2
 import numpy as np
 import pytest
 
-from deploy.camera.web.config import WebConfig
-from deploy.camera.web.server import Web
-from deploy.gallery.people import Person
-from deploy.types import STAGES, Event, EventKind, Frame, Identity, Notice, Sighting, SourceStatus, View
-from training.data.detection.scenes import drawn_points
-from training.data.drawing.traits import sample_person, sample_shot
-from training.data.recognition.synthetic import draw_face
+from slimcam.deploy.camera.web.config import WebConfig
+from slimcam.deploy.camera.web.server import Web
+from slimcam.deploy.gallery.people import Person
+from slimcam.deploy.ota.device.status import UpdateStatus
+from slimcam.deploy.types import STAGES, Event, EventKind, Frame, Identity, Notice, Sighting, SourceStatus, View
+from slimcam.training.data.detection.scenes import drawn_points
+from slimcam.training.data.drawing.traits import sample_person, sample_shot
+from slimcam.training.data.recognition.synthetic import draw_face
 
 sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
 CHROMIUM = shutil.which("chromium")
@@ -118,8 +119,8 @@ class Known:
 
 
 @contextmanager
-def served(camera: Camera, **options: Any) -> Iterator[Web]:
-    page = Web(WebConfig(port=0, **options), lambda: Known(camera), camera.enroll, lambda: "webcam 0")
+def served(camera: Camera, update: Callable[[], UpdateStatus] | None = None, **options: Any) -> Iterator[Web]:
+    page = Web(WebConfig(port=0, **options), lambda: Known(camera), camera.enroll, lambda: "webcam 0", update)
     thread = threading.Thread(target=camera.run, args=(page,))
     thread.start()
     try:
@@ -345,3 +346,21 @@ def test_a_page_that_nobody_looks_at_costs_no_pictures(browser: Any) -> None:
         while web.watchers and time.monotonic() < deadline:
             time.sleep(0.05)
         assert web.watchers == 0
+
+
+def test_the_state_of_updates_is_shown(browser: Any) -> None:
+    status = [UpdateStatus("trial", 8, 8, 40)]
+    with served(Camera(), lambda: status[-1]) as web, visited(browser, web.url) as (page, complaints):
+        line = page.locator("#update")
+        line.wait_for(timeout=LONG)
+        assert line.inner_text() == "Models: release 8 · on trial, 40 %"
+        shot(page, "update")
+        status.append(UpdateStatus("idle", 7, None, None, "release 8: <b>slow</b>", 1))
+        page.locator("#update", has_text="release 7 · release 8: <b>slow</b>").wait_for(timeout=LONG)
+        assert not complaints
+
+
+def test_a_camera_without_updates_says_nothing_of_them(browser: Any) -> None:
+    with served(Camera()) as web, visited(browser, web.url) as (page, _):
+        await_picture(page, "live")
+        assert page.locator("#update").is_hidden()

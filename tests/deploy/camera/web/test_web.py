@@ -28,15 +28,15 @@ import cv2
 import numpy as np
 import pytest
 
-from deploy.camera.web import api, pictures, server
-from deploy.camera.web.config import TOKEN_VARIABLE, WebConfig, access_token
-from deploy.camera.web.guard import Failures
-from deploy.camera.web.pictures import SNAPSHOT_SECONDS, SNAPSHOTS, Snapshots
-from deploy.camera.web.server import Web
-from deploy.gallery.gallery import Gallery
-from deploy.gallery.people import Person, Template
-from deploy.types import STAGES, Event, Frame, Identity, Sighting, View
-from deploy.vision.align import TEMPLATE
+from slimcam.deploy.camera.web import api, pictures, server
+from slimcam.deploy.camera.web.config import TOKEN_VARIABLE, WebConfig, access_token
+from slimcam.deploy.camera.web.guard import Failures
+from slimcam.deploy.camera.web.pictures import SNAPSHOT_SECONDS, SNAPSHOTS, Snapshots
+from slimcam.deploy.camera.web.server import Web
+from slimcam.deploy.gallery.gallery import Gallery
+from slimcam.deploy.gallery.people import Person, Template
+from slimcam.deploy.types import STAGES, Event, Frame, Identity, Sighting, View
+from slimcam.deploy.vision.align import TEMPLATE
 
 TOKEN = "correct-horse-battery-staple"
 MARK = {"X-Slimcam": "1"}
@@ -903,5 +903,5 @@ def test_options_out_of_range_are_named(options: dict[str, Any], reason: str) ->
 
 
 def test_a_camera_without_the_page_loads_no_web_library() -> None:
-    loaded = "import sys, deploy.camera.web.config; print(sorted({'aiohttp', 'ssl', 'cv2'} & set(sys.modules)))"
+    loaded = "import sys, slimcam.deploy.camera.web.config; print(sorted({'aiohttp', 'ssl', 'cv2'} & set(sys.modules)))"
     assert subprocess.run([sys.executable, "-c", loaded], capture_output=True, text=True).stdout == "[]\n"

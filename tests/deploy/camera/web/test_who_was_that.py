@@ -14,19 +14,19 @@ from typing import Any
 import numpy as np
 import pytest
 
-from deploy.camera.known_people import KnownPeople
-from deploy.camera.unknown_keeper import UnknownKeeper
-from deploy.camera.web.config import WebConfig
-from deploy.camera.web.naming import Naming
-from deploy.camera.web.server import Web
-from deploy.gallery.gallery import Gallery
-from deploy.gallery.people import Template
-from deploy.gallery.unknown_faces import UnknownFaces
-from deploy.inference.bundle import RECOGNIZER
-from deploy.inference.model import Recognizer
-from deploy.vision.quality import QualityConfig
+from slimcam.deploy.camera.known_people import KnownPeople
+from slimcam.deploy.camera.unknown_keeper import UnknownKeeper
+from slimcam.deploy.camera.web.config import WebConfig
+from slimcam.deploy.camera.web.naming import Naming
+from slimcam.deploy.camera.web.server import Web
+from slimcam.deploy.gallery.gallery import Gallery
+from slimcam.deploy.gallery.people import Template
+from slimcam.deploy.gallery.unknown_faces import UnknownFaces
+from slimcam.deploy.inference.bundle import RECOGNIZER
+from slimcam.deploy.inference.model import Recognizer
+from slimcam.deploy.vision.quality import QualityConfig
+from slimcam.training.data.recognition.synthetic import draw_face
 from tests.deploy.camera.web.test_browser import CHROMIUM, LONG, browser, shot, visited  # noqa: F401  # a fixture
-from training.data.recognition.synthetic import draw_face
 
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="there is no chromium")
 

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import numpy as np
 
-from deploy.vision.align import TEMPLATE, face_boxes, face_sizes, similarity
-from training.data.detection.points import mirrored
+from slimcam.deploy.vision.align import TEMPLATE, face_boxes, face_sizes, similarity
+from slimcam.training.data.detection.points import mirrored
 
 HEIGHT, WIDTH = 240, 320
 NOTHING = np.zeros((0, 5, 2), np.float32)
 
 
 def face(size, x, y, degrees=0.0):
-    """A face of the template's form whose centre is at (x, y)."""
+    """A face of the template's form whose center is at (x, y)."""
     angle = np.radians(degrees)
     turn = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
     return ((TEMPLATE - TEMPLATE.mean(axis=0)) @ turn.T * size / 72 + (x, y)).astype(np.float32)

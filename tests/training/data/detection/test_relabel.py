@@ -7,11 +7,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from deploy.vision.align import TEMPLATE
-from training.data.detection.relabel import averaged, mean_answer
-from training.data.detection.scene import Picture
-from training.data.detection.scenes import ScenesConfig
-from training.data.recognition.synthetic import draw_face
+from slimcam.deploy.vision.align import TEMPLATE
+from slimcam.training.data.detection.relabel import averaged, mean_answer
+from slimcam.training.data.detection.scene import Picture
+from slimcam.training.data.detection.scenes import ScenesConfig
+from slimcam.training.data.recognition.synthetic import draw_face
 
 YUNET = Path(__file__).parents[4] / ".." / "shared" / "detectors" / "yunet_n_dynamic.onnx"
 
@@ -35,11 +35,11 @@ def test_with_too_few_answers_there_is_no_mean():
     assert mean_answer(TEMPLATE, answers) is None
 
 
-def test_a_missing_labeller_and_one_without_photos_are_refused(tmp_path):
+def test_a_missing_labeler_and_one_without_photos_are_refused(tmp_path):
     with pytest.raises(FileNotFoundError, match=r"nowhere\.onnx"):
         averaged([Picture(draw_face(0, 0), TEMPLATE)], tmp_path / "nowhere.onnx", tmp_path)
-    with pytest.raises(ValueError, match=r"data\.labeller is for photos"):
-        ScenesConfig(labeller="yunet.onnx")
+    with pytest.raises(ValueError, match=r"data\.labeler is for photos"):
+        ScenesConfig(labeler="yunet.onnx")
     assert averaged([], tmp_path / "nowhere.onnx", tmp_path) == ([], 0)
     (tmp_path / "text.onnx").write_text("no model")
     with pytest.raises(ValueError, match="cannot read it as a YuNet model"):

@@ -12,14 +12,14 @@ import numpy as np
 import pytest
 from omegaconf import OmegaConf
 
-from deploy.vision.align import TEMPLATE, face_corners, face_sizes, similarity
-from training.data.detection.compose import FACELESS, arrange, compose
-from training.data.detection.pasting import LEAST_SEEN
-from training.data.detection.scene import Picture, Scene, Sources
-from training.data.detection.scenes import Composed, ScenesConfig, drawn_points, fingerprint, fit, load
-from training.data.drawing.portrait import draw
-from training.data.drawing.traits import sample_person, sample_shot
-from training.data.recognition.synthetic import draw_face
+from slimcam.deploy.vision.align import TEMPLATE, face_corners, face_sizes, similarity
+from slimcam.training.data.detection.compose import FACELESS, arrange, compose
+from slimcam.training.data.detection.pasting import LEAST_SEEN
+from slimcam.training.data.detection.scene import Picture, Scene, Sources
+from slimcam.training.data.detection.scenes import Composed, ScenesConfig, drawn_points, fingerprint, fit, load
+from slimcam.training.data.drawing.portrait import draw
+from slimcam.training.data.drawing.traits import sample_person, sample_shot
+from slimcam.training.data.recognition.synthetic import draw_face
 
 RED, GREEN, BLUE, YELLOW, MAGENTA = (255, 0, 0), (0, 255, 0), (0, 0, 255), (255, 255, 0), (255, 0, 255)
 DOTS = (RED, GREEN, BLUE, YELLOW, MAGENTA)
@@ -30,7 +30,7 @@ ON_PHOTO = (TEMPLATE * 1.2 + (60, 50)).astype(np.float32)
 
 
 def dotted(size, points):
-    """A grey picture with a coloured dot on each of five points."""
+    """A gray picture with a colored dot on each of five points."""
     image = np.full((size, size, 3), 128, np.uint8)
     for point, color in zip(points, DOTS, strict=True):
         cv2.circle(image, np.rint(point * 16).astype(int).tolist(), 5 * 16, color, -1, cv2.LINE_AA, 4)
@@ -38,7 +38,7 @@ def dotted(size, points):
 
 
 def masked(size, points):
-    """A grey picture with a magenta face."""
+    """A gray picture with a magenta face."""
     image = np.full((size, size, 3), 128, np.uint8)
     cv2.fillPoly(image, [np.rint(face_corners(points)[0]).astype(np.int32)], MAGENTA)
     return image
@@ -50,14 +50,14 @@ def sources_of(paint):
 
 
 def likeness(image, color):
-    """0..1, how much each pixel has of a colour and not of the others."""
+    """0..1, how much each pixel has of a color and not of the others."""
     pixels = image.astype(float) / 255
     has = np.array(color) > 0
     return np.clip(pixels[..., has].min(axis=2) - pixels[..., ~has].max(axis=2), 0, 1)
 
 
 def dot_at(image, point, color):
-    """The centre of gravity of a colour about a point, or None where it is not to be seen."""
+    """The center of gravity of a color about a point, or None where it is not to be seen."""
     low, high = np.maximum(np.rint(point).astype(int) - 8, 0), np.rint(point).astype(int) + 9
     near = likeness(image[low[1] : high[1], low[0] : high[0]], color)
     near[near < 0.3] = 0
@@ -201,7 +201,7 @@ def test_drawn_faces_have_their_points_where_they_are_drawn(seed):
     points = drawn_points(person, shot)
 
     def changed(**parts):
-        """Pixels, x and y, that another colour of a part changes most."""
+        """Pixels, x and y, that another color of a part changes most."""
         other = draw(replace(person, **parts), shot).astype(int)
         change = np.abs(other - draw(person, shot)).sum(axis=2)
         return np.argwhere(change > max(0.2 * change.max(), 30))[:, ::-1]

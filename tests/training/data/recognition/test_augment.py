@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from training.data.recognition.augment import AugmentConfig, augment, deform, mixup
-from training.data.recognition.faces import FaceSet
+from slimcam.training.data.recognition.augment import AugmentConfig, augment, deform, mixup
+from slimcam.training.data.recognition.faces import FaceSet
 
 
 def faces(count=20):

@@ -5,11 +5,11 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from training.data.images import normalize
-from training.data.recognition.augment import AugmentConfig
-from training.data.recognition.batches import Batches
-from training.data.recognition.faces import UNLABELED, FaceSet
-from training.data.recognition.teacher_targets import Lesson
+from slimcam.training.data.images import normalize
+from slimcam.training.data.recognition.augment import AugmentConfig
+from slimcam.training.data.recognition.batches import Batches
+from slimcam.training.data.recognition.faces import UNLABELED, FaceSet
+from slimcam.training.data.recognition.teacher_targets import TeacherTargets
 
 
 def faces(count=20):
@@ -60,7 +60,7 @@ def test_views_of_a_face_come_again_after_their_number_and_not_before():
 
         def __call__(self, indices, variants, images):
             seen.extend(zip(indices.tolist(), variants.tolist(), [image.tobytes() for image in images], strict=True))
-            return Lesson(np.zeros((len(indices), 4), np.float32))
+            return TeacherTargets(np.zeros((len(indices), 4), np.float32))
 
     seen = []
     batches = Batches(faces(20), 5, AugmentConfig(mixup=0.5, elastic=0.5), seed=0, targets=Counted())
@@ -87,13 +87,13 @@ def test_balance_draws_people_with_few_images_as_often():
     np.testing.assert_array_equal(repeated.indices, batches.batch(7, 16).indices)
 
 
-def test_pixels_are_normalised_so_that_int8_is_exact():
+def test_pixels_are_normalized_so_that_int8_is_exact():
     pixels = np.arange(256, dtype=np.uint8)
     np.testing.assert_array_equal(normalize(pixels) * 128, pixels.astype(np.float32) - 128)
 
 
-def test_an_unlabeled_face_is_drawn_as_often_as_one_whose_person_has_no_other():
+def test_an_unlabeled_face_is_sampled_as_often_as_one_whose_person_has_no_other():
     labels = np.array([0] * 9 + [UNLABELED] * 3, np.int32)
     batches = Batches(FaceSet(np.zeros((12, 112, 112, 3), np.uint8), labels, ("a",)), 12, None, 0, balance=1.0)
-    drawn = np.concatenate([batches._places(step)[0] for step in range(200)])
+    drawn = np.concatenate([batches._sampled(step)[0] for step in range(200)])
     assert np.mean(drawn >= 9) == pytest.approx(3 / 4, abs=0.02)

@@ -6,9 +6,9 @@ import cv2
 import numpy as np
 import pytest
 
-from training.data.recognition import folders, lfw
-from training.data.recognition.folders import FoldersConfig
-from training.data.recognition.lfw import LfwConfig
+from slimcam.training.data.recognition import folders, lfw
+from slimcam.training.data.recognition.folders import FoldersConfig
+from slimcam.training.data.recognition.lfw import LfwConfig
 
 
 def test_folders_are_split_by_identity(people):

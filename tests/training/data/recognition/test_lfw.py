@@ -7,8 +7,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from training.data.recognition import lfw
-from training.data.recognition.lfw import LfwConfig
+from slimcam.training.data.recognition import lfw
+from slimcam.training.data.recognition.lfw import LfwConfig
 
 
 def test_lfw_trains_on_the_listed_people_and_tests_on_the_pairs(small_lfw):

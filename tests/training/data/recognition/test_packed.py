@@ -8,21 +8,21 @@ import cv2
 import numpy as np
 import pytest
 
-from pipeline.stages import pack
-from training.data.images import Selection
-from training.data.recognition import packed
-from training.data.recognition.augment import AugmentConfig
-from training.data.recognition.batches import Batches
-from training.data.recognition.faces import FaceData, FaceSet, Pairs, Verification
-from training.data.recognition.folders import FileImages, FoldersConfig
-from training.data.recognition.packed import PackedConfig
-from training.data.recognition.synthetic import SyntheticConfig
-from training.data.recognition.teacher_targets import Lesson
-from training.data.sources import fingerprint, load, material
-from training.tasks.job import Job
-from training.tasks.recognition.config import LossConfig, TeacherConfig, TrainConfig
-from training.tasks.recognition.task import external_targets
-from training.tasks.recognition.teacher import Files, ViewTargets
+from slimcam.pipeline.stages import pack
+from slimcam.training.data.images import Selection
+from slimcam.training.data.recognition import packed
+from slimcam.training.data.recognition.augment import AugmentConfig
+from slimcam.training.data.recognition.batches import Batches
+from slimcam.training.data.recognition.faces import FaceData, FaceSet, Pairs, Verification
+from slimcam.training.data.recognition.folders import FileImages, FoldersConfig
+from slimcam.training.data.recognition.packed import PackedConfig
+from slimcam.training.data.recognition.synthetic import SyntheticConfig
+from slimcam.training.data.recognition.teacher_targets import TeacherTargets
+from slimcam.training.data.sources import fingerprint, load, material
+from slimcam.training.tasks.job import Job
+from slimcam.training.tasks.recognition.config import LossConfig, TeacherConfig, TrainConfig
+from slimcam.training.tasks.recognition.task import external_targets
+from slimcam.training.tasks.recognition.teacher import Files, ViewTargets
 
 
 @pytest.fixture
@@ -125,14 +125,14 @@ def test_a_file_that_is_no_whole_pack_is_refused_in_one_line(root, tmp_path):
 
 
 class BrightnessTeacher:
-    """In the place of a teacher's runtime: embeddings are mean colours; counts what it was shown."""
+    """In the place of a teacher's runtime: embeddings are mean colors; counts what it was shown."""
 
     def __init__(self):
         self.seen = 0
 
     def __call__(self, images):
         self.seen += len(images)
-        return Lesson(images.mean(axis=(1, 2)).astype(np.float32))
+        return TeacherTargets(images.mean(axis=(1, 2)).astype(np.float32))
 
 
 def test_the_pack_stage_makes_a_table_that_a_training_needs_no_teacher_for(root, tmp_path, monkeypatch):
@@ -142,7 +142,7 @@ def test_the_pack_stage_makes_a_table_that_a_training_needs_no_teacher_for(root,
     train = TrainConfig(teacher=teacher, loss=loss, augment=AugmentConfig(mixup=0.3), workers=2)
     folders = FoldersConfig(root=str(root), test_fraction=0.4, test_pairs=8)
     runtime = BrightnessTeacher()
-    monkeypatch.setattr("training.tasks.recognition.teacher.open_teacher", lambda *_: runtime)
+    monkeypatch.setattr("slimcam.training.tasks.recognition.teacher.open_teacher", lambda *_: runtime)
 
     def job(data, cache) -> Job:
         model = SimpleNamespace(embedding_size=3)
@@ -160,7 +160,7 @@ def test_the_pack_stage_makes_a_table_that_a_training_needs_no_teacher_for(root,
     # What a training here would be told, view by view, against what the pack tells one elsewhere.
     here = load(folders, tmp_path)
     table = ViewTargets(runtime, Files(tmp_path / "live.npy"), len(here.train), 2)
-    monkeypatch.setattr("training.tasks.recognition.teacher.open_teacher", no_runtime)
+    monkeypatch.setattr("slimcam.training.tasks.recognition.teacher.open_teacher", no_runtime)
     elsewhere = job(PackedConfig(path=str(tmp_path / "out" / "faces.npz")), tmp_path / "out")
     there = load(elsewhere.config.data, elsewhere.cache)
     targets = external_targets(elsewhere, there)
@@ -170,6 +170,6 @@ def test_the_pack_stage_makes_a_table_that_a_training_needs_no_teacher_for(root,
     ]
     for a, b in zip(*streams, strict=True):
         np.testing.assert_array_equal(a.images, b.images)
-        said = a.lesson.embeddings
+        said = a.targets.embeddings
         unit = said / np.linalg.norm(said, axis=1, keepdims=True)
-        np.testing.assert_allclose(b.lesson.embeddings, unit, atol=1e-6)
+        np.testing.assert_allclose(b.targets.embeddings, unit, atol=1e-6)

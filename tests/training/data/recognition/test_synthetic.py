@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 from omegaconf import OmegaConf
 
-from training.data.drawing.canvas import ARCFACE, SCALE, View
-from training.data.drawing.portrait import draw
-from training.data.drawing.traits import sample_person, sample_shot
-from training.data.recognition.pairs import sample_pairs
-from training.data.recognition.synthetic import SyntheticConfig, draw_face, fingerprint, load
+from slimcam.training.data.drawing.canvas import ARCFACE, SCALE, View
+from slimcam.training.data.drawing.portrait import draw
+from slimcam.training.data.drawing.traits import sample_person, sample_shot
+from slimcam.training.data.recognition.pairs import sample_pairs
+from slimcam.training.data.recognition.synthetic import SyntheticConfig, draw_face, fingerprint, load
 
 
 def tiny(**changes: int) -> SyntheticConfig:

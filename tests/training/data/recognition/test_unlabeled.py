@@ -8,11 +8,11 @@ import cv2
 import numpy as np
 import pytest
 
-from training.data.recognition import packed
-from training.data.recognition.faces import UNLABELED
-from training.data.recognition.folders import FoldersConfig
-from training.data.recognition.lfw import LfwConfig
-from training.data.sources import fingerprint, load
+from slimcam.training.data.recognition import packed
+from slimcam.training.data.recognition.faces import UNLABELED
+from slimcam.training.data.recognition.folders import FoldersConfig
+from slimcam.training.data.recognition.lfw import LfwConfig
+from slimcam.training.data.sources import fingerprint, load
 
 
 def test_unlabeled_faces_of_folders_and_packed_files_stand_behind_the_labeled(people, small_lfw, tmp_path, write_image):

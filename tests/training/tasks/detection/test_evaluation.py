@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from deploy.vision import align
-from training.tasks.detection.evaluation import judgement
-from training.tasks.detection.metrics import SIZES, match
+from slimcam.deploy.vision import align
+from slimcam.training.tasks.detection.evaluation import evaluation
+from slimcam.training.tasks.detection.metrics import SIZES, match
 
 
 def face(x: float, y: float, size: float) -> np.ndarray:
@@ -25,7 +25,7 @@ def test_the_judgement_tells_recall_and_its_change_against_the_dense_model():
         for i, points in enumerate(scenes)
     ]
     models = {"dense": perfect, "pruned": half, "quantized": half}
-    found = judgement({"photos": models, "scenes": models}, [0.1])
+    found = evaluation({"photos": models, "scenes": models}, [0.1])
     assert found.accuracies == {"dense": 1.0, "pruned": 0.5, "quantized": 0.5}
     assert found.changes["quantized"]["difference"] == pytest.approx(-0.5)
     assert [table.title for table in found.tables] == ["Faces found in photos", "Faces found in scenes"]

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 
-from deploy.vision import align, detector
-from training.tasks.detection import losses
-from training.tasks.detection.config import DetectorLossConfig
-from training.tasks.detection.targets import encode
+from slimcam.deploy.vision import align, detector
+from slimcam.training.tasks.detection import losses
+from slimcam.training.tasks.detection.config import DetectorLossConfig
+from slimcam.training.tasks.detection.targets import encode
 
 
 def face(x: float, y: float, size: float) -> np.ndarray:

@@ -5,15 +5,15 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from deploy.vision.align import TEMPLATE
-from training.tasks.bootstrap import paired_bootstrap
-from training.tasks.detection.metrics import average_precision, found_at, landmark_error, match, recall_at
+from slimcam.deploy.vision.align import TEMPLATE
+from slimcam.training.tasks.bootstrap import paired_bootstrap
+from slimcam.training.tasks.detection.metrics import average_precision, found_at, landmark_error, match, recall_at
 
 NOTHING = np.zeros((0, 5, 2), np.float32)
 
 
 def face(size, x, y, degrees=0.0):
-    """A face of the template's form whose centre is at (x, y)."""
+    """A face of the template's form whose center is at (x, y)."""
     angle = np.radians(degrees)
     turn = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
     return ((TEMPLATE - TEMPLATE.mean(axis=0)) @ turn.T * size / 72 + (x, y)).astype(np.float32)

@@ -5,15 +5,15 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from deploy.vision.align import TEMPLATE
-from training.tasks.detection.targets import cells, encode
+from slimcam.deploy.vision.align import TEMPLATE
+from slimcam.training.tasks.detection.targets import cells, encode
 
 HEIGHT, WIDTH = 240, 320
 NOTHING = np.zeros((0, 5, 2), np.float32)
 
 
 def face(size, x, y, degrees=0.0):
-    """A face of the template's form whose centre is at (x, y)."""
+    """A face of the template's form whose center is at (x, y)."""
     angle = np.radians(degrees)
     turn = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
     return ((TEMPLATE - TEMPLATE.mean(axis=0)) @ turn.T * size / 72 + (x, y)).astype(np.float32)
@@ -26,11 +26,11 @@ def row_of(stride, i, j):
 
 
 def test_cells_come_map_by_map_and_row_by_row():
-    centres, strides = cells(HEIGHT, WIDTH)
-    assert len(centres) == 30 * 40 + 15 * 20 + 8 * 10
-    np.testing.assert_array_equal(centres[row_of(8, 0, 1)], [11.5, 3.5])
-    np.testing.assert_array_equal(centres[row_of(16, 1, 0)], [7.5, 23.5])
-    np.testing.assert_array_equal(centres[row_of(32, 7, 9)], [303.5, 239.5])
+    centers, strides = cells(HEIGHT, WIDTH)
+    assert len(centers) == 30 * 40 + 15 * 20 + 8 * 10
+    np.testing.assert_array_equal(centers[row_of(8, 0, 1)], [11.5, 3.5])
+    np.testing.assert_array_equal(centers[row_of(16, 1, 0)], [7.5, 23.5])
+    np.testing.assert_array_equal(centers[row_of(32, 7, 9)], [303.5, 239.5])
     assert np.bincount(strides)[[8, 16, 32]].tolist() == [1200, 300, 80]
 
 
@@ -44,13 +44,13 @@ def test_a_picture_without_a_face_is_all_negative():
 def test_what_is_encoded_gives_the_points_back():
     points = np.stack([face(20, 60, 60, 15), face(60, 200, 90, -30), face(180, 160, 130, 5)])
     targets = encode(points, HEIGHT, WIDTH)
-    centres, _ = cells(HEIGHT, WIDTH)
+    centers, _ = cells(HEIGHT, WIDTH)
     positive = targets[:, 12] == 1
     assert set(targets[positive, 0]) == {8}
     assert set(targets[~positive, 0]) == {-8}
     assert not targets[~positive, 1:12].any()
     sizes = 64 * 2 ** (targets[positive, 1] / 2)
-    decoded = centres[positive, None] + targets[positive, 2:12].reshape(-1, 5, 2) * sizes[:, None, None] / 8
+    decoded = centers[positive, None] + targets[positive, 2:12].reshape(-1, 5, 2) * sizes[:, None, None] / 8
     off = np.abs(decoded[:, None] - points[None]).max(axis=(2, 3))
     assert off.min(axis=1).max() < 1e-3
     assert set(off.argmin(axis=1)) == {0, 1, 2}
@@ -75,11 +75,11 @@ def test_a_face_is_found_by_the_maps_of_its_size(size, positive, negative):
     assert not set(strides[targets[:, 12] == 1].tolist()) & negative
 
 
-def test_cells_about_the_centre_are_positive_those_around_are_not_judged():
+def test_cells_about_the_center_are_positive_those_around_are_not_judged():
     # 63.5, 63.5 is where four cells of the map of stride 16 meet, and the size belongs to that map alone.
     targets = encode(face(64, 63.5, 63.5), HEIGHT, WIDTH)
-    centres, strides = cells(HEIGHT, WIDTH)
-    away = np.hypot(*(centres - 63.5).T) / 64
+    centers, strides = cells(HEIGHT, WIDTH)
+    away = np.hypot(*(centers - 63.5).T) / 64
     own = strides == 16
     np.testing.assert_array_equal(targets[:, 12] == 1, own & (away <= 0.25))
     assert np.sum(targets[:, 12] == 1) == 4
@@ -96,7 +96,7 @@ def test_maps_of_quite_other_sizes_have_to_say_no():
 
 
 def test_the_nearest_cell_is_positive_however_small_the_face():
-    # As far from the centres of cells as can be: 5.66 pixels.
+    # As far from the centers of cells as can be: 5.66 pixels.
     targets = encode(face(5, 63.5, 63.5), HEIGHT, WIDTH)
     assert np.sum(targets[:, 12] == 1) == 1
     for corner in ((0, 0), (WIDTH - 1, HEIGHT - 1)):
@@ -112,7 +112,7 @@ def test_a_small_face_before_a_large_one_keeps_its_cell():
         assert {14, 48} == set(sizes.tolist())
 
 
-def test_cells_about_a_face_centred_outside_are_not_judged():
+def test_cells_about_a_face_centerd_outside_are_not_judged():
     targets = encode(face(60, -3, 100), HEIGHT, WIDTH)
     assert not np.any(targets[:, 12] == 1)
     assert np.any(targets[:, 12] == -1)

@@ -8,18 +8,18 @@ import keras
 import numpy as np
 import pytest
 
-from deploy.vision import align, detector
-from training.data.detection.scenes import ScenesConfig
-from training.data.recognition.synthetic import SyntheticConfig
-from training.fit.config import FitConfig
-from training.fit.fit import fit
-from training.tasks.detection import metrics
-from training.tasks.detection.batches import SceneBatches
-from training.tasks.detection.config import DetectorConfig, DetectorLossConfig, DetectorTrainConfig
-from training.tasks.detection.network import network
-from training.tasks.detection.targets import encode
-from training.tasks.detection.task import Detection, objective
-from training.tasks.job import Job
+from slimcam.deploy.vision import align, detector_output
+from slimcam.training.data.detection.scenes import ScenesConfig
+from slimcam.training.data.recognition.synthetic import SyntheticConfig
+from slimcam.training.fit.config import FitConfig
+from slimcam.training.fit.fit import fit
+from slimcam.training.tasks.detection import metrics
+from slimcam.training.tasks.detection.batches import SceneBatches
+from slimcam.training.tasks.detection.config import DetectorConfig, DetectorLossConfig, DetectorTrainConfig
+from slimcam.training.tasks.detection.network import network
+from slimcam.training.tasks.detection.targets import encode
+from slimcam.training.tasks.detection.task import Detection, objective
+from slimcam.training.tasks.job import Job
 
 SMALL = DetectorConfig(height=64, width=96, channels=[4, 8, 8, 8, 8], blocks=[1, 0, 1, 0])
 
@@ -48,8 +48,8 @@ class Drawn:
 
 def test_what_training_encodes_the_device_decodes():
     rows = encode(FACES, 64, 96)
-    assert rows.shape == (detector.cells(64, 96).shape[0], detector.CHANNELS + 1)
-    found = detector.decode(rows[:, : detector.CHANNELS], 64, 96, 0.5)
+    assert rows.shape == (detector_output.cell_centers(64, 96).shape[0], detector_output.CHANNELS + 1)
+    found = detector_output.decode_faces(rows[:, : detector_output.CHANNELS], 64, 96, 0.5)
     assert len(found) == 2
     order = np.argsort(found.points[:, 0, 0])
     np.testing.assert_allclose(found.points[order], FACES, atol=1e-3)

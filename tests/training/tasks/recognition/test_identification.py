@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from training.tasks.recognition.identification import identification
+from slimcam.training.tasks.recognition.identification import identification
 
 LABELS = np.repeat(np.arange(40), 5).astype(np.int32)
 

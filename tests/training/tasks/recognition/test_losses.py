@@ -6,10 +6,10 @@ import keras
 import numpy as np
 import pytest
 
-from training.data.recognition.augment import AugmentConfig
-from training.data.recognition.faces import UNLABELED
-from training.tasks.recognition import losses
-from training.tasks.recognition.config import LossConfig, TeacherConfig, TrainConfig
+from slimcam.training.data.recognition.augment import AugmentConfig
+from slimcam.training.data.recognition.faces import UNLABELED
+from slimcam.training.tasks.recognition import losses
+from slimcam.training.tasks.recognition.config import LossConfig, TeacherConfig, TrainConfig
 
 RNG = np.random.default_rng(0)
 COSINES = RNG.uniform(-0.95, 0.95, size=(6, 5)).astype(np.float32)
@@ -81,7 +81,7 @@ def test_distillation_ignores_lengths_and_is_zero_for_the_same_direction():
 
 
 def test_a_loss_of_nothing_is_refused():
-    with pytest.raises(ValueError, match="nothing to minimise"):
+    with pytest.raises(ValueError, match="no loss: give a classification"):
         LossConfig(classification="none")
 
 
@@ -101,7 +101,7 @@ def test_features_are_compared_channel_by_channel_in_the_size_of_the_student():
     assert np.all(same > 0)
     whole = (truth - truth.mean(axis=(0, 1, 2))) / np.sqrt(truth.var(axis=(0, 1, 2)) + 1e-2)
     np.testing.assert_allclose(keras.ops.convert_to_numpy(losses.features(truth, whole)), 0.0, atol=1e-4)
-    # Antialiased halving is wider than a mean of four; a standardised map is near nought on the whole.
+    # Antialiased halving is wider than a mean of four; a standardized map is near nought on the whole.
     near = keras.ops.convert_to_numpy(losses.features(truth, standard.astype(np.float32)))
     assert near.shape == (2,)
     assert np.all(near < 0.5)

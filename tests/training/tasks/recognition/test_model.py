@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import tf_keras
 
-from training.tasks.recognition.model import ModelConfig, build, initial_weights, with_classifier
+from slimcam.training.tasks.recognition.model import ModelConfig, build, initial_weights, with_classifier
 
 SMALL = ModelConfig("MobileNetV2", None, 32, 16, {"alpha": 0.35})
 
@@ -101,7 +101,7 @@ def test_a_missing_file_is_named(config):
 
 
 @pytest.mark.parametrize("module", [keras, tf_keras], ids=["keras3", "tf_keras"])
-def test_the_classifier_gives_cosines_with_the_centres(module):
+def test_the_classifier_gives_cosines_with_the_centers(module):
     inputs = module.Input((4,))
     model = module.Model(inputs, module.layers.Activation("linear", name="embedding")(inputs))
     kernel = np.random.default_rng(0).normal(size=(4, 3)).astype(np.float32)

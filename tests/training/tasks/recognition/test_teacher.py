@@ -1,4 +1,4 @@
-"""Teachers: their crop and colours, their cache, and what is said of a wrong one."""
+"""Teachers: their crop and colors, their cache, and what is said of a wrong one."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from deploy.common.vectors import unit_length
-from training.tasks.recognition.config import TeacherConfig, TeacherModelConfig
-from training.tasks.recognition.teacher import open_teacher, teacher_targets
+from slimcam.deploy.common.vectors import unit_length
+from slimcam.training.tasks.recognition.config import TeacherConfig, TeacherModelConfig
+from slimcam.training.tasks.recognition.teacher import open_teacher, teacher_targets
 
 
 @pytest.fixture(scope="module")
 def teacher(tmp_path_factory):
-    """A network that gives the mean of each colour over its input, and twice the first colour's."""
+    """A network that gives the mean of each color over its input, and twice the first color's."""
     inputs = tf.keras.Input((112, 96, 3), batch_size=1)
     means = tf.keras.layers.GlobalAveragePooling2D()(inputs)
     double = tf.keras.layers.Lambda(lambda x: 2 * x[:, :1])(means)
@@ -37,7 +37,7 @@ def table(targets):
     return targets(everything, np.zeros_like(everything), FACES).embeddings
 
 
-def test_a_teacher_sees_its_own_crop_normalisation_and_colours(teacher):
+def test_a_teacher_sees_its_own_crop_normalization_and_colors(teacher):
     expected = ((FACES[:, :, 8:104].astype(np.float32) - 100) / 50).mean(axis=(1, 2))
     rgb, bgr = (open_teacher(config(teacher, color=color))(FACES).embeddings for color in ("rgb", "bgr"))
     np.testing.assert_allclose(rgb[:, :3], expected, atol=1e-4)
@@ -75,7 +75,7 @@ def test_a_teacher_that_sees_the_views_is_asked_once_for_each(teacher, tmp_path,
 
         return counted
 
-    monkeypatch.setattr("training.tasks.recognition.teacher.open_teacher", counting)
+    monkeypatch.setattr("slimcam.training.tasks.recognition.teacher.open_teacher", counting)
     views = config(teacher, views=2)
     targets = teacher_targets(views, FACES, "views", tmp_path, 4)
     asked.clear()
@@ -95,7 +95,8 @@ def test_a_whole_table_needs_no_teacher_and_a_partial_one_does(teacher, tmp_path
     opened = []
     original = open_teacher
     monkeypatch.setattr(
-        "training.tasks.recognition.teacher.open_teacher", lambda *options: opened.append(1) or original(*options)
+        "slimcam.training.tasks.recognition.teacher.open_teacher",
+        lambda *options: opened.append(1) or original(*options),
     )
     views = config(teacher, views=2)
     everything = np.arange(3)
@@ -113,7 +114,7 @@ def test_a_whole_table_needs_no_teacher_and_a_partial_one_does(teacher, tmp_path
 
 @pytest.fixture(scope="module")
 def onnx_teacher(tmp_path_factory):
-    """A network that halves a face twice, by means of 2x2 pixels, and gives the mean of each colour."""
+    """A network that halves a face twice, by means of 2x2 pixels, and gives the mean of each color."""
     from onnx import TensorProto, helper, save
 
     halve = {"kernel_shape": [2, 2], "strides": [2, 2]}
@@ -138,7 +139,7 @@ def test_a_feature_map_is_told_with_the_embedding_and_kept(onnx_teacher, tmp_pat
     first = targets(everything, first_view, FACES)
     expected = FACES.reshape(3, 28, 4, 28, 4, 3).mean(axis=(2, 4)) / 255
     np.testing.assert_allclose(first.features, expected, atol=1e-3)
-    monkeypatch.delattr("training.tasks.recognition.teacher.open_teacher")
+    monkeypatch.delattr("slimcam.training.tasks.recognition.teacher.open_teacher")
     kept = teacher_targets(options, FACES, "faces", tmp_path, 3)
     assert kept.channels == 3
     again = kept(everything, first_view, FACES)

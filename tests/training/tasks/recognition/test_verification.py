@@ -7,10 +7,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from training.data.recognition.faces import Pairs
-from training.data.recognition.pairs import sample_pairs
-from training.tasks.bootstrap import paired_bootstrap
-from training.tasks.recognition import verification
+from slimcam.training.data.recognition.faces import Pairs
+from slimcam.training.data.recognition.pairs import sample_pairs
+from slimcam.training.tasks.bootstrap import paired_bootstrap
+from slimcam.training.tasks.recognition import verification
 
 
 def pairs_of(same, folds=10):

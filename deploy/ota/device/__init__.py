@@ -1,0 +1,1 @@
+"""What takes releases: the TUF client, two slots, the trial of a release and its health window."""

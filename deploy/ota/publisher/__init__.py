@@ -1,0 +1,1 @@
+"""What makes releases: keys, the TUF repository and its signatures."""
