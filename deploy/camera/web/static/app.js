@@ -151,7 +151,7 @@ function showEvents(events) {
     newestEvent = 0;
     $("events").replaceChildren();
   }
-  const verbs = {appeared: "appeared", recognised: "recognised", unknown: "is unknown", left: "left"};
+  const verbs = {appeared: "appeared", recognised: "recognized", unknown: "is unknown", left: "left"};
   for (const event of events.filter((one) => one.number > newestEvent).reverse()) {
     const item = element("li"), time = element("time"), what = element("span"), score = element("span", "score");
     time.textContent = event.time === null ? "" : moment(event.time);

@@ -91,7 +91,8 @@ def test_unknown_faces_are_named_added_and_deleted(
     with visited(browser, home.page.url, **options) as (page, complaints):
         page.locator("#groups li").nth(2).wait_for(timeout=LONG)
         page.locator("#groups img").last.wait_for(timeout=LONG)
-        assert page.evaluate("[...document.querySelectorAll('#groups img')].every((one) => one.naturalWidth === 112)")
+        whole = "[...document.querySelectorAll('#groups img')].every((one) => one.naturalWidth === 112)"
+        page.wait_for_function(whole, timeout=LONG)
         assert [group.locator("img").count() for group in page.locator("#groups li").all()] == [3, 2, 1]
         page.wait_for_timeout(300)
         shot(page, f"who-was-that-{width}", full=True)
