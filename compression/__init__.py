@@ -16,6 +16,7 @@ from importlib import import_module
 from typing import Any
 
 _PUBLIC = {
+    "normalize": "slimcam.compression.normal_form.normalize",
     "trace": "slimcam.compression.pruning.graph",
     "importance": "slimcam.compression.pruning.importance",
     "plan": "slimcam.compression.pruning.plan",
@@ -34,10 +35,13 @@ _PUBLIC = {
     "to_tf_keras": "slimcam.compression.quantization.keras2",
     "quantize_aware": "slimcam.compression.quantization.qat",
     "calibrate": "slimcam.compression.quantization.qat",
+    "layer_sqnr": "slimcam.compression.quantization.errors",
     "float_tflite": "slimcam.compression.export.tflite",
     "int8_tflite": "slimcam.compression.export.tflite",
     "post_training_int8": "slimcam.compression.export.tflite",
     "delegation_problems": "slimcam.compression.export.delegation",
+    "preflight": "slimcam.compression.preflight",
+    "Preflight": "slimcam.compression.preflight",
 }
 
 __all__ = sorted(_PUBLIC)

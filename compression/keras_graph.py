@@ -31,22 +31,26 @@ def calls(model: Any) -> list[Any]:
     Raises:
         UntraceableModelError: the model is not functional, or a layer of it is a model itself.
     """
-    source = functional(model)
-    by_depth = source._nodes_by_depth
-    # Within a depth Keras lists calls backwards; in the order of the operations names and tables read as the network.
-    position = {id(operation): index for index, operation in enumerate(source.operations)}
-    nodes = [
-        node
-        for depth in sorted(by_depth, reverse=True)
-        for node in sorted(by_depth[depth], key=lambda node: position[id(node.operation)])
-    ]
+    nodes = ordered_nodes(functional(model))
     for node in nodes:
         if isinstance(node.operation, keras.Model):
             raise UntraceableModelError(
                 f"{model.name!r} cannot be traced: its layer {node.operation.name!r} is itself a model; "
-                "build one flat model, for example from that model's .input and .output"
+                "lay it out flat (compression.normalize)"
             )
     return nodes
+
+
+def ordered_nodes(source: Any) -> list[Any]:
+    """The calls of a functional model in the order of computation, those of models within it included."""
+    by_depth = source._nodes_by_depth
+    # Within a depth Keras lists calls backwards; in the order of the operations names and tables read as the network.
+    position = {id(operation): index for index, operation in enumerate(source.operations)}
+    return [
+        node
+        for depth in sorted(by_depth, reverse=True)
+        for node in sorted(by_depth[depth], key=lambda node: position[id(node.operation)])
+    ]
 
 
 def tensor_key(tensor: Any) -> str:

@@ -35,6 +35,7 @@ class Stage:
 
 STAGES = (
     Stage("pack", "slimcam.pipeline.stages.pack:run", ("data", "model", "train")),
+    Stage("check", "slimcam.pipeline.stages.check:run", ("data", "model", "train", "prune"), (), "tensorflow"),
     Stage("train", "slimcam.pipeline.stages.train:run", ("data", "model", "train"), (), "keras"),
     Stage(
         "prune",
@@ -50,7 +51,7 @@ STAGES = (
         ("data", "model", "train", "quantize"),
         ("train", "prune"),
         "tensorflow",
-        version=3,
+        version=4,
     ),
     Stage(
         "convert",

@@ -1,8 +1,9 @@
-"""Whether XNNPACK runs all of an int8 TFLite model, read from the graph before anything runs."""
+"""Which operators of an int8 TFLite model XNNPACK does not run: as the runtime says, with the reason from the graph."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import re
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,6 +12,7 @@ from ai_edge_litert import schema_py_generated as schema
 
 from slimcam.compression.errors import ConversionError
 from slimcam.compression.export import xnnpack_limits
+from slimcam.deploy.inference.interpreter import Interpreter
 
 
 @dataclass(frozen=True)
@@ -22,15 +24,18 @@ class Problem:
         kind: Kind of the operator, for example `"CONV_2D"`.
         tensor: Name of the operator's output.
         text: What is wrong, with the figures.
+        layer: The layer of the Keras model that the operator computes, empty where the names do not tell.
     """
 
     operator: int
     kind: str
     tensor: str
     text: str
+    layer: str = ""
 
     def __str__(self) -> str:
-        return f"operator {self.operator} {self.kind} ({self.tensor}): {self.text}"
+        place = f"layer {self.layer}" if self.layer else self.tensor
+        return f"operator {self.operator} {self.kind} ({place}): {self.text}"
 
 
 @dataclass(frozen=True)
@@ -49,37 +54,58 @@ class _Operator:
     output: _Tensor
 
 
-def delegation_problems(model: bytes) -> list[Problem]:
-    """Lists what keeps XNNPACK from running an int8 model, without running it; nothing for a float model.
+def delegation_problems(model: bytes, origins: Mapping[str, str] | None = None) -> list[Problem]:
+    """Lists the operators of an int8 model that XNNPACK does not run or runs in float, with the reason if it is known.
 
-    Found are requantization scales and additions beyond `xnnpack_limits`, operators without an int8 kernel, and
-    operators left in float.
+    The runtime is asked. Where it refuses the whole model, the operators are listed whose scales are the cause
+    (`xnnpack_limits`). Nothing is listed for a float model.
+
+    Args:
+        model: content of a `.tflite` file.
+        origins: layer of the Keras model by the name of the layer that was converted, as in `NormalForm.origins`.
 
     Raises:
-        ConversionError: the bytes are not a TFLite model.
+        ConversionError: the bytes are not a TFLite model, or the runtime refuses it for another reason.
     """
     operators = _read(model)
     if not any(operator.output.type == schema.TensorType.INT8 for operator in operators):
         return []
+    faults = {operator.index: list(_faults(operator)) for operator in operators}
+    try:
+        left_out = {int(text.split()[0]) for text in Interpreter(model).delegation().left_out}
+    except RuntimeError as error:
+        left_out = {index for index, found in faults.items() if found}
+        if not left_out:
+            raise ConversionError(str(error)) from error
     return [
-        Problem(operator.index, operator.kind, operator.output.name, text)
+        Problem(operator.index, operator.kind, operator.output.name, text, _layer(operator.output.name, origins or {}))
         for operator in operators
-        for text in _faults(operator)
+        if operator.index in left_out or _floats(operator)
+        for text in faults[operator.index] or ["XNNPACK does not run it, in this form at least"]
     ]
+
+
+def _layer(tensor: str, origins: Mapping[str, str]) -> str:
+    """The Keras layer that a tensor is named after: the converter joins the names of all that it fused."""
+    parts = [part.removeprefix("quant_") for part in re.split("[/;]", tensor)]
+    return next((origins[part] for part in parts if part in origins), "")
 
 
 def _faults(operator: _Operator) -> Iterator[str]:
-    floats = [
-        tensor
-        for tensor in (*operator.inputs, operator.output)
-        if tensor.type == schema.TensorType.FLOAT32 and not tensor.constant
-    ]
-    if operator.kind not in ("QUANTIZE", "DEQUANTIZE") and floats:
+    if floats := _floats(operator):
         yield f"runs in float among int8 operators (float tensor {floats[0].name})"
     elif operator.kind in xnnpack_limits.FLOAT_ONLY:
         yield "XNNPACK has no int8 kernel for it"
     elif operator.kind in _SCALE_RULES:
         yield from _SCALE_RULES[operator.kind](operator)
+
+
+def _floats(operator: _Operator) -> list[_Tensor]:
+    """The float tensors of an operator that does not convert between float and int8."""
+    if operator.kind in ("QUANTIZE", "DEQUANTIZE"):
+        return []
+    tensors = (*operator.inputs, operator.output)
+    return [tensor for tensor in tensors if tensor.type == schema.TensorType.FLOAT32 and not tensor.constant]
 
 
 def _requantization(operator: _Operator) -> Iterator[str]:

@@ -14,8 +14,10 @@ from ai_edge_litert.interpreter import Interpreter
 from numpy.typing import NDArray
 
 from slimcam.compression.errors import CompressionError, ConversionError
+from slimcam.compression.normal_form.normalize import in_float32
 from slimcam.compression.quantization import ranges
 from slimcam.compression.quantization.keras2 import to_tf_keras
+from slimcam.deploy.common.messages import one_line
 
 
 def float_tflite(model: keras.Model) -> bytes:
@@ -69,6 +71,7 @@ def post_training_int8(model: keras.Model, representative: Iterable[NDArray[np.f
 
 
 def _on_tensorflow(model: keras.Model) -> Any:
+    model = in_float32(model)
     return model if keras.backend.backend() == "tensorflow" else to_tf_keras(model)
 
 
@@ -93,10 +96,22 @@ def _convert(converter: Any, name: str) -> bytes:
         # "Statistics for quantized inputs were expected": they are in the model, the converter does not look there.
         warnings.filterwarnings("ignore", message="Statistics for quantized inputs")
         try:
-            return bytes(converter.convert())
+            content = bytes(converter.convert())
         except Exception as error:  # the converter raises ConverterError, RuntimeError, ValueError and SystemError
             reason = next(iter(str(error).splitlines()), type(error).__name__)
             raise ConversionError(f"model '{name}' cannot be converted to TensorFlow Lite: {reason}") from error
+    _require_runtime(content, name)
+    return content
+
+
+def _require_runtime(content: bytes, name: str) -> None:
+    """Opens the file once: the converter writes some that the runtime does not take."""
+    try:
+        Interpreter(model_content=content).allocate_tensors()
+    except (RuntimeError, ValueError) as error:
+        raise ConversionError(
+            f"model '{name}' is converted, but the TensorFlow Lite runtime refuses the file: {one_line(error)}"
+        ) from error
 
 
 def _require_int8(content: bytes, name: str) -> None:
@@ -105,6 +120,5 @@ def _require_int8(content: bytes, name: str) -> None:
     if others:
         raise ConversionError(
             f"model '{name}' is not int8 throughout: {len(others)} of {len(tensors)} tensors are float, the first is "
-            f"'{others[0]}'; calibrate the model, and use layers that fold into int8 operators (before "
-            f"BatchNormalization a Conv2D, not a Dense)"
+            f"'{others[0]}'; calibrate the model, and write it in normal form (compression.normalize)"
         )

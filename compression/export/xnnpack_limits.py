@@ -9,6 +9,9 @@ bound XNNPACK fails to create the interpreter; it does not fall back."""
 ADDITION = (2.0**-10, 2.0**8)
 """Range of the scale of an addend over the scale of the sum, the upper bound excluded."""
 
+MULTIPLICATION = (2.0**-16, 2.0**8)
+"""Range of the product of both factors' scales over the scale of the product, the upper bound excluded."""
+
 FLOAT_ONLY = frozenset(
     {
         "AVERAGE_POOL_2D",

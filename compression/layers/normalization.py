@@ -25,7 +25,7 @@ LAYERS: dict[str, LayerSpec] = {
     "BatchNormalization": LayerSpec(
         _batch_normalization, no_macs, output_weights=("gamma", "beta"), keras2=Counterpart()
     ),
-    "LayerNormalization": LayerSpec(macs=no_macs, keras2=Counterpart(unsupported=("rms_scaling",))),
+    "LayerNormalization": LayerSpec(macs=no_macs, keras2=Counterpart()),
     "GroupNormalization": LayerSpec(macs=no_macs, keras2=Counterpart()),
     "UnitNormalization": LayerSpec(macs=no_macs, keras2=Counterpart()),
     "Normalization": LayerSpec(macs=no_macs, keras2=Counterpart()),

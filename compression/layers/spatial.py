@@ -37,7 +37,5 @@ LAYERS: dict[str, LayerSpec] = {
     },
     **{f"{name}{rank}D": _GLOBAL for name in ("GlobalAveragePooling", "GlobalMaxPooling") for rank in (1, 2, 3)},
     **dict.fromkeys(("ops.Mean", "ops.Sum", "ops.Max", "ops.Min"), LayerSpec(_reduction, no_macs)),
-    "Resizing": LayerSpec(
-        macs=no_macs, keras2=Counterpart(unsupported=("pad_to_aspect_ratio", "crop_to_aspect_ratio", "antialias"))
-    ),
+    "Resizing": LayerSpec(macs=no_macs, keras2=Counterpart()),
 }

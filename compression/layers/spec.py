@@ -6,8 +6,10 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from slimcam.compression.layers.outputs import Int8Output
 from slimcam.compression.layers.tracking import Dependencies, Shape
 from slimcam.compression.layers.weights import Kernel
+from slimcam.compression.normal_form.parts import Rule
 
 Macs = Callable[[Any, tuple[Shape, ...], Shape], int]
 """Multiply-accumulates of one call for one image: from the layer, its inputs' shapes and its output's."""
@@ -17,15 +19,15 @@ Macs = Callable[[Any, tuple[Shape, ...], Shape], int]
 class Counterpart:
     """How a layer is rebuilt in Keras 2 as `tf_keras.layers`' class of the same name.
 
+    A layer is refused that sets an option which Keras 2 does not have.
+
     Attributes:
         options: Keras 3's name of each option that Keras 2 calls otherwise, by Keras 2's name.
         weights: Keras 2's name of each weight that it calls otherwise, by Keras 3's name.
-        unsupported: Options that Keras 2 does not have; a layer that sets one is refused.
     """
 
     options: Mapping[str, str] = field(default_factory=dict)
     weights: Mapping[str, str] = field(default_factory=dict)
-    unsupported: tuple[str, ...] = ()
 
 
 Rebuild = Callable[[Any], Callable[..., Any]]
@@ -46,6 +48,9 @@ class LayerSpec:
         homogeneous: Whether a positive factor per channel passes from the inputs to the output, f(a x) = a f(x).
         keras2: How the layer is rebuilt in Keras 2, for quantization-aware training; None where it cannot be. A
             function may build it of several layers that have an int8 form.
+        flat: How the layer is written in the normal form (`compression.normalize`); None where it is part of it.
+        int8: How it is written in the normal form for quantization, if otherwise.
+        output: How its output is quantized; None for a layer that quantization-aware training does not know.
     """
 
     dependencies: Dependencies | None = None
@@ -54,6 +59,9 @@ class LayerSpec:
     output_weights: tuple[str, ...] = ()
     homogeneous: bool | Callable[[Any], bool] = False
     keras2: Counterpart | Rebuild | None = None
+    flat: Rule | None = None
+    int8: Rule | None = None
+    output: Int8Output | None = None
 
     def is_homogeneous(self, layer: Any) -> bool:
         return self.homogeneous(layer) if callable(self.homogeneous) else self.homogeneous

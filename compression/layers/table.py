@@ -2,18 +2,29 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 from slimcam.compression.keras_graph import kind, kind_of
 from slimcam.compression.layers import elementwise, kernels, normalization, shapes, spatial
+from slimcam.compression.layers.outputs import OUTPUTS
 from slimcam.compression.layers.spec import LayerSpec
+from slimcam.compression.normal_form import activations, convolutions, operations
+from slimcam.compression.normal_form import spatial as pooling
 
-LAYERS: dict[str, LayerSpec] = {
+_FACTS: dict[str, LayerSpec] = {
     **shapes.LAYERS,
     **kernels.LAYERS,
     **normalization.LAYERS,
     **elementwise.LAYERS,
     **spatial.LAYERS,
+}
+_FLAT = {**convolutions.FLAT, **operations.FLAT, **pooling.FLAT}
+_INT8 = {**activations.INT8, **convolutions.INT8, **operations.INT8, **pooling.INT8}
+
+LAYERS: dict[str, LayerSpec] = {
+    name: replace(_FACTS.get(name, LayerSpec()), flat=_FLAT.get(name), int8=_INT8.get(name), output=OUTPUTS.get(name))
+    for name in (*_FACTS, *sorted({*_FLAT, *_INT8} - set(_FACTS)))
 }
 """The facts of each kind of layer or operation, by `keras_graph.kind`."""
 

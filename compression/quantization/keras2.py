@@ -94,7 +94,9 @@ def _counterpart_layer(layer: keras.layers.Layer, counterpart: Counterpart) -> C
 
     def call(*args: Any, **kwargs: Any) -> Any:
         nonlocal weights_copied
-        result = twin(*args, **{name: value for name, value in kwargs.items() if value is not None})
+        # Keras records the default of `training`, which would hold in training and inference alike.
+        given = {name: value for name, value in kwargs.items() if value is not None and name != "training"}
+        result = twin(*args, **given)
         if not weights_copied:
             _copy_weights(layer, twin, counterpart.weights)
             weights_copied = True
@@ -105,11 +107,13 @@ def _counterpart_layer(layer: keras.layers.Layer, counterpart: Counterpart) -> C
 
 def _counterpart_config(layer: keras.layers.Layer, kind: type, counterpart: Counterpart) -> dict[str, Any]:
     config = layer.get_config()
-    for name in counterpart.unsupported:
-        if config.get(name):
+    known = _arguments(kind)
+    defaults = inspect.signature(type(layer).__init__).parameters
+    for name, value in config.items():
+        dropped = name not in known and name not in counterpart.options.values() and name in defaults
+        if dropped and value not in (defaults[name].default, "channels_last"):
             raise UnsupportedLayerError(f"layer '{layer.name}' sets {name}, which tf_keras does not have")
     config |= {theirs: config[ours] for theirs, ours in counterpart.options.items()}
-    known = _arguments(kind)
     # The weights are copied, so what once initialized them does not matter.
     config = {name: value for name, value in config.items() if name in known and not name.endswith("_initializer")}
     for name, value in config.items():

@@ -15,16 +15,15 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import tensorflow as tf
 import tf_keras
 from numpy.typing import NDArray
-from tensorflow_model_optimization.python.core.quantization.keras import quantize, quantize_layer, quantizers
-from tensorflow_model_optimization.python.core.quantization.keras.default_8bit import (
-    default_8bit_quantize_layout_transform,
-    default_8bit_quantize_scheme,
-)
+from tensorflow_model_optimization.python.core.quantization.keras import quantize, quantizers
+from tensorflow_model_optimization.python.core.quantization.keras.quantize_layer import QuantizeLayer
 from tensorflow_model_optimization.python.core.quantization.keras.quantize_wrapper import QuantizeWrapper
 
-from slimcam.compression.errors import CompressionError, UnsupportedLayerError
+from slimcam.compression.errors import CompressionError
+from slimcam.compression.quantization.layout import OBJECTS, LayerWrapper, layer_quantizations
 from slimcam.deploy.common.files import hdf5
 
 PIXEL_RANGE = (-1.0, 127 / 128)
@@ -37,56 +36,62 @@ _OUTSIDE = 0.05
 _Extremes = NDArray[np.float32]
 
 
-def quantize_aware(model: tf_keras.Model, *, input_range: tuple[float, float] = PIXEL_RANGE) -> tf_keras.Model:
+def quantize_aware(model: tf_keras.Model, *, input_range: tuple[float, float] | None = None) -> tf_keras.Model:
     """Returns a model that computes as its int8 version would, and that can still be trained.
 
     What the converter folds into a convolution (batch normalization, ReLU) is quantized once, after the last of it.
     Observers start at [-6, 6]: call `calibrate` before training.
 
     Args:
-        model: functional, for example from `keras2.to_tf_keras`; it is not changed.
-        input_range: smallest and largest value of the input; values outside are clipped.
+        model: functional and in normal form, as `to_tf_keras(normalize(model, int8=True).model)`; it is not changed.
+        input_range: smallest and largest value of the inputs, for example `PIXEL_RANGE`; values outside are clipped.
+            Observed like other activations if absent.
 
     Raises:
-        UnsupportedLayerError: a layer cannot be quantized. The message names it.
+        UnsupportedLayerError: layers cannot be quantized. The message names all of them.
         ValueError: `input_range` does not span zero.
     """
-    low, high = input_range
-    if not low <= 0 <= high or low == high:
-        raise ValueError(f"input_range must span zero, since int8 has to represent it exactly; got [{low}, {high}]")
-    with quantize.quantize_scope():
-        try:
-            return quantize.quantize_apply(quantize.quantize_annotate_model(model), _Scheme(low, high))
-        except RuntimeError as error:
-            raise UnsupportedLayerError(
-                f"model '{model.name}' cannot be quantized: {str(error).split('. ')[0]}; replace the layer by one "
-                f"that has an int8 form, such as Conv2D + BatchNormalization + ReLU, Add or pooling"
-            ) from error
+    if input_range is not None and not (input_range[0] <= 0 <= input_range[1] and input_range[0] < input_range[1]):
+        raise ValueError(f"input_range must span zero, since int8 has to represent it exactly; got {list(input_range)}")
+    quantizations = layer_quantizations(model)
+    wrapped: dict[str, LayerWrapper] = {}
+    tensors = {}
+    for tensor in model.inputs:
+        given = tf_keras.Input(batch_shape=tensor.shape, dtype=tensor.dtype, name=tensor._keras_history.layer.name)
+        tensors[id(tensor)] = given, QuantizeLayer(_input_quantizer(input_range))(given)
+    computed = {key: quantized for key, (_, quantized) in tensors.items()}
+    for node in _nodes(model):
+        layer, first = node.layer, node.layer.name not in wrapped
+        arguments, keywords = tf.nest.map_structure(
+            lambda value: computed.get(id(value), value), (node.call_args, node.call_kwargs)
+        )
+        if first:
+            copy = type(layer).from_config({**layer.get_config(), **quantizations[layer.name].changes})
+            if layer.weights:
+                copy.build(arguments[0].shape)
+                copy.set_weights(layer.get_weights())
+            wrapped[layer.name] = LayerWrapper(copy, quantizations[layer.name])
+        result = wrapped[layer.name](*arguments, **keywords)
+        computed.update((id(old), new) for old, new in zip(*map(tf.nest.flatten, (node.outputs, result)), strict=True))
+    inputs = tf.nest.map_structure(lambda tensor: tensors[id(tensor)][0], model._nested_inputs)
+    outputs = tf.nest.map_structure(lambda tensor: computed[id(tensor)], model._nested_outputs)
+    return tf_keras.Model(inputs, outputs, name=model.name)
 
 
-class _Scheme(default_8bit_quantize_scheme.Default8BitQuantizeScheme):  # type: ignore[misc]
-    def __init__(self, low: float, high: float) -> None:
-        super().__init__()
-        self._low = low
-        self._high = high
-
-    def get_layout_transformer(self) -> Any:
-        return _FixedInputLayout(self._low, self._high)
+def _input_quantizer(input_range: tuple[float, float] | None) -> Any:
+    if input_range is None:
+        return quantizers.AllValuesQuantizer(8, per_axis=False, symmetric=False, narrow_range=False)
+    return quantizers.FixedQuantizer(8, *input_range, narrow_range=False)
 
 
-class _FixedInputLayout(default_8bit_quantize_layout_transform.Default8BitQuantizeLayoutTransform):  # type: ignore[misc]
-    """tfmot's layout, with input quantizers whose range is known instead of observed."""
+def _nodes(model: tf_keras.Model) -> list[Any]:
+    """The calls of a functional model in the order of computation, inputs left out."""
+    depths = sorted(model._nodes_by_depth, reverse=True)
+    return [node for depth in depths for node in model._nodes_by_depth[depth] if not node.is_input]
 
-    def __init__(self, low: float, high: float) -> None:
-        self._low = low
-        self._high = high
 
-    def apply(self, model: tf_keras.Model, layer_quantize_map: dict[str, Any]) -> Any:
-        transformed, layer_quantize_map = super().apply(model, layer_quantize_map)
-        for layer in transformed.layers:
-            if isinstance(layer, quantize_layer.QuantizeLayer):
-                layer.quantizer = quantizers.FixedQuantizer(8, self._low, self._high, narrow_range=False)
-        return transformed, layer_quantize_map
+def _scope() -> Any:
+    return quantize.quantize_scope(OBJECTS)
 
 
 def calibrate(model: tf_keras.Model, batches: Iterable[NDArray[np.float32]]) -> None:
@@ -106,9 +111,8 @@ def calibrate(model: tf_keras.Model, batches: Iterable[NDArray[np.float32]]) -> 
     """
     wrappers = [layer for layer in model.layers if isinstance(layer, QuantizeWrapper)]
     for wrapper in wrappers:
-        for weight, _, limits in wrapper._weight_vars:
-            largest = np.abs(weight.numpy())
-            largest = largest.max(axis=tuple(range(largest.ndim - limits["max_var"].shape.rank)))
+        for weight, quantizer, limits in wrapper._weight_vars:
+            largest = quantizer.largest(weight.numpy())
             limits["min_var"].assign(-largest)
             limits["max_var"].assign(largest)
     observer = _Observer()
@@ -173,20 +177,25 @@ def fixed_ranges(model: tf_keras.Model) -> Iterator[None]:
 @contextmanager
 def _activation_quantizers(model: tf_keras.Model, replacement: Callable[[Any], Any]) -> Iterator[None]:
     """Replaces each quantizer of an activation within the block."""
-    wrappers = [layer for layer in model.layers if isinstance(layer, QuantizeWrapper)]
-    outputs = [(wrapper, wrapper._output_quantizers) for wrapper in wrappers]
-    activations = [(each, each.quantizer) for wrapper in wrappers for each in wrapper._quantize_activations]
-    for wrapper, found in outputs:
-        wrapper._output_quantizers = [replacement(each) for each in found]
-    for activation, quantizer in activations:
-        activation.quantizer = replacement(quantizer)
+    inputs = [layer for layer in model.layers if isinstance(layer, QuantizeLayer)]
+    wrappers = [layer for layer in model.layers if isinstance(layer, QuantizeWrapper) and layer._output_quantizers]
+    given = [(layer, layer.quantizer) for layer in inputs if _observes(layer.quantizer)]
+    outputs = [(layer, layer._output_quantizers) for layer in wrappers if _observes(layer._output_quantizers[0])]
+    for layer, quantizer in given:
+        layer.quantizer = replacement(quantizer)
+    for layer, found in outputs:
+        layer._output_quantizers = [replacement(each) for each in found]
     try:
         yield
     finally:
-        for wrapper, found in outputs:
-            wrapper._output_quantizers = found
-        for activation, quantizer in activations:
-            activation.quantizer = quantizer
+        for layer, quantizer in given:
+            layer.quantizer = quantizer
+        for layer, found in outputs:
+            layer._output_quantizers = found
+
+
+def _observes(quantizer: Any) -> bool:
+    return not isinstance(quantizer, quantizers.FixedQuantizer)
 
 
 def freeze_batch_norm(model: tf_keras.Model) -> None:
@@ -225,7 +234,7 @@ def load(path: str | os.PathLike[str]) -> tf_keras.Model:
     if not Path(path).is_file():
         raise FileNotFoundError(f"no quantization-aware model at {path}")
     try:
-        with quantize.quantize_scope():
+        with _scope():
             return tf_keras.models.load_model(path, compile=False)
     except (OSError, KeyError, TypeError) as error:
         raise CompressionError(f"{path} does not hold a model saved by quantization-aware training: {error}") from error

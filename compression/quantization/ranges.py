@@ -15,7 +15,6 @@ from typing import Any
 import numpy as np
 import tf_keras
 from numpy.typing import NDArray
-from tensorflow_model_optimization.python.core.quantization.keras import quantizers
 from tensorflow_model_optimization.python.core.quantization.keras.quantize_layer import QuantizeLayer
 from tensorflow_model_optimization.python.core.quantization.keras.quantize_wrapper import QuantizeWrapper
 
@@ -28,6 +27,7 @@ _MAX_REQUANTIZATION = xnnpack_limits.REQUANTIZATION / 2
 _MIN_REQUANTIZATION = 2.0**-30
 _MAX_RESCALE = xnnpack_limits.ADDITION[1] / 4
 _MIN_RESCALE = xnnpack_limits.ADDITION[0] * 8
+_MAX_PRODUCT = xnnpack_limits.MULTIPLICATION[1] / 4
 _MAX_BIAS = 2.0**30
 # Keeps scales of layers that are dead throughout, and with them the products of three scales, normal float32 numbers.
 _MIN_SCALE = 1e-9
@@ -172,6 +172,18 @@ class _Rescaled:
 
 
 @dataclass
+class _Product:
+    """A product of two quantized tensors."""
+
+    sources: Sequence[_Range]
+    result: _Range
+
+    def widen(self) -> bool:
+        left, right = self.sources
+        return self.result.raise_to(left.scale * right.scale / _MAX_PRODUCT)
+
+
+@dataclass
 class _Value:
     """What a layer gives: a quantized activation, or one whose quantization comes with a later layer."""
 
@@ -179,10 +191,13 @@ class _Value:
     pending: list[_Weighted] = field(default_factory=list)
 
 
-def _steps(model: tf_keras.Model) -> list[_Weighted | _Rescaled]:
+_Step = _Weighted | _Rescaled | _Product
+
+
+def _steps(model: tf_keras.Model) -> list[_Step]:
     """The computations between quantized activations, first to last."""
     values: dict[int, _Value] = {}
-    steps: list[_Weighted | _Rescaled] = []
+    steps: list[_Step] = []
     for layer in model.layers:
         nodes = [node for node in layer.inbound_nodes if not node.is_input]
         sources = [values[id(each)] for node in nodes for each, *_ in node.iterate_inbound() if id(each) in values]
@@ -196,7 +211,8 @@ def _steps(model: tf_keras.Model) -> list[_Weighted | _Rescaled]:
         elif isinstance(inner, tf_keras.layers.BatchNormalization) and len(pending) == 1:
             pending[0].norm = inner
         elif result is not None and known:
-            steps.append(_Rescaled(known, result))
+            product = type(inner).__name__ == "Multiply" and len(known) == 2
+            steps.append(_Product(known, result) if product else _Rescaled(known, result))
         if result is None:
             # Padding, max pooling and reshaping keep the range of what they are given.
             values[id(layer)] = _Value(None if pending else next(iter(known), None), pending)
@@ -218,11 +234,14 @@ def _kernel(layer: Any) -> Kernel | None:
 
 def _own_range(layer: Any) -> _Range | None:
     """The range to which a layer quantizes its result, None for a layer that does not."""
-    if isinstance(layer, QuantizeLayer) and isinstance(layer.quantizer, quantizers.FixedQuantizer):
-        return _Range(None, layer.quantizer.init_min, layer.quantizer.init_max)
-    if not isinstance(layer, QuantizeWrapper):
-        return None
-    limits = layer._output_quantizer_vars if layer._output_quantizers else None
-    for activation in layer._quantize_activations:
-        limits = getattr(activation, "_post_activation_vars", limits)
-    return None if limits is None else _Range(limits, float(limits["min_var"]), float(limits["max_var"]))
+    if isinstance(layer, QuantizeLayer):
+        return _range_of(layer.quantizer, layer.quantizer_vars)
+    if isinstance(layer, QuantizeWrapper) and layer._output_quantizers:
+        return _range_of(layer._output_quantizers[0], layer._output_quantizer_vars)
+    return None
+
+
+def _range_of(quantizer: Any, limits: dict[str, Any] | None) -> _Range:
+    if limits is None:
+        return _Range(None, quantizer.init_min, quantizer.init_max)
+    return _Range(limits, float(limits["min_var"]), float(limits["max_var"]))

@@ -13,9 +13,10 @@ VARIANTS = ("dense", "pruned", "quantized")
 
 # By the stage that writes them; a stage that trains writes a history.
 HISTORY = "history.jsonl"
+CHECK = "check.json"  # check
 DATA = "data.json"  # train
 PLAN, COST = "plan.json", "cost.json"  # prune
-QUANTIZED = "model.h5"  # quantize
+QUANTIZED, ORIGINS = "model.h5", "origins.json"  # quantize
 FIDELITY = "fidelity.json"  # convert
 BENCHMARK = "benchmark.json"  # benchmark
 EVALUATION, BUNDLE = "evaluation.json", "bundle"  # evaluate

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import keras
 
+from slimcam.compression.normal_form.normalize import normalize
 from slimcam.compression.pruning.batch_norm import recalibrate_batch_norm
 from slimcam.compression.pruning.cost import cost
 from slimcam.compression.pruning.graph import trace
@@ -39,7 +40,7 @@ def run(job: Job) -> None:
     """
     config = job.config.prune
     task = task_of(job)
-    dense = load_keras(job.inputs["train"] / MODEL)
+    dense = normalize(load_keras(job.inputs["train"] / MODEL)).model
     graph = trace(dense)
     target = plan(graph, importance(dense, graph, config.criterion), config)
     logger.info("%s", target)
@@ -64,7 +65,7 @@ def _take_step(job: Job, source: Path, counts: Mapping[str, int], fit: FitConfig
     config = job.config.prune
     restart_events(job)
     keras.utils.set_random_seed(job.config.train.seed)
-    model = load_keras(source / MODEL)
+    model = normalize(load_keras(source / MODEL)).model
     chosen = keep_best(importance(model, trace(model), config.criterion), counts)
     model = cut(model, chosen)
     reinitialized = config.weights == Weights.RANDOM

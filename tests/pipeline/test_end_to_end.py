@@ -77,7 +77,7 @@ def test_a_second_run_does_nothing_and_a_late_option_reruns_only_from_there(home
     assert late.returncode == 0, late.stderr
     lines = late.stdout.splitlines()
     done = {line.split()[0] for line in lines if "up to date" in line}
-    assert done == {"train", "prune", "quantize", "convert", "benchmark"}
+    assert done == {"check", "train", "prune", "quantize", "convert", "benchmark"}
 
 
 def test_a_failed_gate_ends_with_its_figure_and_bound_after_the_report_also_when_nothing_reruns(home):

@@ -4,8 +4,11 @@ import numpy as np
 import pytest
 import tf_keras
 from ai_edge_litert.interpreter import Interpreter
+from tensorflow_model_optimization.python.core.quantization.keras.quantize_layer import QuantizeLayer
+from tensorflow_model_optimization.python.core.quantization.keras.quantizers import FixedQuantizer
 
 from slimcam.compression.export import tflite
+from slimcam.compression.normal_form.normalize import normalize
 from slimcam.compression.quantization import qat, ranges
 from slimcam.compression.quantization.keras2 import to_tf_keras
 
@@ -51,7 +54,7 @@ def network() -> keras.Model:
 
 
 def quantized(model: keras.Model) -> tf_keras.Model:
-    result = qat.quantize_aware(to_tf_keras(model))
+    result = qat.quantize_aware(to_tf_keras(normalize(model, int8=True).model), input_range=qat.PIXEL_RANGE)
     qat.calibrate(result, [smooth_images(16)])
     return result
 
@@ -202,12 +205,13 @@ def test_layer_whose_range_has_collapsed_does_not_break_the_runtime():
 
 
 def test_model_that_would_stay_float_in_part_is_refused():
+    def fake_quantized(x):
+        return QuantizeLayer(FixedQuantizer(8, -1.0, 127 / 128, narrow_range=False))(x)
+
     inputs = tf_keras.Input((SIZE, SIZE, 3))
-    x = tf_keras.layers.Dense(8, use_bias=False)(tf_keras.layers.GlobalAveragePooling2D()(inputs))
-    model = qat.quantize_aware(tf_keras.Model(inputs, tf_keras.layers.BatchNormalization()(x), name="island"))
-    qat.calibrate(model, [smooth_images(4)])
+    outputs = fake_quantized(tf_keras.layers.ELU()(fake_quantized(inputs)))
     with pytest.raises(ValueError, match="'island' is not int8 throughout"):
-        tflite.int8_tflite(model)
+        tflite.int8_tflite(tf_keras.Model(inputs, outputs, name="island"))
 
 
 def test_post_training_int8_is_int8_and_near_the_float_model():
@@ -221,3 +225,23 @@ def test_post_training_int8_is_int8_and_near_the_float_model():
 def test_post_training_int8_without_images_is_refused():
     with pytest.raises(ValueError, match="needs representative images"):
         tflite.post_training_int8(network(), [])
+
+
+def test_file_that_the_runtime_refuses_is_not_called_converted(monkeypatch):
+    class Refusing(Interpreter):
+        def allocate_tensors(self):
+            raise RuntimeError("failed to reshape runtime Node number 126\nmore")
+
+    monkeypatch.setattr(tflite, "Interpreter", Refusing)
+    with pytest.raises(
+        ValueError, match=r"'tiny' is converted, but the TensorFlow Lite runtime refuses .* Node number"
+    ):
+        tflite.float_tflite(network())
+
+
+def test_model_of_mixed_precision_is_converted_in_float32():
+    inputs = keras.Input((SIZE, SIZE, 3))
+    x = keras.layers.Conv2D(4, 3, dtype="mixed_float16")(inputs)
+    model = keras.Model(inputs, keras.layers.Flatten()(keras.layers.GlobalAveragePooling2D(dtype="float16")(x)))
+    images = smooth_images(2)
+    np.testing.assert_allclose(embed(tflite.float_tflite(model), images), model(images).numpy(), atol=1e-2)

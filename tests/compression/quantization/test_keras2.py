@@ -131,3 +131,19 @@ def test_subclassed_model_is_refused():
 
     with pytest.raises(ValueError, match="functional or Sequential model was expected"):
         to_tf_keras(Subclassed())
+
+
+def test_option_that_keras_2_does_not_have_is_named():
+    inputs = keras.Input((8, 8, 3))
+    with pytest.raises(ValueError, match="'odd' sets antialias, which tf_keras does not have"):
+        to_tf_keras(keras.Model(inputs, LAYERS.Resizing(4, 4, antialias=True, name="odd")(inputs)))
+    rows = keras.Input((8, 3))
+    assert_same(model := keras.Model(rows, LAYERS.DepthwiseConv1D(3)(rows)), to_tf_keras(model), (8, 3))
+
+
+def test_dropout_is_active_in_training_alone():
+    inputs = keras.Input((64,))
+    twin = to_tf_keras(keras.Model(inputs, LAYERS.Dropout(0.5)(inputs)))
+    ones = np.ones((1, 64), np.float32)
+    assert np.any(twin(ones, training=True).numpy() == 0)
+    assert np.all(twin(ones, training=False).numpy() == 1)

@@ -1,0 +1,155 @@
+"""What compression will make of a model, told before it is trained: every step on untrained weights, in seconds."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from slimcam.compression.errors import CompressionError
+from slimcam.compression.keras_graph import kind
+from slimcam.compression.layers.outputs import ACTIVATION_OUTPUTS
+from slimcam.compression.layers.table import layer_spec
+from slimcam.compression.normal_form.normalize import normalize
+from slimcam.compression.pruning.config import PruningRatioConfig
+from slimcam.compression.pruning.cost import cost
+from slimcam.compression.pruning.graph import trace
+from slimcam.compression.pruning.importance import importance
+from slimcam.compression.pruning.plan import plan
+from slimcam.compression.pruning.surgery import cut
+
+
+@dataclass
+class Preflight:
+    """What was found.
+
+    Attributes:
+        changes: What the normal form for quantization changes.
+        frozen_share: Share of the channels that cannot be pruned.
+        frozen: Why, with the number of channels of each reason.
+        problems: What is not supported, each with the layers' names and what to do.
+        undelegated: Operators that XNNPACK would not run.
+        operators: Number of operators of the int8 file, None without a file.
+        notes: What is worth knowing.
+        seconds: What it took.
+    """
+
+    changes: tuple[Any, ...] = ()
+    frozen_share: float = 0.0
+    frozen: dict[str, int] = field(default_factory=dict)
+    problems: list[str] = field(default_factory=list)
+    undelegated: list[str] = field(default_factory=list)
+    operators: int | None = None
+    notes: list[str] = field(default_factory=list)
+    seconds: float = 0.0
+
+    def __str__(self) -> str:
+        lines = [f"{len(self.changes)} layers change for int8; {self.frozen_share:.0%} of the channels are frozen"]
+        lines += [f"  frozen: {count} channels, {reason}" for reason, count in self.frozen.items()]
+        lines += [f"  note: {note}" for note in self.notes]
+        if self.operators is not None:
+            taken = self.operators - len(self.undelegated)
+            lines.append(f"XNNPACK runs {taken} of {self.operators} int8 operators")
+        lines += [f"  not delegated: {problem}" for problem in self.undelegated]
+        lines += [f"  NOT SUPPORTED: {problem}" for problem in self.problems]
+        return "\n".join(lines)
+
+
+_REASONS = 5
+
+
+@contextmanager
+def _collected(found: Preflight) -> Iterator[None]:
+    """Within, an error ends the step, and is one of the problems."""
+    try:
+        yield
+    except CompressionError as error:
+        found.problems.append(str(error))
+
+
+def preflight(model: Any, ratio: PruningRatioConfig, *, input_range: tuple[float, float] | None = None) -> Preflight:
+    """Normalizes, prunes, quantizes and converts a model with one random batch, and collects all that fails.
+
+    Nothing is trained: what is told is whether the steps work, not how well. Needs Keras on TensorFlow.
+
+    Args:
+        model: Keras 3; it is not changed.
+        ratio: how much is pruned.
+        input_range: of the int8 input, as for `quantize_aware`.
+    """
+    found, started = Preflight(), time.monotonic()
+    with _collected(found):
+        model = normalize(model).model
+        with _collected(found):
+            model = _prune(model, ratio, found)
+        _quantize(model, input_range, found)
+    found.seconds = time.monotonic() - started
+    return found
+
+
+def _prune(model: Any, ratio: PruningRatioConfig, found: Preflight) -> Any:
+    graph = trace(model)
+    frozen = [
+        group for group in graph.groups if not group.prunable and group.frozen not in ("model input", "model output")
+    ]
+    total = sum(group.size for group in graph.groups)
+    found.frozen_share = sum(group.size for group in frozen) / total
+    for group in frozen:
+        found.frozen[group.frozen] = found.frozen.get(group.frozen, 0) + group.size
+    found.frozen = dict(sorted(found.frozen.items(), key=lambda item: -item[1])[:_REASONS])
+    smaller = cut(model, plan(graph, importance(model, graph, "l2"), ratio))
+    if remark := cost(smaller).remark:
+        found.notes.append(remark)
+    return smaller
+
+
+def _quantize(model: Any, input_range: tuple[float, float] | None, found: Preflight) -> None:
+    # TensorFlow and tfmot are needed here alone.
+    from slimcam.compression.export.delegation import delegation_problems
+    from slimcam.compression.export.tflite import float_tflite, int8_tflite
+    from slimcam.compression.quantization.equalize import equalize
+    from slimcam.compression.quantization.keras2 import to_tf_keras
+    from slimcam.compression.quantization.qat import calibrate, quantize_aware
+    from slimcam.deploy.inference.interpreter import Interpreter
+
+    form = normalize(model, int8=True)
+    found.changes = form.changes
+    found.problems += unsupported(form.model)
+    with _collected(found):
+        float_tflite(model)
+    if found.problems:
+        return
+    batch = _batch(form.model)
+    equalize(form.model, [batch])
+    quantized = quantize_aware(to_tf_keras(form.model), input_range=input_range)
+    calibrate(quantized, [batch])
+    content = int8_tflite(quantized)
+    found.undelegated = [str(problem) for problem in delegation_problems(content, form.origins)]
+    found.operators = Interpreter(content).delegation().total
+
+
+def unsupported(model: Any) -> list[str]:
+    """The layers of a model in normal form that have no int8 form, each with what to do."""
+    found = []
+    for layer in model.operations:
+        spec = layer_spec(layer)
+        if kind(layer) == "Activation":
+            name = getattr(layer.activation, "__name__", "")
+            if name not in ACTIVATION_OUTPUTS:
+                found.append(f"layer {layer.name!r}: activation {name!r} has no int8 form; use relu, silu or hard_silu")
+        elif kind(layer) != "InputLayer" and (spec is None or spec.output is None):
+            found.append(
+                f"layer {layer.name!r} ({kind(layer)}) has no int8 form; replace it, for example by Conv2D + "
+                "BatchNormalization + ReLU, or register one (compression.register_layer)"
+            )
+    return found
+
+
+def _batch(model: Any) -> NDArray[np.float32]:
+    (shape,) = [tensor.shape for tensor in model.inputs]
+    return np.random.default_rng(0).uniform(-1, 1, (4, *shape[1:])).astype(np.float32)
