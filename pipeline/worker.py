@@ -84,6 +84,8 @@ def main() -> None:
         sys.exit(1)
     threading.Thread(target=_end_with_parent, daemon=True).start()
     log_to_console(to_stdout=("slimcam.pipeline", "slimcam.training", "slimcam.compression"))
+    # TensorFlow gives the root logger a handler of its own, which would say everything once more.
+    logging.getLogger("slimcam").propagate = False
     try:
         if request.backend is not None:
             _import_keras()
