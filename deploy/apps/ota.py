@@ -17,6 +17,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from slimcam.deploy.apps.ota_arguments import overrides
 from slimcam.deploy.common import application
+from slimcam.deploy.common.console import show
 from slimcam.deploy.common.text_table import grid
 from slimcam.deploy.inference.bundle import DETECTOR, RECOGNIZER
 from slimcam.deploy.ota.config import OtaConfig
@@ -125,8 +126,8 @@ def _ota(composed: DictConfig) -> None:
 def _init(config: OtaApplicationConfig) -> None:
     repository = _repository(config)
     repository.create(vars(config.init))
-    print(f"{repository.folder} is to be served; devices need {repository.metadata / '1.root.json'}, on a trusted way")
-    print(f"{config.keys} is secret: take root1 and root2 away from here and from each other, and keep copies")
+    show(f"{repository.folder} is to be served; devices need {repository.metadata / '1.root.json'}, on a trusted way")
+    show(f"{config.keys} is secret: take root1 and root2 away from here and from each other, and keep copies")
 
 
 def _publish(config: OtaApplicationConfig) -> None:
@@ -140,34 +141,34 @@ def _publish(config: OtaApplicationConfig) -> None:
         runtime=[int(number) for number in config.runtime.split(".")],
         slowdown=config.slowdown,
     )
-    print(f"release {release.number} is published for {config.percent} % of {config.ring}")
+    show(f"release {release.number} is published for {config.percent} % of {config.ring}")
 
 
 def _promote(config: OtaApplicationConfig) -> None:
     release = _repository(config).promote(_number(config), {config.ring: config.percent})
-    print(f"release {release.number} is for {_rings(release.rings)}")
+    show(f"release {release.number} is for {_rings(release.rings)}")
 
 
 def _withdraw(config: OtaApplicationConfig) -> None:
     release = _repository(config).withdraw(_number(config))
-    print(f"release {release.number} is withdrawn: no device takes it any more; those that have it keep it")
+    show(f"release {release.number} is withdrawn: no device takes it any more; those that have it keep it")
 
 
 def _rotate(config: OtaApplicationConfig) -> None:
     old = _repository(config).rotate(str(config.name), config.where)
-    print(f"the key {old[:12]}... of {config.name} holds no more; serve the repository anew")
+    show(f"the key {old[:12]}... of {config.name} holds no more; serve the repository anew")
 
 
 def _renew(config: OtaApplicationConfig) -> None:
     from slimcam.deploy.ota.publisher.repository import DAYS, ONLINE
 
     renewed = _repository(config).renew(DAYS if config.all else ONLINE, early=config.early)
-    print(f"signed anew: {', '.join(renewed)}" if renewed else "nothing is to be signed yet")
+    show(f"signed anew: {', '.join(renewed)}" if renewed else "nothing is to be signed yet")
 
 
 def _status(config: OtaApplicationConfig) -> None:
     if config.folder is not None:
-        print(_device_status(Path(config.folder)))
+        show(_device_status(Path(config.folder)))
         return
     repository = _repository(config)
     now = datetime.now(timezone.utc)
@@ -176,13 +177,13 @@ def _status(config: OtaApplicationConfig) -> None:
         left = (role.expires - now) / timedelta(days=1)
         keys = " ".join(key[:12] for key in role.keys)
         rows.append([role.role, str(role.version), role.expires.date().isoformat(), f"{left:.1f} days", keys])
-    print(grid(rows))
+    show(grid(rows))
     rows = [["release", "devices", "minimum", "slowdown", "recognizer", "detector"]]
     for release in repository.releases():
         models = [release.parts[part].model[:12] for part in ("recognizer", "detector")]
         devices = "withdrawn" if release.withdrawn else _rings(release.rings)
         rows.append([str(release.number), devices, str(release.minimum), f"{release.slowdown} %", *models])
-    print(grid(rows) if len(rows) > 1 else "no release yet: slimcam-ota publish")
+    show(grid(rows) if len(rows) > 1 else "no release yet: slimcam-ota publish")
 
 
 def _device_status(folder: Path) -> str:
@@ -212,7 +213,7 @@ def _serve(config: OtaApplicationConfig) -> None:
         server = ThreadingHTTPServer(("127.0.0.1", config.port), handler)
     except OSError as error:
         raise OSError(f"port {config.port} cannot be served ({error.strerror}); choose another port=") from error
-    print(f"for trying: ota.url=http://127.0.0.1:{server.server_port}", flush=True)
+    show(f"for trying: ota.url=http://127.0.0.1:{server.server_port}")
     server.serve_forever()
 
 
