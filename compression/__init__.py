@@ -40,8 +40,8 @@ _PUBLIC = {
     "int8_tflite": "slimcam.compression.export.tflite",
     "post_training_int8": "slimcam.compression.export.tflite",
     "delegation_problems": "slimcam.compression.export.delegation",
-    "preflight": "slimcam.compression.preflight",
-    "Preflight": "slimcam.compression.preflight",
+    "preflight": "slimcam.compression.check",
+    "Preflight": "slimcam.compression.check",
 }
 
 __all__ = sorted(_PUBLIC)

@@ -6,7 +6,7 @@ import json
 import logging
 from dataclasses import asdict
 
-from slimcam.compression.preflight import preflight
+from slimcam.compression.check import preflight
 from slimcam.deploy.common.files import write_text
 from slimcam.pipeline.stages.artifacts import CHECK
 from slimcam.training.tasks.job import Job

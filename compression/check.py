@@ -68,7 +68,7 @@ def _collected(found: Preflight) -> Iterator[None]:
     """Within, an error ends the step, and is one of the problems."""
     try:
         yield
-    except CompressionError as error:
+    except ValueError as error:  # a CompressionError, or what the device's runtime does not take
         found.problems.append(str(error))
 
 
@@ -119,10 +119,11 @@ def _quantize(model: Any, input_range: tuple[float, float] | None, found: Prefli
 
     form = normalize(model, int8=True)
     found.changes = form.changes
-    found.problems += unsupported(form.model)
+    missing = unsupported(form.model)
+    found.problems += missing
     with _collected(found):
         float_tflite(model)
-    if found.problems:
+    if missing:
         return
     batch = _batch(form.model)
     equalize(form.model, [batch])
@@ -151,5 +152,11 @@ def unsupported(model: Any) -> list[str]:
 
 
 def _batch(model: Any) -> NDArray[np.float32]:
-    (shape,) = [tensor.shape for tensor in model.inputs]
+    shapes = [tensor.shape for tensor in model.inputs]
+    if len(shapes) != 1 or None in shapes[0][1:]:
+        raise CompressionError(
+            f"model {model.name!r} must have one input of fixed size; got {', '.join(map(str, shapes))}; build it with "
+            "keras.Input((height, width, channels))"
+        )
+    (shape,) = shapes
     return np.random.default_rng(0).uniform(-1, 1, (4, *shape[1:])).astype(np.float32)

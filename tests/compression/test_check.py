@@ -7,7 +7,7 @@ from typing import Any
 import keras
 import pytest
 
-from slimcam.compression.preflight import preflight
+from slimcam.compression.check import preflight
 from slimcam.compression.pruning.config import PruningRatioConfig
 
 L = keras.layers
@@ -63,3 +63,14 @@ def test_subclassed_model_is_a_problem() -> None:
 def test_activations_are_delegated(activation: str) -> None:
     found = preflight(network(L.Activation(activation)), HALF)
     assert (found.problems, found.undelegated) == ([], [])
+
+
+def test_model_of_open_size_or_of_several_inputs_is_a_problem() -> None:
+    inputs = keras.Input((None, None, 3))
+    x = L.GlobalAveragePooling2D()(L.ReLU()(L.Conv2D(16, 3)(L.ReLU()(L.Conv2D(16, 3)(inputs)))))
+    problems = preflight(keras.Model(inputs, x), HALF).problems
+    assert "build it with a fixed input shape" in problems[0]
+    assert "must have one input of fixed size" in problems[-1]
+    pair = [keras.Input((8, 8, 3)), keras.Input((8, 8, 3))]
+    x = L.Flatten()(L.Conv2D(16, 3)(L.ReLU()(L.Conv2D(16, 3)(L.Add()(pair)))))
+    assert "must have one input of fixed size" in preflight(keras.Model(pair, x), HALF).problems[-1]
