@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 from ai_edge_litert import interpreter as interpreter_module
+from hypothesis import settings
 
 from slimcam.deploy.common.console import log_to_console
 from slimcam.deploy.inference.bundle import Bundle, InputSpec, write_bundle
@@ -22,10 +23,15 @@ if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
+# How long an example takes says how busy the machine is.
+settings.register_profile("slimcam", deadline=None)
+settings.load_profile("slimcam")
+
+
 @pytest.fixture(scope="session", autouse=True)
 def console() -> None:
     """Tests see the lines that the user of a console script sees."""
-    log_to_console(to_stdout=("pipeline", "training"))
+    log_to_console(to_stdout=("slimcam.pipeline", "slimcam.training"))
 
 
 @pytest.fixture(scope="session")

@@ -58,7 +58,7 @@ def home(tmp_path: Path, recognizer: Recognizer) -> Iterator[Home]:
     known.threshold = 0.9  # drawn people are much alike
     faces = UnknownFaces(gallery.parent / "unknown", key, recognizer.bundle.sha256, 7, 50)
     keeper = UnknownKeeper(faces)
-    page = Web(WebConfig(port=0), known.open, known.enroll, lambda: "running", Naming(keeper, known))
+    page = Web(WebConfig(port=0), known.open, known.enroll, lambda: "running", unknown=Naming(keeper, known))
     yield Home(known, faces, page, gallery.parent / "unknown")
     page.close()
     keeper.close()
