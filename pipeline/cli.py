@@ -24,11 +24,9 @@ from slimcam.pipeline.publish import failed_gates, publish
 from slimcam.pipeline.renamed_options import RENAMED, accept_in_files
 from slimcam.pipeline.report.table import summary
 from slimcam.pipeline.run import StageError, run
+from slimcam.pipeline.worker import RESULTS_OF
 
 logger = logging.getLogger(__name__)
-
-RESULTS_OF = ("slimcam.pipeline", "slimcam.training", "slimcam.compression")
-"""Packages whose log says what a run did, which goes to stdout; progress and what goes wrong go to stderr."""
 
 ERROR = 1
 GATES_FAILED = 3

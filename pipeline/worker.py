@@ -26,6 +26,9 @@ from slimcam.training.tasks.job import Job
 
 logger = logging.getLogger(__name__)
 
+RESULTS_OF = ("slimcam.pipeline", "slimcam.training", "slimcam.compression")
+"""Packages whose log says what a run did, which goes to stdout; progress and what goes wrong go to stderr."""
+
 # The import path is handed over, and not the current folder: a user's folder may hold modules of the same names.
 _BOOT = "import sys; sys.path[:] = sys.argv[1:]; from slimcam.pipeline.worker import main; main()"
 
@@ -83,7 +86,7 @@ def main() -> None:
     except (EOFError, pickle.UnpicklingError):  # the parent ended before it sent the request
         sys.exit(1)
     threading.Thread(target=_end_with_parent, daemon=True).start()
-    log_to_console(to_stdout=("slimcam.pipeline", "slimcam.training", "slimcam.compression"))
+    log_to_console(to_stdout=RESULTS_OF)
     # TensorFlow gives the root logger a handler of its own, which would say everything once more.
     logging.getLogger("slimcam").propagate = False
     try:

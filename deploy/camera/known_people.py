@@ -140,7 +140,7 @@ class KnownPeople:
         self.close()
 
     def follow(self, recognizer: Recognizer) -> None:
-        """Makes the templates anew for a recognizer, where the gallery has those of another one. In any thread.
+        """Recomputes the templates for a recognizer, where the gallery has those of another one. In any thread.
 
         Args:
             recognizer: Recognizer that no frames go through meanwhile, for an interpreter cannot be shared.
@@ -170,7 +170,7 @@ class KnownPeople:
     def changed(self) -> bool:
         """Whether `matcher` is another one than before; looks once a second at the most.
 
-        A gallery that cannot be read is told of once, and those who were known stay so.
+        A gallery that cannot be read is reported once, and those who were known stay so.
         """
         now = time.monotonic()
         if now - self._asked < CHECK_SECONDS:

@@ -46,7 +46,7 @@ class Lines:
     """Adds lines to a file, or to the standard output, each whole and at once.
 
     A reader of a pipe that is slower than the camera slows it down. A new file can be read by its owner alone. A file
-    that was renamed or removed is made anew with the next line.
+    that was renamed or removed is created again with the next line.
 
     Args:
         path: `-` is the standard output.
@@ -88,7 +88,7 @@ class Lines:
             self._write(b"\n")
 
     def _follow(self) -> None:
-        """Opens the file anew where another one, or none, has its name now: logrotate renames the one that is full."""
+        """Reopens the file where another one, or none, has its name now: logrotate renames the one that is full."""
         mine = os.fstat(self._file)
         try:
             there = Path(self._path).stat()
