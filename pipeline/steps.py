@@ -43,7 +43,7 @@ STAGES = (
         ("data", "model", "train", "prune"),
         ("train",),
         "keras",
-        version=2,
+        version=3,
     ),
     Stage(
         "quantize",

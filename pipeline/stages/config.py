@@ -37,7 +37,8 @@ class PruneConfig(PruningRatioConfig):
             final shape is that of a single cut.
         step_epochs: Epochs of the fine-tuning after each cut but the last, which gets what they leave of `fit.epochs`.
         teacher: Model that fine-tuning imitates: `dense` or `external` (that of `train.teacher`).
-        bn_images: Number of training images by which the statistics of BatchNormalization are recalibrated.
+        bn_images: Number of training images by which the statistics of BatchNormalization are recalibrated, before and
+            after fine-tuning; for each of `fit.validations`, 512 of them at the most. 0 keeps training's.
         fit: Options of the fine-tuning; its epochs are those of all steps together.
         loss: Loss of the fine-tuning, of the task's own kind.
     """

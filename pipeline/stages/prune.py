@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import keras
 
@@ -29,6 +30,9 @@ from slimcam.training.tasks.job import Job
 from slimcam.training.tasks.task import Task, TrainingSpec, input_size, task_of
 
 _BATCH = 64
+VALIDATION_IMAGES = 512
+"""Images, at the most, by which the statistics of normalization are recalibrated for a validation."""
+
 logger = logging.getLogger(__name__)
 
 
@@ -73,12 +77,17 @@ def _take_step(job: Job, source: Path, counts: Mapping[str, int], fit: FitConfig
         model = keras.models.clone_model(model)
     else:
         rescale_kernels(model)
-    statistics = partial(task.samples, config.bn_images, input_size(model), _BATCH)
-    recalibrate_batch_norm(model, statistics())
+
+    def recalibrate(model: Any, images: int = config.bn_images) -> None:
+        recalibrate_batch_norm(model, task.samples(images, input_size(model), _BATCH))
+
+    recalibrate(model)
     title = "fine-tuning" if config.steps == 1 else f"fine-tuning {job.work.name}"
-    spec = TrainingSpec(fit, config.loss, config.teacher, None if reinitialized else source, keras, title)
+    # Validated as the result will be: training's moving statistics are up to six points of accuracy off.
+    quick = partial(recalibrate, images=min(config.bn_images, VALIDATION_IMAGES)) if config.bn_images else None
+    spec = TrainingSpec(fit, config.loss, config.teacher, None if reinitialized else source, keras, title, quick)
     history = task.learn(model, spec, job)
-    recalibrate_batch_norm(model, statistics())
+    recalibrate(model)
     if (source / PLAN).is_file():  # the source is pruned itself
         chosen = PruningPlan.load(source / PLAN).then(chosen)
         history = continued(source, history)

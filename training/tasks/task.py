@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import importlib
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar
@@ -50,6 +50,7 @@ class TrainingSpec:
         source: Result folder that the training goes on from; `None` starts from the model's weights alone.
         keras: Module that the model belongs to, `keras` or `tf_keras`.
         title: Begins the lines of progress.
+        recalibrate: Sets the statistics of normalization in place, before each validation; `None` keeps training's.
     """
 
     fit: FitConfig
@@ -58,6 +59,7 @@ class TrainingSpec:
     source: Path | None
     keras: Any
     title: str
+    recalibrate: Callable[[Any], None] | None = None
 
 
 @dataclass(frozen=True)

@@ -120,6 +120,7 @@ class Recognition(Task):
             title=spec.title,
             events=job.out / EVENTS,
             validate=held_out_accuracy(self.data.held_out[0]) if self.data.held_out else None,
+            recalibrate=spec.recalibrate,
         )
         if loss.classifies:
             save_arrays(job.out / CENTERS, kernel=learner.get_layer(COSINES).get_weights()[0])
