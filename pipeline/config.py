@@ -21,6 +21,7 @@ from slimcam.deploy.common.choices import Choice, choose
 from slimcam.deploy.common.messages import did_you_mean, one_line
 from slimcam.pipeline.stages.config import ConvertConfig, EvaluateConfig, PruneConfig, QuantizeConfig
 from slimcam.training.data.sources import SOURCES
+from slimcam.training.tasks.classification.config import ClassifierConfig, ClassifierLossConfig, ClassifierTrainConfig
 from slimcam.training.tasks.detection.config import DetectorConfig, DetectorLossConfig, DetectorTrainConfig
 from slimcam.training.tasks.recognition.config import TrainConfig
 from slimcam.training.tasks.recognition.model import ModelConfig
@@ -91,17 +92,35 @@ class DetectorQuantizeConfig(QuantizeConfig):
     loss: Any = field(default_factory=DetectorLossConfig)
 
 
+def _distilled_classifier() -> ClassifierLossConfig:
+    return ClassifierLossConfig(label_smoothing=0.0, distillation_weight=1.0)
+
+
+@dataclass
+class ClassifierPruneConfig(PruneConfig):
+    loss: Any = field(default_factory=_distilled_classifier)
+
+
+@dataclass
+class ClassifierQuantizeConfig(QuantizeConfig):
+    loss: Any = field(default_factory=_distilled_classifier)
+
+
 SCHEMAS: dict[str, type] = {
     "slimcam": Config,
     **{f"data/{name}": source.config for name, source in SOURCES.items()},
     "model": ModelConfig,
     "model/detector": DetectorConfig,
+    "model/classifier": ClassifierConfig,
     "train": TrainConfig,
     "train/detection": DetectorTrainConfig,
+    "train/classification": ClassifierTrainConfig,
     "prune": PruneConfig,
     "prune/detection": DetectorPruneConfig,
+    "prune/classification": ClassifierPruneConfig,
     "quantize": QuantizeConfig,
     "quantize/detection": DetectorQuantizeConfig,
+    "quantize/classification": ClassifierQuantizeConfig,
     "convert": ConvertConfig,
     "evaluate": EvaluateConfig,
     "paths": PathsConfig,

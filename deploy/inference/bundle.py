@@ -35,16 +35,35 @@ MANIFEST = "bundle.json"
 
 @dataclass(frozen=True)
 class InputSpec:
-    """The image that the model takes: RGB, uint8 pixels normalized as `(pixel - mean) / scale`."""
+    """The image that the model takes: of uint8 RGB pixels it reads `(pixel - mean) / scale`.
+
+    Attributes:
+        mean: One number, or one for each of red, green and blue.
+        scale: The same.
+        order: Order in which the model reads the channels, `rgb` or `bgr`.
+    """
 
     height: int = 112
     width: int = 112
-    mean: float = 128.0
-    scale: float = 128.0
+    mean: float | tuple[float, ...] = 128.0
+    scale: float | tuple[float, ...] = 128.0
+    order: str = "rgb"
 
     def __post_init__(self) -> None:
-        if self.height < 1 or self.width < 1 or self.scale <= 0:
+        for name in ("mean", "scale"):
+            value = getattr(self, name)
+            if isinstance(value, Sequence):  # a list, as JSON has it
+                object.__setattr__(self, name, tuple(value))
+                if len(value) != 3:
+                    raise ValueError(f"an input's {name} is one number, or one for each of three channels; got {value}")
+        if self.height < 1 or self.width < 1 or np.min(self.scale) <= 0:
             raise ValueError(f"an input needs a size of 1 or more and a scale above 0; got {self}")
+        if self.order not in ("rgb", "bgr"):
+            raise ValueError(f"the order of an input's channels is rgb or bgr; got {self.order!r}")
+
+    def as_json(self) -> dict[str, Any]:
+        """The fields, less an order that bundles of earlier versions lack."""
+        return {name: value for name, value in asdict(self).items() if name != "order" or value != "rgb"}
 
 
 @dataclass(frozen=True)
@@ -54,7 +73,7 @@ class Bundle:
     Attributes:
         path: Folder of the bundle.
         name: Name of the model.
-        task: Task of the model: `recognition` or `detection`.
+        task: Task of the model: `recognition`, `detection` or `classification`.
         input: Size and preprocessing of the model's input.
         thresholds: scores at or above which the answer is yes, by the rate of errors that each allows as text: for a
             recognizer `"0.001"` of the impostors, for a detector `"0.1"` false faces an image.
@@ -65,6 +84,7 @@ class Bundle:
         provenance: Configuration, data and versions that made the model.
         license: License of the model and the data behind it.
         sha256: SHA-256 of the model file.
+        classes: Names of a classifier's classes, in the order of its outputs.
     """
 
     path: Path
@@ -79,6 +99,7 @@ class Bundle:
     provenance: dict[str, Any]
     license: str
     sha256: str
+    classes: tuple[str, ...] = ()
 
     @property
     def model(self) -> Path:
@@ -123,6 +144,7 @@ def load_bundle(folder: Path | str) -> Bundle:
         provenance=manifest["provenance"],
         license=manifest["license"],
         sha256=manifest["files"][MODEL],
+        classes=tuple(manifest.get("classes", ())),
     )
 
 
@@ -141,6 +163,7 @@ def write_bundle(
     thresholds: Mapping[str, float] | None = None,
     gates: Sequence[Mapping[str, Any]] = (),
     figures: Mapping[str, Any] | None = None,
+    classes: Sequence[str] = (),
 ) -> Bundle:
     """Writes a bundle, whole or not at all; a bundle that is there already is replaced.
 
@@ -166,12 +189,13 @@ def write_bundle(
         "schema_version": SCHEMA_VERSION,
         "name": name,
         "task": task,
-        "input": asdict(input),
+        "input": input.as_json(),
         "thresholds": dict(thresholds or {}),
         "gates": [dict(gate) for gate in gates],
         "figures": dict(figures or {}),
         "provenance": dict(provenance),
         "license": license,
+        **({"classes": list(classes)} if classes else {}),
         "files": {file: hashlib.sha256(content).hexdigest() for file, content in files.items()},
     }
     # Written and read once, so that what is hashed is what a reader will see (tuples become lists).
@@ -206,6 +230,7 @@ def add_evaluation(
         thresholds=thresholds,
         gates=gates,
         figures=figures,
+        classes=bundle.classes,
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +13,7 @@ from slimcam.deploy.common.errors import BundleError
 from slimcam.deploy.common.vectors import unit_length
 from slimcam.deploy.inference.bundle import Bundle, InputSpec, load_bundle
 from slimcam.deploy.inference.interpreter import Interpreter
-from slimcam.deploy.inference.preprocessing import agreement, dequantized, input_table, look_up, resized
+from slimcam.deploy.inference.preprocessing import agreement, dequantized, input_table, look_up, middle_square, resized
 
 # Outputs for the golden images must agree with the recorded ones this well: kernels of another CPU may round
 # differently, but a wrong preprocessing constant or a swapped color order falls far below.
@@ -45,7 +46,10 @@ class Model:
 
     def output(self, image: NDArray[np.uint8]) -> NDArray[np.float32]:
         """What the model gives for an image, `(height, width, 3)` uint8 RGB of its size."""
-        found = self.interpreter.run(look_up(self._table, image)[np.newaxis])
+        values = look_up(self._table, image)
+        if self.spec.order == "bgr":
+            values = np.ascontiguousarray(values[..., ::-1])
+        found = self.interpreter.run(values[np.newaxis])
         output: NDArray[np.float32] = dequantized(found, self.interpreter.output)[0]
         return output
 
@@ -122,3 +126,40 @@ class Recognizer(BundledModel):
         for i, image in enumerate(images):
             embeddings[i] = self.output(resized(image, self.spec.height, self.spec.width)).ravel()
         return unit_length(embeddings)
+
+
+@dataclass(frozen=True)
+class Answer:
+    """A class that a classifier names, and its probability."""
+
+    name: str
+    probability: float
+
+
+class Classifier(BundledModel):
+    """Names what images show; arguments and errors are those of `BundledModel`.
+
+    classifier = Classifier("runs/classifier/bundle")
+    classifier.classify(image)  # [Answer(name="stop", probability=0.98), ...]
+    """
+
+    def __init__(self, bundle: Bundle | Path | str, threads: int = 1, check: bool = True) -> None:
+        super().__init__(bundle, "classification", threads, check)
+        self.classes = self.bundle.classes
+        if self.shape != (len(self.classes),):
+            raise BundleError(
+                f"bundle {self.bundle.path}: the model gives {self.shape}, the bundle names {len(self.classes)} "
+                "classes; make the bundle again"
+            )
+
+    def logits(self, image: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """Logits `(C,)` of an RGB image `(h, w, 3)` uint8, whose middle square is brought to the model's size."""
+        return self.output(resized(middle_square(image), self.spec.height, self.spec.width))
+
+    def classify(self, image: NDArray[np.uint8], most: int = 5) -> list[Answer]:
+        """The classes that are most probable for an RGB image `(h, w, 3)` uint8, the first of them first."""
+        logits = self.logits(image).astype(np.float64)
+        probabilities = np.exp(logits - logits.max())
+        probabilities /= probabilities.sum()
+        best = np.argsort(-probabilities, kind="stable")[:most]
+        return [Answer(self.classes[index], float(probabilities[index])) for index in best]

@@ -12,11 +12,6 @@ from slimcam.deploy.common.vectors import unit_length
 from slimcam.deploy.inference.bundle import InputSpec
 from slimcam.deploy.inference.interpreter import TensorInfo
 
-# With these the int8 image of a quantized model is exactly `pixel - 128`: scale 1/128, zero point 0.
-PIXEL_MEAN = 128.0
-PIXEL_SCALE = 128.0
-
-
 _SHIFTED = np.arange(-128, 128).astype(np.int8)
 """The table of models whose int8 input is `pixel - 128`, as ours are."""
 
@@ -24,12 +19,16 @@ _SHIFTED = np.arange(-128, 128).astype(np.int8)
 def input_table(spec: InputSpec, tensor: TensorInfo) -> NDArray[Any]:
     """What each of the 256 pixel values becomes in the input tensor: normalized, and quantized if the tensor is.
 
-    Rounds half away from zero, as TFLite's QUANTIZE does.
+    `(256,)`, or `(256, 3)` where red, green and blue are normalized differently. Rounds half away from zero, as
+    TFLite's QUANTIZE does.
 
     Raises:
         ValueError: the tensor is neither float32 nor quantized int8 or uint8.
     """
-    values = (np.arange(256, dtype=np.float64) - spec.mean) / spec.scale
+    pixels = np.arange(256, dtype=np.float64)
+    if isinstance(spec.mean, tuple) or isinstance(spec.scale, tuple):
+        pixels = pixels[:, None]
+    values = (pixels - spec.mean) / spec.scale
     if tensor.dtype == np.float32:
         return values.astype(np.float32)
     if tensor.dtype not in (np.int8, np.uint8) or tensor.scale <= 0:
@@ -48,7 +47,7 @@ def look_up(table: NDArray[Any], image: NDArray[np.uint8]) -> NDArray[Any]:
         shifted: NDArray[Any] = np.bitwise_xor(image, np.uint8(128)).view(np.int8)
         return shifted
     # Ten times faster than numpy's indexing.
-    values: NDArray[Any] = cv2.LUT(image, table)
+    values: NDArray[Any] = cv2.LUT(image, table if table.ndim == 1 else table[np.newaxis])
     return values
 
 
@@ -61,6 +60,14 @@ def resized(image: NDArray[np.uint8], height: int, width: int) -> NDArray[np.uin
         image, (width, height), interpolation=cv2.INTER_AREA if smaller else cv2.INTER_LINEAR
     )
     return result
+
+
+def middle_square(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """The largest square in the middle of an image `(h, w, 3)`."""
+    height, width = image.shape[:2]
+    side = min(height, width)
+    top, left = (height - side) // 2, (width - side) // 2
+    return image[top : top + side, left : left + side]
 
 
 def agreement(found: NDArray[np.float32], expected: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -168,6 +168,8 @@ def _cell(value: Any, kind: str) -> str:
         return wording.UNKNOWN
     if kind == "interval":
         return wording.interval(**value)
+    if kind == "estimate":
+        return f"{wording.percent(value['share'])} ({100 * value['low']:.2f} to {100 * value['high']:.2f})"
     show: dict[str, Callable[[float], str]] = {
         "percent": wording.percent,
         "milliseconds": wording.milliseconds,

@@ -8,9 +8,10 @@ from dataclasses import asdict
 
 from slimcam.compression.check import preflight
 from slimcam.deploy.common.files import write_text
+from slimcam.deploy.inference.pixels import value_range
 from slimcam.pipeline.stages.artifacts import CHECK
 from slimcam.training.tasks.job import Job
-from slimcam.training.tasks.task import task_of
+from slimcam.training.tasks.task import input_size, task_of
 
 logger = logging.getLogger(__name__)
 
@@ -23,10 +24,10 @@ def run(job: Job) -> None:
     """
     import keras
 
-    from slimcam.compression.quantization.qat import PIXEL_RANGE
-
     keras.utils.set_random_seed(job.config.train.seed)
-    found = preflight(task_of(job).build(), job.config.prune, input_range=PIXEL_RANGE)
+    task = task_of(job)
+    model = task.build()
+    found = preflight(model, job.config.prune, input_range=value_range(task.input(input_size(model))))
     for line in str(found).splitlines():
         logger.info(line)
     logger.info(f"checked in {found.seconds:.0f} s")

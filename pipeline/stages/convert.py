@@ -10,12 +10,12 @@ import numpy as np
 
 from slimcam.compression.export.delegation import delegation_problems
 from slimcam.deploy.common.files import write_text
-from slimcam.deploy.inference.bundle import InputSpec, write_bundle
+from slimcam.deploy.inference.bundle import write_bundle
 from slimcam.deploy.inference.model import Model
-from slimcam.deploy.inference.preprocessing import PIXEL_MEAN, PIXEL_SCALE, agreement
+from slimcam.deploy.inference.pixels import normalized
+from slimcam.deploy.inference.preprocessing import agreement
 from slimcam.pipeline.stages.artifacts import FIDELITY, ORIGINS, PLAN, QUANTIZED
 from slimcam.pipeline.stages.model_card import model_card
-from slimcam.training.data.images import normalize
 from slimcam.training.fit.files import MODEL, load_keras
 from slimcam.training.tasks.job import Job
 from slimcam.training.tasks.task import Task, input_size, task_of
@@ -36,9 +36,10 @@ def run(job: Job) -> None:
     dense = load_keras(job.inputs["train"] / MODEL)
     quantized = qat.load(job.inputs["quantize"] / QUANTIZED)
     size = input_size(dense)
+    spec = task.input(size)
     images = task.test_images(config.convert.fidelity_images, size)
     # Before the conversion: it may widen ranges in the model itself, and that change is part of what is evaluated.
-    expected = np.asarray(quantized.predict(normalize(images), verbose=0))
+    expected = np.asarray(quantized.predict(normalized(images, spec), verbose=0))
     files = {
         "dense": tflite.float_tflite(dense),
         "pruned": tflite.float_tflite(load_keras(job.inputs["prune"] / MODEL)),
@@ -47,7 +48,6 @@ def run(job: Job) -> None:
     origins = json.loads((job.inputs["quantize"] / ORIGINS).read_text())
     for problem in delegation_problems(files["quantized"], origins):
         logger.warning(f"not delegated: {problem}")
-    spec = InputSpec(*size, PIXEL_MEAN, PIXEL_SCALE)
     golden = task.golden_images(size)
     origin = provenance(job, task)
     for name, content in files.items():
@@ -61,6 +61,7 @@ def run(job: Job) -> None:
             golden_output=Model(content, spec).outputs(golden),
             provenance=origin,
             license=config.convert.license,
+            classes=task.classes,
             card=model_card(f"{dense.name}-{name}", task, config.convert.license, origin),
         )
         logger.info(f"{name}: {len(content) / 1e6:.2f} MB")

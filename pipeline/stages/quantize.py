@@ -7,6 +7,7 @@ import logging
 from functools import partial
 
 from slimcam.deploy.common.files import write_text
+from slimcam.deploy.inference.pixels import value_range
 from slimcam.pipeline.stages.artifacts import ORIGINS, QUANTIZED, write_history
 from slimcam.training.fit.files import MODEL, load_keras
 from slimcam.training.tasks.job import Job
@@ -38,7 +39,7 @@ def run(job: Job) -> None:
         logger.info(f"normal form: {change}")
     samples = partial(task.samples, config.calibration_images, input_size(pruned), 32)
     equalize(form.model, samples())
-    model = qat.quantize_aware(to_tf_keras(form.model), input_range=qat.PIXEL_RANGE)
+    model = qat.quantize_aware(to_tf_keras(form.model), input_range=value_range(task.input(input_size(pruned))))
     qat.calibrate(model, samples())
     qat.freeze_batch_norm(model)
     spec = TrainingSpec(config.fit, config.loss, config.teacher, source, tf_keras, "quantization-aware training")

@@ -14,7 +14,6 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from slimcam.deploy.inference.preprocessing import PIXEL_MEAN, PIXEL_SCALE
 from slimcam.deploy.vision.image_files import decode_picture, picture_size
 
 Image = NDArray[np.uint8]
@@ -123,8 +122,3 @@ def ahead(make: Callable[[int], T], steps: Iterable[int], workers: int) -> Gener
         finally:
             for future in pending:
                 future.cancel()
-
-
-def normalize(images: NDArray[np.uint8]) -> Float:
-    """Pixels as the recognizers of `slimcam.training.tasks.recognition.model` take them."""
-    return (images.astype(np.float32) - PIXEL_MEAN) / np.float32(PIXEL_SCALE)

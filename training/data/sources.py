@@ -9,6 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from slimcam.deploy.common.result_key import key_material
+from slimcam.training.data.classification import image_folders, road_signs
+from slimcam.training.data.classification.image_folders import ImageFoldersConfig
+from slimcam.training.data.classification.labeled import ClassData
+from slimcam.training.data.classification.road_signs import RoadSignsConfig
 from slimcam.training.data.detection import scenes
 from slimcam.training.data.detection.scenes import ScenesConfig
 from slimcam.training.data.recognition import folders, lfw, packed, synthetic, unlabeled
@@ -28,11 +32,13 @@ class DataSource:
         fingerprint: Digest of the data under a configuration.
         load: Faces under a configuration; the folder is for derived data, such as rendered faces. `None` where the data
             are no faces.
+        load_classes: Images with classes, where the data are those.
     """
 
     config: type
     fingerprint: Callable[[Any], str]
     load: Callable[[Any, Path], FaceData] | None = None
+    load_classes: Callable[[Any, Path], ClassData] | None = None
 
 
 SOURCES = {
@@ -41,6 +47,10 @@ SOURCES = {
     "lfw": DataSource(LfwConfig, lfw.fingerprint, lambda config, _: lfw.load(config)),
     "packed": DataSource(PackedConfig, packed.fingerprint, lambda config, _: packed.load(config)),
     "scenes": DataSource(ScenesConfig, scenes.fingerprint),
+    "road_signs": DataSource(RoadSignsConfig, road_signs.fingerprint, load_classes=road_signs.load),
+    "image_folders": DataSource(
+        ImageFoldersConfig, image_folders.fingerprint, load_classes=lambda config, _: image_folders.load(config)
+    ),
 }
 """The one place to enter a new source."""
 
@@ -49,7 +59,7 @@ def load(config: Any, cache: Path) -> FaceData:
     """Faces to train on and to be evaluated on, of the source that a configuration is of.
 
     Raises:
-        ValueError: the source holds no faces, but scenes for a detector.
+        ValueError: the source holds no faces.
     """
     read = _source_of(config).load
     if read is None:
@@ -57,6 +67,18 @@ def load(config: Any, cache: Path) -> FaceData:
     data = read(config, cache)
     train, notes = unlabeled.beside(data.train, _unlabeled(config))
     return replace(data, train=train, notes=(*data.notes, *notes))
+
+
+def load_classes(config: Any, cache: Path) -> ClassData:
+    """Images with classes, of the source that a configuration is of.
+
+    Raises:
+        ValueError: the source holds none.
+    """
+    read = _source_of(config).load_classes
+    if read is None:
+        raise ValueError(f"data: {type(config).__name__} describes no images with classes")
+    return read(config, cache)
 
 
 def fingerprint(config: Any) -> str:

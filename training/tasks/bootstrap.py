@@ -1,7 +1,8 @@
-"""Whether two models differ, from their answers to the same questions."""
+"""How sure a share of correct answers is, and whether two models differ by their answers to the same questions."""
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -17,6 +18,13 @@ class Interval:
     difference: float
     low: float
     high: float
+
+
+def wilson(successes: int, count: int, z: float = 1.96) -> tuple[float, float]:
+    """The interval of a share, 95 % by default (Wilson 1927): also near 0 and 1 it stays between them."""
+    share, half = successes / count, z * z / (2 * count)
+    spread = z * math.sqrt((share * (1 - share) + half / 2) / count)
+    return (share + half - spread) / (1 + 2 * half), (share + half + spread) / (1 + 2 * half)
 
 
 def paired_bootstrap(

@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from slimcam.deploy.common.choices import Choice
+from slimcam.deploy.inference.bundle import InputSpec
 from slimcam.training.fit.config import FitConfig
 from slimcam.training.fit.fit import History
 from slimcam.training.tasks.job import Job
@@ -24,6 +25,7 @@ from slimcam.training.tasks.job import Job
 TASKS = {
     "recognition": "slimcam.training.tasks.recognition.task:Recognition",
     "detection": "slimcam.training.tasks.detection.task:Detection",
+    "classification": "slimcam.training.tasks.classification.task:Classification",
 }
 
 Float = NDArray[np.float32]
@@ -67,16 +69,19 @@ class Listing:
     """A table of figures, a row for each model.
 
     Attributes:
-        columns: Heading of each column and what its cells are: `percent` (a share), `interval` (a change, see
-            `Evaluation.changes`), `milliseconds` or `number`; a cell that is not known is `None`.
+        columns: Heading of each column and what its cells are: `percent` (a share), `estimate` (a `share` and its
+            interval, `low` to `high`), `interval` (a change, see `Evaluation.changes`), `milliseconds` or `number`; a
+            cell that is not known is `None`.
         rows: Cells of each model.
         notes: What to know of the table, one sentence each.
+        subject: Heading of the first column: what the rows are of.
     """
 
     title: str
     columns: list[tuple[str, str]]
     rows: dict[str, list[Any]]
     notes: list[str] = field(default_factory=list)
+    subject: str = "Model"
 
 
 @dataclass(frozen=True)
@@ -115,6 +120,7 @@ class Evaluation:
         facts: Sentences for its model card.
         tables: Tables of the report.
         curves: Plot of the report.
+        chance: Share of correct answers of who knows nothing, where there is such a share.
     """
 
     accuracies: dict[str, float]
@@ -124,6 +130,7 @@ class Evaluation:
     facts: list[str]
     tables: list[Listing]
     curves: Curves
+    chance: float | None = None
 
 
 class Task(ABC):
@@ -146,13 +153,18 @@ class Task(ABC):
 
     # Data
 
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Names of what a model tells apart, in the order of its outputs; none where it names nothing."""
+        return ()
+
     @abstractmethod
     def describe(self) -> dict[str, Any]:
         """What the data source gave and what it left out: its `kind`, a `summary` and `notes`."""
 
     @abstractmethod
     def samples(self, count: int, size: Size, batch_size: int) -> Iterator[Float]:
-        """Training images unchanged, normalized, `(<= batch_size, height, width, 3)`: `count` of them, or all."""
+        """Training images unchanged, as the model reads them: `count` or all, `(<= batch_size, height, width, 3)`."""
 
     @abstractmethod
     def test_images(self, count: int, size: Size) -> Pixels:
@@ -167,6 +179,10 @@ class Task(ABC):
     @abstractmethod
     def build(self) -> Any:
         """The dense Keras 3 model."""
+
+    def input(self, size: Size) -> InputSpec:
+        """What the task's models take: images of a size, and what they read of a pixel."""
+        return InputSpec(*size)
 
     @abstractmethod
     def learn(self, model: Any, spec: TrainingSpec, job: Job) -> History:

@@ -4,7 +4,8 @@ import keras
 import numpy as np
 
 from slimcam.compression.pruning.batch_norm import recalibrate_batch_norm
-from slimcam.training.data.images import normalize
+from slimcam.deploy.inference.bundle import InputSpec
+from slimcam.deploy.inference.pixels import normalized
 from slimcam.training.data.recognition.batches import sample_batches
 
 
@@ -14,7 +15,7 @@ def test_batch_norm_statistics_become_those_of_the_images():
     model = keras.Model(inputs, keras.layers.BatchNormalization(name="norm", momentum=0.9)(inputs))
     before = model.get_layer("norm").moving_mean.numpy().copy()
     recalibrate_batch_norm(model, sample_batches(images, 64, 16, 16))
-    pixels = normalize(images)
+    pixels = normalized(images, InputSpec())
     norm = model.get_layer("norm")
     np.testing.assert_allclose(norm.moving_mean.numpy(), pixels.mean(axis=(0, 1, 2)), atol=1e-4)
     np.testing.assert_allclose(norm.moving_variance.numpy(), pixels.var(axis=(0, 1, 2)), rtol=0.02)

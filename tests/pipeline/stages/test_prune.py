@@ -25,6 +25,7 @@ from slimcam.training.fit.files import load_keras
 from slimcam.training.tasks.job import Job
 from slimcam.training.tasks.recognition import task
 from slimcam.training.tasks.recognition.config import LossConfig, TrainConfig
+from slimcam.training.tasks.recognition.model import ModelConfig
 
 L = keras.layers
 
@@ -58,6 +59,7 @@ class Stage:
         fit |= options.pop("fit", {})
         pruning = {"ratio": 0.7, "bn_images": 16, "round_to": 4, **options}
         config = SimpleNamespace(
+            model=ModelConfig(),
             data=SyntheticConfig(
                 identities=4,
                 images_per_identity=4,
@@ -209,7 +211,7 @@ def test_fine_tuning_is_validated_with_the_statistics_that_the_result_has(
 
     judged: list[Any] = []
     monkeypatch.setattr(task, "load", with_held_out)
-    monkeypatch.setattr(task, "held_out_accuracy", lambda _: lambda model: judged.append(statistics(model)) or 0.5)
+    monkeypatch.setattr(task, "held_out_accuracy", lambda *_: lambda model: judged.append(statistics(model)) or 0.5)
     out = stage.run(weights=weights, fit={**STILL, "validations": 1})
     expected = statistics(load_keras(out / "model.keras"))
     assert len(judged) == 1

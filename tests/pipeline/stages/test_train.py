@@ -48,7 +48,7 @@ class Stage:
         """Runs it in a place of its own; further attempts keep the work and lose the results, as the store does."""
         config = SimpleNamespace(
             data=DATA,
-            model=ModelConfig("small_resnet", str(weights) if weights else None, 32, 3, {"width": 4}),
+            model=ModelConfig("small_resnet", str(weights) if weights else None, 32, {"width": 4}, embedding_size=3),
             train=TrainConfig(
                 FitConfig(**FIT | fit),
                 loss or LossConfig("none", distillation_weight=1.0),

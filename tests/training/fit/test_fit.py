@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 import tf_keras
 
-from slimcam.training.data.images import normalize
+from slimcam.deploy.inference.bundle import InputSpec
+from slimcam.deploy.inference.pixels import normalized
 from slimcam.training.data.recognition.batches import Batches, resize
 from slimcam.training.data.recognition.faces import FaceSet, Verification
 from slimcam.training.data.recognition.pairs import sample_pairs
@@ -225,7 +226,7 @@ def test_the_best_validated_weights_are_the_result(tmp_path, monkeypatch):
     held_out = Verification(faces(), sample_pairs(faces().labels, 40))
     model, history = run(keras, DISTIL, tmp_path, epochs=3, targets=targets(), validations=3, held_out=held_out)
     assert [entry["accuracy"] for entry in history if "accuracy" in entry] == [0.6, 0.9, 0.7]
-    pixels = normalize(np.stack([resize(image, 16) for image in held_out.faces.images]))
+    pixels = normalized(np.stack([resize(image, 16) for image in held_out.faces.images]), InputSpec())
     np.testing.assert_allclose(pair_scores(model.predict(pixels, verbose=0), held_out.pairs), seen[1], atol=1e-4)
 
 

@@ -8,14 +8,16 @@ from __future__ import annotations
 
 from collections.abc import Generator, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
 
+from slimcam.deploy.inference.bundle import InputSpec
+from slimcam.deploy.inference.pixels import normalized
 from slimcam.deploy.inference.preprocessing import resized
-from slimcam.training.data.images import Float, Image, Images, Selection, ahead, normalize
+from slimcam.training.data.images import Float, Image, Images, Selection, ahead
 from slimcam.training.data.recognition.augment import AugmentConfig, augment, deform, mixup
 from slimcam.training.data.recognition.faces import UNLABELED, FaceSet
 from slimcam.training.data.recognition.teacher_targets import TargetSource, TeacherTargets
@@ -53,6 +55,7 @@ class Batches:
         balance: Exponent of the sampling by person. 0 takes each image once an epoch. Above 0, an image is sampled with
             probability `n ** -balance`, where `n` is the number of images of its person, also as the other image of
             mixup; an unlabeled image counts as its person's only one.
+        input: What the model reads of a pixel.
     """
 
     faces: FaceSet
@@ -62,6 +65,7 @@ class Batches:
     targets: TargetSource | None = None
     workers: int = 0
     balance: float = 0.0
+    input: InputSpec = field(default_factory=InputSpec)
 
     @property
     def steps_per_epoch(self) -> float:
@@ -72,9 +76,9 @@ class Batches:
         indices, variants = self._sampled(step)
         images, own = self._views(indices, variants)
         targets = self.targets(indices, variants, images) if self.targets is not None else None
-        resized = np.stack([resize(image, size) for image in images])
+        views = np.stack([resize(image, size) for image in images])
         labels = np.where(own, self.faces.labels[indices], np.int32(UNLABELED))
-        return Batch(normalize(resized), labels, indices, targets)
+        return Batch(normalized(views, self.input), labels, indices, targets)
 
     def views(self, indices: NDArray[np.int64], variants: NDArray[np.int64]) -> NDArray[np.uint8]:
         """Variants of the images at `indices` as they are augmented, `(B, 112, 112, 3)`."""
@@ -143,6 +147,20 @@ def resize(image: Image, size: int) -> Image:
     return resized(image, size, size)
 
 
+@dataclass(frozen=True)
+class Resized:
+    """Square images of any size, brought to one."""
+
+    images: Images
+    size: int
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def __getitem__(self, index: int, /) -> Image:
+        return resize(self.images[index], self.size)
+
+
 def plain_batches(images: Images, size: int, batch_size: int) -> Iterator[NDArray[np.uint8]]:
     """All images in order and unchanged but for their size, `(<= batch_size, size, size, 3)` uint8."""
     with ThreadPoolExecutor() as pool:
@@ -151,7 +169,8 @@ def plain_batches(images: Images, size: int, batch_size: int) -> Iterator[NDArra
             yield np.stack(list(pool.map(lambda index: resize(images[index], size), chosen)))
 
 
-def sample_batches(images: Images, count: int, size: int, batch_size: int, seed: int = 0) -> Iterator[Float]:
-    """`count` images (or all, if there are fewer) sampled, normalized, `(<= batch_size, size, size, 3)`."""
+def sample_batches(images: Images, count: int, spec: InputSpec, batch_size: int, seed: int = 0) -> Iterator[Float]:
+    """`count` images (or all, if there are fewer) sampled, as a model reads them, `(<= batch_size, size, size, 3)`."""
     drawn = np.random.default_rng(seed).permutation(len(images))[:count]
-    return map(normalize, plain_batches(Selection(images, drawn), size, batch_size))
+    batches = plain_batches(Selection(images, drawn), spec.height, batch_size)
+    return (normalized(batch, spec) for batch in batches)

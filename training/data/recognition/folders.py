@@ -91,9 +91,12 @@ def load(config: FoldersConfig) -> FaceData:
     """
     listing = scan([Path(config.root) / folder for folder in config.folders], exclude=config.exclude)
     identities = sorted(set(listing.names))
-    if len(identities) < 3:
-        raise ValueError(f"data.root {config.root}: {len(identities)} identities with readable images; give at least 3")
-    held = min(max(2, round(config.test_fraction * len(identities))), len(identities) - 1)
+    if len(identities) < 4:
+        raise ValueError(
+            f"data.root {config.root}: {len(identities)} people with readable images; at least 4 are needed, 2 to "
+            f"train on and 2 others to verify{layout_hint(Path(config.root), 'person')}"
+        )
+    held = min(max(2, round(config.test_fraction * len(identities))), len(identities) - 2)
     order = np.random.default_rng(config.seed).permutation(len(identities))
     test_names = {identities[i] for i in order[:held]}
     train = face_set(listing, set(identities) - test_names)
@@ -119,10 +122,12 @@ def scan(folders: Sequence[Path], *, exclude: Sequence[str] = ()) -> Listing:
     for folder in folders:
         if not folder.is_dir():
             raise FileNotFoundError(f"data: no folder {folder}")
-        for identity in sorted(path for path in folder.iterdir() if path.is_dir()):
+        for identity in identity_folders(folder):
             if identity.name in left_out:
                 continue
-            files = sorted(path for path in identity.iterdir() if path.suffix.lower() in EXTENSIONS)
+            names = image_names(identity)
+            files = [path for path in names if path.is_file()]
+            notes += [f"skipped {path}: {_no_file(path)}" for path in names if path not in set(files)]
             if not files:
                 notes.append(f"skipped {identity}: no image in it")
             found += [(identity.name, path) for path in files]
@@ -131,6 +136,31 @@ def scan(folders: Sequence[Path], *, exclude: Sequence[str] = ()) -> Listing:
     notes += [f"skipped {path}: not a readable image" for (_, path), ok in zip(found, whole, strict=True) if not ok]
     kept = [item for item, ok in zip(found, whole, strict=True) if ok]
     return Listing(tuple(path for _, path in kept), tuple(name for name, _ in kept), tuple(notes))
+
+
+def identity_folders(folder: Path) -> list[Path]:
+    """The folders of people or classes in a folder, in order; hidden ones are nobody's."""
+    return sorted(path for path in folder.iterdir() if path.name[0] != "." and path.is_dir())
+
+
+def image_names(folder: Path) -> list[Path]:
+    """What in a folder is called like an image, in order; hidden files are not."""
+    return sorted(path for path in folder.iterdir() if path.name[0] != "." and path.suffix.lower() in EXTENSIONS)
+
+
+def layout_hint(folder: Path, kind: str) -> str:
+    """What to do where the images of all people or classes lie in one folder, as the end of a message."""
+    loose = image_names(folder)
+    if not loose:
+        return f": one folder for each {kind}, with images in it"
+    example = folder / "NAME" / loose[0].name
+    return f"; {len(loose)} images lie in {folder} itself: make one folder for each {kind}, as {example}"
+
+
+def _no_file(path: Path) -> str:
+    if path.is_dir():
+        return "a folder"
+    return "a link that leads nowhere" if path.is_symlink() else "not a file"
 
 
 def face_set(listing: Listing, names: set[str]) -> FaceSet:
@@ -154,7 +184,7 @@ def digest_files(folders: Sequence[Path]) -> bytes:
     for folder in folders:
         if not folder.is_dir():
             raise FileNotFoundError(f"data: no folder {folder}")
-        files = sorted(path for path in folder.glob("*/*") if path.suffix.lower() in EXTENSIONS)
+        files = [path for identity in identity_folders(folder) for path in image_names(identity) if path.is_file()]
         with ThreadPoolExecutor() as pool:
             for path, digest in zip(files, pool.map(digest_file, files), strict=True):
                 total.update(path.relative_to(folder).as_posix().encode() + b"\0" + digest)
@@ -187,5 +217,5 @@ def readable(path: Path) -> bool:
 
 
 def digest_file(path: Path) -> bytes:
-    """SHA-256 of a file's content."""
-    return hashlib.sha256(path.read_bytes()).digest()
+    """SHA-256 of a file's content; of nothing where it cannot be read."""
+    return hashlib.sha256(read_bytes(path).tobytes()).digest()

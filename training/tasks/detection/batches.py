@@ -7,8 +7,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from slimcam.deploy.inference.bundle import InputSpec
+from slimcam.deploy.inference.pixels import normalized
 from slimcam.training.data.detection.scenes import Scenes
-from slimcam.training.data.images import ahead, normalize
+from slimcam.training.data.images import ahead
 from slimcam.training.tasks.detection.targets import encode
 from slimcam.training.tasks.task import Float
 
@@ -38,7 +40,7 @@ class SceneBatches:
         found = [self.scenes[index] for index in range(step * self.batch_size, (step + 1) * self.batch_size)]
         height, width = found[0].image.shape[:2]
         truth = np.stack([encode(scene.points, height, width) for scene in found])
-        return SceneBatch(normalize(np.stack([scene.image for scene in found])), truth)
+        return SceneBatch(normalized(np.stack([scene.image for scene in found]), InputSpec(height, width)), truth)
 
     def stream(self, sizes: list[int], start: int = 0) -> Generator[SceneBatch, None, None]:
         return ahead(self.batch, range(start, len(sizes)), self.workers)

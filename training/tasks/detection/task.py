@@ -9,9 +9,9 @@ from typing import Any
 
 import numpy as np
 
+from slimcam.deploy.inference.pixels import normalized
 from slimcam.training.data.detection import scenes
 from slimcam.training.data.detection.scenes import SceneData
-from slimcam.training.data.images import normalize
 from slimcam.training.fit.files import EVENTS, MODEL, load_keras
 from slimcam.training.fit.fit import History, Objective, fit
 from slimcam.training.tasks.detection.batches import SceneBatch, SceneBatches
@@ -49,10 +49,9 @@ class Detection(Task):
         return {"kind": self.job.config.data.kind, "summary": summary, "notes": list(self.data.notes)}
 
     def samples(self, count: int, size: Size, batch_size: int) -> Iterator[Float]:
-        del size  # the scenes are composed in the model's
         for start in range(0, count, batch_size):
             chosen = range(start, min(start + batch_size, count))
-            yield normalize(np.stack([self.data.scenes[index].image for index in chosen]))
+            yield normalized(np.stack([self.data.scenes[index].image for index in chosen]), self.input(size))
 
     def test_images(self, count: int, size: Size) -> Pixels:
         del size

@@ -1,81 +1,43 @@
 """Recognizers: a backbone and an embedding head, as Keras 3 functional models.
 
-A recognizer takes `(N, size, size, 3)` float32 pixels normalized as `(pixel - PIXEL_MEAN) / PIXEL_SCALE` and gives
-`(N, embedding_size)` float32 embeddings, not normalized: TFLite's L2_NORMALIZATION is not delegated to XNNPACK, so the
+A recognizer takes `(N, size, size, 3)` float32 pixels as its backbone reads them and gives `(N, embedding_size)`
+float32 embeddings, not normalized: TFLite's L2_NORMALIZATION is not delegated to XNNPACK, so the
 device normalizes outside the graph.
 """
 
 from __future__ import annotations
 
-import importlib
-from collections.abc import Callable
-from dataclasses import dataclass, field
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeGuard
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from slimcam.deploy.common.messages import did_you_mean, first_line
-from slimcam.deploy.common.result_key import file_content, in_key
+from slimcam.deploy.common.messages import did_you_mean
 from slimcam.deploy.common.vectors import unit_length
-from slimcam.training.tasks.recognition.backbones import small_resnet
+from slimcam.training.tasks.backbone import BackboneConfig, adopt_weights, features_of, is_whole_model, model_name
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
-
-BACKBONES: dict[str, Callable[..., Any]] = {"small_resnet": small_resnet}
-"""Builders of our own by name."""
-
-_EARLIER = {"training.backbones:small_resnet": "small_resnet"}
-"""What builders of our own were called in configurations and bundles of earlier versions."""
 
 EMBEDDING = "embedding"
 COSINES = "cosines"
 FEATURES = "features"
 
 
-def _is_file(backbone: str) -> bool:
-    return backbone.endswith((".keras", ".h5"))
-
-
-def _backbone_key(backbone: str) -> Any:
-    """A file counts by its content, a builder by its name: that of earlier versions, where it had another."""
-    earlier = {name: before for before, name in _EARLIER.items()}
-    return file_content(backbone) if _is_file(backbone) else earlier.get(backbone, backbone)
-
-
-def _weights_key(weights: str | None) -> Any:
-    return weights if weights == "imagenet" else file_content(weights)
-
-
 @dataclass
-class ModelConfig:
-    """A recognizer.
+class ModelConfig(BackboneConfig):
+    """A recognizer; aligned 112x112 faces are resized to its input.
 
     Attributes:
-        backbone: `small_resnet`; a name in `keras.applications`, for example `ResNet50`; a `.keras` file of a
-            functional model that gives features; or `module:function` of your own builder, called with `input_shape`
-            and the options.
-        weights: `null` for random ones, a `.weights.h5` file of the backbone, `imagenet` for Keras' own download, or a
-            `.keras` file of the whole recognizer, whose training goes on. Best are weights trained on RGB in [-1, 1],
-            as these models are fed; Keras' ResNet and VGG were trained on other pixels (BGR, 0 to 255, mean taken off)
-            and have more to unlearn.
-        input_size: Height and width of the input, pixels; aligned 112x112 faces are resized to it.
         embedding_size: Dimensions of the embedding.
-        options: Further arguments of the function that builds the backbone, for example `alpha` of MobileNetV2.
     """
 
-    backbone: str = field(default="ResNet50", metadata=in_key(material=_backbone_key))
-    weights: str | None = field(default=None, metadata=in_key(material=_weights_key))
-    input_size: int = 112
     embedding_size: int = 512
-    options: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        if self.input_size < 1 or self.embedding_size < 1:
-            raise ValueError(
-                f"input_size and embedding_size are 1 or more; got {self.input_size}, {self.embedding_size}"
-            )
+        super().__post_init__()
+        if self.embedding_size < 1:
+            raise ValueError(f"embedding_size is 1 or more; got {self.embedding_size}")
 
 
 def build(config: ModelConfig) -> Any:
@@ -85,27 +47,19 @@ def build(config: ModelConfig) -> Any:
     normalization folds into the convolution, which is quantized per channel (a Dense layer would be neither).
 
     Raises:
-        ValueError: unknown backbone, or weights that do not fit it.
+        ValueError: as for `features_of`, or weights of another recognizer.
         FileNotFoundError: a weights or model file that does not exist.
     """
     import keras
 
-    if config.weights not in (None, "imagenet") and not Path(config.weights).is_file():
-        raise FileNotFoundError(
-            f"model.weights: no file {config.weights}; make or copy it there, "
-            "or start with model.weights=null or imagenet"
-        )
-    features = _backbone(config)
-    x = features.output
-    if len(x.shape) != 4:
-        raise ValueError(f"backbone {config.backbone} gives {x.shape}, not a feature map (N, height, width, channels)")
-    x = keras.layers.GlobalAveragePooling2D(keepdims=True, name="pool")(x)
+    features = features_of(config)
+    x = keras.layers.GlobalAveragePooling2D(keepdims=True, name="pool")(features.output)
     x = keras.layers.Conv2D(config.embedding_size, 1, use_bias=False, name="embedding_conv")(x)
     x = keras.layers.BatchNormalization(name="embedding_norm")(x)
     x = keras.layers.Flatten(name=EMBEDDING)(x)
-    model = keras.Model(features.input, x, name=_name(config.backbone))
-    if _of_recognizer(config.weights):
-        _train_on(model, config.weights)
+    model = keras.Model(features.input, x, name=model_name(config.backbone))
+    if is_whole_model(config.weights):
+        adopt_weights(model, config.weights)
     return model
 
 
@@ -165,79 +119,3 @@ def with_features(model: Any, layer: str, channels: int, *, keras: Any) -> Any:
         raise ValueError(f"loss.features_layer: {layer} gives {features.shape}, not a map (N, height, width, channels)")
     outputs[FEATURES] = keras.layers.Conv2D(channels, 1, name=FEATURES)(features)
     return keras.Model(model.inputs, outputs, name=f"{model.name}_features")
-
-
-def initial_weights(config: ModelConfig) -> str:
-    """What the weights of a model were before its training, in a word or a file's name."""
-    if config.weights is not None:
-        name = config.weights.replace("\\", "/").rsplit("/", 1)[-1]
-        return f"those of a recognizer trained before, {name}" if _of_recognizer(name) else name
-    return f"those of {Path(config.backbone).name}" if _is_file(config.backbone) else "random"
-
-
-def _of_recognizer(weights: str | None) -> TypeGuard[str]:
-    return weights is not None and weights.endswith(".keras")
-
-
-def _train_on(model: Any, file: str) -> None:
-    """Gives a model, head and all, the weights of one of the same build."""
-    import keras
-
-    try:
-        trained = keras.saving.load_model(file, compile=False).get_weights()
-    except (ValueError, OSError) as error:
-        raise ValueError(f"model.weights: {file} cannot be read as a Keras model; is it whole?") from error
-    here = [value.shape for value in model.get_weights()]
-    if [value.shape for value in trained] != here:
-        raise ValueError(
-            f"model.weights: {file} is not of the model that backbone, options and embedding_size describe"
-        )
-    model.set_weights(trained)
-
-
-def _backbone(config: ModelConfig) -> Any:
-    import keras
-
-    if _is_file(config.backbone):
-        if not Path(config.backbone).is_file():
-            raise FileNotFoundError(f"model.backbone: no file {config.backbone}")
-        return keras.saving.load_model(config.backbone, compile=False)
-    weights = None if _of_recognizer(config.weights) else config.weights
-    shape = (config.input_size, config.input_size, 3)
-    try:
-        own = BACKBONES.get(_EARLIER.get(config.backbone, config.backbone))
-        if own is None and ":" in config.backbone:
-            own = _own_builder(config.backbone)
-        if own is not None:
-            model = own(input_shape=shape, **config.options)
-            if weights is not None:
-                model.load_weights(weights)
-            return model
-        builder = _application(config.backbone)
-        return builder(include_top=False, weights=weights, input_shape=shape, **config.options)
-    except (ValueError, TypeError) as error:
-        raise ValueError(f"model.backbone {config.backbone}: {first_line(error)}") from error
-
-
-def _own_builder(name: str) -> Callable[..., Any]:
-    module, _, function = name.partition(":")
-    try:
-        builder: Callable[..., Any] = getattr(importlib.import_module(module), function)
-    except (ImportError, AttributeError) as error:
-        raise ValueError(f"expected module:function of a builder; {error}") from error
-    return builder
-
-
-def _application(name: str) -> Callable[..., Any]:
-    import keras
-
-    names = [known for known in dir(keras.applications) if known[0].isupper()]
-    if name not in names:
-        raise ValueError(f"keras.applications has none of that name{did_you_mean(name, [*BACKBONES, *names], 0.3)}")
-    builder: Callable[..., Any] = getattr(keras.applications, name)
-    return builder
-
-
-def _name(backbone: str) -> str:
-    own = backbone.rpartition(":")[2]
-    return (Path(own).stem if _is_file(own) else own).lower()

@@ -13,8 +13,9 @@ import numpy as np
 
 from slimcam.deploy.common.files import save_arrays
 from slimcam.deploy.common.result_key import key_material
-from slimcam.deploy.inference.bundle import load_bundle
-from slimcam.training.data.images import normalize
+from slimcam.deploy.inference.bundle import InputSpec, load_bundle
+from slimcam.deploy.inference.pixels import PixelFormat, input_spec, normalized
+from slimcam.training.data.images import IMAGE_SIZE
 from slimcam.training.data.recognition.batches import Batch, Batches, plain_batches, resize, sample_batches
 from slimcam.training.data.recognition.faces import FaceData, FaceSet, Verification
 from slimcam.training.data.recognition.synthetic import draw_face
@@ -23,6 +24,7 @@ from slimcam.training.data.sources import fingerprint, load
 from slimcam.training.fit.config import FitConfig
 from slimcam.training.fit.files import EVENTS, MODEL, load_keras
 from slimcam.training.fit.fit import History, Objective, fit
+from slimcam.training.tasks.backbone import initial_weights, pixels_of
 from slimcam.training.tasks.job import Job
 from slimcam.training.tasks.recognition import verification
 from slimcam.training.tasks.recognition.config import LossConfig
@@ -33,12 +35,11 @@ from slimcam.training.tasks.recognition.model import (
     FEATURES,
     ModelConfig,
     build,
-    initial_weights,
     with_classifier,
     with_features,
 )
 from slimcam.training.tasks.recognition.teacher import model_targets, teacher_targets
-from slimcam.training.tasks.task import Evaluation, Float, Pixels, Size, Task, Teacher, TrainingSpec
+from slimcam.training.tasks.task import Evaluation, Float, Pixels, Size, Task, Teacher, TrainingSpec, input_size
 
 CENTERS = "centres.npz"
 
@@ -70,7 +71,7 @@ class Recognition(Task):
         return {"kind": self.job.config.data.kind, "summary": summary, "notes": list(data.notes)}
 
     def samples(self, count: int, size: Size, batch_size: int) -> Iterator[Float]:
-        return sample_batches(self.data.train.images, count, size[0], batch_size)
+        return sample_batches(self.data.train.images, count, self.input(size), batch_size)
 
     def test_images(self, count: int, size: Size) -> Pixels:
         images = self.data.test.images
@@ -87,6 +88,9 @@ class Recognition(Task):
                 "the model is none of a recognizer, but the data are faces: set data=scenes, or task=detection"
             )
         return build(config)
+
+    def input(self, size: Size) -> InputSpec:
+        return input_spec(pixels_of(self.job.config.model), *size)
 
     def learn(self, model: Any, spec: TrainingSpec, job: Job) -> History:
         """Writes the classifier's centers of the identities, `centres.npz`, where the loss classifies."""
@@ -110,6 +114,9 @@ class Recognition(Task):
         if loss.features_weight:
             assert targets is not None
             learner = with_features(learner, loss.features_layer, targets.channels, keras=keras)
+        validate = None
+        if self.data.held_out:
+            validate = held_out_accuracy(self.data.held_out[0], pixels_of(self.job.config.model))
         history = fit(
             learner,
             training_batches(self.job, self.data, spec.fit, targets),
@@ -119,7 +126,7 @@ class Recognition(Task):
             keras=keras,
             title=spec.title,
             events=job.out / EVENTS,
-            validate=held_out_accuracy(self.data.held_out[0]) if self.data.held_out else None,
+            validate=validate,
             recalibrate=spec.recalibrate,
         )
         if loss.classifies:
@@ -170,7 +177,8 @@ class Recognition(Task):
         source = f"{views} {views_source(self.job)}"
         digest = hashlib.sha256(path.read_bytes() + source.encode()).hexdigest()[:16]
         file = self.job.cache / f"targets-{digest}.npy"
-        return model_targets(load_keras(path), views, self.data.train.images, file)
+        dense = load_keras(path)
+        return model_targets(dense, self.input(input_size(dense)), views, self.data.train.images, file)
 
 
 def objective(loss: LossConfig) -> Objective:
@@ -196,14 +204,16 @@ def objective(loss: LossConfig) -> Objective:
     return Objective(parts, weights, truth)
 
 
-def held_out_accuracy(held_out: Verification) -> Callable[[Any], float]:
+def held_out_accuracy(
+    held_out: Verification, pixels: PixelFormat = PixelFormat.MINUS_ONE_ONE
+) -> Callable[[Any], float]:
     """A function from a model, with or without a classifier, to its accuracy on people held out."""
 
     def accuracy(model: Any) -> float:
-        size = int(model.inputs[0].shape[1])
+        read = input_spec(pixels, *input_size(model))
         parts = []
-        for batch in plain_batches(held_out.faces.images, size, 64):
-            output = model.predict_on_batch(normalize(batch))
+        for batch in plain_batches(held_out.faces.images, read.height, 64):
+            output = model.predict_on_batch(normalized(batch, read))
             parts.append(np.asarray(output[EMBEDDING] if isinstance(output, dict) else output, dtype=np.float32))
         scores = verification.pair_scores(np.concatenate(parts), held_out.pairs)
         return verification.fold_accuracy(scores, held_out.pairs).mean
@@ -215,7 +225,14 @@ def training_batches(job: Job, data: FaceData, fit_config: FitConfig, targets: T
     """The batches of a fit, augmented as the train section says."""
     train = job.config.train
     return Batches(
-        data.train, fit_config.batch_size, train.augment, train.seed, targets, train.workers, balance=train.balance
+        data.train,
+        fit_config.batch_size,
+        train.augment,
+        train.seed,
+        targets,
+        train.workers,
+        balance=train.balance,
+        input=input_spec(pixels_of(job.config.model), IMAGE_SIZE, IMAGE_SIZE),
     )
 
 

@@ -22,8 +22,9 @@ from slimcam.deploy.common.result_key import key_material
 from slimcam.deploy.common.vectors import unit_length
 from slimcam.deploy.inference.bundle import InputSpec
 from slimcam.deploy.inference.interpreter import Interpreter
+from slimcam.deploy.inference.pixels import normalized
 from slimcam.deploy.inference.preprocessing import dequantized, input_table, look_up
-from slimcam.training.data.images import IMAGE_SIZE, Images, Selection, normalize
+from slimcam.training.data.images import IMAGE_SIZE, Images, Selection
 from slimcam.training.data.recognition.batches import plain_batches, resize
 from slimcam.training.data.recognition.teacher_targets import TargetSource, TeacherTargets
 from slimcam.training.fit.progress import Progress
@@ -163,15 +164,14 @@ def targets_files(config: TeacherConfig, source: str, cache: Path, embedding_siz
     return Files(cache / f"targets-{digest}.npy", features)
 
 
-def model_targets(model: Any, views: int, images: Images, file: Path) -> TargetSource:
+def model_targets(model: Any, spec: InputSpec, views: int, images: Images, file: Path) -> TargetSource:
     """The embeddings of a Keras 3 model of ours, of each face or of so many views of it, kept in `file`."""
-    size = int(model.inputs[0].shape[1])
     lock = threading.Lock()
 
     def teach(batch: NDArray[np.uint8]) -> TeacherTargets:
-        resized = normalize(np.stack([resize(image, size) for image in batch]))
+        read = normalized(np.stack([resize(image, spec.height) for image in batch]), spec)
         with lock:
-            return TeacherTargets(unit_length(np.asarray(model.predict_on_batch(resized), dtype=np.float32)))
+            return TeacherTargets(unit_length(np.asarray(model.predict_on_batch(read), dtype=np.float32)))
 
     return _targets(teach, images, Files(file), views, "the dense model")
 

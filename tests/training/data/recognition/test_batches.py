@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from slimcam.training.data.images import normalize
+from slimcam.deploy.inference.bundle import InputSpec
+from slimcam.deploy.inference.pixels import normalized
 from slimcam.training.data.recognition.augment import AugmentConfig
 from slimcam.training.data.recognition.batches import Batches
 from slimcam.training.data.recognition.faces import UNLABELED, FaceSet
@@ -89,7 +90,7 @@ def test_balance_draws_people_with_few_images_as_often():
 
 def test_pixels_are_normalized_so_that_int8_is_exact():
     pixels = np.arange(256, dtype=np.uint8)
-    np.testing.assert_array_equal(normalize(pixels) * 128, pixels.astype(np.float32) - 128)
+    np.testing.assert_array_equal(normalized(pixels, InputSpec()) * 128, pixels.astype(np.float32) - 128)
 
 
 def test_an_unlabeled_face_is_sampled_as_often_as_one_whose_person_has_no_other():

@@ -9,9 +9,10 @@ import numpy as np
 import pytest
 import tf_keras
 
-from slimcam.training.tasks.recognition.model import ModelConfig, build, initial_weights, with_classifier
+from slimcam.training.tasks.backbone import initial_weights
+from slimcam.training.tasks.recognition.model import ModelConfig, build, with_classifier
 
-SMALL = ModelConfig("MobileNetV2", None, 32, 16, {"alpha": 0.35})
+SMALL = ModelConfig("MobileNetV2", None, 32, {"alpha": 0.35}, embedding_size=16)
 
 
 def test_a_recognizer_turns_images_into_embeddings():
@@ -30,7 +31,7 @@ def test_a_file_serves_as_backbone(tmp_path):
 
 @pytest.mark.parametrize("name", ["small_resnet", "training.backbones:small_resnet"])
 def test_our_own_backbone_goes_by_its_name_and_by_its_earlier_one(name):
-    model = build(ModelConfig(name, None, 32, 8, {"width": 8}))
+    model = build(ModelConfig(name, None, 32, {"width": 8}, embedding_size=8))
     assert model.name == "small_resnet"
     assert model.output_shape == (None, 8)
 
@@ -42,7 +43,7 @@ def test_a_builder_of_the_users_own_serves_as_backbone(tmp_path, monkeypatch):
         "    return keras.Model(image, keras.layers.Conv2D(width, 3)(image))\n"
     )
     monkeypatch.syspath_prepend(tmp_path)
-    model = build(ModelConfig("own_backbones:tiny", None, 32, 8, {"width": 4}))
+    model = build(ModelConfig("own_backbones:tiny", None, 32, {"width": 4}, embedding_size=8))
     assert model.name == "tiny"
     assert model.output_shape == (None, 8)
 
@@ -65,20 +66,20 @@ def test_a_wrong_backbone_is_one_clear_line(config, message):
 
 
 def test_training_goes_on_from_a_recognizer_of_the_same_build(tmp_path):
-    config = ModelConfig("MobileNetV2", None, 32, 8, {"alpha": 0.35})
+    config = ModelConfig("MobileNetV2", None, 32, {"alpha": 0.35}, embedding_size=8)
     keras.utils.set_random_seed(1)
     trained = build(config)
     trained.save(tmp_path / "trained.keras")
     keras.utils.set_random_seed(2)
     going_on = dataclasses.replace(config, weights=str(tmp_path / "trained.keras"))
-    assert initial_weights(going_on) == "those of a recognizer trained before, trained.keras"
+    assert initial_weights(going_on) == "those of a model trained before, trained.keras"
     again = build(going_on)
     for value, expected in zip(again.get_weights(), trained.get_weights(), strict=True):
         np.testing.assert_array_equal(value, expected)
 
 
 def test_weights_of_another_build_are_one_clear_line(tmp_path):
-    config = ModelConfig("MobileNetV2", None, 32, 8, {"alpha": 0.35})
+    config = ModelConfig("MobileNetV2", None, 32, {"alpha": 0.35}, embedding_size=8)
     build(config).save(tmp_path / "trained.keras")
     with pytest.raises(ValueError, match=r"model\.weights: .*trained\.keras is not of the model"):
         build(dataclasses.replace(config, weights=str(tmp_path / "trained.keras"), embedding_size=16))
@@ -86,7 +87,7 @@ def test_weights_of_another_build_are_one_clear_line(tmp_path):
 
 def test_a_damaged_recognizer_is_one_clear_line(tmp_path):
     (tmp_path / "half.keras").write_bytes(b"PK half a file")
-    config = ModelConfig("MobileNetV2", str(tmp_path / "half.keras"), 32, 8, {"alpha": 0.35})
+    config = ModelConfig("MobileNetV2", str(tmp_path / "half.keras"), 32, {"alpha": 0.35}, embedding_size=8)
     with pytest.raises(ValueError, match=r"model\.weights: .*half\.keras cannot be read"):
         build(config)
 

@@ -1,0 +1,1 @@
+"""Classes to tell apart: folders of images, and drawn road signs."""

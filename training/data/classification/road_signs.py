@@ -1,0 +1,173 @@
+"""Drawn road signs as a camera by the road sees them: classes that need no download.
+
+A sign hangs turned and tilted before a drawn background, faded, dirty, in shadow or half covered; the light and the
+faults of the camera are those of `slimcam.training.data.detection.degradation`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import ClassVar
+
+import cv2
+import numpy as np
+
+from slimcam.deploy.common.files import atomic
+from slimcam.deploy.common.result_key import NOT_KEY, key_material
+from slimcam.training.data.classification.labeled import ClassData
+from slimcam.training.data.detection.degradation import photograph
+from slimcam.training.data.detection.scenery import drawn
+from slimcam.training.data.drawing.road_sign import FACES, SIDE, draw_sign
+from slimcam.training.data.images import Image, ahead
+from slimcam.training.data.recognition.faces import FaceSet
+from slimcam.training.fit.progress import Progress
+
+DRAWING_VERSION = 1
+"""Raise it with every change of the drawing that changes a pixel: drawn signs are cached under it."""
+
+IMAGE_SIZE = 64
+
+CLASSES = tuple(FACES)
+
+_TRAIN, _HELD_OUT, _TEST = range(3)
+"""Streams of images, of which none shows what is in another."""
+
+
+@dataclass
+class RoadSignsConfig:
+    """Drawn road signs, thirteen classes.
+
+    Attributes:
+        images_per_class: Number of images of each sign to train on.
+        held_out_per_class: Number of further ones by which the best weights are chosen (`fit.validations`).
+        test_images_per_class: Number of further ones to evaluate on.
+        seed: Seed of the images; others give other images.
+        workers: Threads that draw; 0 takes one for each processor. The images do not depend on it.
+    """
+
+    task: ClassVar[str] = "classification"
+
+    kind: str = "road_signs"
+    images_per_class: int = 400
+    held_out_per_class: int = 50
+    test_images_per_class: int = 150
+    seed: int = 0
+    workers: int = field(default=0, metadata=NOT_KEY)
+
+    def __post_init__(self) -> None:
+        if min(self.images_per_class, self.test_images_per_class) < 1 or min(self.held_out_per_class, self.seed) < 0:
+            raise ValueError(
+                "road signs: images_per_class and test_images_per_class are 1 or more, held_out_per_class and seed 0 "
+                f"or more; got {self.images_per_class}, {self.test_images_per_class}, {self.held_out_per_class} and "
+                f"{self.seed}"
+            )
+
+
+def load(config: RoadSignsConfig, cache: Path) -> ClassData:
+    """Draws the signs, or maps them from the cache where an earlier call has drawn them.
+
+    Args:
+        cache: folder to keep the drawn images in, 12 kB each.
+    """
+    held_out = _images(config, cache, _HELD_OUT, config.held_out_per_class) if config.held_out_per_class else None
+    return ClassData(
+        train=_images(config, cache, _TRAIN, config.images_per_class),
+        test=_images(config, cache, _TEST, config.test_images_per_class),
+        held_out=held_out,
+    )
+
+
+def fingerprint(config: RoadSignsConfig) -> str:
+    """A digest of everything that decides the content of the images; draws nothing."""
+    return _digest([DRAWING_VERSION, key_material(config)])
+
+
+def draw(name: str, seed: int, stream: int = _TRAIN, image: int = 0) -> Image:
+    """A picture of a sign, `(64, 64, 3)` uint8 RGB."""
+    rng = np.random.default_rng((seed, stream, CLASSES.index(name), image))
+    side = 2 * IMAGE_SIZE
+    pixels, alpha = draw_sign(name, rng)
+    scene = drawn(side, side, rng)
+    matrix = _view(side, rng)
+    if rng.random() < 0.8:
+        _pole(scene, matrix, rng)
+    mask = cv2.warpPerspective(alpha, matrix, (side, side), flags=cv2.INTER_AREA).astype(np.float32)[..., None] / 255
+    seen = cv2.warpPerspective(_weathered(pixels, rng), matrix, (side, side), flags=cv2.INTER_AREA)
+    scene = (scene + (seen.astype(np.float32) - scene) * mask).astype(np.uint8)
+    if rng.random() < 0.2:
+        _covered(scene, rng)
+    small = cv2.resize(scene, (IMAGE_SIZE, IMAGE_SIZE), interpolation=cv2.INTER_AREA)
+    return photograph(small, 40.0, rng)
+
+
+def _view(side: int, rng: np.random.Generator) -> np.ndarray:
+    """The projection of a sign's sheet into a picture: turned about its pole, tilted, near or far."""
+    yaw, pitch, roll = np.deg2rad(rng.uniform(-50, 50)), np.deg2rad(rng.normal(0, 8)), np.deg2rad(rng.normal(0, 5))
+    half = side * rng.uniform(0.24, 0.46)
+    corners = np.array([(-1, -1), (1, -1), (1, 1), (-1, 1)], dtype=np.float64)
+    x, y = corners[:, 0] * np.cos(yaw), corners[:, 1] * np.cos(pitch)
+    near = 4 / (4 + corners[:, 0] * np.sin(yaw) + corners[:, 1] * np.sin(pitch))
+    turned = np.stack([x * np.cos(roll) - y * np.sin(roll), x * np.sin(roll) + y * np.cos(roll)], axis=1)
+    middle = side / 2 + rng.uniform(-0.1, 0.1, 2) * side
+    placed = middle + half * turned * near[:, None]
+    sheet = (corners + 1) * (SIDE / 2)
+    return np.asarray(cv2.getPerspectiveTransform(sheet.astype(np.float32), placed.astype(np.float32)))
+
+
+def _pole(scene: Image, matrix: np.ndarray, rng: np.random.Generator) -> None:
+    (top,) = cv2.perspectiveTransform(np.array([[(SIDE / 2, SIDE * 0.8)]]), matrix)[0]
+    shade = float(rng.uniform(60, 190))
+    end = (round(top[0] + rng.normal(0, 2)), len(scene))
+    cv2.line(scene, (round(top[0]), round(top[1])), end, (shade, shade, shade), int(rng.integers(4, 9)), cv2.LINE_AA)
+
+
+def _weathered(pixels: Image, rng: np.random.Generator) -> Image:
+    """With a shadow across it, dirt, and light from one side."""
+    grid = rng.uniform(0.75, 1.15, (2, 2)).astype(np.float32)
+    light = cv2.resize(grid, (SIDE, SIDE), interpolation=cv2.INTER_LINEAR)
+    if rng.random() < 0.3:
+        edge = rng.uniform(0, SIDE, 2)
+        shadow = np.array([(0, edge[0]), (SIDE, edge[1]), (SIDE, SIDE), (0, SIDE)]).astype(np.int32)
+        cast = np.ones((SIDE, SIDE), np.float32)
+        cv2.fillPoly(cast, [shadow], (float(rng.uniform(0.45, 0.8)),))
+        light *= cv2.GaussianBlur(cast, (0, 0), 2)
+    if rng.random() < 0.4:
+        spots = cv2.resize(rng.normal(0, 0.12, (9, 9)).astype(np.float32), (SIDE, SIDE), interpolation=cv2.INTER_CUBIC)
+        light *= np.exp(spots)
+    return np.clip(pixels * light[..., None], 0, 255).astype(np.uint8)
+
+
+def _covered(scene: Image, rng: np.random.Generator) -> None:
+    """A twig or a leaf before the sign."""
+    side = len(scene)
+    color = (np.array([70, 110, 50]) * rng.uniform(0.4, 1.4, 3)).tolist()
+    for _ in range(int(rng.integers(1, 4))):
+        middle = tuple(int(value) for value in rng.uniform(0.15, 0.85, 2) * side)
+        axes = (int(side * rng.uniform(0.04, 0.16)), int(side * rng.uniform(0.02, 0.07)))
+        cv2.ellipse(scene, middle, axes, float(rng.uniform(0, 180)), 0, 360, color, -1, cv2.LINE_AA)
+
+
+def _images(config: RoadSignsConfig, cache: Path, stream: int, count: int) -> FaceSet:
+    path = cache / f"road-signs-{_digest([DRAWING_VERSION, config.seed, stream, count])}.npy"
+    labels = np.repeat(np.arange(len(CLASSES), dtype=np.int32), count)
+    if not path.is_file():
+        progress = Progress(len(labels), "drawing road signs", unit="images")
+        images = np.empty((len(labels), IMAGE_SIZE, IMAGE_SIZE, 3), np.uint8)
+
+        def picture(place: int) -> Image:
+            return draw(CLASSES[place // count], config.seed, stream, place % count)
+
+        for place, image in enumerate(ahead(picture, range(len(labels)), config.workers)):
+            images[place] = image
+            progress.advance(1)
+        progress.close()
+        with atomic(path) as partial:
+            np.save(partial, images)
+    return FaceSet(np.load(path, mmap_mode="r"), labels, CLASSES)
+
+
+def _digest(content: object) -> str:
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]

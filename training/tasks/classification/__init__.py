@@ -1,0 +1,1 @@
+"""Telling classes apart: images in, a logit for each class out."""

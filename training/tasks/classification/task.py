@@ -1,0 +1,154 @@
+"""The task of telling classes apart: images in, a logit for each class out, evaluated by the first answer."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from slimcam.deploy.inference.bundle import InputSpec
+from slimcam.deploy.inference.pixels import input_spec, normalized
+from slimcam.training.data.classification import road_signs
+from slimcam.training.data.classification.labeled import ClassData
+from slimcam.training.data.recognition.batches import Batch, Batches, Resized, plain_batches, resize, sample_batches
+from slimcam.training.data.recognition.faces import FaceSet
+from slimcam.training.data.sources import load_classes
+from slimcam.training.fit.files import EVENTS, MODEL, load_keras
+from slimcam.training.fit.fit import History, Objective, fit
+from slimcam.training.tasks.backbone import initial_weights, pixels_of
+from slimcam.training.tasks.classification.config import ClassifierConfig, ClassifierLossConfig
+from slimcam.training.tasks.classification.evaluation import evaluation, predict
+from slimcam.training.tasks.classification.network import classifier
+from slimcam.training.tasks.job import Job
+from slimcam.training.tasks.task import Evaluation, Float, Pixels, Size, Task, Teacher, TrainingSpec, input_size
+
+
+class Classification(Task):
+    name = "classification"
+    measure = "Top-1 accuracy"
+    purpose = "A classifier: an RGB image in, whose middle square it sees; a logit for each of its classes out."
+    limits = (
+        "It always names one of its classes, also for an image that shows none: thresholds on the probability leave "
+        "doubtful answers out.",
+        "Images of another camera, season or country than those trained on are named worse: measure it there.",
+    )
+
+    @cached_property
+    def data(self) -> ClassData:
+        return load_classes(self.job.config.data, self.job.cache)
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        return self.data.classes
+
+    def describe(self) -> dict[str, Any]:
+        data = self.data
+        summary = (
+            f"{len(data.train):,} images of {len(data.classes):,} classes to train on; {len(data.test):,} others to "
+            "evaluate on"
+        )
+        return {"kind": self.job.config.data.kind, "summary": summary, "notes": list(data.notes)}
+
+    def samples(self, count: int, size: Size, batch_size: int) -> Iterator[Float]:
+        return sample_batches(self.data.train.images, count, self.input(size), batch_size)
+
+    def test_images(self, count: int, size: Size) -> Pixels:
+        images = self.data.test.images
+        chosen = np.random.default_rng(0).permutation(len(images))[:count]
+        return np.stack([resize(images[int(index)], size[0]) for index in chosen])
+
+    def golden_images(self, size: Size) -> Pixels:
+        return np.stack([resize(road_signs.draw(name, 0), size[0]) for name in road_signs.CLASSES[:2]])
+
+    def build(self) -> Any:
+        config = self.job.config.model
+        if not isinstance(config, ClassifierConfig):
+            raise ValueError("data with classes are for a classifier: set task=classification")
+        return classifier(config, len(self.classes))
+
+    def input(self, size: Size) -> InputSpec:
+        return input_spec(pixels_of(self.job.config.model), *size)
+
+    def learn(self, model: Any, spec: TrainingSpec, job: Job) -> History:
+        keras, loss = spec.keras, spec.loss
+        dense = None
+        if loss.distillation_weight > 0:
+            if spec.teacher != Teacher.DENSE:
+                raise ValueError("a classifier imitates nobody but its dense model: set teacher=dense")
+            dense = load_keras(self.job.inputs["train"] / MODEL)
+        read = self.input(input_size(model))
+        held_out = self.data.held_out
+        # The same layers in a model of its own: a compiled model would be saved with its optimizer.
+        learner = keras.Model(model.inputs, model.outputs[0], name=f"{model.name}_learner")
+        return fit(
+            learner,
+            self._batches(spec, read),
+            spec.fit,
+            objective(loss, dense),
+            job.work,
+            keras=keras,
+            title=spec.title,
+            events=job.out / EVENTS,
+            validate=None if held_out is None else top_one(held_out, read),
+            recalibrate=spec.recalibrate,
+        )
+
+    def origin(self) -> dict[str, Any]:
+        config = self.job.config
+        sections = {name: getattr(config, name) for name in ("prune", "quantize")}
+        return {
+            "backbone": config.model.backbone.replace("\\", "/").rsplit("/", 1)[-1],
+            "initial_weights": initial_weights(config.model),
+            "data": f"{self.describe()['summary']} (data: {config.data.kind})",
+            "teacher": None,
+            "taught_stages": [name for name, section in sections.items() if section.loss.distillation_weight > 0],
+        }
+
+    def evaluate(self, folders: Mapping[str, Path]) -> Evaluation:
+        config, test = self.job.config.evaluate, self.data.test
+        logits = {name: predict(folder, test, config.threads) for name, folder in folders.items()}
+        return evaluation(logits, test, config.rates)
+
+    def _batches(self, spec: TrainingSpec, read: InputSpec) -> Batches:
+        train = self.job.config.train
+        images = Resized(self.data.train.images, read.height)
+        return Batches(
+            replace(self.data.train, images=images),
+            spec.fit.batch_size,
+            train.augment,
+            train.seed,
+            workers=train.workers,
+            balance=train.balance,
+            input=read,
+        )
+
+
+def objective(loss: ClassifierLossConfig, dense: Any = None) -> Objective:
+    """What a classifier learns by; `dense` is the model that it imitates."""
+    from slimcam.training.tasks.classification import losses
+
+    def truth(batch: Batch) -> Float:
+        labels = batch.labels[:, None].astype(np.float32)
+        if dense is None:
+            return labels
+        return np.concatenate([labels, np.asarray(dense.predict_on_batch(batch.images))], axis=1)
+
+    return Objective({"classes": losses.classes(loss)}, {"classes": 1.0}, truth)
+
+
+def top_one(images: FaceSet, spec: InputSpec) -> Callable[[Any], float]:
+    """A function from a model to its accuracy on images held out."""
+
+    def accuracy(model: Any) -> float:
+        right, start = 0, 0
+        for batch in plain_batches(images.images, spec.height, 64):
+            logits = np.asarray(model.predict_on_batch(normalized(batch, spec)))
+            right += int((logits.argmax(axis=1) == images.labels[start : start + len(batch)]).sum())
+            start += len(batch)
+        return right / len(images)
+
+    return accuracy
