@@ -24,6 +24,7 @@ DEVICE = [name.removeprefix("device/") for name in ALL if name.startswith("devic
 FILES = [name for name in ALL if not name.startswith("device/")]
 REQUIRED = {
     "data/folders": ["data.root=x"],
+    "data/image_folders": ["data.root=x"],
     "data/lfw": ["data.root=x"],
     "data/lfw_pins": ["data.root=x"],
     "data/packed": ["data.path=x"],

@@ -152,7 +152,7 @@ def layout_hint(folder: Path, kind: str) -> str:
     """What to do where the images of all people or classes lie in one folder, as the end of a message."""
     loose = image_names(folder)
     if not loose:
-        return f": one folder for each {kind}, with images in it"
+        return f"; it wants one folder for each {kind}, with images in it"
     example = folder / "NAME" / loose[0].name
     return f"; {len(loose)} images lie in {folder} itself: make one folder for each {kind}, as {example}"
 

@@ -55,10 +55,34 @@ def test_several_folders_join_and_people_are_left_out_by_name(tmp_path, write_im
 
 def test_too_few_identities_or_a_missing_folder_is_one_clear_line(tmp_path, write_image):
     write_image(tmp_path / "one" / "x.png")
-    with pytest.raises(ValueError, match="give at least 3"):
+    with pytest.raises(ValueError, match="at least 4 are needed, 2 to train on"):
         folders.load(FoldersConfig(root=str(tmp_path)))
     with pytest.raises(FileNotFoundError, match="no folder"):
         folders.load(FoldersConfig(root=str(tmp_path / "none")))
+
+
+def test_hidden_entries_are_nobody_and_links_that_lead_nowhere_are_listed(people):
+    before = folders.fingerprint(FoldersConfig(root=str(people)))
+    (people / ".cache" / "x").mkdir(parents=True)
+    (people / "person 0" / "gone.jpg").symlink_to(people / "nothing.jpg")
+    (people / "person 1" / "loop.jpg").symlink_to(people / "person 1" / "loop.jpg")
+    (people / "person 2" / "folder.jpg").mkdir()
+    data = folders.load(FoldersConfig(root=str(people)))
+    assert ".cache" not in {*data.train.identities, *data.test.identities}
+    notes = "\n".join(data.notes)
+    assert all(f"{name}: a link that leads nowhere" in notes for name in ("gone.jpg", "loop.jpg"))
+    assert "folder.jpg: a folder" in notes
+    assert folders.fingerprint(FoldersConfig(root=str(people))) == before
+
+
+def test_three_people_are_too_few_and_loose_images_are_no_people(tmp_path, write_image):
+    for person in range(3):
+        write_image(tmp_path / f"person {person}" / "x.png")
+    with pytest.raises(ValueError, match="3 people .* at least 4 are needed, 2 to train on and 2 others to verify"):
+        folders.load(FoldersConfig(root=str(tmp_path)))
+    write_image(tmp_path / "flat" / "x.png")
+    with pytest.raises(ValueError, match=r"1 images lie in .*flat itself: make one folder for each person, as .*NAME"):
+        folders.load(FoldersConfig(root=str(tmp_path / "flat")))
 
 
 def test_the_fingerprint_follows_content_and_not_place(people, tmp_path, write_image):
@@ -77,7 +101,7 @@ def test_too_few_pairs_are_refused_before_anything_is_trained(people, pairs):
 
 def test_a_large_test_fraction_leaves_somebody_to_train_on(people):
     data = folders.load(FoldersConfig(root=str(people), test_fraction=0.99, test_pairs=20))
-    assert len(data.train.identities) == 1
+    assert len(data.train.identities) == 2
 
 
 def test_the_fingerprint_follows_every_choice_among_the_files(people, small_lfw):

@@ -21,6 +21,7 @@ from slimcam.training.data.recognition.teacher_targets import TeacherTargets
 from slimcam.training.data.sources import fingerprint, load, material
 from slimcam.training.tasks.job import Job
 from slimcam.training.tasks.recognition.config import LossConfig, TeacherConfig, TrainConfig
+from slimcam.training.tasks.recognition.model import ModelConfig
 from slimcam.training.tasks.recognition.task import external_targets
 from slimcam.training.tasks.recognition.teacher import Files, ViewTargets
 
@@ -145,7 +146,7 @@ def test_the_pack_stage_makes_a_table_that_a_training_needs_no_teacher_for(root,
     monkeypatch.setattr("slimcam.training.tasks.recognition.teacher.open_teacher", lambda *_: runtime)
 
     def job(data, cache) -> Job:
-        model = SimpleNamespace(embedding_size=3)
+        model = ModelConfig(embedding_size=3)
         config = SimpleNamespace(data=data, model=model, train=train)
         (tmp_path / "out").mkdir(exist_ok=True)
         return Job(config, {}, tmp_path / "out", tmp_path / "work", cache)
