@@ -16,10 +16,11 @@ from omegaconf.errors import OmegaConfBaseException
 
 from slimcam.deploy.common import entry
 from slimcam.deploy.common.config_errors import explain
-from slimcam.deploy.common.console import log_to_console, show
+from slimcam.deploy.common.console import log_to_console, show, version_asked
 from slimcam.deploy.common.hydra_args import with_texts
 from slimcam.deploy.common.renamed_options import with_new_names
 from slimcam.pipeline.config import Config, register, validate
+from slimcam.pipeline.hints import hint
 from slimcam.pipeline.publish import failed_gates, publish
 from slimcam.pipeline.renamed_options import RENAMED, accept_in_files
 from slimcam.pipeline.report.table import summary
@@ -43,6 +44,11 @@ def main() -> None:
     # With it Hydra raises what is wrong with a configuration, and leaves it to us to say so in one line.
     os.environ["HYDRA_FULL_ERROR"] = "1"
     log_to_console(to_stdout=RESULTS_OF)
+    if version_asked("slimcam", sys.argv[1:]):
+        return
+    # A training of many hours is not what somebody means who wants to see what this is.
+    if not sys.argv[1:]:
+        sys.argv.append("--help")
     register()
     accept_in_files(RENAMED, _tell)
     sweep = bool({"-m", "--multirun"} & set(sys.argv[1:]))
@@ -108,7 +114,7 @@ def _tell(line: str) -> None:
 
 
 def _fail(error: Exception) -> int:
-    line = explain(error)
+    line = explain(error, hint)
     if not isinstance(error, (ValueError, OSError, StageError, HydraException, OmegaConfBaseException)):
         line = f"{type(error).__name__}: {line} (HYDRA_FULL_ERROR=1 shows where)"
     logger.error(f"slimcam: {line}")

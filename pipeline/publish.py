@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
+import logging
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from omegaconf import OmegaConf
@@ -14,13 +15,16 @@ from slimcam.pipeline.config import Config
 from slimcam.pipeline.stages.artifacts import BUNDLE, EVALUATION
 from slimcam.pipeline.store import RECEIPT
 
-STAGES, PACK = "stages.json", "pack"
+STAGES, PACK, STALE = "stages.json", "pack", "STALE"
+
+logger = logging.getLogger(__name__)
 
 
 def publish(config: Config, name: str, results: Mapping[str, Path]) -> Path:
     """Copies the report and the bundle to `<runs>/<name>/`, with the configuration and where all results are.
 
-    The pack, which is large, is copied when it is asked for.
+    The pack, which is large, is copied when it is asked for. What lies there of an earlier configuration and has no
+    successor yet stays, and is marked as such.
 
     Args:
         name: of the folder below `config.paths.runs`.
@@ -31,7 +35,7 @@ def publish(config: Config, name: str, results: Mapping[str, Path]) -> Path:
     """
     folder = Path(config.paths.runs) / name
     folder.mkdir(parents=True, exist_ok=True)
-    _withdraw(folder, results)
+    stale = _stale(folder, results)
     if report := results.get("report"):
         for source in sorted(report.iterdir()):
             if source.name != RECEIPT:
@@ -40,6 +44,7 @@ def publish(config: Config, name: str, results: Mapping[str, Path]) -> Path:
         _replace(evaluate / BUNDLE, folder / BUNDLE)
     if "pack" in config.stages:
         _replace(results["pack"], folder / PACK)
+    _mark(folder, stale)
     write_text(folder / "config.yaml", OmegaConf.to_yaml(OmegaConf.structured(config)))
     write_text(folder / STAGES, json.dumps({stage: str(path) for stage, path in results.items()}, indent=2))
     return folder
@@ -53,26 +58,29 @@ def failed_gates(results: Mapping[str, Path]) -> list[str]:
     return [f"gate {gate['text']}" for gate in gates if not gate["passed"]]
 
 
-def _withdraw(folder: Path, results: Mapping[str, Path]) -> None:
-    """Removes the report and the bundle of an earlier configuration, which a shorter run does not replace."""
-    try:
-        earlier = json.loads((folder / STAGES).read_text())
-    except (OSError, ValueError):
+def _stale(folder: Path, results: Mapping[str, Path]) -> list[str]:
+    """What in the folder is of an earlier configuration, and is not replaced by these results."""
+    replaced = {"report.html": "report", "report.md": "report", BUNDLE: "evaluate", PACK: "pack"}
+    return [name for name, stage in replaced.items() if stage not in results and (folder / name).exists()]
+
+
+def _mark(folder: Path, stale: Sequence[str]) -> None:
+    """Says which files are of an earlier configuration: in a file beside them, at the top of a report, and in the log.
+
+    They stay: they may have taken days, and a device may run what is in them.
+    """
+    if not stale:
+        (folder / STALE).unlink(missing_ok=True)
         return
-    if "report" in earlier and "report" not in results:
-        for source in Path(earlier["report"]).glob("*"):
-            _remove(folder / source.name)
-    if "evaluate" in earlier and "evaluate" not in results:
-        _remove(folder / BUNDLE)
-    if "pack" in earlier and "pack" not in results:
-        _remove(folder / PACK)
-
-
-def _remove(path: Path) -> None:
-    if path.is_dir():
-        shutil.rmtree(path)
-    else:
-        path.unlink(missing_ok=True)
+    line = f"Of an earlier configuration than {STAGES} and config.yaml beside it; a whole run replaces it."
+    write_text(folder / STALE, "".join(f"{name}: {line[0].lower()}{line[1:]}\n" for name in stale))
+    tops = {"report.md": ("", f"> **{line}**\n\n"), "report.html": ("<body>", f"<p><b>{line}</b></p>")}
+    for name in tops.keys() & set(stale):
+        start, mark = tops[name]
+        text = (folder / name).read_text()
+        if mark not in text:
+            write_text(folder / name, text.replace(start, start + mark, 1) if start in text else mark + text)
+    logger.warning(f"slimcam: of an earlier configuration, in {folder}: {', '.join(stale)}")
 
 
 def _replace(source: Path, target: Path) -> None:

@@ -103,14 +103,14 @@ def _run_stage(step: Step, slots: dict[str, store.Slot], config: Any, label: str
         visible = SimpleNamespace(**{section: getattr(config, section) for section in stage.sections})
         job = Job(visible, inputs, place.out, place.work, Path(config.paths.cache).absolute())
         backend = config.backend if stage.backend == "keras" else stage.backend
-        started, clock = datetime.now(timezone.utc), time.monotonic()
+        started, clock, killed = datetime.now(timezone.utc), time.monotonic(), _killed_for_memory()
         child = worker.start(worker.Request(stage.function, job, backend, place.error_log), lock=lock)
         try:
             code = child.wait()
         finally:
             worker.stop(child)
         if code != 0:
-            raise StageError(_failure(stage, place, code))
+            raise StageError(_failure(stage, place, code, _killed_for_memory() > killed))
         seconds = time.monotonic() - clock
         made_of = {name: store.content_digest(store.read_receipt(slots[name])) for name in stage.inputs}
         receipt = {
@@ -126,13 +126,26 @@ def _run_stage(step: Step, slots: dict[str, store.Slot], config: Any, label: str
         logger.info(f"{label}  done in {duration(seconds)}")
 
 
-def _failure(stage: Stage, place: store.Slot, code: int) -> str:
+def _killed_for_memory() -> int:
+    """How many processes of this machine the kernel has killed for want of memory; 0 where it does not tell."""
+    try:
+        counters = dict(line.split() for line in Path("/proc/vmstat").read_text().splitlines())
+    except (OSError, ValueError):
+        return 0
+    return int(counters.get("oom_kill", 0))
+
+
+def _failure(stage: Stage, place: store.Slot, code: int, for_memory: bool) -> str:
     try:
         line = place.error_log.read_text().splitlines()[0]
     except (OSError, IndexError):
+        if code == -signal.SIGKILL and for_memory:
+            return (
+                f"{stage.name}: its process was killed for want of memory, and the same command would be again: lower "
+                "fit.batch_size, model.input_size or data, or give the machine more"
+            )
         cause = f"was killed by {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
-        hint = " (out of memory?)" if code == -signal.SIGKILL else ""
-        return f"{stage.name}: its process {cause}{hint}; the same command goes on from its last checkpoint"
+        return f"{stage.name}: its process {cause}; the same command goes on from its last checkpoint"
     return f"{stage.name}: {line} (details: {_short(place.error_log)})"
 
 

@@ -62,7 +62,7 @@ STAGES = (
     ),
     Stage("benchmark", "slimcam.pipeline.stages.benchmark:run", ("benchmark",), ("convert",)),
     Stage(
-        "evaluate", "slimcam.pipeline.stages.evaluate:run", ("data", "evaluate"), ("convert", "benchmark"), version=2
+        "evaluate", "slimcam.pipeline.stages.evaluate:run", ("data", "evaluate"), ("convert", "benchmark"), version=3
     ),
     Stage(
         "report",

@@ -25,7 +25,8 @@ class BenchmarkConfig:
     """The benchmark application.
 
     Attributes:
-        model: a .tflite file or the folder of a bundle, or a list of them; the first is what others are compared with.
+        model: a .tflite file or the folder of a bundle, `recognizer` or `detector` for those that come with slimcam, or
+            a list of them; the first is what others are compared with.
         output: JSON file for the records; none is written where it is null.
         target: where to measure, and for how long; one of the configurations of `slimcam.deploy.benchmark.targets`.
     """

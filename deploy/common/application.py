@@ -16,7 +16,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from slimcam.deploy.common import entry
 from slimcam.deploy.common.config_errors import explain
-from slimcam.deploy.common.console import log_to_console
+from slimcam.deploy.common.console import log_to_console, version_asked
 from slimcam.deploy.common.renamed_options import with_new_names
 
 logger = logging.getLogger(__name__)
@@ -45,6 +45,8 @@ def run(
     # Makes Hydra raise its errors instead of printing them with half a traceback.
     os.environ["HYDRA_FULL_ERROR"] = "1"
     log_to_console()
+    if version_asked(program, sys.argv[1:]):
+        return
 
     @functools.wraps(task)
     def job(config: DictConfig) -> None:

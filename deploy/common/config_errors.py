@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from dataclasses import fields, is_dataclass
 from pathlib import Path
 from typing import Any
@@ -23,17 +24,21 @@ from slimcam.deploy.common.messages import did_you_mean, first_line, one_line
 _KINDS = {"Float": "a number", "Integer": "an integer", "Boolean": "true or false", "String": "a text"}
 
 
-def explain(error: BaseException) -> str:
+def explain(error: BaseException, hint: Callable[[str], str] = lambda _: "") -> str:
     """The line for an error of Hydra, OmegaConf or YAML; any other error's own message on one line.
+
+    Args:
+        hint: From the dotted name of an option that there is not to the end of the line about it, or to nothing, where
+            a near name is the hint.
 
     Addresses are left out of the former: they repeat what was typed, and there may be a password in it.
     """
     if isinstance(error, (HydraException, OmegaConfBaseException)):
-        return re.sub(r"(\w://)\S*", r"\1...", _explained(error))
-    return _explained(error)
+        return re.sub(r"(\w://)\S*", r"\1...", _explained(error, hint))
+    return _explained(error, hint)
 
 
-def _explained(error: BaseException) -> str:
+def _explained(error: BaseException, hint: Callable[[str], str]) -> str:
     if isinstance(error, MissingConfigException):
         return _missing_option(error)
     if isinstance(error, OverrideParseException):
@@ -45,7 +50,7 @@ def _explained(error: BaseException) -> str:
     if cause is None:
         return one_line(error)
     place = _place(error)
-    return f"{place}: {_describe(cause, place)}" if place else _describe(cause, "")
+    return f"{place}: {_describe(cause, place, hint)}" if place else _describe(cause, "", hint)
 
 
 def config_file(name: str) -> str:
@@ -86,14 +91,16 @@ def _place(error: BaseException) -> str:
     return ""
 
 
-def _describe(error: OmegaConfBaseException, place: str) -> str:
+def _describe(error: OmegaConfBaseException, place: str, hint: Callable[[str], str]) -> str:
     message = one_line(str(error.msg or error).splitlines()[0])
     path = error.full_key or ""
     if isinstance(error, (ConfigKeyError, ConfigAttributeError)):
         parent, _, key = path.rpartition(".")
         if not _typed(error) and parent and place.startswith("override"):
             return f"{parent} has no key {key!r}; write +{path}=... to add it"
-        return f"{parent or 'the configuration'} has no key {key!r}{did_you_mean(key, _valid_keys(error))}"
+        return (
+            f"{parent or 'the configuration'} has no key {key!r}{hint(path) or did_you_mean(key, _valid_keys(error))}"
+        )
     if isinstance(error, ValidationError) and (found := re.match(r"Value (.*) of type .* to (\w+)$", message)):
         return f"{path} is {_KINDS.get(found[2], f'a {found[2]}')}; got {found[1]}"
     return message if not path or path in message else f"{path}: {message}"

@@ -10,6 +10,7 @@ import logging
 import sys
 from collections.abc import Sequence
 from contextlib import suppress
+from importlib.metadata import version
 
 PACKAGES = ("slimcam", "__main__")
 """Loggers that the console shows; `__main__` is that of a module run with `python -m`."""
@@ -48,6 +49,14 @@ def log_to_console(level: int = logging.INFO, to_stdout: Sequence[str] = ()) -> 
             logger.removeHandler(old)
         logger.addHandler(handler)
         logger.setLevel(level)
+
+
+def version_asked(program: str, words: Sequence[str]) -> bool:
+    """Shows the version of slimcam where a command line asks for it, and tells whether it did."""
+    if "--version" not in words:
+        return False
+    show(f"{program} {version('slimcam')}")
+    return True
 
 
 def show(text: str, to_stderr: bool = False) -> None:

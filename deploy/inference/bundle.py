@@ -24,8 +24,10 @@ from slimcam.deploy.common.files import atomic_folder, file_sha256
 
 SCHEMA_VERSION = 2
 
-RECOGNIZER, DETECTOR = (Path(__file__).parent.parent / "models" / name for name in ("recognizer", "detector"))
-"""The bundles that come with slimcam."""
+BUNDLED = {name: Path(__file__).parent.parent / "models" / name for name in ("recognizer", "detector")}
+"""The bundles that come with slimcam, by name."""
+
+RECOGNIZER, DETECTOR = BUNDLED["recognizer"], BUNDLED["detector"]
 
 MODEL = "model.tflite"
 GOLDEN = "golden.npz"

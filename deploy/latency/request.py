@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from slimcam.deploy.inference.bundle import load_bundle
+from slimcam.deploy.inference.bundle import BUNDLED, load_bundle
 
 
 def thread_counts(threads: Any) -> list[int]:
@@ -45,7 +45,7 @@ def model_files(models: Mapping[str, Path]) -> dict[str, Path]:
 
 
 def model_file(path: Path) -> Path:
-    """The .tflite file of a path that names one, or a bundle (which is checked).
+    """The .tflite file of a path that names one, or a bundle (which is checked), or by name one that slimcam has.
 
     Raises:
         FileNotFoundError: there is no such file or bundle.
@@ -54,5 +54,9 @@ def model_file(path: Path) -> Path:
     if path.is_dir():
         return load_bundle(path).model
     if not path.is_file():
-        raise FileNotFoundError(f"{path}: there is no such .tflite file or bundle")
+        if str(path) in BUNDLED:
+            return load_bundle(BUNDLED[str(path)]).model
+        raise FileNotFoundError(
+            f"{path}: there is no such .tflite file or bundle; those that come with slimcam are {' and '.join(BUNDLED)}"
+        )
     return path

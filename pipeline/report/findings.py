@@ -97,7 +97,13 @@ def gather(job: Job) -> Findings:
         for name, value in vars(job.config).items()
     }
     return Findings(
-        table=table.build(job.config.name, _read(folders["prune"] / COST), evaluation, list(records.values())),
+        table=table.build(
+            job.config.name,
+            bundle.provenance["backbone"],
+            _read(folders["prune"] / COST),
+            evaluation,
+            list(records.values()),
+        ),
         evaluation=evaluation,
         records=records,
         # Not through slimcam.compression.pruning.plan: that imports Keras.

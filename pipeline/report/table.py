@@ -64,6 +64,7 @@ class Table:
         predicted: the latencies come from a model of that machine.
         measure: what the accuracy is, in a word or two.
         gates: of the evaluate stage, each as `slimcam.pipeline.stages.gates.Gate`.
+        remarks: What to know beside them.
     """
 
     name: str
@@ -74,6 +75,7 @@ class Table:
     rows: tuple[Row, ...]
     gates: tuple[dict[str, Any], ...]
     published: tuple[Row, ...]
+    remarks: tuple[str, ...] = ()
 
     @property
     def failed(self) -> tuple[dict[str, Any], ...]:
@@ -90,10 +92,13 @@ class Table:
         return f"all gates passed ({len(self.gates)} of {len(self.gates)})"
 
 
-def build(name: str, costs: Mapping[str, Any], evaluation: Mapping[str, Any], records: Sequence[Record]) -> Table:
+def build(
+    name: str, backbone: str, costs: Mapping[str, Any], evaluation: Mapping[str, Any], records: Sequence[Record]
+) -> Table:
     """Joins what the stages found.
 
     Args:
+        backbone: of the model; the published rows are of a ResNet-50.
         costs: of the prune stage's `cost.json`.
         evaluation: of the evaluate stage's `evaluation.json`.
         records: of the benchmark stage, the dense model's first.
@@ -107,7 +112,8 @@ def build(name: str, costs: Mapping[str, Any], evaluation: Mapping[str, Any], re
         measure=evaluation["measure"],
         rows=tuple(_row(record, first, costs, evaluation) for record in records),
         gates=tuple(evaluation["gates"]),
-        published=PUBLISHED if evaluation["task"] == "recognition" else (),
+        published=PUBLISHED if (evaluation["task"], backbone) == ("recognition", "ResNet50") else (),
+        remarks=tuple(evaluation["remarks"]),
     )
 
 
@@ -121,7 +127,7 @@ def load(path: Path) -> Table:
     values = json.loads(path.read_text())
     del values["verdict"]
     rows = {name: tuple(Row(**row) for row in values[name]) for name in ("rows", "published")}
-    return Table(**{**values, **rows, "gates": tuple(values["gates"])})
+    return Table(**{**values, **rows, "gates": tuple(values["gates"]), "remarks": tuple(values["remarks"])})
 
 
 def summary(results: Mapping[str, Path]) -> str:
@@ -144,7 +150,7 @@ def summary(results: Mapping[str, Path]) -> str:
         f"{wording.times(small.latency_ratio)} as fast ({kind}: {table.machine}, {threads(table.threads)})",
         "gates": table.verdict,
     }
-    return "\n".join(f"{title:<9} {line}" for title, line in lines.items())
+    return "\n".join([*(f"{title:<9} {line}" for title, line in lines.items()), *table.remarks])
 
 
 def change(row: Row) -> str:

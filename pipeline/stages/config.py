@@ -7,6 +7,7 @@ from typing import Any
 
 from slimcam.compression.pruning.config import Criterion, PruningRatioConfig
 from slimcam.deploy.common.choices import Choice, choose
+from slimcam.deploy.common.result_key import KEY_UNLESS_DEFAULT
 from slimcam.training.fit.config import FitConfig
 from slimcam.training.tasks.recognition.config import Classification, LossConfig
 from slimcam.training.tasks.task import Teacher
@@ -125,6 +126,7 @@ class GatesConfig:
     """What the compressed model must reach; `null` leaves a gate out.
 
     Attributes:
+        accuracy: of the compressed model, percent (of a detector: recall), at the least.
         accuracy_loss: percentage points of accuracy (of a detector: recall) that may be lost against the dense model.
         size_mb: of the `.tflite` file, in units of a million bytes.
         latency_ratio: the dense float model's p50 over the compressed model's, at the least.
@@ -134,11 +136,12 @@ class GatesConfig:
     """
 
     accuracy_loss: float | None = 2.0
-    size_mb: float | None = 9.2
+    size_mb: float | None = None
     latency_ratio: float | None = None
     memory_mb: float | None = None
     delegated: float | None = 1.0
     fidelity: float | None = 0.99
+    accuracy: float | None = field(default=None, metadata=KEY_UNLESS_DEFAULT)
 
 
 @dataclass

@@ -34,12 +34,14 @@ def run(job: Job) -> None:
     records = first_of_each(read_records(job.inputs["benchmark"] / BENCHMARK))
     fidelity = json.loads((job.inputs["convert"] / FIDELITY).read_text())
     change = Interval(**evaluation.changes["quantized"])
-    checked = gates.check(figures(change, records, fidelity["mean"]), config.gates)
+    accuracy = 100 * evaluation.accuracies["quantized"]
+    checked = gates.check(figures(accuracy, change, records, fidelity["mean"]), config.gates)
     result = {
         "task": task.name,
         "measure": task.measure,
         "limits": task.limits,
         **asdict(evaluation),
+        "remarks": remarks(evaluation, task.measure),
         "fidelity": fidelity,
         "gates": [asdict(gate) for gate in checked],
     }
@@ -53,12 +55,24 @@ def run(job: Job) -> None:
         logger.info("%s", gate.text)
 
 
-def figures(change: Interval, records: dict[str, Record], fidelity: float) -> gates.Figures:
+def remarks(evaluation: Evaluation, measure: str) -> list[str]:
+    """What whoever reads the gates has to know beside them."""
+    dense = evaluation.accuracies["dense"]
+    if evaluation.chance is None or dense > evaluation.chance:
+        return []
+    return [
+        f"The dense model's {measure.lower()}, {100 * dense:.2f} %, is hardly better than guessing: what compression "
+        "loses of it means nothing, and gates that compare with it pass for nothing. Train it longer, or on more data."
+    ]
+
+
+def figures(accuracy: float, change: Interval, records: dict[str, Record], fidelity: float) -> gates.Figures:
     """What the gates look at, from the benchmark's records of all variants."""
     dense, quantized = records["dense"], records["quantized"]
     memory = None if quantized.start is None else quantized.start.model_rss_bytes
     taken = quantized.execution.delegated_operators
     return gates.Figures(
+        accuracy=accuracy,
         accuracy_change=change,
         size_mb=quantized.model.size_bytes / 1e6,
         latency_ratio=dense.typical_ms / quantized.typical_ms,

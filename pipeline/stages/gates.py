@@ -28,6 +28,7 @@ class Gate:
 class Figures:
     """What the gates look at; units as in `GatesConfig`. What the target does not tell is `None`."""
 
+    accuracy: float
     accuracy_change: Interval
     size_mb: float
     latency_ratio: float
@@ -51,6 +52,7 @@ def check(figures: Figures, config: GatesConfig) -> tuple[Gate, ...]:
             "evaluate.gates.delegated: this target does not tell how many operators its delegate takes; set it to null"
         )
     gates = [
+        _at_least("accuracy", figures.accuracy, config.accuracy, "percent"),
         _at_most("accuracy_loss", -100 * change.difference, config.accuracy_loss, "points", f" (change {interval})"),
         _at_most("size_mb", figures.size_mb, config.size_mb, "MB"),
         _at_least("latency_ratio", figures.latency_ratio, config.latency_ratio, "times"),

@@ -7,6 +7,7 @@ import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
@@ -82,9 +83,13 @@ def finish(*overrides: str, gates: tuple[dict[str, object], ...] = (), stages: t
         (["trian.seed=1"], "override 'trian.seed=1': the configuration has no key 'trian'; did you mean 'train'?"),
         (["train.fit.epochs=abc"], "override 'train.fit.epochs=abc': train.fit.epochs is a number; got 'abc'"),
         (["train.fit.batch_size=1.5"], "train.fit.batch_size is an integer; got '1.5'"),
+        (["debgu=fast"], "the configuration has no key 'debgu'; did you mean 'debug'?"),
+        (["epochs=3"], "did you mean train.fit.epochs, prune.fit.epochs or quantize.fit.epochs?"),
+        (["ratio=0.5"], "the configuration has no key 'ratio'; did you mean prune.ratio?"),
+        (["data.root=/x"], "data has no key 'root'; it is an option of data=folders, data=lfw,"),
         (["experiment=lwf"], "experiment=lwf: experiment has no 'lwf'; did you mean 'lfw'?"),
         (["modle=resnet50"], "override 'modle=resnet50': the configuration has no key 'modle'; did you mean 'model'?"),
-        (["model=vgg"], "model=vgg: model has no 'vgg'; known are detector, mobilenet_v2, resnet50"),
+        (["model=vgg"], "model=vgg: model has no 'vgg'; known are classifier, detector, mobilenet_v2, resnet50"),
         (["data=lfw"], "data.root is required; give it on the command line as data.root=..."),
         (["model.options.alpha=0.5"], "model.options has no key 'alpha'; write +model.options.alpha=... to add it"),
         (["train.seed=[1"], "override 'train.seed=[1' is not understood"),
@@ -202,17 +207,27 @@ def test_an_unchanged_configuration_does_nothing_and_shows_where_results_are(sli
     assert sorted(path.name for path in tmp_path.iterdir()) == ["runs"]
 
 
-def test_a_shorter_run_of_another_configuration_takes_the_old_report_and_bundle_away(
+def test_what_is_of_an_earlier_configuration_is_marked_and_stays_until_it_is_replaced(
     slimcam: Slimcam, tmp_path: Path
 ) -> None:
     finish("experiment=demo")
     finish("experiment=demo", "train.seed=1", stages=("train",))
+    folder = tmp_path / "runs/demo"
     assert slimcam("experiment=demo").code == 0
-    assert slimcam("experiment=demo", "train.seed=1", "stages=[train]").code == 0
-    assert sorted(path.name for path in (tmp_path / "runs/demo").iterdir()) == ["config.yaml", "stages.json"]
+    for _ in range(2):
+        shorter = slimcam("experiment=demo", "train.seed=1", "stages=[train]")
+        assert (shorter.code, shorter.err.count("\n")) == (0, 1)
+        assert "of an earlier configuration, in runs/demo: report.html, bundle" in shorter.err
+        assert (folder / "report.html").read_text().count("Of an earlier configuration") == 1
+        assert "report" in (folder / "report.html").read_text()
+        assert (folder / "bundle/model.tflite").read_text() == "model"
+        assert "bundle: of an earlier configuration" in (folder / "STALE").read_text()
+    assert slimcam("experiment=demo").err == ""
+    assert (folder / "report.html").read_text() == "report"
+    assert not (folder / "STALE").exists()
 
 
-def test_a_pack_lies_with_the_run_that_asked_for_it_until_another_configuration_takes_its_place(
+def test_a_pack_lies_with_the_run_that_asked_for_it_until_another_takes_its_place(
     slimcam: Slimcam, tmp_path: Path
 ) -> None:
     finish("experiment=demo", stages=("pack",))
@@ -220,7 +235,7 @@ def test_a_pack_lies_with_the_run_that_asked_for_it_until_another_configuration_
     assert slimcam("experiment=demo", "stages=[pack]").code == 0
     assert (tmp_path / "runs/demo/pack/stage.json").is_file()
     assert slimcam("experiment=demo", "train.seed=1", "stages=[train]").code == 0
-    assert not (tmp_path / "runs/demo/pack").exists()
+    assert "pack: of an earlier configuration" in (tmp_path / "runs/demo/STALE").read_text()
 
 
 def test_a_failed_gate_fails_the_run_every_time(slimcam: Slimcam) -> None:
@@ -236,7 +251,7 @@ def test_a_failed_gate_fails_the_run_every_time(slimcam: Slimcam) -> None:
     )
     finish(gates=gates)
     for _ in range(2):
-        ended = slimcam()
+        ended = slimcam("name=slimcam")
         assert ended.code == cli.GATES_FAILED
         assert ended.err == "slimcam: gate size FAILED: 3.2, wanted at most 2 MB\n"
     assert slimcam("stages=[train]").code == 0
@@ -264,8 +279,29 @@ def test_a_sweep_goes_on_after_a_job_that_failed(slimcam: Slimcam) -> None:
 def test_help_tells_what_can_be_chosen(slimcam: Slimcam) -> None:
     ended = slimcam("--help")
     assert ended.code == 0
-    assert "experiment  demo, detector, lfw, recognizer, shapes" in ended.out
+    assert "experiment  classifier, demo, detector, lfw, recognizer, shapes" in ended.out
     assert "learning_rate" in ended.out
+
+
+def test_no_arguments_show_the_help_and_train_nothing(slimcam: Slimcam, tmp_path: Path) -> None:
+    ended = slimcam()
+    assert (ended.code, ended.err) == (0, "")
+    assert "slimcam experiment=demo" in ended.out
+    assert not (tmp_path / "runs").exists()
+
+
+def test_the_version_is_that_of_slimcam(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setattr(sys, "argv", ["slimcam", "--version"])
+    cli.main()
+    assert capfd.readouterr().out == f"slimcam {version('slimcam')}\n"
+
+
+def test_options_of_a_file_for_one_backbone_do_not_follow_to_another() -> None:
+    for choice, options in (("mobilenet_v2", {"alpha": 1.0}), ("small_resnet", {"width": 16}), ("resnet50", {})):
+        register()
+        with initialize_config_module("slimcam.conf", version_base=None):
+            config = validate(compose("slimcam", overrides=["debug=fast", f"model={choice}"]))
+        assert config.model.options == options
 
 
 def test_ctrl_c_ends_a_run_with_one_line(tmp_path: Path, environment: dict[str, str]) -> None:

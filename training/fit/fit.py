@@ -95,6 +95,9 @@ def fit(
         ValueError: validations are asked for, but nothing is held out; or tf_keras is to train in bfloat16 or in
             several sizes.
     """
+    images = round(batches.steps_per_epoch * config.batch_size)
+    if config.batch_size > images:
+        raise ValueError(f"fit.batch_size is {config.batch_size}, but there are {images} images: give {images} or less")
     if config.validations and validate is None:
         raise ValueError("fit.validations: the data has no held-out set; set fit.validations=0")
     learner = model if keras.__name__ == "tf_keras" else _accelerated(model, config)

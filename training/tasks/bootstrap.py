@@ -27,6 +27,14 @@ def wilson(successes: int, count: int, z: float = 1.96) -> tuple[float, float]:
     return (share + half - spread) / (1 + 2 * half), (share + half + spread) / (1 + 2 * half)
 
 
+def guessing(share: float, count: int) -> float:
+    """What who guesses rightly with this probability hardly exceeds in so many answers.
+
+    That is the 97.5 % quantile of the normal approximation, and at the least a tenth of the way to knowing all.
+    """
+    return max(share + 1.96 * math.sqrt(share * (1 - share) / count), share + (1 - share) / 10)
+
+
 def paired_bootstrap(
     correct: Bool, reference: Bool, *, samples: int = 10_000, confidence: float = 0.95, seed: int = 0
 ) -> Interval:

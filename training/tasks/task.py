@@ -120,7 +120,7 @@ class Evaluation:
         facts: Sentences for its model card.
         tables: Tables of the report.
         curves: Plot of the report.
-        chance: Share of correct answers of who knows nothing, where there is such a share.
+        chance: Share of correct answers that who knows nothing hardly exceeds (`bootstrap.guessing`), if there is one.
     """
 
     accuracies: dict[str, float]

@@ -31,9 +31,11 @@ from slimcam.pipeline.stages.config import EvaluateConfig, GatesConfig
 from slimcam.training.data.recognition import lfw
 from slimcam.training.data.recognition.lfw import LfwConfig
 from slimcam.training.data.recognition.synthetic import draw_face
+from slimcam.training.tasks.bootstrap import guessing
 from slimcam.training.tasks.job import Job
 from slimcam.training.tasks.recognition import task, verification
 from slimcam.training.tasks.recognition.evaluation import VerificationResults
+from slimcam.training.tasks.task import Curves, Evaluation
 
 PROVENANCE = {
     "backbone": "tiny",
@@ -209,3 +211,15 @@ def _record(name: str) -> Record:
         commit=None,
         time_utc="2026-01-01T00:00:00+00:00",
     )
+
+
+def test_a_dense_model_that_hardly_beats_guessing_is_said_to() -> None:
+    def judged(accuracy: float, chance: float | None) -> Evaluation:
+        curves = Curves("", "", "", "", "", True, 0.1, {})
+        return Evaluation({"dense": accuracy, "quantized": accuracy}, {}, {}, {}, [], [], curves, chance)
+
+    (remark,) = evaluate.remarks(judged(0.54, guessing(0.5, 120)), "Accuracy")
+    assert "The dense model's accuracy, 54.00 %, is hardly better than guessing" in remark
+    assert evaluate.remarks(judged(0.54, guessing(0.5, 100_000)), "Accuracy")
+    assert evaluate.remarks(judged(0.97, guessing(0.5, 120)), "Accuracy") == []
+    assert evaluate.remarks(judged(0.05, None), "Recall") == []

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from slimcam.deploy.inference.model import Classifier
 from slimcam.training.data.recognition.faces import FaceSet
 from slimcam.training.fit.progress import Progress
-from slimcam.training.tasks.bootstrap import paired_bootstrap, wilson
+from slimcam.training.tasks.bootstrap import guessing, paired_bootstrap, wilson
 from slimcam.training.tasks.task import Curves, Evaluation, Float, Listing
 
 TOP = 5
@@ -93,7 +93,7 @@ def evaluation(logits: Mapping[str, Float], images: FaceSet, rates: Sequence[flo
             *_confusions(logits[small].argmax(axis=1), labels, names),
         ],
         curves=_curves(logits, correct),
-        chance=1 / len(names),
+        chance=guessing(1 / len(names), len(labels)),
     )
 
 

@@ -15,7 +15,7 @@ from slimcam.training.data.images import IMAGE_SIZE, Images
 from slimcam.training.data.recognition.batches import plain_batches
 from slimcam.training.data.recognition.faces import Verification
 from slimcam.training.fit.progress import Progress
-from slimcam.training.tasks.bootstrap import paired_bootstrap
+from slimcam.training.tasks.bootstrap import guessing, paired_bootstrap
 from slimcam.training.tasks.recognition import verification
 from slimcam.training.tasks.recognition.identification import Identification, identification
 from slimcam.training.tasks.task import Curves, Evaluation, Float, Listing
@@ -147,6 +147,7 @@ def evaluation(results: Sequence[VerificationResults], validated: Sequence[str])
         facts=facts,
         tables=tables,
         curves=_roc(test.rates),
+        chance=guessing(0.5, len(test.faces.pairs)),
     )
 
 

@@ -102,6 +102,11 @@ class Recognition(Task):
                 f"the {self.data.train.unlabeled:,} faces of data.unlabeled have no names, so that nothing but "
                 "distillation learns from them: give train.teacher.path and loss.distillation_weight, or leave them out"
             )
+        if loss.classifies and len(self.data.train.identities) < 2:
+            raise ValueError(
+                f"{len(self.data.train.identities)} person to train on: to tell people apart takes 2 at the least, and "
+                "2 others to verify; add people, or train by distillation alone (train.loss.classification=none)"
+            )
         targets = self._targets(loss, spec.teacher)
         if loss.classifies:
             centers = None

@@ -78,7 +78,7 @@ def test_hidden_entries_are_nobody_and_links_that_lead_nowhere_are_listed(people
 def test_three_people_are_too_few_and_loose_images_are_no_people(tmp_path, write_image):
     for person in range(3):
         write_image(tmp_path / f"person {person}" / "x.png")
-    with pytest.raises(ValueError, match="3 people .* at least 4 are needed, 2 to train on and 2 others to verify"):
+    with pytest.raises(ValueError, match=r"3 people .* at least 4 are needed, 2 to train on and 2 others to verify"):
         folders.load(FoldersConfig(root=str(tmp_path)))
     write_image(tmp_path / "flat" / "x.png")
     with pytest.raises(ValueError, match=r"1 images lie in .*flat itself: make one folder for each person, as .*NAME"):
