@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 from pathlib import Path
+from typing import Any
 
 from slimcam.deploy.common.files import write_text
 from slimcam.pipeline.stages.artifacts import DATA, write_history
@@ -12,7 +13,9 @@ from slimcam.pipeline.stages.substeps import continued, keep_events, restart_eve
 from slimcam.training.fit.config import FitConfig
 from slimcam.training.fit.files import MODEL, load_keras, save_keras
 from slimcam.training.tasks.job import Job
-from slimcam.training.tasks.task import Task, Teacher, TrainingSpec, task_of
+from slimcam.training.tasks.task import Task, Teacher, TrainingSpec, input_size, task_of
+
+_BATCH = 64
 
 logger = logging.getLogger(__name__)
 
@@ -40,11 +43,22 @@ def _train(job: Job, source: Path | None, fit: FitConfig, task: Task, title: str
     """Trains the model of a result folder, or a new one, and writes it last."""
     import keras
 
+    from slimcam.compression.pruning.batch_norm import recalibrate_batch_norm
+
     restart_events(job)
     keras.utils.set_random_seed(job.config.train.seed)
     model = task.build() if source is None else load_keras(source / MODEL)
-    spec = TrainingSpec(fit, job.config.train.loss, Teacher.EXTERNAL, source, keras, title)
+    images = job.config.train.bn_images
+
+    def recalibrate(model: Any) -> None:
+        recalibrate_batch_norm(model, task.samples(images, input_size(model), _BATCH))
+
+    spec = TrainingSpec(
+        fit, job.config.train.loss, Teacher.EXTERNAL, source, keras, title, recalibrate if images else None
+    )
     history = task.learn(model, spec, job)
+    if images:
+        recalibrate(model)
     write_history(job.out, history if source is None else continued(source, history))
     save_keras(model, job.out / MODEL)
 

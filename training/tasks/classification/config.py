@@ -65,6 +65,9 @@ class ClassifierTrainConfig:
         balance: Exponent of the sampling by class, 0 to 1: 0 takes each image once an epoch, 1 samples all classes
             equally.
         phases: Fits that run before `fit`, each with the options that it gives and otherwise those of `fit`.
+        bn_images: Number of training images by which the statistics of BatchNormalization are recalibrated, at the end
+            and before each validation: the moving ones of a short training are far off where a network averages over
+            thousands of steps, as Keras' MobileNetV2 does. 0 keeps the moving ones.
     """
 
     fit: FitConfig = field(default_factory=FitConfig)
@@ -74,6 +77,7 @@ class ClassifierTrainConfig:
     workers: int = field(default=0, metadata=NOT_KEY)
     balance: float = 0.0
     phases: list[dict[str, Any]] = field(default_factory=list, metadata=KEY_UNLESS_DEFAULT)
+    bn_images: int = 1024
 
     @property
     def fits(self) -> list[FitConfig]:

@@ -65,6 +65,9 @@ class DetectorTrainConfig:
         epoch_scenes: Number of scenes that count as an epoch; there is no end of new ones.
         seed: Seed of the initial weights.
         workers: Threads that compose scenes; 0 takes one for each processor.
+        bn_images: Number of training images by which the statistics of BatchNormalization are recalibrated, at the end
+            and before each validation: the moving ones of a short training are far off where a network averages over
+            thousands of steps, as Keras' MobileNetV2 does. 0 keeps the moving ones.
     """
 
     fit: FitConfig = field(default_factory=FitConfig)
@@ -73,6 +76,7 @@ class DetectorTrainConfig:
     seed: int = 0
     workers: int = field(default=0, metadata=NOT_KEY)
     phases: list[dict[str, Any]] = field(default_factory=list, metadata=KEY_UNLESS_DEFAULT)
+    bn_images: int = field(default=0, metadata=KEY_UNLESS_DEFAULT)
 
     @property
     def fits(self) -> list[FitConfig]:

@@ -161,6 +161,9 @@ class TrainConfig:
         phases: Fits that run before `fit`, one after the other: each has an optimizer and a schedule of its own, the
             options that it gives and otherwise those of `fit`, and goes on from the weights of the one before. For
             example `[{epochs: 10, sizes: [64, 96, 112]}]`.
+        bn_images: Number of training images by which the statistics of BatchNormalization are recalibrated, at the end
+            and before each validation: the moving ones of a short training are far off where a network averages over
+            thousands of steps, as Keras' MobileNetV2 does. 0 keeps the moving ones.
     """
 
     fit: FitConfig = field(default_factory=FitConfig)
@@ -171,6 +174,7 @@ class TrainConfig:
     workers: int = field(default=0, metadata=NOT_KEY)
     balance: float = 0.0
     phases: list[dict[str, Any]] = field(default_factory=list, metadata=KEY_UNLESS_DEFAULT)
+    bn_images: int = field(default=0, metadata=KEY_UNLESS_DEFAULT)
 
     @property
     def fits(self) -> list[FitConfig]:
