@@ -6,6 +6,10 @@ import logging
 import os
 import re
 import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NoReturn
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
@@ -19,11 +23,11 @@ from slimcam.deploy.common.config_errors import explain
 from slimcam.deploy.common.console import log_to_console, show, version_asked
 from slimcam.deploy.common.hydra_args import with_texts
 from slimcam.deploy.common.renamed_options import with_new_names
-from slimcam.pipeline.config import Config, register, validate
+from slimcam.pipeline.config import Config, PathsConfig, register, validate
 from slimcam.pipeline.hints import hint
 from slimcam.pipeline.publish import failed_gates, publish
 from slimcam.pipeline.renamed_options import RENAMED, accept_in_files
-from slimcam.pipeline.report.table import summary
+from slimcam.pipeline.report.table import TABLE, load, summary
 from slimcam.pipeline.run import StageError, run
 from slimcam.pipeline.worker import RESULTS_OF
 
@@ -49,6 +53,8 @@ def main() -> None:
     # A training of many hours is not what somebody means who wants to see what this is.
     if not sys.argv[1:]:
         sys.argv.append("--help")
+    if sys.argv[1:2] == ["compare"]:
+        _compare(sys.argv[2:])
     register()
     accept_in_files(RENAMED, _tell)
     sweep = bool({"-m", "--multirun"} & set(sys.argv[1:]))
@@ -57,16 +63,18 @@ def main() -> None:
     for notice in notices:
         _tell(notice)
     codes: list[int] = []
+    done: list[Member] = []
 
     def job(composed: DictConfig) -> None:
         # Errors stop here: Hydra would print lines of its own, and a sweep goes on with its next job.
         try:
             entry.begin()
-            codes.append(_job(composed))
+            codes.append(_job(composed, done))
         except Exception as error:
             if traceback:
                 raise
             codes.append(_fail(error))
+            done.append(Member(_own_part(), None, explain(error)))
 
     try:
         hydra.main(version_base=None, config_path="pkg://slimcam.conf", config_name="slimcam")(job)()
@@ -77,7 +85,43 @@ def main() -> None:
         if traceback:
             raise
         codes.append(_fail(error))
+    if sweep and done:
+        _compare_members(done)
     sys.exit(max(codes, default=0))
+
+
+def _compare(words: Sequence[str]) -> NoReturn:
+    """`slimcam compare RUN RUN ...`; ends the process."""
+    from slimcam.pipeline.report import comparison  # late: it loads Matplotlib
+
+    runs = Path(PathsConfig().runs)
+    try:
+        show(comparison.write(comparison.read_runs(words, runs), runs))
+    except (ValueError, OSError) as error:
+        sys.exit(_fail(error))
+    sys.exit(0)
+
+
+@dataclass(frozen=True)
+class Member:
+    """One job of a sweep: its folder with the results, or what went wrong."""
+
+    name: str
+    folder: Path | None
+    error: str = ""
+
+
+def _compare_members(members: Sequence[Member]) -> None:
+    """Shows the jobs of a sweep side by side, and writes that to the folder above theirs."""
+    from slimcam.pipeline.report import comparison
+
+    folders = {member.name: member.folder for member in members if member.folder is not None}
+    reports = {name: folder / TABLE for name, folder in folders.items() if (folder / TABLE).is_file()}
+    if not reports:
+        return
+    failed = {member.name: member.error for member in members if member.folder is None}
+    found = comparison.Comparison({name: load(file) for name, file in reports.items()}, failed)
+    show("\n" + comparison.write(found, next(iter(reports.values())).parent.parent))
 
 
 def is_path(key: str) -> bool:
@@ -85,7 +129,7 @@ def is_path(key: str) -> bool:
     return key.startswith("paths.") or key.rpartition(".")[2] in ("root", "path", "weights")
 
 
-def _job(composed: DictConfig) -> int:
+def _job(composed: DictConfig, done: list[Member]) -> int:
     config = validate(composed)
     name = _run_name(config)
     if name != config.name:
@@ -95,6 +139,7 @@ def _job(composed: DictConfig) -> int:
     show(f"results are in {folder}")
     if "report" in config.stages:
         show(summary(results))
+    done.append(Member(_own_part(), folder if "report" in results else None, "it has no report (stage report)"))
     failures = failed_gates(results) if {"evaluate", "report"} & set(config.stages) else []
     for line in failures:
         logger.error(f"slimcam: {line}")
@@ -106,7 +151,12 @@ def _run_name(config: Config) -> str:
     hydra_config = HydraConfig.get()
     if hydra_config.mode != RunMode.MULTIRUN:
         return config.name
-    return f"{config.name}/{re.sub(r'[^A-Za-z0-9_.,=+-]+', '_', hydra_config.job.override_dirname)}"
+    return f"{config.name}/{_own_part()}"
+
+
+def _own_part() -> str:
+    """What sets a job of a sweep apart from its siblings, as the name of a folder."""
+    return re.sub(r"[^A-Za-z0-9_.,=+-]+", "_", HydraConfig.get().job.override_dirname)
 
 
 def _tell(line: str) -> None:

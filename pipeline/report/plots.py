@@ -109,6 +109,29 @@ def tradeoff(rows: Sequence[Row], measure: str, theme: Theme) -> Figure:
     return figure
 
 
+def pareto(rows: Mapping[str, Row], front: Sequence[str], theme: Theme) -> Figure:
+    """Accuracy against latency of several runs, those that no other beats joined by a line."""
+    figure, axes = _figure(theme, 3.8)
+    best = sorted((rows[name].p50_ms, rows[name].accuracy or 0.0) for name in front)
+    axes.plot(*zip(*best, strict=True), color=theme.models["quantized"], linewidth=1.2, drawstyle="steps-post")
+    marks, colors = [], []
+    for name, row in rows.items():
+        color = theme.models["quantized"] if name in front else theme.muted
+        accuracy = row.accuracy or 0.0
+        axes.scatter([row.p50_ms], [accuracy], s=36, color=color, edgecolors=theme.paper, zorder=3)
+        marks.append(_Mark(row.p50_ms, row.p50_ms, accuracy, accuracy, accuracy, radius=3))
+        colors.append(color)
+    _log_latency(axes, list(rows.values()))
+    axes.margins(x=0.15, y=0.2)
+    axes.yaxis.set_major_formatter(_PERCENT)
+    axes.set_xlabel("latency, ms (p50)")
+    axes.set_ylabel("accuracy")
+    _name_marks(
+        figure, axes, marks, [f"{_shortened(name)}\n{row.size_mb:.2f} MB" for name, row in rows.items()], colors
+    )
+    return figure
+
+
 def channels(kept: Mapping[str, Sequence[int]], sizes: Mapping[str, int], theme: Theme) -> Figure:
     """The share of channels that each group keeps, from the model's input (top) to its output.
 

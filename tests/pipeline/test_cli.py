@@ -265,6 +265,11 @@ def test_a_sweep_runs_each_job_and_gives_each_its_folder(slimcam: Slimcam, tmp_p
     assert ended.out.count("nothing to do") == 2
     for ratio in ("0.5", "0.6"):
         assert (tmp_path / f"runs/demo/prune.ratio={ratio}/report.html").exists()
+        assert f"| prune.ratio={ratio} * |" in (tmp_path / "runs/demo/comparison.md").read_text()
+    assert (tmp_path / "runs/demo/pareto.png").is_file()
+    compared = slimcam("compare", "demo")
+    assert (compared.code, compared.err) == (0, "")
+    assert "demo/prune.ratio=0.6 *" in compared.out
     assert sorted(path.name for path in tmp_path.iterdir()) == ["runs"]
 
 
@@ -274,6 +279,7 @@ def test_a_sweep_goes_on_after_a_job_that_failed(slimcam: Slimcam) -> None:
     assert ended.code == 1
     assert ended.err.startswith("slimcam: prune: ratio is the share of channels to remove")
     assert ended.out.count("nothing to do") == 1
+    assert "failed: prune.ratio=2: prune: ratio is the share" in ended.out
 
 
 def test_help_tells_what_can_be_chosen(slimcam: Slimcam) -> None:
