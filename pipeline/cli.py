@@ -15,7 +15,7 @@ import hydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException
 from hydra.types import RunMode
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from slimcam.deploy.common import entry
@@ -25,6 +25,7 @@ from slimcam.deploy.common.hydra_args import with_texts
 from slimcam.deploy.common.renamed_options import with_new_names
 from slimcam.pipeline.config import Config, PathsConfig, register, validate
 from slimcam.pipeline.hints import hint
+from slimcam.pipeline.options import help_text
 from slimcam.pipeline.publish import failed_gates, publish
 from slimcam.pipeline.renamed_options import RENAMED, accept_in_files
 from slimcam.pipeline.report.table import TABLE, load, summary
@@ -56,6 +57,7 @@ def main() -> None:
     if sys.argv[1:2] == ["compare"]:
         _compare(sys.argv[2:])
     register()
+    OmegaConf.register_new_resolver("option_meanings", help_text, replace=True)
     accept_in_files(RENAMED, _tell)
     sweep = bool({"-m", "--multirun"} & set(sys.argv[1:]))
     words = with_texts(sys.argv[1:], paths=is_path, lists=True, sweep=sweep)

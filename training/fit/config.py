@@ -52,7 +52,7 @@ class FitConfig:
             a fraction (Tan and Le 2021, "EfficientNetV2", section 4), and can do lasting harm (docs/recipe.md, "One
             size"). Empty: the model's own size throughout.
         ema: Decay for each step of the moving average of the weights that becomes the result; 0 takes the last weights.
-        validations: Number of evaluations on held-out people, evenly spread; the best weights become the result. 0
+        validations: Number of evaluations on held-out data, evenly spread; the best weights become the result. 0
             takes the last weights.
         checkpoint_seconds: Most work that is lost when the process is killed.
         log_seconds: Time between two lines of progress.
