@@ -10,7 +10,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from slimcam.deploy.common.choices import Choice, choose
 from slimcam.deploy.common.messages import did_you_mean, one_line
-from slimcam.deploy.common.result_key import NOT_KEY
+from slimcam.deploy.common.result_key import KEY_UNLESS_DEFAULT, NOT_KEY
 
 
 class Optimizer(Choice):
@@ -54,6 +54,7 @@ class FitConfig:
         ema: Decay for each step of the moving average of the weights that becomes the result; 0 takes the last weights.
         validations: Number of evaluations on held-out data, evenly spread; the best weights become the result. 0
             takes the last weights.
+        patience: Number of validations in a row without a better one after which the fit ends early; 0 never does.
         checkpoint_seconds: Most work that is lost when the process is killed.
         log_seconds: Time between two lines of progress.
     """
@@ -72,6 +73,7 @@ class FitConfig:
     validations: int = 0
     checkpoint_seconds: float = field(default=120.0, metadata=NOT_KEY)
     log_seconds: float = field(default=10.0, metadata=NOT_KEY)
+    patience: int = field(default=0, metadata=KEY_UNLESS_DEFAULT)
 
     def __post_init__(self) -> None:
         choose("optimizer", Optimizer, self.optimizer)
@@ -83,8 +85,9 @@ class FitConfig:
         choose("precision", Precision, self.precision)
         check(all(size > 0 for size in self.sizes), f"sizes are pixels, above 0; got {list(self.sizes)}")
         check(0 <= self.ema < 1, f"ema is a decay, 0 to below 1; got {self.ema}")
-        for name in ("weight_decay", "clip_norm", "validations", "checkpoint_seconds", "log_seconds"):
+        for name in ("weight_decay", "clip_norm", "validations", "patience", "checkpoint_seconds", "log_seconds"):
             check(getattr(self, name) >= 0, f"{name} must not be below 0; got {getattr(self, name)}")
+        check(self.patience == 0 or self.validations > 0, "patience counts validations: give validations too")
 
 
 def phases_of(fit: FitConfig, phases: list[dict[str, Any]]) -> list[FitConfig]:

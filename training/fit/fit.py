@@ -95,11 +95,15 @@ def fit(
         ValueError: validations are asked for, but nothing is held out; or tf_keras is to train in bfloat16 or in
             several sizes.
     """
-    images = round(batches.steps_per_epoch * config.batch_size)
-    if config.batch_size > images:
-        raise ValueError(f"fit.batch_size is {config.batch_size}, but there are {images} images: give {images} or less")
+    count = batches.batch_size
+    images = round(batches.steps_per_epoch * count)
+    if count > images:
+        raise ValueError(f"fit.batch_size is {count}, but there are {images} images: give {images} or less")
     if config.validations and validate is None:
-        raise ValueError("fit.validations: the data has no held-out set; set fit.validations=0")
+        raise ValueError(
+            "fit.validations: the data has no held-out set: hold some out (data.held_out..., docs/options.md), or "
+            "set fit.validations=0"
+        )
     learner = model if keras.__name__ == "tf_keras" else _accelerated(model, config)
     if learner is model and (config.sizes or config.precision != Precision.FLOAT32):
         raise ValueError("fit.sizes and fit.precision=bfloat16 are for Keras 3, not for quantization-aware training")
@@ -109,12 +113,13 @@ def fit(
     _compile(learner, config, objective, keras)
     checkpoint, best = work / "checkpoint.npz", work / "best.npz"
     start, history = _restore(learner, checkpoint)
+    if _out_of_patience(config, history):  # killed between its last validation and its end
+        start = steps
     if start:
         logger.info(f"{title}: resumed at step {start} of {steps}")
     writer = _event_writer(events)
     for entry in history:
         _write_event(writer, entry)
-    count = batches.batch_size
     progress = Progress(steps * count, title, unit="images", seconds=config.log_seconds, done=start * count)
     saved = logged = time.monotonic()
     logged_step = start
@@ -149,6 +154,10 @@ def fit(
         if now - saved >= config.checkpoint_seconds or done in validations:
             _save(learner, done, history, checkpoint)
             saved = time.monotonic()
+        if done in validations and _out_of_patience(config, history):
+            logger.info(f"{title}: ends at step {done} of {steps}: {config.patience} validations without a better one")
+            stream.close()
+            break
     if steps > start:
         # Kept until the stage is done: what follows the fit may be killed too.
         _save(learner, steps, history, checkpoint)
@@ -156,6 +165,15 @@ def fit(
         writer.close()
     _adopt(learner, model, config, best)
     return history
+
+
+def _out_of_patience(config: FitConfig, history: History) -> bool:
+    """Whether as many validations as `config.patience` came after the best one."""
+    accuracies = [entry["accuracy"] for entry in history if "accuracy" in entry]
+    if not config.patience or not accuracies:
+        return False
+    best = max(range(len(accuracies)), key=lambda number: (accuracies[number], number))
+    return len(accuracies) - 1 - best >= config.patience
 
 
 def learning_rate(config: FitConfig, step: int, steps: int) -> float:

@@ -230,6 +230,39 @@ def test_the_best_validated_weights_are_the_result(tmp_path, monkeypatch):
     np.testing.assert_allclose(pair_scores(model.predict(pixels, verbose=0), held_out.pairs), seen[1], atol=1e-4)
 
 
+def test_a_fit_ends_early_when_validations_bring_nothing_better_and_stays_ended(tmp_path):
+    accuracies = iter([0.6, 0.9, 0.7, 0.8, 0.95])
+    config = FitConfig(epochs=3.0, batch_size=12, validations=6, patience=2, log_seconds=0.0)
+    model = embedder(keras)
+    for _ in range(2):
+        history = fit(
+            model,
+            batches(targets()),
+            config,
+            objective(DISTIL),
+            tmp_path,
+            keras=keras,
+            validate=lambda _: next(accuracies),
+        )
+        assert [entry["accuracy"] for entry in history if "accuracy" in entry] == [0.6, 0.9, 0.7, 0.8]
+        assert history[-1]["step"] == 8
+    with pytest.raises(ValueError, match="patience counts validations"):
+        FitConfig(patience=1)
+
+
+def test_more_images_a_batch_than_there_are_is_refused(tmp_path):
+    config = FitConfig(batch_size=100_000)
+    with pytest.raises(ValueError, match=r"fit\.batch_size is 100000, but there are 48 images: give 48 or less"):
+        fit(
+            embedder(keras),
+            replace(batches(targets()), batch_size=100_000),
+            config,
+            objective(DISTIL),
+            tmp_path,
+            keras=keras,
+        )
+
+
 def test_weights_are_validated_and_kept_with_recalibrated_statistics(tmp_path):
     keras.utils.set_random_seed(0)
     model, seen = embedder(keras), []

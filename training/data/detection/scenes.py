@@ -48,6 +48,8 @@ _ODD = 0.35
 
 _IMAGES_PER_PERSON = 4
 
+_HELD_OUT_STREAM, _HELD_OUT_SCENES = 2, 256
+
 
 @dataclass
 class ScenesConfig(ComposeConfig):
@@ -161,6 +163,11 @@ class SceneData:
     def scenes(self) -> Composed:
         """The endless stream of scenes to train on."""
         return Composed(self.train, self.config)
+
+    @property
+    def held_out(self) -> Composed:
+        """Scenes that are not trained on, by which the best weights are chosen; their people are those trained on."""
+        return Composed(self.train, self.config, stream=_HELD_OUT_STREAM, count=_HELD_OUT_SCENES)
 
 
 def load(config: ScenesConfig, cache: Path) -> SceneData:

@@ -14,9 +14,9 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from slimcam.deploy.common.result_key import NOT_KEY, key_material
+from slimcam.deploy.common.result_key import KEY_UNLESS_DEFAULT, NOT_KEY, key_material
 from slimcam.training.data.images import IMAGE_SIZE, Image, decode, read_bytes
-from slimcam.training.data.recognition.faces import FaceData, FaceSet
+from slimcam.training.data.recognition.faces import FaceData, FaceSet, Verification
 from slimcam.training.data.recognition.pairs import sample_pairs
 
 EXTENSIONS = frozenset(
@@ -42,6 +42,7 @@ class FoldersConfig:
         test_fraction: Share of the identities kept for verification.
         test_pairs: Number of verification pairs sampled from them.
         seed: Seed of the split and the pairs.
+        held_out_fraction: Share of the identities by whom the best weights are chosen (`fit.validations`).
     """
 
     task: ClassVar[str] = "recognition"
@@ -54,10 +55,16 @@ class FoldersConfig:
     test_fraction: float = 0.1
     test_pairs: int = 2000
     seed: int = 0
+    held_out_fraction: float = field(default=0.0, metadata=KEY_UNLESS_DEFAULT)
 
     def __post_init__(self) -> None:
         if not 0 < self.test_fraction < 1:
             raise ValueError(f"data.test_fraction must lie between 0 and 1; got {self.test_fraction}")
+        if not 0 <= self.held_out_fraction < 1 - self.test_fraction:
+            raise ValueError(
+                f"data.held_out_fraction is 0 to what data.test_fraction leaves, below {1 - self.test_fraction:g}; got "
+                f"{self.held_out_fraction}"
+            )
 
 
 class FileImages:
@@ -99,9 +106,20 @@ def load(config: FoldersConfig) -> FaceData:
     held = min(max(2, round(config.test_fraction * len(identities))), len(identities) - 2)
     order = np.random.default_rng(config.seed).permutation(len(identities))
     test_names = {identities[i] for i in order[:held]}
-    train = face_set(listing, set(identities) - test_names)
-    test = face_set(listing, test_names)
-    return FaceData(train, test, sample_pairs(test.labels, config.test_pairs, seed=config.seed), listing.notes)
+    chosen = max(2, round(config.held_out_fraction * len(identities))) if config.held_out_fraction else 0
+    if held + chosen > len(identities) - 2:
+        raise ValueError(
+            f"data: {held} people to verify and {chosen} held out leave {len(identities) - held - chosen} of "
+            f"{len(identities)} to train on; 2 are needed: lower data.test_fraction or data.held_out_fraction"
+        )
+    held_out_names = {identities[i] for i in order[held : held + chosen]}
+    train = face_set(listing, set(identities) - test_names - held_out_names)
+    test, others = face_set(listing, test_names), face_set(listing, held_out_names)
+    pairs = sample_pairs(test.labels, config.test_pairs, seed=config.seed)
+    held_out: tuple[Verification, ...] = ()
+    if chosen:
+        held_out = (Verification(others, sample_pairs(others.labels, config.test_pairs, seed=config.seed)),)
+    return FaceData(train, test, pairs, listing.notes, held_out)
 
 
 def fingerprint(config: FoldersConfig) -> str:

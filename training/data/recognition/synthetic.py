@@ -26,11 +26,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from slimcam.deploy.common.files import atomic
-from slimcam.deploy.common.result_key import NOT_KEY, key_material
+from slimcam.deploy.common.result_key import KEY_UNLESS_DEFAULT, NOT_KEY, key_material
 from slimcam.training.data.drawing.portrait import DRAWING_VERSION, draw, draw_face
 from slimcam.training.data.drawing.traits import sample_person, sample_shot
 from slimcam.training.data.images import IMAGE_SIZE, Image
-from slimcam.training.data.recognition.faces import FaceData, FaceSet
+from slimcam.training.data.recognition.faces import FaceData, FaceSet, Verification
 from slimcam.training.data.recognition.pairs import sample_pairs
 from slimcam.training.fit.progress import Progress
 
@@ -38,6 +38,10 @@ __all__ = ["SyntheticConfig", "draw_face", "fingerprint", "load"]
 
 _TEST_BIT = 1 << 32
 """Set in the seeds of test identities, which so are never those of training ones."""
+
+
+_HELD_OUT_BIT = 1 << 31
+"""Set in the seeds of people held out, of whom there may be as many."""
 
 
 @dataclass
@@ -50,6 +54,8 @@ class SyntheticConfig:
         test_identities: Number of other people, for verification.
         test_images_per_identity: Number of images of each of these.
         test_pairs: Number of verification pairs, half of them genuine.
+        held_out_identities: Number of further people by whom the best weights are chosen (`fit.validations`), with as
+            many images each and as many pairs as there are for verification.
         seed: Seed of the people; others give other people.
         workers: Drawing processes; 0 for one per core. The faces do not depend on it.
     """
@@ -64,6 +70,7 @@ class SyntheticConfig:
     test_pairs: int = 4000
     seed: int = 0
     workers: int = field(default=0, metadata=NOT_KEY)
+    held_out_identities: int = field(default=0, metadata=KEY_UNLESS_DEFAULT)
 
 
 def load(config: SyntheticConfig, cache: Path) -> FaceData:
@@ -79,7 +86,12 @@ def load(config: SyntheticConfig, cache: Path) -> FaceData:
     _check(config)
     train = _face_set(config, cache, "person", 0, config.identities, config.images_per_identity)
     test = _face_set(config, cache, "stranger", _TEST_BIT, config.test_identities, config.test_images_per_identity)
-    return FaceData(train=train, test=test, pairs=sample_pairs(test.labels, config.test_pairs, seed=config.seed))
+    held_out: tuple[Verification, ...] = ()
+    if count := config.held_out_identities:
+        others = _face_set(config, cache, "other", _HELD_OUT_BIT, count, config.test_images_per_identity)
+        held_out = (Verification(others, sample_pairs(others.labels, config.test_pairs, seed=config.seed)),)
+    pairs = sample_pairs(test.labels, config.test_pairs, seed=config.seed)
+    return FaceData(train=train, test=test, pairs=pairs, held_out=held_out)
 
 
 def fingerprint(config: SyntheticConfig) -> str:
@@ -101,8 +113,10 @@ def _check(config: SyntheticConfig) -> None:
         value = getattr(config, name)
         if value < bound:
             raise ValueError(f"synthetic data: {name} must be at least {bound}; got {value}")
-    if max(config.identities, config.test_identities) > _TEST_BIT:
-        raise ValueError(f"synthetic data: at most {_TEST_BIT} identities can be drawn; ask for fewer")
+    if config.held_out_identities < 0 or config.held_out_identities == 1:
+        raise ValueError(f"synthetic data: held_out_identities is 0, or 2 or more; got {config.held_out_identities}")
+    if max(config.identities, config.test_identities, config.held_out_identities) > _HELD_OUT_BIT:
+        raise ValueError(f"synthetic data: at most {_HELD_OUT_BIT} identities can be drawn; ask for fewer")
 
 
 def _face_set(config: SyntheticConfig, cache: Path, name: str, first: int, people: int, images: int) -> FaceSet:

@@ -28,11 +28,13 @@ from slimcam.training.tasks.task import Curves, Evaluation, Listing
 FPPI = 0.1
 """False faces an image, at which recall is compared."""
 
+LEAST_SCORE = 0.02
+"""Of a face that is looked at, far below what a camera takes: how recall is bought with false faces is asked."""
+
 
 def find(folder: Path, found: Scenes, threads: int) -> list[Match]:
     """What the detector of a bundle finds in scenes, against what is there."""
-    # Down to scores that no camera would take: how recall is bought with false faces is what is asked.
-    detector = open_detector(folder, threshold=0.02, threads=threads)
+    detector = open_detector(folder, threshold=LEAST_SCORE, threads=threads)
     progress = Progress(len(found), f"evaluating {folder.name}", unit="images")
     matches = []
     for index in range(len(found)):

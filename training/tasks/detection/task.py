@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from slimcam.deploy.inference.bundle import InputSpec
 from slimcam.deploy.inference.pixels import normalized
+from slimcam.deploy.vision.detector_output import decode_faces
 from slimcam.training.data.detection import scenes
-from slimcam.training.data.detection.scenes import SceneData
+from slimcam.training.data.detection.scenes import SceneData, Scenes
 from slimcam.training.fit.files import EVENTS, MODEL, load_keras
 from slimcam.training.fit.fit import History, Objective, fit
 from slimcam.training.tasks.detection.batches import SceneBatch, SceneBatches
 from slimcam.training.tasks.detection.config import DetectorConfig, DetectorLossConfig
-from slimcam.training.tasks.detection.evaluation import evaluation, find
+from slimcam.training.tasks.detection.evaluation import FPPI, LEAST_SCORE, evaluation, find
+from slimcam.training.tasks.detection.metrics import SIZES, match, recall_at
 from slimcam.training.tasks.detection.network import network
 from slimcam.training.tasks.job import Job
 from slimcam.training.tasks.task import Evaluation, Float, Pixels, Size, Task, Teacher, TrainingSpec
@@ -76,8 +79,6 @@ class Detection(Task):
     def learn(self, model: Any, spec: TrainingSpec, job: Job) -> History:
         if spec.fit.sizes:
             raise ValueError("fit.sizes: the scenes of a detector have one size; leave it out")
-        if spec.fit.validations:
-            raise ValueError("fit.validations: no scenes are held out for them; set fit.validations=0")
         keras, loss = spec.keras, spec.loss
         dense = None
         if loss.distillation_weight > 0:
@@ -97,6 +98,8 @@ class Detection(Task):
             keras=keras,
             title=spec.title,
             events=job.out / EVENTS,
+            validate=recall_on(self.data.held_out),
+            recalibrate=spec.recalibrate,
         )
 
     def origin(self) -> dict[str, Any]:
@@ -116,6 +119,23 @@ class Detection(Task):
             for name, found in self.data.test.items()
         }
         return evaluation(matches, config.rates)
+
+
+def recall_on(found: Scenes) -> Callable[[Any], float]:
+    """A function from a model to its recall of faces from 24 pixels on in scenes, at `FPPI` false faces an image."""
+
+    def recall(model: Any) -> float:
+        matches = []
+        for start in range(0, len(found), 32):
+            part = [found[index] for index in range(start, min(start + 32, len(found)))]
+            height, width = part[0].image.shape[:2]
+            images = normalized(np.stack([scene.image for scene in part]), InputSpec(height, width))
+            for scene, output in zip(part, np.asarray(model.predict_on_batch(images)), strict=True):
+                faces = decode_faces(output, height, width, LEAST_SCORE)
+                matches.append(match(faces.points, faces.scores, scene.points))
+        return recall_at(matches, FPPI).share(SIZES["24+"]) or 0.0
+
+    return recall
 
 
 def objective(loss: DetectorLossConfig, dense: Any = None) -> Objective:

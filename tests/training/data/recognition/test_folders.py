@@ -75,6 +75,18 @@ def test_hidden_entries_are_nobody_and_links_that_lead_nowhere_are_listed(people
     assert folders.fingerprint(FoldersConfig(root=str(people))) == before
 
 
+def test_people_are_held_out_to_validate_by_and_the_test_stays_as_it_was(people):
+    plain = folders.load(FoldersConfig(root=str(people), test_pairs=10))
+    data = folders.load(FoldersConfig(root=str(people), test_pairs=10, held_out_fraction=0.3))
+    (held_out,) = data.held_out
+    assert plain.held_out == ()
+    assert data.test.identities == plain.test.identities
+    assert set(held_out.faces.identities) | set(data.train.identities) == set(plain.train.identities)
+    assert not set(held_out.faces.identities) & set(data.train.identities)
+    with pytest.raises(ValueError, match=r"lower data\.test_fraction or data.held_out_fraction"):
+        folders.load(FoldersConfig(root=str(people), test_fraction=0.4, held_out_fraction=0.5))
+
+
 def test_three_people_are_too_few_and_loose_images_are_no_people(tmp_path, write_image):
     for person in range(3):
         write_image(tmp_path / f"person {person}" / "x.png")

@@ -152,3 +152,22 @@ def test_the_config_is_a_hydra_schema() -> None:
     config = OmegaConf.to_object(merged)
     assert isinstance(config, SyntheticConfig)
     assert config.identities == 7
+
+
+def test_people_held_out_are_nobody_who_is_trained_on_or_evaluated_on(tmp_path):
+    config = SyntheticConfig(
+        identities=2,
+        images_per_identity=2,
+        test_identities=2,
+        test_images_per_identity=2,
+        test_pairs=4,
+        workers=1,
+        held_out_identities=2,
+    )
+    data = load(config, tmp_path)
+    (held_out,) = data.held_out
+    images = [image.tobytes() for part in (data.train, data.test, held_out.faces) for image in part.images]
+    assert len(set(images)) == len(images) == 12
+    assert load(replace(config, held_out_identities=0), tmp_path).held_out == ()
+    with pytest.raises(ValueError, match="held_out_identities is 0, or 2 or more"):
+        load(replace(config, held_out_identities=1), tmp_path)

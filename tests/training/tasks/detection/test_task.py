@@ -18,7 +18,7 @@ from slimcam.training.tasks.detection.batches import SceneBatches
 from slimcam.training.tasks.detection.config import DetectorConfig, DetectorLossConfig, DetectorTrainConfig
 from slimcam.training.tasks.detection.network import network
 from slimcam.training.tasks.detection.targets import encode
-from slimcam.training.tasks.detection.task import Detection, objective
+from slimcam.training.tasks.detection.task import Detection, objective, recall_on
 from slimcam.training.tasks.job import Job
 
 SMALL = DetectorConfig(height=64, width=96, channels=[4, 8, 8, 8, 8], blocks=[1, 0, 1, 0])
@@ -82,3 +82,22 @@ def test_sections_of_another_task_are_refused(tmp_path):
         DetectorConfig(channels=[8])
     with pytest.raises(ValueError, match="weights of losses"):
         DetectorLossConfig(points_weight=-1)
+
+
+def test_a_validation_is_the_recall_of_the_model_in_training():
+    scenes = [SimpleNamespace(image=np.full((64, 96, 3), value, np.uint8), points=FACES) for value in (10, 20)]
+    rows = encode(FACES, 64, 96)[:, : detector_output.CHANNELS]
+    blind = np.full_like(rows, -8.0)
+
+    class Model:
+        def __init__(self, outputs):
+            self.outputs = outputs
+
+        def predict_on_batch(self, images):
+            assert images.shape == (2, 64, 96, 3)
+            return np.stack(self.outputs)
+
+    large = align.face_sizes(FACES) >= 24
+    assert recall_on(scenes)(Model([rows, rows])) == 1.0
+    assert recall_on(scenes)(Model([rows, blind])) == 0.5
+    assert large.any()
