@@ -50,23 +50,27 @@ def int8_tflite(model: tf_keras.Model) -> bytes:
     return content
 
 
-def post_training_int8(model: keras.Model, representative: Iterable[NDArray[np.float32]]) -> bytes:
+def post_training_int8(
+    model: keras.Model, representative: Iterable[NDArray[np.float32] | list[NDArray[np.float32]]]
+) -> bytes:
     """Quantizes a float model to int8 from input to output without training: what training has to beat.
 
     Args:
         model: as for `float_tflite`.
-        representative: batches `(N, ...)` of inputs, from which the ranges of activations are taken.
+        representative: batches `(N, ...)` of inputs, lists of them for several inputs, from which the ranges of
+            activations are taken.
 
     Raises:
         ConversionError: the model cannot be converted.
         CompressionError: `representative` is empty.
     """
-    images = [image[np.newaxis] for batch in representative for image in batch]
+    batches = (batch if isinstance(batch, list) else [batch] for batch in representative)
+    images = [[image[np.newaxis] for image in each] for batch in batches for each in zip(*batch, strict=True)]
     if not images:
         raise CompressionError("post-training quantization needs representative images to take ranges from; got none")
     converter = _int8(_converter(_on_tensorflow(model)))
     converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]
-    converter.representative_dataset = lambda: ([image] for image in images)
+    converter.representative_dataset = lambda: iter(images)
     return _convert(converter, model.name)
 
 
