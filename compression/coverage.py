@@ -195,7 +195,8 @@ def _train(model: Any, images: Any, expected: Any) -> None:
 
     from slimcam.compression.quantization.qat import fixed_ranges
 
-    optimizer = tf_keras.optimizers.SGD(1e-4)
+    # The gradients of random weights may be of any size.
+    optimizer = tf_keras.optimizers.SGD(1e-3, global_clipnorm=1.0)
     with fixed_ranges(model):
         for _ in range(_STEPS):
             with tf.GradientTape() as tape:
