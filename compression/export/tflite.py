@@ -36,7 +36,7 @@ def int8_tflite(model: tf_keras.Model) -> bytes:
     """Converts a quantization-aware model to int8 from input to output, with the ranges that it learned.
 
     Ranges that an int8 runtime would refuse are widened first, in `model` itself, so that the model goes on computing
-    what the file computes (see `ranges.widen`).
+    what the file computes (see `ranges.widen`); a bias that is one number throughout is changed by the last bit.
 
     Args:
         model: from `qat.quantize_aware`, calibrated or trained.
@@ -45,9 +45,28 @@ def int8_tflite(model: tf_keras.Model) -> bytes:
         ConversionError: the model cannot be converted, or something in it would stay float.
     """
     ranges.widen(model)
+    _tell_biases_apart(model)
     content = _convert(_int8(_converter(model)), model.name)
     _require_int8(content, model.name)
     return content
+
+
+def _tell_biases_apart(model: tf_keras.Model) -> None:
+    """Changes the last bit of one channel of each bias whose channels are all one number.
+
+    MLIR keeps such a constant as one number, and the converter quantizes it for all channels with the scale of the
+    first one's weights: a bias of 1/2, as in a hard sigmoid, then is off by the ratio of the scales.
+    """
+    for layer in model.layers:
+        inner = getattr(layer, "layer", layer)
+        for name in ("bias", "beta"):
+            variable = getattr(inner, name, None)
+            if variable is None:
+                continue
+            values = variable.numpy()
+            if values.size > 1 and values.flat[0] and np.all(values == values.flat[0]):
+                values.flat[0] = np.nextafter(values.flat[0], np.float32(0))
+                variable.assign(values)
 
 
 def post_training_int8(
