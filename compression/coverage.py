@@ -35,6 +35,8 @@ _SIDES = {"InceptionV3": 75, "InceptionResNetV2": 75, "Xception": 71}
 """Smallest inputs that the constructors take, where it is not `_SIDE`."""
 _SIDE = 32
 _BATCH = 8
+_COMPARED = 4
+"""Images on which the file is compared with its model."""
 _STEPS = 3
 """Steps of quantization-aware training: enough to show that it trains."""
 
@@ -54,7 +56,8 @@ class Row:
         sqnr_db: Median over the layers of `layer_sqnr`; after training nothing is simulated, and there is none.
         worst_sqnr_db: Their minimum.
         worst_layer: Layer that has it.
-        file_steps: Mean difference between the file's output and its fake-quantized model's, in steps of the output.
+        file_steps: Largest mean difference between an operator of the file and its layers, see `errors.file_steps`.
+        compared: Number of operators that were compared.
         seconds: From the built model to the file.
         error: What went wrong, in one line; empty for a model with a file.
     """
@@ -70,6 +73,7 @@ class Row:
     worst_sqnr_db: float | None = None
     worst_layer: str = ""
     file_steps: float | None = None
+    compared: int | None = None
     seconds: float | None = None
     error: str = ""
 
@@ -167,9 +171,11 @@ def _ptq(normal: Any, images: Any, row: Row) -> None:
 
 def _qat(normal: Any, images: Any, row: Row) -> None:
     import numpy as np
+    from keras import tree
 
     from slimcam import compression
     from slimcam.compression.quantization import qat
+    from slimcam.compression.quantization.errors import file_steps
 
     compression.equalize(normal, [images])
     trainable = compression.quantize_aware(compression.to_tf_keras(normal), input_range=(-1.0, 127 / 128))
@@ -181,7 +187,8 @@ def _qat(normal: Any, images: Any, row: Row) -> None:
     row.sqnr_db = round(float(np.median(list(errors.values()))), 1)
     row.worst_sqnr_db = round(errors[row.worst_layer], 1)
     content = compression.int8_tflite(trainable)
-    row.file_steps = _file_steps(content, trainable, images)
+    steps = file_steps(content, trainable, [each[:_COMPARED] for each in tree.flatten(images)])
+    row.file_steps, row.compared = round(max(steps.values()), 3), len(steps)
     _delegated(content, row)
 
 
@@ -208,31 +215,6 @@ def _train(model: Any, images: Any, expected: Any) -> None:
                 (grad, own) for grad, own in zip(gradients, model.trainable_variables, strict=True) if grad is not None
             ]
             optimizer.apply_gradients(found)
-
-
-def _file_steps(content: bytes, trainable: Any, images: Any) -> float:
-    import numpy as np
-    import tensorflow as tf
-
-    from slimcam.deploy.inference.interpreter import Interpreter
-
-    interpreter = Interpreter(content)
-    expected = [np.asarray(each) for each in tf.nest.flatten(trainable(images, training=False))]
-    batch = images if isinstance(images, list) else [images]
-    differences = []
-    for index in range(_BATCH):
-        # The converter keeps the order of inputs and outputs.
-        given = interpreter.run(*(_int8(each[index], to) for each, to in zip(batch, interpreter.inputs, strict=True)))
-        for found, wanted, tensor in zip(given, expected, interpreter.outputs, strict=True):
-            steps = wanted[index] / tensor.scale + tensor.zero_point
-            differences.append(np.abs(found[0] - np.clip(steps, -128, 127)).ravel())
-    return round(float(np.concatenate(differences).mean()), 2)
-
-
-def _int8(values: Any, tensor: Any) -> Any:
-    import numpy as np
-
-    return np.clip(np.round(values / tensor.scale) + tensor.zero_point, -128, 127).astype(np.int8)[np.newaxis]
 
 
 def _delegated(content: bytes, row: Row) -> None:

@@ -67,7 +67,8 @@ def test_layer_of_the_users_own_goes_through_all_stages(tmp_path: Path) -> None:
         "model.backbone='mynet:custom' model.input_size=32 data.identities=4 "
         "data.images_per_identity=4 data.test_identities=4 data.test_pairs=20 train.fit.batch_size=8 "
         "prune.fit.epochs=0.1 prune.fit.batch_size=8 prune.bn_images=8 quantize.fit.epochs=0.1 "
-        "quantize.fit.batch_size=8 quantize.calibration_images=8 convert.fidelity_images=4 stages=[check,train,prune,quantize,convert]"
+        "quantize.fit.batch_size=8 quantize.calibration_images=8 convert.fidelity_images=4 "
+        "stages=[check,train,prune,quantize,convert]"
     )
     ended = subprocess.run(
         [sys.executable, "-m", "slimcam.pipeline.cli", "debug=fast", *options.split()],
