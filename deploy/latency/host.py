@@ -148,7 +148,7 @@ def sample(runs: Sequence[Run], config: HostConfig) -> tuple[float, Condition, C
     """
     used = {processor for run in runs for processor in run.processors or ()} or None
     for run in runs:
-        run.interpreter.feed(random_input(run.interpreter.input))
+        run.interpreter.feed(*map(random_input, run.interpreter.inputs))
         with confined(run.processors):
             for _ in range(config.warmup):
                 run.interpreter.invoke()

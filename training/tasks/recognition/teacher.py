@@ -324,7 +324,8 @@ def _open_tflite(path: Path, config: TeacherModelConfig) -> Teach:
 
     def run(faces: NDArray[np.uint8]) -> TeacherTargets:
         with lock:
-            targets = [dequantized(interpreter.run(look_up(table, face)[None]), interpreter.output) for face in faces]
+            found = [interpreter.run(look_up(table, face)[None])[0] for face in faces]
+        targets = [dequantized(each, interpreter.output) for each in found]
         return TeacherTargets(np.concatenate(targets).reshape(len(faces), -1))
 
     return run
