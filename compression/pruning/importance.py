@@ -12,7 +12,8 @@ from slimcam.compression.errors import CompressionError
 from slimcam.compression.keras_graph import functional
 from slimcam.compression.layers.weights import weight
 from slimcam.compression.pruning.config import Criterion
-from slimcam.compression.pruning.graph import ChannelGraph, Group, WeightSlice
+from slimcam.compression.pruning.graph import ChannelGraph
+from slimcam.compression.pruning.groups import Group, WeightSlice
 from slimcam.deploy.common.choices import choose
 
 Scores = dict[str, NDArray[np.float64]]

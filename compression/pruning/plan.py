@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 
 from slimcam.compression.errors import CompressionError, DamagedPlanError, OtherModelError, PlanError
 from slimcam.compression.pruning.config import Allocation, PruningRatioConfig, Scope
-from slimcam.compression.pruning.graph import ChannelGraph, Group
+from slimcam.compression.pruning.graph import ChannelGraph
+from slimcam.compression.pruning.groups import Group
 from slimcam.deploy.common.files import write_text
 
 
@@ -56,6 +57,12 @@ class PruningPlan:
                 raise DamagedPlanError(
                     f"the pruning plan is damaged: group {name!r} must keep one or more of its channels 0 to "
                     f"{group.size - 1}, each named once in ascending order"
+                )
+            in_blocks = np.bincount(np.array(channels) * group.blocks // group.size, minlength=group.blocks)
+            if in_blocks.min() < in_blocks.max():
+                raise PlanError(
+                    f"group {name!r} lies in {group.blocks} blocks, of which each keeps as many channels as the "
+                    f"others; the plan keeps {in_blocks.min()} to {in_blocks.max()}"
                 )
             if group.frozen and len(channels) < group.size:
                 raise PlanError(
@@ -151,29 +158,38 @@ def plan(graph: ChannelGraph, scores: Mapping[str, NDArray[np.float64]], config:
     if config.allocation == Allocation.GLOBAL:
         counts = _global_counts(groups, scores, config)
     else:
-        counts = [_rounded((1 - config.ratio) * group.size, group.size, config) for group in groups]
-    return keep_best(scores, {group.name: count for group, count in zip(groups, counts, strict=True)})
+        counts = [_rounded((1 - config.ratio) * group.size, group, config) for group in groups]
+    kept = {group.name: count for group, count in zip(groups, counts, strict=True)}
+    return keep_best(scores, kept, {group.name: group.blocks for group in groups})
 
 
-def keep_best(scores: Mapping[str, NDArray[np.float64]], counts: Mapping[str, int]) -> PruningPlan:
+def keep_best(
+    scores: Mapping[str, NDArray[np.float64]], counts: Mapping[str, int], blocks: Mapping[str, int] | None = None
+) -> PruningPlan:
     """The plan that keeps so many channels of each named group: those of the highest scores.
 
     Args:
         scores: `(size,)` by group name.
         counts: number of channels to keep, by group name.
+        blocks: blocks of a group, of which each keeps as many; one where absent.
     """
-    best = {name: np.argsort(-scores[name], kind="stable")[:count] for name, count in counts.items()}
+    best = {name: _best(scores[name], count, (blocks or {}).get(name, 1)) for name, count in counts.items()}
     return PruningPlan(
         kept={name: tuple(sorted(channels.tolist())) for name, channels in best.items()},
         sizes={name: len(scores[name]) for name in counts},
     )
 
 
-def width_schedule(target: PruningPlan, steps: int, round_to: int) -> list[dict[str, int]]:
+def _best(scores: NDArray[np.float64], count: int, blocks: int) -> NDArray[np.int64]:
+    ranking = np.argsort(-scores.reshape(blocks, -1), axis=1, kind="stable")[:, : count // blocks]
+    return np.asarray(ranking + np.arange(blocks)[:, np.newaxis] * (len(scores) // blocks)).reshape(-1)
+
+
+def width_schedule(target: PruningPlan, steps: int, round_to: Mapping[str, int]) -> list[dict[str, int]]:
     """The number of channels of each group after each of several cuts, the last of which leaves as many as the target.
 
     Every cut keeps the same share of what is there (Frankle and Carbin 2019, "The Lottery Ticket Hypothesis", section
-    1), rounded to a multiple of `round_to`.
+    1), rounded to a multiple of the group's entry in `round_to`.
     """
 
     def width(name: str, step: int) -> int:
@@ -181,15 +197,17 @@ def width_schedule(target: PruningPlan, steps: int, round_to: int) -> list[dict[
         if step == steps:
             return last
         between = size * (last / size) ** (step / steps)
-        return min(size, max(last, int(between / round_to + 0.5) * round_to))
+        return min(size, max(last, int(between / round_to[name] + 0.5) * round_to[name]))
 
     return [{name: width(name, step) for name in target.kept} for step in range(1, steps + 1)]
 
 
-def _rounded(wanted: float, size: int, config: PruningRatioConfig) -> int:
-    """The multiple of `round_to` nearest to the wanted count, at least one of them, never more than there are."""
-    multiple = max(1, int(wanted / config.round_to + 0.5)) * config.round_to
-    return min(size, max(multiple, config.minimum))
+def _rounded(wanted: float, group: Group, config: PruningRatioConfig) -> int:
+    """The multiple of a group's step nearest to the wanted count, at least one of them, never more than there are."""
+    step = group.step(config.round_to)
+    multiple = max(1, int(wanted / step + 0.5)) * step
+    least = -(-config.minimum // group.blocks) * group.blocks
+    return min(group.size, max(multiple, least))
 
 
 def _global_counts(
@@ -202,7 +220,7 @@ def _global_counts(
 
     def counts(best: int) -> list[int]:
         wanted = np.bincount(ranking[:best], minlength=len(groups))
-        return [_rounded(float(count), group.size, config) for count, group in zip(wanted, groups, strict=True)]
+        return [_rounded(float(count), group, config) for count, group in zip(wanted, groups, strict=True)]
 
     # The rounded total grows with the number of best channels: bisect for the first that reaches the target.
     low, high = 0, len(owner)

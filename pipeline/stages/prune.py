@@ -48,7 +48,7 @@ def run(job: Job) -> None:
     graph = trace(dense)
     target = plan(graph, importance(dense, graph, config.criterion), config)
     logger.info("%s", target)
-    costs = {"dense": cost(dense), "pruned": cost(cut(dense, target))}
+    costs = {"dense": cost(dense), "pruned": cost(cut(dense, target, graph))}
     write_text(job.out / COST, json.dumps({name: asdict(found) for name, found in costs.items()}, indent=2))
     for name, found in costs.items():
         logger.info(f"{name}: {found.parameters:,} parameters, {found.macs:,} MACs")
@@ -56,7 +56,7 @@ def run(job: Job) -> None:
         logger.warning(costs["dense"].remark)
     steps = substeps(job, "cut", config.steps)
     source = job.inputs["train"]
-    widths = width_schedule(target, config.steps, config.round_to)
+    widths = width_schedule(target, config.steps, {group.name: group.step(config.round_to) for group in graph.prunable})
     for step, counts, fit in zip(steps, widths, config.fine_tuning, strict=True):
         if not (step.out / MODEL).is_file():
             _take_step(step, source, counts, fit, task)
@@ -70,8 +70,10 @@ def _take_step(job: Job, source: Path, counts: Mapping[str, int], fit: FitConfig
     restart_events(job)
     keras.utils.set_random_seed(job.config.train.seed)
     model = normalize(load_keras(source / MODEL)).model
-    chosen = keep_best(importance(model, trace(model), config.criterion), counts)
-    model = cut(model, chosen)
+    graph = trace(model)
+    blocks = {group.name: group.blocks for group in graph.prunable}
+    chosen = keep_best(importance(model, graph, config.criterion), counts, blocks)
+    model = cut(model, chosen, graph)
     reinitialized = config.weights == Weights.RANDOM
     if reinitialized:
         model = keras.models.clone_model(model)
