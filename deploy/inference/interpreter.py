@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import importlib.metadata
+import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -131,6 +132,20 @@ class Interpreter:
 
     def results(self) -> tuple[NDArray[Any], ...]:
         return tuple(self._interpreter.get_tensor(tensor.index) for tensor in self.outputs)
+
+    def macs(self) -> int:
+        """Multiply-accumulates of the convolutions and dense layers for one image, padding included."""
+        shapes = {
+            tensor["index"]: tuple(map(int, tensor["shape"])) for tensor in self._interpreter.get_tensor_details()
+        }
+        total = 0
+        for node in self._interpreter._get_ops_details():
+            kind = node["op_name"]
+            if kind not in ("CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED"):
+                continue
+            kernel, output = shapes[int(node["inputs"][1])], shapes[int(node["outputs"][0])]
+            total += math.prod(output) * math.prod(kernel[1:3] if kind == "DEPTHWISE_CONV_2D" else kernel[1:])
+        return total
 
     def delegation(self) -> Delegation:
         """Tells which operators the delegate took over.
