@@ -75,7 +75,7 @@ class TfliteRunner:
 
     def outputs(self, faces: Pixels) -> list[Float]:
         with self._lock:
-            found = [self.interpreter.run(look_up(self._table, face)[None]) for face in faces]
+            found = [self.interpreter.run(look_up(self._table, face)[None])[0] for face in faces]
         return [dequantized(np.concatenate(found), self.interpreter.output).reshape(len(faces), -1)]
 
     def prepared(self, face: Pixels) -> Callable[[], object]:
