@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from slimcam.deploy.common.messages import one_line
+from slimcam.deploy.inference.probe import probe
 
 # ai-edge-litert is the default; tflite-runtime, which ended at 2.14, serves devices that cannot have its successor.
 RUNTIMES = (("ai-edge-litert", "ai_edge_litert.interpreter"), ("tflite-runtime", "tflite_runtime.interpreter"))
@@ -60,7 +61,7 @@ class Delegation:
 
 
 class Interpreter:
-    """A TFLite model, ready to run.
+    """A TFLite model, ready to run. A file is tried in a process of its own first, see `probe`.
 
     Attributes:
         inputs: What the model takes, in its order.
@@ -80,6 +81,8 @@ class Interpreter:
         self.runtime, library = import_runtime()
         source = {"model_content": model} if isinstance(model, bytes) else {"model_path": str(model)}
         try:
+            if not isinstance(model, bytes):
+                probe(model, library.__name__)
             self._interpreter = library.Interpreter(**source, num_threads=threads)
             self._interpreter.allocate_tensors()
         except ValueError as error:

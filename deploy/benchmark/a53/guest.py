@@ -26,6 +26,7 @@ import numpy as np
 from slimcam.deploy.common.console import log_to_console, show
 from slimcam.deploy.inference.interpreter import Interpreter, import_runtime
 from slimcam.deploy.inference.model import BundledModel
+from slimcam.deploy.inference.probe import expendable
 from slimcam.deploy.latency.inputs import random_input
 
 logger = logging.getLogger(__name__)
@@ -195,6 +196,7 @@ TASKS: dict[str, Callable[..., Any]] = {"outputs": computed_outputs, "profile": 
 
 
 if __name__ == "__main__":
+    expendable()
     try:
         task, file, *numbers = sys.argv[1:]
         log_to_console()
