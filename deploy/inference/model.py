@@ -16,9 +16,18 @@ from slimcam.deploy.inference.bundle import Bundle, InputSpec, load_bundle
 from slimcam.deploy.inference.interpreter import Interpreter
 from slimcam.deploy.inference.preprocessing import agreement, dequantized, input_table, look_up, quantized, resized
 
-# Outputs for the golden images must agree with the recorded ones this well: kernels of another CPU may round
-# differently, but a wrong preprocessing constant or a swapped color order falls far below.
-GOLDEN_COSINE = 0.999
+_GOLDEN_COSINES = {"recognition": 0.985}
+_GOLDEN_COSINE = 0.999
+
+
+def golden_cosine(task: str) -> float:
+    """How well outputs for the golden images must agree with the recorded ones.
+
+    Kernels of another CPU or runtime round differently. The embedding layer of a recognizer makes a difference of one
+    step in the pooled features one of twelve steps: the recognizer of slimcam gives a cosine of 0.992 in tflite-runtime
+    2.14 (`make runtimes`). Swapped colors give it 0.93, pixels from 0 to 1 0.94, images shifted by a pixel 0.982.
+    """
+    return _GOLDEN_COSINES.get(task, _GOLDEN_COSINE)
 
 
 class Model:
@@ -119,13 +128,14 @@ def _require_agreement(
     expected: Sequence[NDArray[np.float32]],
 ) -> None:
     """Raises a BundleError where an output is not what it was when the bundle was made."""
+    least = golden_cosine(bundle.task)
     for given, wanted in zip(found, expected, strict=True):
         cosine = float(agreement(given[np.newaxis], wanted)[0])
         # Outputs of zeros alone have no direction.
-        if not cosine >= GOLDEN_COSINE and (given.any() or wanted.any()):
+        if not cosine >= least and (given.any() or wanted.any()):
             raise BundleError(
                 f"bundle {bundle.path}: golden example {place} gives another output on this device "
-                f"(cosine {cosine:.4f}, at least {GOLDEN_COSINE} expected; {interpreter.runtime.name} "
+                f"(cosine {cosine:.4f}, at least {least} expected; {interpreter.runtime.name} "
                 f"{interpreter.runtime.version}); do not use it here"
             )
 
@@ -165,10 +175,11 @@ class BundledModel(Model):
     def _check_golden(self) -> None:
         bundle = self.bundle
         cosines = agreement(self.outputs(bundle.golden_input), bundle.golden_output)
-        if not cosines.min() >= GOLDEN_COSINE:
+        least = golden_cosine(bundle.task)
+        if not cosines.min() >= least:
             raise BundleError(
                 f"bundle {bundle.path}: golden image {int(cosines.argmin())} gives another output on this device "
-                f"(cosine {cosines.min():.4f}, at least {GOLDEN_COSINE} expected; "
+                f"(cosine {cosines.min():.4f}, at least {least} expected; "
                 f"{self.interpreter.runtime.name} {self.interpreter.runtime.version}); do not use it here"
             )
 
