@@ -111,7 +111,14 @@ class Recognition(Task):
             centers = None
             if spec.source is not None and (spec.source / CENTERS).is_file():
                 centers = np.load(spec.source / CENTERS)["kernel"]
-            learner = with_classifier(model, len(self.data.train.identities), centers, keras=keras)
+            learner = with_classifier(
+                model,
+                len(self.data.train.identities),
+                centers,
+                keras=keras,
+                subcenters=loss.subcenters,
+                norms=loss.norms,
+            )
         else:
             # The same layers in a model of its own: a compiled model would be saved with its optimizer.
             learner = keras.Model(model.inputs, model.outputs[0], name=f"{model.name}_learner")
@@ -248,5 +255,7 @@ def views_source(job: Job) -> str:
 
 
 def _people(faces: FaceSet, kind: str = "") -> str:
+    if faces.unlabeled == len(faces):
+        return f"{len(faces):,} images without names"
     unlabeled = f" and {faces.unlabeled:,} unlabeled ones" if faces.unlabeled else ""
     return f"{len(faces) - faces.unlabeled:,} images of {len(faces.identities):,} {kind}people{unlabeled}"
