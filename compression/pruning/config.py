@@ -57,6 +57,14 @@ class Allocation(Choice):
     GLOBAL = "global"
 
 
+class Schedule(Choice):
+    """How the widths fall over several cuts: by the same share, by the same number, or much at first."""
+
+    GEOMETRIC = "geometric"
+    LINEAR = "linear"
+    POLYNOMIAL = "polynomial"
+
+
 class Target(Choice):
     """What the pruning ratio and the budget are of."""
 

@@ -17,8 +17,10 @@ from slimcam.compression.pruning.batch_norm import recalibrate_batch_norm
 from slimcam.compression.pruning.cost import cost
 from slimcam.compression.pruning.graph import trace
 from slimcam.compression.pruning.importance import importance
-from slimcam.compression.pruning.plan import PruningPlan, keep_best, plan, width_schedule
+from slimcam.compression.pruning.plan import PruningPlan
 from slimcam.compression.pruning.rescale import rescale_kernels
+from slimcam.compression.pruning.schedule import width_schedule
+from slimcam.compression.pruning.selection import keep_best, plan
 from slimcam.compression.pruning.surgery import cut
 from slimcam.deploy.common.files import write_text
 from slimcam.pipeline.stages.artifacts import COST, PLAN, write_history
