@@ -65,6 +65,14 @@ class Schedule(Choice):
     POLYNOMIAL = "polynomial"
 
 
+class Penalty(Choice):
+    """What makes channels small in training before the cut (`slimcam.compression.pruning.sparsity`)."""
+
+    NONE = "none"
+    GROUP_LASSO = "group_lasso"
+    BN_SCALE = "bn_scale"
+
+
 class Target(Choice):
     """What the pruning ratio and the budget are of."""
 
