@@ -50,15 +50,15 @@ def _means(model: Any, graph: ChannelGraph, batches: Iterator[Inputs], value: Ca
                 others = [axis for axis in range(len(tensor.shape)) if axis != graph.tensors[key].axis]
                 found = keras.ops.convert_to_numpy(keras.ops.mean(value(tensor), axis=others))
                 sums[key] += len(inputs) * found.astype(np.float64)
-    found: Values = {}
+    rows: Values = {}
     for group in graph.prunable:
         channel = {int(variable): index for index, variable in enumerate(group.variables)}
-        found[group.name] = np.zeros((len(judged[group.name]), group.size))
-        for row, key in zip(found[group.name], judged[group.name], strict=True):
+        rows[group.name] = np.zeros((len(judged[group.name]), group.size))
+        for row, key in zip(rows[group.name], judged[group.name], strict=True):
             for variable, mean in zip(graph.tensors[key].variables.tolist(), sums[key] / count, strict=True):
                 if variable in channel:
                     row[channel[variable]] = max(row[channel[variable]], mean)
-    return found
+    return rows
 
 
 def _judged_by(model: Any, graph: ChannelGraph) -> Mapping[str, list[str]]:

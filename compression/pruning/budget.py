@@ -187,16 +187,19 @@ def _bytes(model: Any, graph: ChannelGraph) -> Count:
     """A byte for each weight of a kernel; normalization is folded into kernels and biases."""
     sizes = _sizes(model, graph)
     parts: list[Count] = []
+    channels: list[Count] = []
     for layer in functional(model).layers:
         spec = layer_spec(layer)
         for kernel in spec.kernels if spec else ():
             found = weight(layer, kernel.name)
             writes = [axis % len(found.shape) for axis in kernel.writes]
             made = _extent(graph, layer.name, kernel.name, {axis: found.shape[axis] for axis in writes})
-            parts.append(
-                lambda kept, size=sizes[layer.name, kernel.name], made=made: size(kept) + _CHANNEL_BYTES * made(kept)
-            )
-    return lambda kept: _FILE_BYTES + _LAYER_BYTES * len(parts) + sum(part(kept) for part in parts)
+            parts += [sizes[layer.name, kernel.name]]
+            channels += [made]
+    constant = _FILE_BYTES + _LAYER_BYTES * len(parts)
+    return lambda kept: (
+        constant + sum(part(kept) for part in parts) + _CHANNEL_BYTES * sum(made(kept) for made in channels)
+    )
 
 
 _COUNTS: dict[Target, Callable[[Any, ChannelGraph], Count]] = {

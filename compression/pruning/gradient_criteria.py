@@ -93,7 +93,11 @@ def _of_loss(
     batches: Iterator[tuple[Inputs, Any]], loss: Callable[[Any, Any], Any]
 ) -> Iterator[tuple[Inputs, Callable[[Any], Any]]]:
     for inputs, truth in batches:
-        yield inputs, lambda outputs, truth=truth: keras.ops.mean(loss(truth, outputs))
+
+        def mean(outputs: Any, truth: Any = truth) -> Any:
+            return keras.ops.mean(loss(truth, outputs))
+
+        yield inputs, mean
 
 
 def _second_order(filters: Float, gradient: Float) -> Float:

@@ -102,7 +102,7 @@ def _own_ratios(groups: Sequence[Group], config: PruningRatioConfig) -> dict[str
     """The ratio of each group that a pattern gives one: the first that matches."""
     for pattern in config.ratios:
         _require_match(pattern, "ratios", groups)
-    found = {}
+    found: dict[str, float] = {}
     for group in groups:
         for pattern, ratio in config.ratios.items():
             if matches(group, pattern):
@@ -115,7 +115,7 @@ def _require_match(pattern: str, option: str, groups: Iterable[Group]) -> None:
     if not any(fnmatchcase(name, pattern) for name in names):
         raise CompressionError(
             f"{option}: no group of channels that can be pruned, or layer that makes one, matches {pattern!r}"
-            f"{did_you_mean(pattern, names)}"
+            f"{did_you_mean(pattern.strip('*?'), names)}"
         )
 
 

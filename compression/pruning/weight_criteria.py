@@ -67,7 +67,7 @@ def lamp(model: Any, graph: ChannelGraph, samples: Samples | None = None) -> Val
         found = np.empty_like(squares)
         beyond = np.cumsum(squares[order][::-1])[::-1]
         found[order] = squares[order] / np.where(beyond > 0, beyond, 1.0)
-        return found
+        return np.asarray(found)
 
     return rows(model, graph, shares)
 
@@ -113,7 +113,7 @@ def filters_of(each: WeightSlice, value: NDArray[Any]) -> Float:
 
 def by_channel(each: WeightSlice, values: Float, size: int) -> Float:
     """Sums the values of a slice's positions by channel: a grouped convolution has one in each of its groups."""
-    return np.bincount(each.channels, values, minlength=size)
+    return np.asarray(np.bincount(each.channels, values, minlength=size), dtype=np.float64)
 
 
 def _norms(filters: Float) -> Float:

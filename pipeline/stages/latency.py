@@ -70,7 +70,7 @@ def latency(model: Any, graph: ChannelGraph, target: Any, folder: Path) -> Measu
 
 
 def _milliseconds(models: Mapping[str, Path], target: Any) -> dict[str, float]:
-    options = {"threads": 1}
+    options: dict[str, Any] = {"threads": 1}
     if isinstance(target, EmulatedConfig):
         options |= {"parity_check": False, "cost_table": None, "operators": False}
     return {record.model.name: record.typical_ms for record in measure_on_target(models, replace(target, **options))}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from pathlib import Path
 from typing import Any
+from zipfile import is_zipfile
 
 import keras
 
@@ -41,12 +42,13 @@ def run(job: Job) -> None:
 def _load(path: Path) -> Any:
     if not path.is_file():
         raise FileNotFoundError(f"model.path: no file {path}")
+    if not is_zipfile(path):
+        raise ValueError(f"model.path: {path} is no .keras file; save the model by model.save('NAME.keras')")
     try:
         model = load_keras(path)
     except (ValueError, OSError, TypeError) as error:
         raise ValueError(
-            f"model.path: {path} cannot be read as a Keras 3 model ({first_line(error)}); save it by model.save("
-            "'NAME.keras'), and import what registers its own layers"
+            f"model.path: {path} cannot be read as a Keras 3 model: {first_line(error).partition('. ')[0]}"
         ) from error
     if not isinstance(model, keras.Model):
         raise ValueError(f"model.path: {path} holds a {type(model).__name__}, not a Keras model")
