@@ -18,7 +18,7 @@ from slimcam.compression.pruning.config import PruningRatioConfig, Target
 from slimcam.compression.pruning.cost import cost
 from slimcam.compression.pruning.graph import ChannelGraph
 from slimcam.compression.pruning.plan import PruningPlan
-from slimcam.compression.pruning.selection import keep_best, plan
+from slimcam.compression.pruning.selection import blocks_of, keep_best, plan
 
 _HALVINGS = 12
 _FILE_BYTES, _LAYER_BYTES, _CHANNEL_BYTES = 1200, 580, 25
@@ -117,11 +117,12 @@ def meet(
             low, large = ratio, found
         else:
             high, small = ratio, found
-    return _between(scores, small, large, lambda found: value(found) <= limit, enough)
+    return _between(scores, blocks_of(graph), small, large, lambda found: value(found) <= limit, enough)
 
 
 def _between(
     scores: Mapping[str, NDArray[np.float64]],
+    blocks: Mapping[str, int],
     small: PruningPlan,
     large: PruningPlan,
     fits: Callable[[PruningPlan], bool],
@@ -133,7 +134,7 @@ def _between(
     while low + 1 < high and not enough(best):
         middle = (low + high) // 2
         counts = {name: (large if place < middle else small).counts[name] for place, name in enumerate(names)}
-        found = keep_best(scores, counts, small.whole)
+        found = keep_best(scores, counts, blocks, small.whole)
         if fits(found):
             low, best = middle, found
         else:
@@ -174,13 +175,14 @@ def _parameters(model: Any, graph: ChannelGraph) -> Count:
 
 def _macs(model: Any, graph: ChannelGraph) -> Count:
     """A layer's MACs fall as its kernels do."""
-    sizes, shares = _sizes(model, graph), {}
+    sizes, layers = _sizes(model, graph), {layer.name: layer for layer in functional(model).layers}
     everything = np.ones(sum(group.size for group in graph.groups), dtype=bool)
-    for layer in cost(model).layers:
-        if layer.macs:
-            kernels = [sizes[key] for key in _kernels(model.get_layer(layer.name)) if key in sizes]
-            shares[layer.name] = (layer.macs / max(1.0, sum(size(everything) for size in kernels)), kernels)
-    return lambda kept: sum(each * sum(size(kept) for size in kernels) for each, kernels in shares.values())
+    shares: list[tuple[float, list[Count]]] = []
+    for found in cost(model).layers:
+        if found.macs:
+            kernels = [sizes[id(each)] for each in _kernels(layers[found.name])]
+            shares.append((found.macs / max(1.0, sum(size(everything) for size in kernels)), kernels))
+    return lambda kept: sum(macs * sum(size(kept) for size in kernels) for macs, kernels in shares)
 
 
 def _bytes(model: Any, graph: ChannelGraph) -> Count:
@@ -193,9 +195,8 @@ def _bytes(model: Any, graph: ChannelGraph) -> Count:
         for kernel in spec.kernels if spec else ():
             found = weight(layer, kernel.name)
             writes = [axis % len(found.shape) for axis in kernel.writes]
-            made = _extent(graph, layer.name, kernel.name, {axis: found.shape[axis] for axis in writes})
-            parts += [sizes[layer.name, kernel.name]]
-            channels += [made]
+            parts.append(sizes[id(found)])
+            channels.append(_extent(graph, layer.name, kernel.name, {axis: found.shape[axis] for axis in writes}))
     constant = _FILE_BYTES + _LAYER_BYTES * len(parts)
     return lambda kept: (
         constant + sum(part(kept) for part in parts) + _CHANNEL_BYTES * sum(made(kept) for made in channels)
@@ -210,12 +211,14 @@ _COUNTS: dict[Target, Callable[[Any, ChannelGraph], Count]] = {
 }
 
 
-def _sizes(model: Any, graph: ChannelGraph) -> dict[tuple[str, str], Count]:
-    """The number of elements of each weight, by layer and name."""
+def _sizes(model: Any, graph: ChannelGraph) -> dict[int, Count]:
+    """The number of elements of each weight, by its identity."""
+    layers = {layer.name: layer for layer in functional(model).layers}
+    names = {id(weight(layers[layer], name)): name for layer, name, _ in graph.weights}
     return {
-        (layer.name, weight.name): _extent(graph, layer.name, weight.name, dict(enumerate(weight.shape)))
-        for layer in functional(model).layers
-        for weight in layer.weights
+        id(each): _extent(graph, layer.name, names.get(id(each), each.name), dict(enumerate(each.shape)))
+        for layer in layers.values()
+        for each in layer.weights
     }
 
 
@@ -223,11 +226,11 @@ def _extent(graph: ChannelGraph, layer: str, weight: str, lengths: Mapping[int, 
     """The product of the lengths of some axes of a weight."""
     along = [graph.weights[layer, weight, axis] for axis in lengths if (layer, weight, axis) in graph.weights]
     rest = math.prod(length for axis, length in lengths.items() if (layer, weight, axis) not in graph.weights)
-    return lambda kept: float(rest * math.prod(int(kept[variables].sum()) for variables in along))
+    # Of a weight in blocks, each block has as many.
+    return lambda kept: float(rest * math.prod(int(kept[np.atleast_2d(each)[0]].sum()) for each in along))
 
 
-def _kernels(layer: Any) -> list[tuple[str, str]]:
+def _kernels(layer: Any) -> list[Any]:
     """The weights by which a layer's MACs go: its kernels, or all where the table tells none."""
     spec = layer_spec(layer)
-    names = [kernel.name for kernel in spec.kernels] if spec else []
-    return [(layer.name, name) for name in names or [weight.name for weight in layer.weights]]
+    return [weight(layer, kernel.name) for kernel in spec.kernels] if spec and spec.kernels else list(layer.weights)

@@ -8,6 +8,8 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
+import numpy as np
+
 from slimcam.compression.errors import DamagedPlanError, OtherModelError, PlanError
 from slimcam.compression.pruning.graph import ChannelGraph
 from slimcam.deploy.common.files import write_text
@@ -90,6 +92,12 @@ class PruningPlan:
                 raise DamagedPlanError(
                     f"the pruning plan is damaged: group {name!r} must keep one or more of its channels 0 to "
                     f"{group.size - 1}, each named once in ascending order"
+                )
+            in_blocks = np.bincount(np.array(channels) * group.blocks // group.size, minlength=group.blocks)
+            if in_blocks.min() < in_blocks.max():
+                raise PlanError(
+                    f"group {name!r} lies in {group.blocks} blocks, of which each keeps as many channels as the "
+                    f"others; the plan keeps {in_blocks.min()} to {in_blocks.max()}"
                 )
             if group.frozen and len(channels) < group.size:
                 raise PlanError(

@@ -66,11 +66,11 @@ def prune(
         CompressionError: the model, the plan or the options do not serve; the message says why.
     """
     model = normalize(model).model
+    graph = trace(model)
     if plan is None:
-        config, graph = PruningRatioConfig(**options), trace(model)
-        measured = None if latency is None else _measured(model, latency)
-        plan = choose(model, graph, config, samples, measured)
-    smaller = cut(model, plan)
+        measured = None if latency is None else _measured(model, graph, latency)
+        plan = choose(model, graph, PruningRatioConfig(**options), samples, measured)
+    smaller = cut(model, plan, graph)
     if samples is not None and samples.inputs is not None:
         recalibrate_batch_norm(smaller, samples.inputs())
     return Pruned(smaller, plan, cost(model), cost(smaller))
@@ -114,5 +114,5 @@ def saved(before: Cost, after: Cost) -> str:
     return "; ".join(parts)
 
 
-def _measured(model: Any, latency: Callable[[Any], float]) -> Measure:
-    return Measure(latency(model), lambda plan: latency(cut(model, plan)), _TOLERANCE)
+def _measured(model: Any, graph: ChannelGraph, latency: Callable[[Any], float]) -> Measure:
+    return Measure(latency(model), lambda plan: latency(cut(model, plan, graph)), _TOLERANCE)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from slimcam.compression.pruning.config import Schedule
 from slimcam.compression.pruning.plan import PruningPlan
@@ -18,9 +18,10 @@ _LEFT: dict[Schedule, Callable[[float, float], float]] = {
 
 
 def width_schedule(
-    target: PruningPlan, steps: int, round_to: int, schedule: Schedule = Schedule.GEOMETRIC
+    target: PruningPlan, steps: int, round_to: Mapping[str, int], schedule: Schedule = Schedule.GEOMETRIC
 ) -> list[dict[str, int]]:
-    """The number of channels of each group after each of several cuts, rounded to a multiple of `round_to`.
+    """The number of channels of each group after each of several cuts, rounded to a multiple of the group's entry in
+    `round_to`.
 
     The last cut leaves as many as the target.
     """
@@ -30,6 +31,6 @@ def width_schedule(
         if step == steps:
             return last
         between = size * _LEFT[schedule](last / size, step / steps)
-        return min(size, max(last, int(between / round_to + 0.5) * round_to))
+        return min(size, max(last, int(between / round_to[name] + 0.5) * round_to[name]))
 
     return [{name: width(name, step) for name in target.kept} for step in range(1, steps + 1)]

@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 
 from slimcam.compression.errors import CompressionError
 from slimcam.compression.pruning.config import Allocation, PruningRatioConfig, Scope
-from slimcam.compression.pruning.graph import ChannelGraph, Group
+from slimcam.compression.pruning.graph import ChannelGraph
+from slimcam.compression.pruning.groups import Group
 from slimcam.compression.pruning.plan import PruningPlan, Whole
 from slimcam.deploy.common.messages import did_you_mean
 
@@ -44,28 +45,43 @@ def plan(graph: ChannelGraph, scores: Scores, config: PruningRatioConfig) -> Pru
     own = _own_ratios(groups, config)
     others = [group for group in groups if group.name not in own]
     counts = {
-        group.name: _rounded((1 - own[group.name]) * group.size, group.size, config)
-        for group in groups
-        if group.name in own
+        group.name: _rounded((1 - own[group.name]) * group.size, group, config) for group in groups if group.name in own
     }
     counts |= _counts(others, scores, config) if others else {}
-    return keep_best(scores, {group.name: counts[group.name] for group in groups}, whole)
+    wanted = {group.name: counts[group.name] for group in groups}
+    return keep_best(scores, wanted, blocks_of(graph), whole)
 
 
-def keep_best(scores: Scores, counts: Mapping[str, int], whole: Mapping[str, Whole] | None = None) -> PruningPlan:
+def blocks_of(graph: ChannelGraph) -> dict[str, int]:
+    """The number of blocks of each group."""
+    return {group.name: group.blocks for group in graph.groups}
+
+
+def keep_best(
+    scores: Scores,
+    counts: Mapping[str, int],
+    blocks: Mapping[str, int] | None = None,
+    whole: Mapping[str, Whole] | None = None,
+) -> PruningPlan:
     """The plan that keeps so many channels of each named group: those of the highest scores.
 
     Args:
         scores: `(size,)` by group name.
         counts: number of channels to keep, by group name.
+        blocks: blocks of a group, of which each keeps as many; one where absent.
         whole: groups that were not to be pruned.
     """
-    best = {name: np.argsort(-scores[name], kind="stable")[:count] for name, count in counts.items()}
+    best = {name: _best(scores[name], count, (blocks or {}).get(name, 1)) for name, count in counts.items()}
     return PruningPlan(
         kept={name: tuple(sorted(channels.tolist())) for name, channels in best.items()},
         sizes={name: len(scores[name]) for name in counts},
         whole=whole or {},
     )
+
+
+def _best(scores: NDArray[np.float64], count: int, blocks: int) -> NDArray[np.int64]:
+    ranking = np.argsort(-scores.reshape(blocks, -1), axis=1, kind="stable")[:, : count // blocks]
+    return np.asarray(ranking + np.arange(blocks)[:, np.newaxis] * (len(scores) // blocks)).reshape(-1)
 
 
 def matches(group: Group, pattern: str) -> bool:
@@ -119,17 +135,19 @@ def _require_match(pattern: str, option: str, groups: Iterable[Group]) -> None:
         )
 
 
-def _rounded(wanted: float, size: int, config: PruningRatioConfig) -> int:
-    """The multiple of `round_to` nearest to the wanted count, at least one of them, never more than there are."""
-    multiple = max(1, int(wanted / config.round_to + 0.5)) * config.round_to
-    return min(size, max(multiple, config.minimum))
+def _rounded(wanted: float, group: Group, config: PruningRatioConfig) -> int:
+    """The multiple of a group's step nearest to the wanted count, at least one of them, never more than there are."""
+    step = group.step(config.round_to)
+    multiple = max(1, int(wanted / step + 0.5)) * step
+    least = -(-config.minimum // group.blocks) * group.blocks
+    return min(group.size, max(multiple, least))
 
 
 def _counts(groups: list[Group], scores: Scores, config: PruningRatioConfig) -> dict[str, int]:
     if config.allocation == Allocation.GLOBAL:
         found = _global_counts(groups, scores, config)
     else:
-        found = [_rounded((1 - config.ratio) * group.size, group.size, config) for group in groups]
+        found = [_rounded((1 - config.ratio) * group.size, group, config) for group in groups]
     return {group.name: count for group, count in zip(groups, found, strict=True)}
 
 
@@ -141,7 +159,7 @@ def _global_counts(groups: list[Group], scores: Scores, config: PruningRatioConf
 
     def counts(best: int) -> list[int]:
         wanted = np.bincount(ranking[:best], minlength=len(groups))
-        return [_rounded(float(count), group.size, config) for count, group in zip(wanted, groups, strict=True)]
+        return [_rounded(float(count), group, config) for count, group in zip(wanted, groups, strict=True)]
 
     # The rounded total grows with the number of best channels: bisect for the first that reaches the target.
     low, high = 0, len(owner)

@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 
 from slimcam.compression.keras_graph import functional
 from slimcam.compression.layers.weights import weight
-from slimcam.compression.pruning.graph import ChannelGraph, Group, WeightSlice
+from slimcam.compression.pruning.graph import ChannelGraph
+from slimcam.compression.pruning.groups import Group, WeightSlice
 from slimcam.compression.pruning.samples import Samples
 
 Float = NDArray[np.float64]

@@ -45,7 +45,7 @@ class Model:
 
     def output(self, image: NDArray[np.uint8]) -> NDArray[np.float32]:
         """What the model gives for an image, `(height, width, 3)` uint8 RGB of its size."""
-        found = self.interpreter.run(look_up(self._table, image)[np.newaxis])
+        (found,) = self.interpreter.run(look_up(self._table, image)[np.newaxis])
         output: NDArray[np.float32] = dequantized(found, self.interpreter.output)[0]
         return output
 

@@ -65,7 +65,7 @@ def _measure(model: Path, threads: int) -> Start:
     begin = time.perf_counter()
     interpreter = Interpreter(model, threads)
     ready = time.perf_counter()
-    interpreter.feed(random_input(interpreter.input))
+    interpreter.feed(*map(random_input, interpreter.inputs))
     fed = time.perf_counter()
     interpreter.invoke()
     done = time.perf_counter()

@@ -59,7 +59,7 @@ def latency(model: Any, graph: ChannelGraph, target: Any, folder: Path) -> Measu
 
     def measured(plan: PruningPlan) -> float:
         pruned = folder / "pruned.tflite"
-        pruned.write_bytes(_int8(normalize(cut(model, plan), int8=True).model))
+        pruned.write_bytes(_int8(normalize(cut(model, plan, graph), int8=True).model))
         found = _milliseconds({"dense": dense, "pruned": pruned}, quick)
         # In turn, so that the load of the machine cancels.
         milliseconds = whole * found["pruned"] / found["dense"]

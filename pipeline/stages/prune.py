@@ -19,7 +19,7 @@ from slimcam.compression.pruning.pruned import scores
 from slimcam.compression.pruning.rescale import rescale_kernels
 from slimcam.compression.pruning.samples import Samples
 from slimcam.compression.pruning.schedule import width_schedule
-from slimcam.compression.pruning.selection import keep_best
+from slimcam.compression.pruning.selection import blocks_of, keep_best
 from slimcam.compression.pruning.sparsity import penalized
 from slimcam.compression.pruning.surgery import cut
 from slimcam.pipeline.stages.artifacts import PLAN, write_history
@@ -53,7 +53,8 @@ def run(job: Job) -> None:
     samples = _samples(config, task, input_size(dense))
     target = chosen_plan(job, dense, samples, job.config.train.seed)
     tell(job, dense, target)
-    widths = width_schedule(target, config.steps, config.round_to, Schedule(config.schedule))
+    round_to = {group.name: group.step(config.round_to) for group in trace(dense).groups}
+    widths = width_schedule(target, config.steps, round_to, Schedule(config.schedule))
     for step, counts, fit in zip(cuts, widths, config.fine_tuning, strict=True):
         if not (step.out / MODEL).is_file():
             _take_step(step, source, target, counts, fit, task)
@@ -91,12 +92,11 @@ def _take_step(
     restart_events(job)
     keras.utils.set_random_seed(job.config.train.seed)
     model = normalize(load_keras(source / MODEL)).model
-    chosen = target
+    chosen, graph = target, trace(model)
     if config.steps > 1:
-        chosen = keep_best(
-            scores(model, trace(model), config, _samples(config, task, input_size(model))), counts, target.whole
-        )
-    model = cut(model, chosen)
+        ranked = scores(model, graph, config, _samples(config, task, input_size(model)))
+        chosen = keep_best(ranked, counts, blocks_of(graph), target.whole)
+    model = cut(model, chosen, graph)
     reinitialized = config.weights == Weights.RANDOM
     if reinitialized:
         model = keras.models.clone_model(model)

@@ -53,7 +53,7 @@ def computed_outputs(path: Path) -> list[dict[str, str]]:
         arrays.append(model.outputs(model.bundle.golden_input))
     else:
         interpreter = Interpreter(path)
-    arrays.append(interpreter.run(random_input(interpreter.input)))
+    arrays.extend(interpreter.run(*map(random_input, interpreter.inputs)))
     return [{"dtype": array.dtype.name, "base64": base64.b64encode(array.tobytes()).decode()} for array in arrays]
 
 
@@ -68,7 +68,7 @@ def run_profiled(path: Path, *addresses: int) -> dict[str, Any]:
     base, file = mapped(LIBRARY)
     mark(WATCH, *(base + address for address in addresses))
     interpreter = Interpreter(path)
-    interpreter.feed(random_input(interpreter.input))
+    interpreter.feed(*map(random_input, interpreter.inputs))
     interpreter.invoke()
     mark(BEGIN)
     interpreter.invoke()

@@ -18,6 +18,7 @@ from slimcam.compression.pruning.graph import trace
 from slimcam.compression.pruning.importance import importance
 from slimcam.compression.pruning.selection import plan
 from slimcam.compression.pruning.surgery import cut
+from tests.compression.pruning.constructs import CONSTRUCTS
 
 L = keras.layers
 
@@ -57,6 +58,16 @@ def test_what_is_counted_without_cutting_is_what_the_cut_model_has(
     assert measure(model, graph, "macs").of(found) == pytest.approx(truth.macs)
     assert measure(model, graph, "channels").of(found) == found.channels[1]
     assert measure(model, graph, "macs").whole == pytest.approx(cost(model).macs)
+
+
+@pytest.mark.parametrize("construct", CONSTRUCTS.values(), ids=CONSTRUCTS)
+def test_the_weights_of_every_construct_are_counted(construct: Any) -> None:
+    inputs = keras.Input((8, 8, 3))
+    model = keras.Model(inputs, L.Conv2D(2, 1)(construct(inputs)))
+    graph = trace(model)
+    found = plan(graph, importance(model, graph), PruningRatioConfig(0.5, round_to=1))
+
+    assert measure(model, graph, "parameters").of(found) == cost(cut(model, found)).parameters
 
 
 def test_the_bytes_of_the_int8_file_are_estimated_to_two_percent() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from slimcam.compression.pruning.importance import importance
 from slimcam.compression.pruning.plan import PruningPlan
 from slimcam.compression.pruning.selection import plan
 from slimcam.compression.pruning.surgery import cut, mask
+from tests.compression.pruning.constructs import CONSTRUCTS
 
 L = keras.layers
 
@@ -32,7 +34,7 @@ def randomize(model: Any, seed: int = 0) -> Any:
     rng = np.random.default_rng(seed)
     for layer in model.layers:
         for weight in layer.weights:
-            if weight.name in ("gamma", "moving_variance"):
+            if weight.name in ("gamma", "moving_variance", "scale"):
                 weight.assign(rng.uniform(0.5, 1.5, weight.shape))
             elif weight.name in ("bias", "beta", "moving_mean", "alpha"):
                 weight.assign(rng.normal(0, 0.3, weight.shape))
@@ -133,7 +135,7 @@ def shared(x: Any) -> Any:
 
 
 def unknown(x: Any) -> Any:
-    x = L.GroupNormalization(2)(L.Conv2D(6, 1)(x))
+    x = L.Lambda(lambda x: x[..., ::-1], output_shape=(8, 8, 6))(L.Conv2D(6, 1)(x))
     return L.Conv2D(2, 1)(L.Conv2D(8, 1)(x))
 
 
@@ -157,6 +159,19 @@ def borders(x: Any) -> Any:
 )
 def test_the_cut_model_equals_the_masked_one(build: Any) -> None:
     assert_cut_equals_mask(model_of(build))
+
+
+@pytest.mark.parametrize("construct", CONSTRUCTS.values(), ids=CONSTRUCTS)
+def test_every_construct_is_pruned_and_its_cut_equals_the_mask(construct: Callable[[Any], Any], tmp_path: Path) -> None:
+    def build(x: Any) -> Any:
+        return L.Conv2D(2, 1)(construct(x))
+
+    model = model_of(build)
+    assert not [group for group in trace(model).groups if group.frozen not in ("", "model input", "model output")]
+    small = assert_cut_equals_mask(model)
+    small.save(tmp_path / "small.keras")
+    images = np.ones((2, 8, 8, 3), np.float32)
+    np.testing.assert_array_equal(keras.saving.load_model(tmp_path / "small.keras")(images), small(images))
 
 
 KINDS = ("conv", "bn", "relu", "sigmoid", "depthwise", "add", "concat", "gate", "flatten")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -108,10 +108,14 @@ def fingerprint(config: FoldersConfig) -> str:
     return total.hexdigest()
 
 
-def scan(folders: Sequence[Path], *, exclude: Sequence[str] = ()) -> Listing:
+def scan(folders: Sequence[Path], *, exclude: Sequence[str] = (), only: Collection[str] | None = None) -> Listing:
     """Lists the readable images of every identity directory in `folders`, in a stable order.
 
     Every file is decoded once; what cannot be, and identity folders without an image, become notes.
+
+    Args:
+        exclude: identities to leave out.
+        only: identities to look at; all where it is `None`.
     """
     left_out = set(exclude)
     found: list[tuple[str, Path]] = []
@@ -120,7 +124,7 @@ def scan(folders: Sequence[Path], *, exclude: Sequence[str] = ()) -> Listing:
         if not folder.is_dir():
             raise FileNotFoundError(f"data: no folder {folder}")
         for identity in sorted(path for path in folder.iterdir() if path.is_dir()):
-            if identity.name in left_out:
+            if identity.name in left_out or (only is not None and identity.name not in only):
                 continue
             files = sorted(path for path in identity.iterdir() if path.suffix.lower() in EXTENSIONS)
             if not files:

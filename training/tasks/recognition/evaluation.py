@@ -17,11 +17,8 @@ from slimcam.training.data.recognition.faces import Verification
 from slimcam.training.fit.progress import Progress
 from slimcam.training.tasks.bootstrap import paired_bootstrap
 from slimcam.training.tasks.recognition import verification
-from slimcam.training.tasks.recognition.identification import Identification, identification
+from slimcam.training.tasks.recognition.identification import PHOTOS, Identification, identification
 from slimcam.training.tasks.task import Curves, Evaluation, Float, Listing
-
-# So many photos of each person are enrolled when identification is measured.
-PHOTOS = (1, 3)
 
 
 class VerificationResults:

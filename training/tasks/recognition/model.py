@@ -7,7 +7,6 @@ device normalizes outside the graph.
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,9 +15,9 @@ from typing import TYPE_CHECKING, Any, TypeGuard
 import numpy as np
 
 from slimcam.deploy.common.messages import did_you_mean, first_line
-from slimcam.deploy.common.result_key import file_content, in_key
+from slimcam.deploy.common.result_key import file_content, in_key, source_digest
 from slimcam.deploy.common.vectors import unit_length
-from slimcam.training.tasks.recognition.backbones import small_resnet
+from slimcam.training.tasks.recognition.backbones import of_file, own_builder, small_resnet
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -34,14 +33,37 @@ COSINES = "cosines"
 FEATURES = "features"
 
 
+def import_builder(config: ModelConfig) -> None:
+    """Imports the module of a builder of the user's, so that models with the layers that it registers can be read.
+
+    Raises:
+        ValueError: there is no such module or function.
+    """
+    if ":" in config.backbone and config.backbone not in _EARLIER:
+        try:
+            own_builder(config.backbone)
+        except ValueError as error:
+            raise ValueError(f"model.backbone {config.backbone}: {first_line(error)}") from error
+
+
 def _is_file(backbone: str) -> bool:
     return backbone.endswith((".keras", ".h5"))
 
 
 def _backbone_key(backbone: str) -> Any:
-    """A file counts by its content, a builder by its name: that of earlier versions, where it had another."""
+    """A file counts by its content, a builder of yours by its name and its source.
+
+    Builders of ours and of Keras count by their name alone, that of earlier versions where it had another: what they
+    build is part of the stages' versions.
+    """
+    if _is_file(backbone):
+        return file_content(backbone)
+    if ":" in backbone and backbone not in _EARLIER:
+        module = backbone.partition(":")[0]
+        source = None if module.startswith("slimcam.") else source_digest(module)
+        return backbone if source is None else {"builder": backbone, "source": source}
     earlier = {name: before for before, name in _EARLIER.items()}
-    return file_content(backbone) if _is_file(backbone) else earlier.get(backbone, backbone)
+    return earlier.get(backbone, backbone)
 
 
 def _weights_key(weights: str | None) -> Any:
@@ -54,8 +76,10 @@ class ModelConfig:
 
     Attributes:
         backbone: `small_resnet`; a name in `keras.applications`, for example `ResNet50`; a `.keras` file of a
-            functional model that gives features; or `module:function` of your own builder, called with `input_shape`
-            and the options.
+            functional or sequential model that takes RGB images of `input_size`, or of any size, and gives features;
+            or `module:function` of your own builder, called with `input_shape` and the options. Every stage imports
+            that module, so that layers which it registers can be read again, and runs again when its source, or that
+            of another module of its package, was edited.
         weights: `null` for random ones, a `.weights.h5` file of the backbone, `imagenet` for Keras' own download, or a
             `.keras` file of the whole recognizer, whose training goes on. Best are weights trained on RGB in [-1, 1],
             as these models are fed; Keras' ResNet and VGG were trained on other pixels (BGR, 0 to 255, mean taken off)
@@ -199,18 +223,14 @@ def _train_on(model: Any, file: str) -> None:
 
 
 def _backbone(config: ModelConfig) -> Any:
-    import keras
-
     if _is_file(config.backbone):
-        if not Path(config.backbone).is_file():
-            raise FileNotFoundError(f"model.backbone: no file {config.backbone}")
-        return keras.saving.load_model(config.backbone, compile=False)
+        return of_file(config.backbone, config.input_size)
     weights = None if _of_recognizer(config.weights) else config.weights
     shape = (config.input_size, config.input_size, 3)
     try:
         own = BACKBONES.get(_EARLIER.get(config.backbone, config.backbone))
         if own is None and ":" in config.backbone:
-            own = _own_builder(config.backbone)
+            own = own_builder(config.backbone)
         if own is not None:
             model = own(input_shape=shape, **config.options)
             if weights is not None:
@@ -220,15 +240,6 @@ def _backbone(config: ModelConfig) -> Any:
         return builder(include_top=False, weights=weights, input_shape=shape, **config.options)
     except (ValueError, TypeError) as error:
         raise ValueError(f"model.backbone {config.backbone}: {first_line(error)}") from error
-
-
-def _own_builder(name: str) -> Callable[..., Any]:
-    module, _, function = name.partition(":")
-    try:
-        builder: Callable[..., Any] = getattr(importlib.import_module(module), function)
-    except (ImportError, AttributeError) as error:
-        raise ValueError(f"expected module:function of a builder; {error}") from error
-    return builder
 
 
 def _application(name: str) -> Callable[..., Any]:

@@ -34,6 +34,7 @@ from slimcam.training.tasks.recognition.model import (
     FEATURES,
     ModelConfig,
     build,
+    import_builder,
     initial_weights,
     with_classifier,
     with_features,
@@ -57,6 +58,13 @@ class Recognition(Task):
         "the people it will meet, choose the threshold for the harm of a false match, and ask those people first.",
         "Whoever can print a photograph can fool it: there is no liveness test.",
     )
+
+    def __init__(self, job: Job) -> None:
+        super().__init__(job)
+        # Every stage that reads a model asks for its task first.
+        model = getattr(job.config, "model", None)
+        if isinstance(model, ModelConfig):
+            import_builder(model)
 
     @cached_property
     def data(self) -> FaceData:

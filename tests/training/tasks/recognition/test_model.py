@@ -21,13 +21,6 @@ def test_a_recognizer_turns_images_into_embeddings():
     assert [layer.name for layer in model.layers[-4:]] == ["pool", "embedding_conv", "embedding_norm", "embedding"]
 
 
-def test_a_file_serves_as_backbone(tmp_path):
-    inputs = keras.Input((32, 32, 3))
-    keras.Model(inputs, keras.layers.Conv2D(4, 3)(inputs)).save(tmp_path / "own.keras")
-    model = build(ModelConfig(str(tmp_path / "own.keras"), embedding_size=8))
-    assert model.output_shape == (None, 8)
-
-
 @pytest.mark.parametrize("name", ["small_resnet", "training.backbones:small_resnet"])
 def test_our_own_backbone_goes_by_its_name_and_by_its_earlier_one(name):
     model = build(ModelConfig(name, None, 32, 8, {"width": 8}))
@@ -62,6 +55,65 @@ def test_a_wrong_backbone_is_one_clear_line(config, message):
     with pytest.raises(ValueError, match=message) as caught:
         build(config)
     assert "\n" not in str(caught.value)
+
+
+def small(shape: tuple[int | None, ...], count: int = 1) -> keras.Model:
+    images = [keras.Input(shape) for _ in range(count)]
+    x = images[0] if count == 1 else keras.layers.Add()(images)
+    return keras.Model(images, keras.layers.ReLU()(keras.layers.Conv2D(8, 3)(x)))
+
+
+@pytest.mark.parametrize(
+    "backbone",
+    [
+        small((32, 32, 3)),
+        small((None, None, 3)),
+        keras.Sequential([keras.Input((32, 32, 3)), keras.layers.Conv2D(8, 3), keras.layers.ReLU()]),
+        keras.Sequential([keras.Input((None, None, 3)), keras.layers.Conv2D(8, 3), keras.layers.ReLU()]),
+    ],
+    ids=["functional", "open size", "sequential", "sequential of open size"],
+)
+def test_the_backbone_of_a_file_takes_images_of_the_input_size(backbone, tmp_path):
+    backbone.save(tmp_path / "own.keras")
+    model = build(ModelConfig(str(tmp_path / "own.keras"), None, 32, 8))
+    assert (model.input_shape, model.output_shape) == ((None, 32, 32, 3), (None, 8))
+    images = np.random.default_rng(0).normal(size=(2, 32, 32, 3)).astype(np.float32)
+    found = keras.Model(model.input, model.get_layer("pool").input)(images)
+    np.testing.assert_allclose(found, backbone(images), rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("backbone", "message"),
+    [
+        (small((48, 48, 3)), r"takes 48x48 pixels, but model\.input_size is 32; set model\.input_size=48"),
+        (small((48, 32, 3)), "takes 48x32 pixels, .* save it for square images"),
+        (small((32, 32, 1)), r"takes \(32, 32, 1\); RGB images"),
+        (small((32, 32, 3), 2), "has 2 inputs and 1 outputs"),
+        (keras.Sequential([keras.Input((None, None, 3)), keras.layers.Conv2D(8, 40)]), "does not take 32x32 pixels"),
+    ],
+    ids=["another size", "not square", "grayscale", "two inputs", "too small"],
+)
+def test_a_file_that_does_not_fit_is_one_clear_line(backbone, message, tmp_path):
+    backbone.save(tmp_path / "own.keras")
+    with pytest.raises(ValueError, match=rf"model\.backbone own\.keras {message}") as caught:
+        build(ModelConfig(str(tmp_path / "own.keras"), None, 32, 8))
+    assert "\n" not in str(caught.value)
+
+
+def test_a_file_that_cannot_be_read_is_one_clear_line(tmp_path):
+    class Own(keras.layers.Layer):
+        def call(self, x):
+            return x
+
+    inputs = keras.Input((32, 32, 3))
+    keras.Model(inputs, Own()(inputs)).save(tmp_path / "own.keras")
+    (tmp_path / "half.keras").write_bytes(b"PK half a file")
+    for name, message in (
+        ("own", "holds a layer that is not of Keras; load the file in a function"),
+        ("half", "whole"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            build(ModelConfig(str(tmp_path / f"{name}.keras"), None, 32, 8))
 
 
 def test_training_goes_on_from_a_recognizer_of_the_same_build(tmp_path):
