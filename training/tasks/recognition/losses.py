@@ -52,6 +52,29 @@ def distillation(y_true: Any, y_pred: Any) -> Any:
     return 1.0 - ops.sum(_unit(ops.cast(y_true, y_pred.dtype)) * _unit(y_pred), axis=-1)
 
 
+def embedding_loss(config: LossConfig, centers: Any = None) -> Loss:
+    """The whole loss of embeddings, `(N, E)`, but for feature maps, without a classifier in the model.
+
+    `y_true` is a pair: identity labels, `(N,)`, and the teacher's embeddings, `(N, E)`, or None.
+
+    Args:
+        config: Weights of the parts.
+        centers: `(E, identities)` learned center of each identity; None leaves out what classifies.
+    """
+    classify = classification(config) if config.classifies and centers is not None else None
+
+    def loss(y_true: Any, y_pred: Any) -> Any:
+        labels, embeddings = y_true
+        total = ops.zeros_like(y_pred[:, 0])
+        if classify is not None:
+            total += config.classification_weight * classify(labels, ops.matmul(_unit(y_pred), centers))
+        if config.distillation_weight > 0:
+            total += config.distillation_weight * distillation(embeddings, y_pred)
+        return total
+
+    return loss
+
+
 def features(y_true: Any, y_pred: Any) -> Any:
     """The mean squared error of a feature map against the teacher's, `(N, h, w, C)`.
 

@@ -87,6 +87,8 @@ class ModelConfig:
         input_size: Height and width of the input, pixels; aligned 112x112 faces are resized to it.
         embedding_size: Dimensions of the embedding.
         options: Further arguments of the function that builds the backbone, for example `alpha` of MobileNetV2.
+        path: A `.keras` file of any functional model, to be pruned alone: with `stages=[prune]`, of which nothing else
+            above, no data and no training are part. `null` builds and trains a recognizer.
     """
 
     backbone: str = field(default="ResNet50", metadata=in_key(material=_backbone_key))
@@ -94,6 +96,7 @@ class ModelConfig:
     input_size: int = 112
     embedding_size: int = 512
     options: dict[str, Any] = field(default_factory=dict)
+    path: str | None = field(default=None, metadata=in_key(material=file_content, unless_default=True))
 
     def __post_init__(self) -> None:
         if self.input_size < 1 or self.embedding_size < 1:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -22,7 +23,7 @@ from slimcam.training.data.recognition.teacher_targets import TargetSource
 from slimcam.training.data.sources import fingerprint, load
 from slimcam.training.fit.config import FitConfig
 from slimcam.training.fit.files import EVENTS, MODEL, load_keras
-from slimcam.training.fit.fit import History, Objective, fit
+from slimcam.training.fit.fit import History, Loss, Objective, fit
 from slimcam.training.tasks.job import Job
 from slimcam.training.tasks.recognition import verification
 from slimcam.training.tasks.recognition.config import LossConfig
@@ -80,6 +81,22 @@ class Recognition(Task):
     def samples(self, count: int, size: Size, batch_size: int) -> Iterator[Float]:
         return sample_batches(self.data.train.images, count, size[0], batch_size)
 
+    def labeled(self, count: int, batch_size: int) -> tuple[Callable[[], Iterator[tuple[Float, Any]]], Loss]:
+        from slimcam.training.tasks.recognition.losses import embedding_loss
+
+        loss, fit_config = self.job.config.train.loss, self.job.config.train.fit
+        centers = self.job.inputs["train"] / CENTERS
+        kernel = np.load(centers)["kernel"] if loss.classifies and centers.is_file() else None
+
+        def batches() -> Iterator[tuple[Float, Any]]:
+            targets = self._targets(loss, Teacher.EXTERNAL)
+            source = training_batches(self.job, self.data, replace(fit_config, batch_size=batch_size), targets)
+            for step in range(-(-count // batch_size)):
+                batch = source.batch(step, self.job.config.model.input_size)
+                yield batch.images, (batch.labels, None if batch.targets is None else batch.targets.embeddings)
+
+        return batches, embedding_loss(loss, kernel)
+
     def test_images(self, count: int, size: Size) -> Pixels:
         images = self.data.test.images
         chosen = np.random.default_rng(0).permutation(len(images))[:count]
@@ -134,7 +151,7 @@ class Recognition(Task):
             keras=keras,
             title=spec.title,
             events=job.out / EVENTS,
-            validate=held_out_accuracy(self.data.held_out[0]) if self.data.held_out else None,
+            validate=self.validator(),
             recalibrate=spec.recalibrate,
         )
         if loss.classifies:
@@ -157,6 +174,9 @@ class Recognition(Task):
             "teacher": ", ".join(teachers) if taught and teachers else None,
             "taught_stages": taught,
         }
+
+    def validator(self) -> Callable[[Any], float] | None:
+        return held_out_accuracy(self.data.held_out[0]) if self.data.held_out else None
 
     def evaluate(self, folders: Mapping[str, Path]) -> Evaluation:
         config = self.job.config.evaluate
