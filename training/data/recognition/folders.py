@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from slimcam.deploy.common.result_key import NOT_KEY, key_material
 from slimcam.training.data.images import IMAGE_SIZE, Image, decode, read_bytes
 from slimcam.training.data.recognition.faces import FaceData, FaceSet
-from slimcam.training.data.recognition.pairs import sample_pairs
+from slimcam.training.data.recognition.split import split_people
 
 EXTENSIONS = frozenset(
     f".{kind}"
@@ -72,6 +72,14 @@ class FileImages:
     def __getitem__(self, index: int, /) -> Image:
         return read_image(self.paths[index])
 
+    def encoded(self, index: int) -> NDArray[np.uint8]:
+        """The bytes of a file.
+
+        Raises:
+            OSError: it cannot be read any more.
+        """
+        return np.fromfile(self.paths[index], dtype=np.uint8)
+
 
 @dataclass(frozen=True)
 class Listing:
@@ -93,12 +101,8 @@ def load(config: FoldersConfig) -> FaceData:
     identities = sorted(set(listing.names))
     if len(identities) < 3:
         raise ValueError(f"data.root {config.root}: {len(identities)} identities with readable images; give at least 3")
-    held = min(max(2, round(config.test_fraction * len(identities))), len(identities) - 1)
-    order = np.random.default_rng(config.seed).permutation(len(identities))
-    test_names = {identities[i] for i in order[:held]}
-    train = face_set(listing, set(identities) - test_names)
-    test = face_set(listing, test_names)
-    return FaceData(train, test, sample_pairs(test.labels, config.test_pairs, seed=config.seed), listing.notes)
+    faces = face_set(listing, set(identities))
+    return split_people(faces, config.test_fraction, config.test_pairs, config.seed, listing.notes)
 
 
 def fingerprint(config: FoldersConfig) -> str:

@@ -36,14 +36,18 @@ _ALLOWED = {
 class PackedPairs:
     """The encoded images of a pack, decoded when asked for."""
 
-    def __init__(self, encoded: Sequence[bytes], path: Path) -> None:
-        self.encoded, self.path = encoded, path
+    def __init__(self, contents: Sequence[bytes], path: Path) -> None:
+        self._contents, self.path = contents, path
 
     def __len__(self) -> int:
-        return len(self.encoded)
+        return len(self._contents)
+
+    def encoded(self, index: int) -> NDArray[np.uint8]:
+        """The bytes of an image as they are stored."""
+        return np.frombuffer(self._contents[index], np.uint8)
 
     def __getitem__(self, index: int, /) -> Image:
-        image = decode_image(np.frombuffer(self.encoded[index], np.uint8))
+        image = decode_image(self.encoded(index))
         if image is None:
             raise ValueError(f"{self.path}: image {index} is not readable; copy the pack again")
         return image

@@ -248,5 +248,7 @@ def views_source(job: Job) -> str:
 
 
 def _people(faces: FaceSet, kind: str = "") -> str:
+    if faces.unlabeled == len(faces):
+        return f"{len(faces):,} images without names"
     unlabeled = f" and {faces.unlabeled:,} unlabeled ones" if faces.unlabeled else ""
     return f"{len(faces) - faces.unlabeled:,} images of {len(faces.identities):,} {kind}people{unlabeled}"

@@ -122,6 +122,13 @@ def comparisons(embeddings: Float, faces: Verification) -> Comparisons:
     return Comparisons(scores[same], people[faces.pairs.left[same]], impostors[order], both, counts)
 
 
+def impostors_of(embeddings: Float, faces: Verification) -> Float:
+    """The impostors of `comparisons` alone, ascending."""
+    if not faces.faces.unlabeled:
+        return impostor_scores(embeddings, faces.faces.labels)
+    return np.sort(pair_scores(embeddings, faces.pairs)[~faces.pairs.same])
+
+
 def equal_error_rate(genuine: Float, impostors: Float) -> float:
     """The rate at which as large a share of impostors (ascending) is accepted as of genuine pairs is not.
 
