@@ -111,7 +111,14 @@ class Recognition(Task):
             centers = None
             if spec.source is not None and (spec.source / CENTERS).is_file():
                 centers = np.load(spec.source / CENTERS)["kernel"]
-            learner = with_classifier(model, len(self.data.train.identities), centers, keras=keras)
+            learner = with_classifier(
+                model,
+                len(self.data.train.identities),
+                centers,
+                keras=keras,
+                subcenters=loss.subcenters,
+                norms=loss.norms,
+            )
         else:
             # The same layers in a model of its own: a compiled model would be saved with its optimizer.
             learner = keras.Model(model.inputs, model.outputs[0], name=f"{model.name}_learner")

@@ -9,6 +9,8 @@ import numpy as np
 import pytest
 import tf_keras
 
+from slimcam.training.tasks.recognition.config import LossConfig
+from slimcam.training.tasks.recognition.losses import classification
 from slimcam.training.tasks.recognition.model import ModelConfig, build, initial_weights, with_classifier
 
 SMALL = ModelConfig("MobileNetV2", None, 32, 16, {"alpha": 0.35})
@@ -162,3 +164,23 @@ def test_the_classifier_gives_cosines_with_the_centers(module):
     expected = (x / np.linalg.norm(x, axis=1, keepdims=True)) @ (kernel / np.linalg.norm(kernel, axis=0))
     np.testing.assert_allclose(outputs["cosines"], expected, atol=1e-5)
     np.testing.assert_allclose(outputs["embedding"], x)
+
+
+@pytest.mark.parametrize("module", [keras, tf_keras], ids=["keras3", "tf_keras"])
+def test_of_several_centers_the_nearest_counts_and_the_norm_may_follow(module):
+    inputs = module.Input((4,))
+    model = module.Model(inputs, module.layers.Activation("linear", name="embedding")(inputs))
+    kernel = np.random.default_rng(0).normal(size=(4, 2 * 3)).astype(np.float32)
+    x = np.random.default_rng(1).normal(size=(5, 4)).astype(np.float32)
+    learner = with_classifier(model, 3, kernel, keras=module, subcenters=2, norms=True)
+    norms = np.linalg.norm(x, axis=1, keepdims=True)
+    cosines = (x / norms) @ (kernel / np.linalg.norm(kernel, axis=0))
+    expected = np.hstack([np.maximum(cosines[:, :3], cosines[:, 3:]), norms])
+    np.testing.assert_allclose(learner.predict(x, verbose=0)["cosines"], expected, atol=1e-5)
+    loss = classification(LossConfig(classification="adaface", margin=0.4, subcenters=2))
+    learner.compile(module.optimizers.SGD(0.1), loss={"cosines": loss})
+    labels = np.array([0, 1, 2, 0, 1], np.int32)
+    history = learner.fit(x, {"cosines": labels}, epochs=20, batch_size=5, verbose=0).history["loss"]
+    assert history[-1] < 0.9 * history[0]
+    with pytest.raises(ValueError, match="has 6 centers of 4 dimensions, this one 3 of 4; take as many subcenters"):
+        with_classifier(model, 3, kernel, keras=module)
