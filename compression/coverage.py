@@ -2,6 +2,8 @@
 
 Every constructor is built with random weights at a small input, its batch normalization recalibrated on noise, and
 quantized dense and pruned: normal form, int8 ranges, TFLite, and what XNNPACK takes of it. A row for each model.
+
+`prune` in the place of `quantize`: see `slimcam.compression.pruning.coverage`.
 """
 
 from __future__ import annotations
@@ -9,6 +11,7 @@ from __future__ import annotations
 import argparse
 import json
 import multiprocessing
+import sys
 import time
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
@@ -130,18 +133,24 @@ def table(rows: Sequence[Row]) -> str:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """The command line; prints the table and writes the rows."""
+    given = sys.argv[1:] if arguments is None else list(arguments)
+    if given[:1] == ["prune"]:
+        from slimcam.compression.pruning.coverage import main as prune
+
+        return prune(given[1:])
     parser = argparse.ArgumentParser(prog="python -m slimcam.compression.coverage", description=__doc__)
-    parser.add_argument("what", choices=["quantize"])
+    parser.add_argument("what", choices=["quantize", "prune"])
     parser.add_argument("--only", help="names of constructors, comma-separated; all of keras.applications if absent")
     parser.add_argument("--ratio", type=float, default=0.0, help="share of the channels to prune first")
     parser.add_argument("--json", type=Path, required=True, metavar="FILE", help="where the rows are written")
-    options = parser.parse_args(arguments)
+    options = parser.parse_args(given)
     rows = []
     for name in options.only.split(",") if options.only else constructors():
         rows.append(_in_process(name, options.ratio))
         print(table(rows[-1:]).splitlines()[-1], flush=True)
         options.json.write_text(json.dumps([asdict(row) for row in rows], indent=2) + "\n")
     print(table(rows))
+    return None
 
 
 def _in_process(name: str, ratio: float) -> Row:
