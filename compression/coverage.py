@@ -7,6 +7,8 @@ FILE as soon as it is known; the same command goes on where it was stopped.
 
 `python -m slimcam.compression.coverage examples --json FILE` does the same for the small networks of
 `slimcam.compression.examples`, one for each thing that networks do.
+
+`prune` in the place of `quantize`: see `slimcam.compression.pruning.coverage`.
 """
 
 from __future__ import annotations
@@ -15,6 +17,7 @@ import argparse
 import json
 import logging
 import multiprocessing
+import sys
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
@@ -255,13 +258,18 @@ def _counted(left_out: Sequence[str]) -> str:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """The command line; prints the table and writes the rows."""
+    given = sys.argv[1:] if arguments is None else list(arguments)
+    if given[:1] == ["prune"]:
+        from slimcam.compression.pruning.coverage import main as prune
+
+        return prune(given[1:])
     parser = argparse.ArgumentParser(prog="python -m slimcam.compression.coverage", description=__doc__)
-    parser.add_argument("what", choices=["quantize", "examples"], help="keras.applications, or small networks")
+    parser.add_argument("what", choices=["quantize", "examples", "prune"], help="keras.applications, or small networks")
     parser.add_argument("--only", help="names of models, comma-separated, in this order; all if absent")
     parser.add_argument("--ratios", default="0,0.5", help="shares of the channels to prune first; %(default)s")
     parser.add_argument("--retry", action="store_true", help="do rows with an error again")
     parser.add_argument("--json", type=Path, required=True, metavar="FILE", help="where the rows are kept")
-    options = parser.parse_args(arguments)
+    options = parser.parse_args(given)
     log_to_console(to_stdout=PACKAGES)
     names = (
         options.only.split(",") if options.only else list(EXAMPLES) if options.what == "examples" else constructors()
@@ -276,6 +284,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
                 logger.info("\n".join(table(new).splitlines()[2:]))
                 write_text(options.json, json.dumps([asdict(row) for row in rows], indent=2) + "\n")
     show(table([row for row in rows if row.model in names]))
+    return None
 
 
 def read_rows(file: Path) -> list[Row]:
