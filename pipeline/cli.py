@@ -128,7 +128,7 @@ def _compare_members(members: Sequence[Member]) -> None:
 
 def is_path(key: str) -> bool:
     """Whether an option names a file or folder: its value is taken as it is, whatever characters are in it."""
-    return key.startswith("paths.") or key.rpartition(".")[2] in ("root", "path", "weights")
+    return key.startswith("paths.") or key.rpartition(".")[2] in ("root", "path", "weights", "plan")
 
 
 def _job(composed: DictConfig, done: list[Member]) -> int:

@@ -6,7 +6,6 @@ training, calibration, and the bundle that a device gets.
 
 from __future__ import annotations
 
-import importlib
 import inspect
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -15,9 +14,9 @@ from typing import Any, TypeGuard
 
 from slimcam.deploy.common.choices import choose
 from slimcam.deploy.common.messages import did_you_mean, first_line
-from slimcam.deploy.common.result_key import file_content, in_key
+from slimcam.deploy.common.result_key import file_content, in_key, source_digest
 from slimcam.deploy.inference.pixels import PixelFormat
-from slimcam.training.tasks.small_resnet import small_resnet
+from slimcam.training.tasks.own_backbones import of_file, own_builder, small_resnet
 
 BACKBONES: dict[str, Callable[..., Any]] = {"small_resnet": small_resnet}
 """Builders of our own by name."""
@@ -38,14 +37,29 @@ _TRAINED_ON = {
 """What Keras' ImageNet weights of networks in keras.applications were trained on, unless -1 to 1."""
 
 
+def _is_own(backbone: str) -> bool:
+    """Whether a backbone is a function of the user's."""
+    return ":" in backbone and backbone not in _EARLIER
+
+
 def _is_file(backbone: str) -> bool:
     return backbone.endswith((".keras", ".h5"))
 
 
 def _backbone_key(backbone: str) -> Any:
-    """A file counts by its content, a builder by its name: that of earlier versions, where it had another."""
+    """A file counts by its content, a builder of yours by its name and its source.
+
+    Builders of ours and of Keras count by their name alone, that of earlier versions where it had another: what they
+    build is part of the stages' versions.
+    """
+    if _is_file(backbone):
+        return file_content(backbone)
+    if _is_own(backbone):
+        module = backbone.partition(":")[0]
+        source = None if module.startswith("slimcam.") else source_digest(module)
+        return backbone if source is None else {"builder": backbone, "source": source}
     earlier = {name: before for before, name in _EARLIER.items()}
-    return file_content(backbone) if _is_file(backbone) else earlier.get(backbone, backbone)
+    return earlier.get(backbone, backbone)
 
 
 def _weights_key(weights: str | None) -> Any:
@@ -63,8 +77,10 @@ class BackboneConfig:
 
     Attributes:
         backbone: `small_resnet`; a name in `keras.applications`, for example `ResNet50`; a `.keras` file of a
-            functional model that gives features; or `module:function` of your own builder, called with `input_shape`
-            and the options.
+            functional or sequential model that takes RGB images of `input_size`, or of any size, and gives features;
+            or `module:function` of your own builder, called with `input_shape` and the options. Every stage imports
+            that module, so that layers which it registers can be read again, and runs again when its source, or that
+            of another module of its package, was edited.
         weights: `null` for random ones, a `.weights.h5` file of the backbone, `imagenet` for Keras' own download, or a
             `.keras` file of the whole model that this configuration builds, whose training goes on.
         input_size: Height and width of the input, pixels.
@@ -123,7 +139,7 @@ def features_of(config: BackboneConfig) -> Any:
         )
     first = next((layer for layer in features.layers if type(layer).__name__ != "InputLayer"), None)
     rescales = type(first).__name__ in ("Rescaling", "Normalization")
-    own = _is_file(config.backbone) or ":" in config.backbone
+    own = _is_file(config.backbone) or _is_own(config.backbone)
     without = config.backbone.startswith(_RESCALING) and not config.options.get("include_preprocessing", True)
     if config.pixels is None and ((own and rescales) or without):
         how = f"begins with a {type(first).__name__} layer" if rescales else "does not rescale pixels here"
@@ -132,6 +148,19 @@ def features_of(config: BackboneConfig) -> Any:
             "zero_one, minus_one_one, caffe or torch"
         )
     return features
+
+
+def import_builder(config: BackboneConfig) -> None:
+    """Imports the module of a builder of the user's, so that models with the layers that it registers can be read.
+
+    Raises:
+        ValueError: there is no such module or function.
+    """
+    if _is_own(config.backbone):
+        try:
+            own_builder(config.backbone)
+        except ValueError as error:
+            raise ValueError(f"model.backbone {config.backbone}: {first_line(error)}") from error
 
 
 def adopt_weights(model: Any, file: str) -> None:
@@ -173,18 +202,14 @@ def initial_weights(config: BackboneConfig) -> str:
 
 
 def _built(config: BackboneConfig) -> Any:
-    import keras
-
     if _is_file(config.backbone):
-        if not Path(config.backbone).is_file():
-            raise FileNotFoundError(f"model.backbone: no file {config.backbone}")
-        return keras.saving.load_model(config.backbone, compile=False)
+        return of_file(config.backbone, config.input_size)
     weights = None if is_whole_model(config.weights) else config.weights
     shape = (config.input_size, config.input_size, 3)
     try:
         own = BACKBONES.get(_own_name(config.backbone))
         if own is None and ":" in config.backbone:
-            own = _own_builder(config.backbone)
+            own = own_builder(config.backbone)
         builder = own or _application(config.backbone)
         _check_options(builder, config.options)
         if own is None:
@@ -219,15 +244,6 @@ def _check_options(builder: Callable[..., Any], options: dict[str, Any]) -> None
     for name in options:
         if name not in known:
             raise ValueError(f"it has no option {name!r} (model.options){did_you_mean(name, known)}")
-
-
-def _own_builder(name: str) -> Callable[..., Any]:
-    module, _, function = name.partition(":")
-    try:
-        builder: Callable[..., Any] = getattr(importlib.import_module(module), function)
-    except (ImportError, AttributeError) as error:
-        raise ValueError(f"expected module:function of a builder; {error}") from error
-    return builder
 
 
 def _application(name: str) -> Callable[..., Any]:

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from slimcam.deploy.common.choices import Choice
 from slimcam.deploy.inference.bundle import InputSpec
 from slimcam.training.fit.config import FitConfig
-from slimcam.training.fit.fit import History
+from slimcam.training.fit.fit import History, Loss
 from slimcam.training.tasks.job import Job
 
 TASKS = {
@@ -167,6 +167,13 @@ class Task(ABC):
         """Training images unchanged, as the model reads them: `count` or all, `(<= batch_size, height, width, 3)`."""
 
     @abstractmethod
+    def labeled(self, count: int, batch_size: int) -> tuple[Callable[[], Iterator[tuple[Float, Any]]], Loss]:
+        """Training batches as the train stage saw them, `count` images in all, and its loss.
+
+        The batches are prepared when they are asked for; each has the truth that the loss takes.
+        """
+
+    @abstractmethod
     def test_images(self, count: int, size: Size) -> Pixels:
         """Images that nothing was trained on, `(count, height, width, 3)`."""
 
@@ -197,6 +204,10 @@ class Task(ABC):
         """What the models were made of beside a network: `data`, `teacher` and the `taught_stages`."""
 
     # Results
+
+    def validator(self) -> Callable[[Any], float] | None:
+        """From a Keras model to its accuracy on data held out of training; `None` where nothing is held out."""
+        return None
 
     @abstractmethod
     def evaluate(self, folders: Mapping[str, Path]) -> Evaluation:

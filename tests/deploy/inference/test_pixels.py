@@ -20,8 +20,8 @@ IMAGE = np.random.default_rng(0).integers(0, 256, (32, 32, 3)).astype(np.uint8)
 def test_a_device_feeds_a_float_model_as_training_does(pixels: PixelFormat, float_model: bytes) -> None:
     spec = input_spec(pixels, 32, 32)
     model = Model(float_model, spec)
-    expected = model.interpreter.run(normalized(IMAGE, spec)[np.newaxis])[0]
-    np.testing.assert_allclose(model.output(IMAGE), expected, rtol=1e-5, atol=1e-5)
+    (expected,) = model.interpreter.run(normalized(IMAGE, spec)[np.newaxis])
+    np.testing.assert_allclose(model.output(IMAGE), expected[0], rtol=1e-5, atol=1e-5)
 
 
 @pytest.mark.parametrize("pixels", [PixelFormat.MINUS_ONE_ONE, PixelFormat.ZERO_ONE, PixelFormat.RAW])
@@ -41,7 +41,7 @@ def test_colors_with_means_of_their_own_have_tables_of_their_own() -> None:
 
 def test_an_input_survives_its_bundle(make_bundle: object) -> None:
     spec = input_spec(PixelFormat.CAFFE, 32, 32)
-    assert make_bundle(input=spec).input == spec  # type: ignore[operator]
+    assert make_bundle(input=spec).image == spec  # type: ignore[operator]
 
 
 def test_an_input_that_makes_no_sense_is_refused() -> None:

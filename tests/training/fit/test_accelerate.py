@@ -8,8 +8,8 @@ import pytest
 
 from slimcam.training.fit.accelerate import accelerated
 from slimcam.training.fit.config import FitConfig
+from slimcam.training.tasks.own_backbones import small_resnet
 from slimcam.training.tasks.recognition.losses import distillation
-from slimcam.training.tasks.small_resnet import small_resnet
 
 IMAGES = np.random.default_rng(0).normal(size=(8, 32, 32, 3)).astype(np.float32)
 TARGETS = np.random.default_rng(1).normal(size=(8, 64)).astype(np.float32)

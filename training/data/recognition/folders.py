@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 
 from slimcam.deploy.common.result_key import KEY_UNLESS_DEFAULT, NOT_KEY, key_material
 from slimcam.training.data.images import IMAGE_SIZE, Image, decode, read_bytes
-from slimcam.training.data.recognition.faces import FaceData, FaceSet, Verification
-from slimcam.training.data.recognition.pairs import sample_pairs
+from slimcam.training.data.recognition.faces import FaceData, FaceSet
+from slimcam.training.data.recognition.split import split_people
 
 EXTENSIONS = frozenset(
     f".{kind}"
@@ -79,6 +79,14 @@ class FileImages:
     def __getitem__(self, index: int, /) -> Image:
         return read_image(self.paths[index])
 
+    def encoded(self, index: int) -> NDArray[np.uint8]:
+        """The bytes of a file.
+
+        Raises:
+            OSError: it cannot be read any more.
+        """
+        return np.fromfile(self.paths[index], dtype=np.uint8)
+
 
 @dataclass(frozen=True)
 class Listing:
@@ -103,23 +111,10 @@ def load(config: FoldersConfig) -> FaceData:
             f"data.root {config.root}: {len(identities)} people with readable images; at least 4 are needed, 2 to "
             f"train on and 2 others to verify{layout_hint(Path(config.root), 'person')}"
         )
-    held = min(max(2, round(config.test_fraction * len(identities))), len(identities) - 2)
-    order = np.random.default_rng(config.seed).permutation(len(identities))
-    test_names = {identities[i] for i in order[:held]}
-    chosen = max(2, round(config.held_out_fraction * len(identities))) if config.held_out_fraction else 0
-    if held + chosen > len(identities) - 2:
-        raise ValueError(
-            f"data: {held} people to verify and {chosen} held out leave {len(identities) - held - chosen} of "
-            f"{len(identities)} to train on; 2 are needed: lower data.test_fraction or data.held_out_fraction"
-        )
-    held_out_names = {identities[i] for i in order[held : held + chosen]}
-    train = face_set(listing, set(identities) - test_names - held_out_names)
-    test, others = face_set(listing, test_names), face_set(listing, held_out_names)
-    pairs = sample_pairs(test.labels, config.test_pairs, seed=config.seed)
-    held_out: tuple[Verification, ...] = ()
-    if chosen:
-        held_out = (Verification(others, sample_pairs(others.labels, config.test_pairs, seed=config.seed)),)
-    return FaceData(train, test, pairs, listing.notes, held_out)
+    faces = face_set(listing, set(identities))
+    return split_people(
+        faces, config.test_fraction, config.test_pairs, config.seed, listing.notes, config.held_out_fraction
+    )
 
 
 def fingerprint(config: FoldersConfig) -> str:
@@ -129,10 +124,14 @@ def fingerprint(config: FoldersConfig) -> str:
     return total.hexdigest()
 
 
-def scan(folders: Sequence[Path], *, exclude: Sequence[str] = ()) -> Listing:
+def scan(folders: Sequence[Path], *, exclude: Sequence[str] = (), only: Collection[str] | None = None) -> Listing:
     """Lists the readable images of every identity directory in `folders`, in a stable order.
 
     Every file is decoded once; what cannot be, and identity folders without an image, become notes.
+
+    Args:
+        exclude: identities to leave out.
+        only: identities to look at; all where it is `None`.
     """
     left_out = set(exclude)
     found: list[tuple[str, Path]] = []
@@ -141,7 +140,7 @@ def scan(folders: Sequence[Path], *, exclude: Sequence[str] = ()) -> Listing:
         if not folder.is_dir():
             raise FileNotFoundError(f"data: no folder {folder}")
         for identity in identity_folders(folder):
-            if identity.name in left_out:
+            if identity.name in left_out or (only is not None and identity.name not in only):
                 continue
             names = image_names(identity)
             files = [path for path in names if path.is_file()]

@@ -18,8 +18,8 @@ from slimcam.training.data.recognition.batches import Batch, Batches, Resized, p
 from slimcam.training.data.recognition.faces import FaceSet
 from slimcam.training.data.sources import load_classes
 from slimcam.training.fit.files import EVENTS, MODEL, load_keras
-from slimcam.training.fit.fit import History, Objective, fit
-from slimcam.training.tasks.backbone import initial_weights, pixels_of
+from slimcam.training.fit.fit import History, Loss, Objective, fit
+from slimcam.training.tasks.backbone import import_builder, initial_weights, pixels_of
 from slimcam.training.tasks.classification.config import ClassifierConfig, ClassifierLossConfig
 from slimcam.training.tasks.classification.evaluation import evaluation, predict
 from slimcam.training.tasks.classification.network import classifier
@@ -36,6 +36,13 @@ class Classification(Task):
         "doubtful answers out.",
         "Images of another camera, season or country than those trained on are named worse: measure it there.",
     )
+
+    def __init__(self, job: Job) -> None:
+        super().__init__(job)
+        # Every stage that reads a model asks for its task first.
+        model = getattr(job.config, "model", None)
+        if isinstance(model, ClassifierConfig):
+            import_builder(model)
 
     @cached_property
     def data(self) -> ClassData:
@@ -55,6 +62,19 @@ class Classification(Task):
 
     def samples(self, count: int, size: Size, batch_size: int) -> Iterator[Float]:
         return sample_batches(self.data.train.images, count, self.input(size), batch_size)
+
+    def labeled(self, count: int, batch_size: int) -> tuple[Callable[[], Iterator[tuple[Float, Any]]], Loss]:
+        from slimcam.training.tasks.classification.losses import classes
+
+        size, train = self.job.config.model.input_size, self.job.config.train
+
+        def batches() -> Iterator[tuple[Float, Any]]:
+            source = self._batches(batch_size, self.input((size, size)))
+            for step in range(-(-count // batch_size)):
+                batch = source.batch(step, size)
+                yield batch.images, batch.labels[:, None].astype(np.float32)
+
+        return batches, classes(train.loss)
 
     def test_images(self, count: int, size: Size) -> Pixels:
         images = self.data.test.images
@@ -81,19 +101,18 @@ class Classification(Task):
                 raise ValueError("a classifier imitates nobody but its dense model: set teacher=dense")
             dense = load_keras(self.job.inputs["train"] / MODEL)
         read = self.input(input_size(model))
-        held_out = self.data.held_out
         # The same layers in a model of its own: a compiled model would be saved with its optimizer.
         learner = keras.Model(model.inputs, model.outputs[0], name=f"{model.name}_learner")
         return fit(
             learner,
-            self._batches(spec, read),
+            self._batches(spec.fit.batch_size, read),
             spec.fit,
             objective(loss, dense),
             job.work,
             keras=keras,
             title=spec.title,
             events=job.out / EVENTS,
-            validate=None if held_out is None else top_one(held_out, read),
+            validate=self.validator(),
             recalibrate=spec.recalibrate,
         )
 
@@ -108,17 +127,21 @@ class Classification(Task):
             "taught_stages": [name for name, section in sections.items() if section.loss.distillation_weight > 0],
         }
 
+    def validator(self) -> Callable[[Any], float] | None:
+        size = self.job.config.model.input_size
+        return None if self.data.held_out is None else top_one(self.data.held_out, self.input((size, size)))
+
     def evaluate(self, folders: Mapping[str, Path]) -> Evaluation:
         config, test = self.job.config.evaluate, self.data.test
         logits = {name: predict(folder, test, config.threads) for name, folder in folders.items()}
         return evaluation(logits, test, config.rates)
 
-    def _batches(self, spec: TrainingSpec, read: InputSpec) -> Batches:
+    def _batches(self, batch_size: int, read: InputSpec) -> Batches:
         train = self.job.config.train
         images = Resized(self.data.train.images, read.height)
         return Batches(
             replace(self.data.train, images=images),
-            spec.fit.batch_size,
+            batch_size,
             train.augment,
             train.seed,
             workers=train.workers,

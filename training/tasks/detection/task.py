@@ -15,7 +15,7 @@ from slimcam.deploy.vision.detector_output import decode_faces
 from slimcam.training.data.detection import scenes
 from slimcam.training.data.detection.scenes import SceneData, Scenes
 from slimcam.training.fit.files import EVENTS, MODEL, load_keras
-from slimcam.training.fit.fit import History, Objective, fit
+from slimcam.training.fit.fit import History, Loss, Objective, fit
 from slimcam.training.tasks.detection.batches import SceneBatch, SceneBatches
 from slimcam.training.tasks.detection.config import DetectorConfig, DetectorLossConfig
 from slimcam.training.tasks.detection.evaluation import FPPI, LEAST_SCORE, evaluation, find
@@ -55,6 +55,19 @@ class Detection(Task):
         for start in range(0, count, batch_size):
             chosen = range(start, min(start + batch_size, count))
             yield normalized(np.stack([self.data.scenes[index].image for index in chosen]), self.input(size))
+
+    def labeled(self, count: int, batch_size: int) -> tuple[Callable[[], Iterator[tuple[Float, Any]]], Loss]:
+        from slimcam.training.tasks.detection.losses import detection
+
+        train = self.job.config.train
+
+        def batches() -> Iterator[tuple[Float, Any]]:
+            source = SceneBatches(self.data.scenes, batch_size, train.epoch_scenes)
+            for step in range(-(-count // batch_size)):
+                batch = source.batch(step)
+                yield batch.images, batch.truth
+
+        return batches, detection(train.loss)
 
     def test_images(self, count: int, size: Size) -> Pixels:
         del size
@@ -98,7 +111,7 @@ class Detection(Task):
             keras=keras,
             title=spec.title,
             events=job.out / EVENTS,
-            validate=recall_on(self.data.held_out),
+            validate=self.validator(),
             recalibrate=spec.recalibrate,
         )
 
@@ -111,6 +124,9 @@ class Detection(Task):
             "teacher": None,
             "taught_stages": [name for name, section in sections.items() if section.loss.distillation_weight > 0],
         }
+
+    def validator(self) -> Callable[[Any], float]:
+        return recall_on(self.data.held_out)
 
     def evaluate(self, folders: Mapping[str, Path]) -> Evaluation:
         config = self.job.config.evaluate

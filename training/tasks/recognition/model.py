@@ -7,12 +7,13 @@ device normalizes outside the graph.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from slimcam.deploy.common.messages import did_you_mean
+from slimcam.deploy.common.result_key import file_content, in_key
 from slimcam.deploy.common.vectors import unit_length
 from slimcam.training.tasks.backbone import BackboneConfig, adopt_weights, features_of, is_whole_model, model_name
 
@@ -30,9 +31,12 @@ class ModelConfig(BackboneConfig):
 
     Attributes:
         embedding_size: Dimensions of the embedding.
+        path: A `.keras` file of any functional model, to be pruned alone: with `stages=[prune]`, of which nothing else
+            above, no data and no training are part. `null` builds and trains a recognizer.
     """
 
     embedding_size: int = 512
+    path: str | None = field(default=None, metadata=in_key(material=file_content, unless_default=True))
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -63,8 +67,16 @@ def build(config: ModelConfig) -> Any:
     return model
 
 
-def with_classifier(model: Any, classes: int, kernel: NDArray[np.float32] | None = None, *, keras: Any) -> Any:
-    """Adds cosines between the embedding and one learned center for each identity, as a second output.
+def with_classifier(
+    model: Any,
+    classes: int,
+    kernel: NDArray[np.float32] | None = None,
+    *,
+    keras: Any,
+    subcenters: int = 1,
+    norms: bool = False,
+) -> Any:
+    """Adds cosines between the embedding and the nearest learned center of each identity, as a second output.
 
     Built of standard layers, so that it serves Keras 3 and tf_keras alike: a Dense layer whose columns are kept at
     unit length.
@@ -72,25 +84,44 @@ def with_classifier(model: Any, classes: int, kernel: NDArray[np.float32] | None
     Args:
         model: image -> embedding.
         classes: identities.
-        kernel: `(embedding_size, classes)` centers to start from; random ones if absent.
+        kernel: `(embedding_size, subcenters * classes)` centers to start from, the first of all identities before the
+            second of any; random ones if absent.
         keras: the module that `model` belongs to, `keras` or `tf_keras`.
+        subcenters: centers of each identity.
+        norms: whether the norm of the embedding follows the cosines.
 
     Returns:
-        A model with the outputs `{"embedding": (N, E), "cosines": (N, classes)}`.
+        A model with the outputs `{"embedding": (N, E), "cosines": (N, classes)}`, or `(N, classes + 1)` with norms.
+
+    Raises:
+        ValueError: the kernel is of another number of centers.
     """
+    shape = (int(model.outputs[0].shape[-1]), subcenters * classes)
+    if kernel is not None and kernel.shape != shape:
+        raise ValueError(
+            f"loss.subcenters: the stage before has {kernel.shape[1]:,} centers of {kernel.shape[0]} dimensions, this "
+            f"one {shape[1]:,} of {shape[0]}; take as many subcenters"
+        )
     embedding = model.outputs[0]
     unit = keras.layers.UnitNormalization(name="unit_embedding")(embedding)
     dense = keras.layers.Dense(
-        classes,
+        shape[1],
         use_bias=False,
         kernel_initializer="random_normal",
         kernel_constraint=keras.constraints.UnitNorm(axis=0),
         name=COSINES,
     )
-    outputs = {EMBEDDING: embedding, COSINES: dense(unit)}
+    cosines = dense(unit)
+    if subcenters > 1:
+        centers = keras.layers.Reshape((subcenters, classes), name="subcenters")(cosines)
+        cosines = keras.layers.GlobalMaxPooling1D(name="nearest_centers")(centers)
+    if norms:
+        norm = keras.layers.Dot(axes=1, name="norm")([embedding, unit])
+        cosines = keras.layers.Concatenate(name="cosines_and_norm")([cosines, norm])
+    outputs = {EMBEDDING: embedding, COSINES: cosines}
     if kernel is None:
         rng = np.random.default_rng(classes)
-        kernel = rng.normal(size=(int(embedding.shape[-1]), classes)).astype(np.float32)
+        kernel = rng.normal(size=shape).astype(np.float32)
     dense.set_weights([unit_length(kernel.T).T])
     return keras.Model(model.inputs, outputs, name=f"{model.name}_classifier")
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -23,8 +24,8 @@ from slimcam.training.data.recognition.teacher_targets import TargetSource
 from slimcam.training.data.sources import fingerprint, load
 from slimcam.training.fit.config import FitConfig
 from slimcam.training.fit.files import EVENTS, MODEL, load_keras
-from slimcam.training.fit.fit import History, Objective, fit
-from slimcam.training.tasks.backbone import initial_weights, pixels_of
+from slimcam.training.fit.fit import History, Loss, Objective, fit
+from slimcam.training.tasks.backbone import import_builder, initial_weights, pixels_of
 from slimcam.training.tasks.job import Job
 from slimcam.training.tasks.recognition import verification
 from slimcam.training.tasks.recognition.config import LossConfig
@@ -58,6 +59,13 @@ class Recognition(Task):
         "Whoever can print a photograph can fool it: there is no liveness test.",
     )
 
+    def __init__(self, job: Job) -> None:
+        super().__init__(job)
+        # Every stage that reads a model asks for its task first.
+        model = getattr(job.config, "model", None)
+        if isinstance(model, ModelConfig):
+            import_builder(model)
+
     @cached_property
     def data(self) -> FaceData:
         return load(self.job.config.data, self.job.cache)
@@ -72,6 +80,22 @@ class Recognition(Task):
 
     def samples(self, count: int, size: Size, batch_size: int) -> Iterator[Float]:
         return sample_batches(self.data.train.images, count, self.input(size), batch_size)
+
+    def labeled(self, count: int, batch_size: int) -> tuple[Callable[[], Iterator[tuple[Float, Any]]], Loss]:
+        from slimcam.training.tasks.recognition.losses import embedding_loss
+
+        loss, fit_config = self.job.config.train.loss, self.job.config.train.fit
+        centers = self.job.inputs["train"] / CENTERS
+        kernel = np.load(centers)["kernel"] if loss.classifies and centers.is_file() else None
+
+        def batches() -> Iterator[tuple[Float, Any]]:
+            targets = self._targets(loss, Teacher.EXTERNAL)
+            source = training_batches(self.job, self.data, replace(fit_config, batch_size=batch_size), targets)
+            for step in range(-(-count // batch_size)):
+                batch = source.batch(step, self.job.config.model.input_size)
+                yield batch.images, (batch.labels, None if batch.targets is None else batch.targets.embeddings)
+
+        return batches, embedding_loss(loss, kernel)
 
     def test_images(self, count: int, size: Size) -> Pixels:
         images = self.data.test.images
@@ -112,16 +136,20 @@ class Recognition(Task):
             centers = None
             if spec.source is not None and (spec.source / CENTERS).is_file():
                 centers = np.load(spec.source / CENTERS)["kernel"]
-            learner = with_classifier(model, len(self.data.train.identities), centers, keras=keras)
+            learner = with_classifier(
+                model,
+                len(self.data.train.identities),
+                centers,
+                keras=keras,
+                subcenters=loss.subcenters,
+                norms=loss.norms,
+            )
         else:
             # The same layers in a model of its own: a compiled model would be saved with its optimizer.
             learner = keras.Model(model.inputs, model.outputs[0], name=f"{model.name}_learner")
         if loss.features_weight:
             assert targets is not None
             learner = with_features(learner, loss.features_layer, targets.channels, keras=keras)
-        validate = None
-        if self.data.held_out:
-            validate = held_out_accuracy(self.data.held_out[0], pixels_of(self.job.config.model))
         history = fit(
             learner,
             training_batches(self.job, self.data, spec.fit, targets),
@@ -131,7 +159,7 @@ class Recognition(Task):
             keras=keras,
             title=spec.title,
             events=job.out / EVENTS,
-            validate=validate,
+            validate=self.validator(),
             recalibrate=spec.recalibrate,
         )
         if loss.classifies:
@@ -154,6 +182,11 @@ class Recognition(Task):
             "teacher": ", ".join(teachers) if taught and teachers else None,
             "taught_stages": taught,
         }
+
+    def validator(self) -> Callable[[Any], float] | None:
+        if not self.data.held_out:
+            return None
+        return held_out_accuracy(self.data.held_out[0], pixels_of(self.job.config.model))
 
     def evaluate(self, folders: Mapping[str, Path]) -> Evaluation:
         config = self.job.config.evaluate
@@ -262,5 +295,7 @@ def views_source(job: Job) -> str:
 
 
 def _people(faces: FaceSet, kind: str = "") -> str:
+    if faces.unlabeled == len(faces):
+        return f"{len(faces):,} images without names"
     unlabeled = f" and {faces.unlabeled:,} unlabeled ones" if faces.unlabeled else ""
     return f"{len(faces) - faces.unlabeled:,} images of {len(faces.identities):,} {kind}people{unlabeled}"
