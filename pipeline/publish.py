@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -14,6 +15,7 @@ from slimcam.deploy.common.files import atomic, atomic_folder, write_text
 from slimcam.pipeline.config import Config
 from slimcam.pipeline.stages.artifacts import BUNDLE, EVALUATION
 from slimcam.pipeline.store import RECEIPT
+from slimcam.training.fit.files import EVENTS
 
 STAGES, PACK, STALE = "stages.json", "pack", "STALE"
 
@@ -46,12 +48,23 @@ def publish(config: Config, name: str, results: Mapping[str, Path]) -> Path:
         for source in results["prune"].iterdir():
             if source.name != RECEIPT:
                 _replace(source, folder / source.name)
+    _link_events(Path(config.paths.runs), name, results)
     if "pack" in config.stages:
         _replace(results["pack"], folder / PACK)
     _mark(folder, stale)
     write_text(folder / "config.yaml", OmegaConf.to_yaml(OmegaConf.structured(config)))
     write_text(folder / STAGES, json.dumps({stage: str(path) for stage, path in results.items()}, indent=2))
     return folder
+
+
+def _link_events(runs: Path, name: str, results: Mapping[str, Path]) -> None:
+    """Makes TensorBoard show the trainings of a run under its name: links in `<runs>/tensorboard/<name>/<stage>`."""
+    for stage, folder in results.items():
+        if (folder / EVENTS).is_dir():
+            link = runs / "tensorboard" / name / stage
+            link.parent.mkdir(parents=True, exist_ok=True)
+            link.unlink(missing_ok=True)
+            link.symlink_to(os.path.relpath(folder / EVENTS, link.parent))
 
 
 def failed_gates(results: Mapping[str, Path]) -> list[str]:

@@ -59,6 +59,12 @@ def test_what_was_validated_and_evaluated_is_the_classifiers(run):
     assert "backbone small_resnet" in (run / "bundle/MODEL_CARD.md").read_text()
 
 
+def test_tensorboard_shows_the_trainings_under_the_name_of_the_run(run):
+    shown = run.parent / "tensorboard/fast-classifier"
+    assert sorted(path.name for path in shown.iterdir()) == ["prune", "quantize", "train"]
+    assert all(any(path.name.startswith("events.") for path in stage.iterdir()) for stage in shown.iterdir())
+
+
 def test_compression_knows_nothing_of_the_task():
     for path in (ROOT / "compression").rglob("*.py"):
         text = path.read_text()
