@@ -14,8 +14,6 @@ from slimcam.deploy.inference.bundle import InputSpec
 from slimcam.deploy.inference.model import Classifier
 from slimcam.training.data.classification.road_signs import CLASSES, draw
 
-ROOT = Path(__file__).parent.parent.parent
-
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
@@ -63,10 +61,3 @@ def test_tensorboard_shows_the_trainings_under_the_name_of_the_run(run):
     shown = run.parent / "tensorboard/fast-classifier"
     assert sorted(path.name for path in shown.iterdir()) == ["prune", "quantize", "train"]
     assert all(any(path.name.startswith("events.") for path in stage.iterdir()) for stage in shown.iterdir())
-
-
-def test_compression_knows_nothing_of_the_task():
-    for path in (ROOT / "compression").rglob("*.py"):
-        text = path.read_text()
-        assert "classif" not in text.lower()
-        assert "slimcam.training" not in text
