@@ -137,7 +137,7 @@ def _weathered(pixels: Image, rng: np.random.Generator) -> Image:
     if rng.random() < 0.4:
         spots = cv2.resize(rng.normal(0, 0.12, (9, 9)).astype(np.float32), (SIDE, SIDE), interpolation=cv2.INTER_CUBIC)
         light *= np.exp(spots)
-    return np.clip(pixels * light[..., None], 0, 255).astype(np.uint8)
+    return np.asarray(np.clip(pixels * light[..., None], 0, 255), dtype=np.uint8)
 
 
 def _covered(scene: Image, rng: np.random.Generator) -> None:

@@ -68,7 +68,7 @@ def _fixed(points: Points) -> NDArray[np.int32]:
 
 def _regular(corners: int, turn: float = 0.0, radius: float = 1.0, middle: tuple[float, float] = (0, 0)) -> Points:
     angles = np.deg2rad(turn) + np.arange(corners) * 2 * np.pi / corners
-    return radius * np.column_stack([np.sin(angles), -np.cos(angles)]) + np.array(middle)
+    return np.asarray(radius * np.column_stack([np.sin(angles), -np.cos(angles)]) + np.array(middle))
 
 
 def _box(left: float, top: float, right: float, bottom: float) -> Points:
