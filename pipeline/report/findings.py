@@ -102,7 +102,9 @@ def gather(job: Job) -> Findings:
         records=records,
         # Not through slimcam.compression.pruning.plan: that imports Keras.
         plan=_read(folders["prune"] / PLAN),
-        fits=tuple(Fit(f"{TITLES[stage]} ({FITS[stage]})", FITS[stage], histories[stage]) for stage in FITS),
+        fits=tuple(
+            Fit(f"{TITLES[stage]} ({FITS[stage]})", FITS[stage], histories[stage]) for stage in FITS if histories[stage]
+        ),
         efforts=tuple(_effort(stage, receipt, histories.get(stage, []), config) for stage, receipt in receipts.items()),
         data=Data(**_read(folders["train"] / DATA)),
         origin=bundle.provenance,

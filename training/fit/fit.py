@@ -11,7 +11,7 @@ import json
 import logging
 import math
 import time
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 from slimcam.deploy.common.files import save_arrays
 from slimcam.training.fit.config import FitConfig, Optimizer, Precision
 from slimcam.training.fit.progress import Progress
+from slimcam.training.fit.rates import with_rates
 
 logger = logging.getLogger(__name__)
 
@@ -73,6 +74,7 @@ def fit(
     title: str = "training",
     events: Path | None = None,
     validate: Callable[[Any], float] | None = None,
+    rates: Mapping[int, float] | None = None,
 ) -> History:
     """Trains a model in place, going on from the checkpoint in `work` if there is one.
 
@@ -82,6 +84,7 @@ def fit(
         title: Begins the lines of progress.
         events: Folder of the events for TensorBoard.
         validate: From a model to its accuracy on held-out data, for `config.validations`.
+        rates: Factors of the learning rate of variables of a tf_keras model, by their `id`.
 
     Returns:
         One entry for each line of progress: `step`, `epoch`, `loss` and its parts, `learning_rate`,
@@ -100,7 +103,7 @@ def fit(
     steps = max(1, round(config.epochs * batches.steps_per_epoch))
     sizes = _sizes(config, steps, int(model.inputs[0].shape[1]))
     validations = {round((i + 1) * steps / config.validations) for i in range(config.validations)}
-    _compile(learner, config, objective, keras)
+    _compile(learner, config, objective, keras, rates)
     checkpoint, best = work / "checkpoint.npz", work / "best.npz"
     start, history = _restore(learner, checkpoint)
     if start:
@@ -158,14 +161,19 @@ def learning_rate(config: FitConfig, step: int, steps: int) -> float:
     return config.learning_rate * (low + (1 - low) * 0.5 * (1 + math.cos(math.pi * done)))
 
 
-def _compile(model: Any, config: FitConfig, objective: Objective, keras: Any) -> None:
+def _compile(
+    model: Any, config: FitConfig, objective: Objective, keras: Any, rates: Mapping[int, float] | None = None
+) -> None:
     clip = {"global_clipnorm": config.clip_norm} if config.clip_norm > 0 else {}
     average = {"use_ema": True, "ema_momentum": config.ema} if config.ema else {}
     common = {"learning_rate": config.learning_rate, "weight_decay": config.weight_decay or None, **clip, **average}
+    kind = keras.optimizers.SGD if config.optimizer == Optimizer.SGD else keras.optimizers.AdamW
+    if rates:
+        kind = with_rates(kind, rates)
     if config.optimizer == Optimizer.SGD:
-        optimizer = keras.optimizers.SGD(momentum=0.9, nesterov=True, **common)
+        optimizer = kind(momentum=0.9, nesterov=True, **common)
     else:
-        optimizer = keras.optimizers.AdamW(**{**common, "weight_decay": config.weight_decay})
+        optimizer = kind(**{**common, "weight_decay": config.weight_decay})
     if config.weight_decay:
         optimizer.exclude_from_weight_decay(var_names=["gamma", "beta", "bias"])
     # XLA compiles the step on JAX whatever is said here; on TensorFlow and a CPU it makes it slower.

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import importlib
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar
@@ -50,6 +50,7 @@ class TrainingSpec:
         source: Result folder that the training goes on from; `None` starts from the model's weights alone.
         keras: Module that the model belongs to, `keras` or `tf_keras`.
         title: Begins the lines of progress.
+        rates: Factors of the learning rate of single variables, by their `id`.
     """
 
     fit: FitConfig
@@ -58,6 +59,7 @@ class TrainingSpec:
     source: Path | None
     keras: Any
     title: str
+    rates: Mapping[int, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -173,6 +175,15 @@ class Task(ABC):
         Raises:
             ValueError: The training needs what the configuration does not give.
         """
+
+    def validate(self, outputs: Callable[[Pixels], Float], size: Size) -> float | None:  # noqa: ARG002
+        """A model's accuracy on images that it is not evaluated on; None for a task that has no such measure.
+
+        Args:
+            outputs: From images to what the model gives for them.
+            size: Of its input.
+        """
+        return None
 
     @abstractmethod
     def origin(self) -> dict[str, Any]:

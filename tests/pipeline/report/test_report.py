@@ -130,6 +130,11 @@ def test_the_summary_is_five_lines(told: Finished) -> None:
     assert lines[4] == "gates     all gates passed (5 of 5)"
 
 
+def test_the_report_says_of_which_scheme_the_file_is(told: Finished) -> None:
+    for name in ("report.md", "report.html"):
+        assert "Quantization: mixed (int8 but for some); float: conv1_conv" in (told.job.out / name).read_text()
+
+
 def test_ratios_are_taken_within_a_machine(told: Finished) -> None:
     written = json.loads((told.job.out / "results.json").read_text())
     dense, _, small = written["rows"]
@@ -400,6 +405,7 @@ def _evaluation(config: Config, few: bool, held_out: bool, validated: tuple[str,
         "measure": Recognition.measure,
         "limits": Recognition.limits,
         **asdict(judged),
+        "quantization": {"scheme": "mixed", "numbers": "int8 but for some", "layers": {"conv1_conv": "float"}},
         "fidelity": {"images": 64, "mean": 0.9983, "min": 0.9921},
         "gates": [asdict(gate) for gate in gates.check(figures, config.evaluate.gates)],
     }

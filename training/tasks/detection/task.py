@@ -98,6 +98,7 @@ class Detection(Task):
             keras=keras,
             title=spec.title,
             events=job.out / EVENTS,
+            rates=spec.rates,
         )
 
     def origin(self) -> dict[str, Any]:
