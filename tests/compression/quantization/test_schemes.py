@@ -20,8 +20,8 @@ def test_first_and_last_are_layers_with_a_kernel() -> None:
 
 
 def test_a_pattern_without_a_layer_is_refused_with_the_nearest_name() -> None:
-    with pytest.raises(ValueError, match=r"no layer of the model is called 'embeding'; did you mean 'embedding'\?"):
-        by_pattern({"embeding": "float"}, LAYERS, KERNELS)
+    with pytest.raises(ValueError, match=r"no layer of the model is called 'embeddin'; did you mean 'embedding'\?"):
+        by_pattern({"embeddin": "float"}, LAYERS, KERNELS)
 
 
 def test_every_scheme_has_its_facts() -> None:
