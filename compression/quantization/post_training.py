@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 from slimcam.compression.errors import CompressionError, ConversionError
 from slimcam.compression.export.delegation import layers_of, read_operators
 from slimcam.compression.export.tflite import require_runtime
+from slimcam.compression.quantization.errors import LayerError, error_of
 from slimcam.compression.quantization.ranges import clipped_range
 from slimcam.compression.quantization.schemes import LayerPolicy, Scheme
 from slimcam.deploy.common.messages import one_line
@@ -148,6 +149,46 @@ def exceptions(content: bytes, policies: Mapping[str, str], origins: Mapping[str
             if layer in policies:
                 found[operator.output.name] = policies[layer]
     return found
+
+
+def tensor_errors(content: bytes, file: bytes, images: NDArray[np.float32]) -> dict[str, LayerError]:
+    """The error of each operator's output of a quantized file, what the operators before it lose included.
+
+    Args:
+        content: of the float `.tflite` file that it was made of.
+        file: from `quantized`.
+        images: `(N, ...)` as the float model's input.
+    """
+    exact, found = ({operator.output.name for operator in read_operators(each)} for each in (content, file))
+    names = [operator.output.name for operator in read_operators(content) if operator.output.name in exact & found]
+    pairs = zip(*(_values(each, names, images) for each in (file, content)), strict=True)
+    errors = {name: error_of(given, wanted) for name, (given, wanted) in zip(names, pairs, strict=True)}
+    return {name: error for name, error in errors.items() if error is not None}
+
+
+def _values(content: bytes, names: Sequence[str], images: NDArray[np.float32]) -> list[NDArray[np.float32]]:
+    """What tensors hold for images, as real numbers."""
+    interpreter = _open(content)
+    (given,) = interpreter.get_input_details()
+    tensors = {each["name"]: each for each in interpreter.get_tensor_details()}
+    values: dict[str, list[NDArray[np.float32]]] = {name: [] for name in names}
+    for image in images:
+        interpreter.set_tensor(given["index"], _stepped(image[np.newaxis], given))
+        interpreter.invoke()
+        for name in names:
+            scale, zero_point = tensors[name]["quantization"]
+            found = interpreter.get_tensor(tensors[name]["index"]).astype(np.float32)
+            values[name].append((found - zero_point) * scale if scale else found)
+    return [np.stack(values[name]) for name in names]
+
+
+def _stepped(image: NDArray[np.float32], tensor: Mapping[str, Any]) -> NDArray[Any]:
+    scale, zero_point = tensor["quantization"]
+    if not scale:
+        return image
+    limits = np.iinfo(tensor["dtype"])
+    steps: NDArray[Any] = np.clip(np.round(image / scale + zero_point), limits.min, limits.max).astype(tensor["dtype"])
+    return steps
 
 
 def _bound(value: float) -> NDArray[np.float32]:

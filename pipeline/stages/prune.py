@@ -22,6 +22,7 @@ from slimcam.compression.pruning.surgery import cut
 from slimcam.deploy.common.files import write_text
 from slimcam.pipeline.stages.artifacts import COST, PLAN, write_history
 from slimcam.pipeline.stages.config import Weights
+from slimcam.pipeline.stages.layers import write_widths
 from slimcam.pipeline.stages.substeps import continued, keep_events, restart_events, substeps
 from slimcam.training.fit.config import FitConfig
 from slimcam.training.fit.files import MODEL, load_keras, save_keras
@@ -84,4 +85,5 @@ def _take_step(job: Job, source: Path, counts: Mapping[str, int], fit: FitConfig
         history = continued(source, history)
     chosen.save(job.out / PLAN)
     write_history(job.out, history)
+    write_widths(job.out, chosen, model, int(history[-1]["step"]))
     save_keras(model, job.out / MODEL)

@@ -20,13 +20,16 @@ from slimcam.compression.layers.table import layer_spec
 from slimcam.compression.normal_form.normalize import NormalForm, normalize
 from slimcam.compression.quantization import mixed, post_training, qat
 from slimcam.compression.quantization.equalize import equalize
+from slimcam.compression.quantization.errors import layer_errors
 from slimcam.compression.quantization.keras2 import to_tf_keras
+from slimcam.compression.quantization.ranges import own_ranges
 from slimcam.compression.quantization.schemes import LayerPolicy, Scheme, by_pattern
 from slimcam.deploy.common.files import atomic, write_text
 from slimcam.deploy.inference.bundle import InputSpec
 from slimcam.deploy.inference.model import Model
 from slimcam.deploy.inference.preprocessing import PIXEL_MEAN, PIXEL_SCALE
 from slimcam.pipeline.stages.artifacts import ORIGINS, QUANTIZED, QUANTIZED_FILE, SCHEME, write_history
+from slimcam.pipeline.stages.layers import QuantizedLayer, write_layers
 from slimcam.pipeline.stages.model_card import scheme_line
 from slimcam.training.data.images import normalize as normalized_pixels
 from slimcam.training.fit.files import MODEL, load_keras
@@ -41,7 +44,8 @@ def run(job: Job) -> None:
     """Writes `model.h5` (tf_keras, see `qat.load`) of a scheme that is trained, of others `model.tflite`.
 
     Beside it `scheme.json` (the scheme, and the layers that are an exception to it), `origins.json` (the layer of the
-    pruned model that each layer comes from) and `history.jsonl`, empty without training.
+    pruned model that each layer comes from), `layers.json` (what each layer loses) and `history.jsonl`, empty without
+    training.
     """
     config = job.config.quantize
     scheme = Scheme(config.scheme)
@@ -114,8 +118,16 @@ def _train(job: Job, task: Task, pruned: Any, form: NormalForm, policies: Mappin
         "quantization-aware training",
         rates,
     )
+    images = next(samples())
+    before = layer_errors(model, images)
     with qat.fixed_ranges(model):
         history = task.learn(model, spec, job)
+    limits = own_ranges(model)
+    layers = {
+        name: QuantizedLayer(error, before.get(name), limits.get(name))
+        for name, error in layer_errors(model, images).items()
+    }
+    write_layers(job.out, layers, own=True, steps=int(history[-1]["step"]))
     qat.save(model, job.out / QUANTIZED)
     return history
 
@@ -130,6 +142,7 @@ def _post_training(
         equalize(form.model, samples())
     content = float_tflite(form.model)
     if scheme is Scheme.NONE:
+        write_layers(job.out, {}, own=False)
         return content, {}
     ranges = None
     if scheme.facts.integer:
@@ -138,9 +151,15 @@ def _post_training(
     if scheme is Scheme.MIXED:
         kept = _kept_float(job, task, pruned, content, ranges, exceptions, next(samples()))
         exceptions |= dict.fromkeys(kept, LayerPolicy.FLOAT.value)
-        layers = [layer for name in kept for layer in layers_of(name, form.origins)]
-        policies = {**policies, **dict.fromkeys(layers, LayerPolicy.FLOAT.value)}
-    return post_training.quantized(content, scheme, ranges, exceptions), dict(policies)
+        floats = [layer for name in kept for layer in layers_of(name, form.origins)]
+        policies = {**policies, **dict.fromkeys(floats, LayerPolicy.FLOAT.value)}
+    file = post_training.quantized(content, scheme, ranges, exceptions)
+    layers = {
+        next(reversed(layers_of(name, form.origins)), name): QuantizedLayer(error, None, (ranges or {}).get(name))
+        for name, error in post_training.tensor_errors(content, file, next(samples())).items()
+    }
+    write_layers(job.out, layers, own=False)
+    return file, dict(policies)
 
 
 def _kept_float(

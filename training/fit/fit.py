@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 
 from slimcam.deploy.common.files import save_arrays
 from slimcam.training.fit.config import FitConfig, Optimizer, Precision
+from slimcam.training.fit.events import event_writer, write_event
 from slimcam.training.fit.progress import Progress
 from slimcam.training.fit.rates import with_rates
 
@@ -108,9 +109,9 @@ def fit(
     start, history = _restore(learner, checkpoint)
     if start:
         logger.info(f"{title}: resumed at step {start} of {steps}")
-    writer = _event_writer(events)
+    writer = event_writer(events)
     for entry in history:
-        _write_event(writer, entry)
+        write_event(writer, int(entry["step"]), _scalars(entry))
     count = batches.batch_size
     progress = Progress(steps * count, title, unit="images", seconds=config.log_seconds, done=start * count)
     saved = logged = time.monotonic()
@@ -136,7 +137,7 @@ def fit(
             history.append(entry)
             progress.done = done * count
             progress.show(f"step {done} of {steps}, loss {entry['loss']:.4f}")
-            _write_event(writer, entry)
+            write_event(writer, int(entry["step"]), _scalars(entry))
             learner.reset_metrics()
             logged, logged_step = time.monotonic(), done
         if now - saved >= config.checkpoint_seconds or done in validations:
@@ -254,22 +255,5 @@ def _restore(model: Any, path: Path) -> tuple[int, History]:
         return int(saved["step"]), json.loads(str(saved["history"]))
 
 
-def _event_writer(folder: Path | None) -> Any:
-    if folder is None:
-        return None
-    try:
-        from tensorboard.summary.writer.event_file_writer import EventFileWriter
-    except ModuleNotFoundError:
-        logger.info("TensorBoard is not installed: the history is written, but no events for it")
-        return None
-    return EventFileWriter(str(folder))
-
-
-def _write_event(writer: Any, entry: dict[str, float]) -> None:
-    if writer is None:
-        return
-    from tensorboard.compat.proto.event_pb2 import Event
-    from tensorboard.compat.proto.summary_pb2 import Summary
-
-    values = [Summary.Value(tag=name, simple_value=value) for name, value in entry.items() if name != "step"]
-    writer.add_event(Event(wall_time=time.time(), step=int(entry["step"]), summary=Summary(value=values)))
+def _scalars(entry: dict[str, float]) -> dict[str, float]:
+    return {name: value for name, value in entry.items() if name != "step"}
