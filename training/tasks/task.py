@@ -192,8 +192,13 @@ class Task(ABC):
     # Results
 
     @abstractmethod
-    def evaluate(self, folders: Mapping[str, Path]) -> Evaluation:
-        """Evaluates the models of some bundles on the same data, `dense` among them and the compressed one last."""
+    def evaluate(self, folders: Mapping[str, Path], *, test_alone: bool = False) -> Evaluation:
+        """Evaluates the models of some bundles on the same data, `dense` among them and the compressed one last.
+
+        Args:
+            folders: of the bundles, by the models' names.
+            test_alone: Leaves out what is evaluated beside the data that gates judge by.
+        """
 
 
 def input_size(model: Any) -> Size:

@@ -151,11 +151,12 @@ class Recognition(Task):
             "taught_stages": taught,
         }
 
-    def evaluate(self, folders: Mapping[str, Path]) -> Evaluation:
+    def evaluate(self, folders: Mapping[str, Path], *, test_alone: bool = False) -> Evaluation:
         config = self.job.config.evaluate
         if not all(far < 1 for far in config.rates):
             raise ValueError(f"evaluate.rates are false-accept rates, below 1; got {list(config.rates)}")
-        sets = [Verification(self.data.test, self.data.pairs), *self.data.held_out]
+        held_out = () if test_alone else self.data.held_out
+        sets = [Verification(self.data.test, self.data.pairs), *held_out]
         results = [
             VerificationResults(
                 {name: embed(folder, faces.faces.images, config.threads) for name, folder in folders.items()},
