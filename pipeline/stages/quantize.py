@@ -185,7 +185,7 @@ def _kept_float(
         accuracy = task.validate(Model(file, spec).outputs, size)
         assert accuracy is not None
         logger.info(f"held-out data: {accuracy:.2%} with {len(kept)} of {len(errors)} operators in float")
-        return accuracy >= least
+        return bool(accuracy >= least)
 
     return mixed.fewest(sorted(errors, key=lambda name: errors[name].sqnr_db), suffices)
 

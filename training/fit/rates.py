@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 
-def with_rates(optimizer: type, factors: Mapping[int, float]) -> type:
+def with_rates(optimizer: Any, factors: Mapping[int, float]) -> Any:
     """A class of optimizers as the given one, with learning rates of some variables scaled; 0 freezes.
 
     These variables do not decay.
@@ -16,7 +16,7 @@ def with_rates(optimizer: type, factors: Mapping[int, float]) -> type:
         factors: of the learning rate, by the `id` of the variable.
     """
 
-    class Scaled(optimizer):
+    class Scaled(optimizer):  # type: ignore[misc]
         _factor = 1.0
 
         @property
@@ -25,7 +25,7 @@ def with_rates(optimizer: type, factors: Mapping[int, float]) -> type:
 
         @learning_rate.setter
         def learning_rate(self, value: Any) -> None:
-            optimizer.learning_rate.fset(self, value)  # type: ignore[attr-defined]
+            optimizer.learning_rate.fset(self, value)
 
         def update_step(self, gradient: Any, variable: Any) -> None:
             # Read while the step is traced, once for each variable.
@@ -36,6 +36,6 @@ def with_rates(optimizer: type, factors: Mapping[int, float]) -> type:
                 self._factor = 1.0
 
         def _use_weight_decay(self, variable: Any) -> bool:
-            return id(variable) not in factors and super()._use_weight_decay(variable)
+            return id(variable) not in factors and bool(super()._use_weight_decay(variable))
 
     return Scaled

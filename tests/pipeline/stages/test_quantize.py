@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
+from unittest.mock import ANY
 
 import keras
 import numpy as np
@@ -28,7 +29,7 @@ L = keras.layers
 def pruned() -> Any:
     keras.utils.set_random_seed(5)
     inputs = keras.Input((16, 16, 3))
-    x = short = L.ReLU()(L.Conv2D(8, 3, strides=2, name="stem")(inputs))
+    x = short = L.ReLU(name="re_lu")(L.Conv2D(8, 3, strides=2, name="stem")(inputs))
     x = L.ReLU()(L.Add(name="add")([L.Conv2D(8, 3, padding="same", name="inner")(x), short]))
     x = L.Conv2D(8, 1, name="embedding_conv")(L.GlobalAveragePooling2D(keepdims=True)(x))
     return keras.Model(inputs, L.Flatten(name="embedding")(x), name="tiny")
@@ -74,6 +75,18 @@ def stage(tmp_path: Path, cache: Path) -> Stage:
     return Stage(tmp_path, cache)
 
 
+def scalars(folder: Path) -> dict[str, list[tuple[int, float]]]:
+    """The events of all files of a folder."""
+    from tensorboard.backend.event_processing.event_file_loader import LegacyEventFileLoader
+
+    found: dict[str, list[tuple[int, float]]] = {}
+    for path in sorted(folder.glob("events*")):
+        for event in LegacyEventFileLoader(str(path)).Load():
+            for value in event.summary.value:
+                found.setdefault(value.tag, []).append((event.step, value.simple_value))
+    return {tag: sorted(values) for tag, values in found.items()}
+
+
 def scheme(out: Path) -> dict[str, Any]:
     found: dict[str, Any] = json.loads((out / "scheme.json").read_text())
     return found
@@ -84,6 +97,25 @@ def test_scheme_without_training_leaves_a_file_and_no_history(stage: Stage) -> N
     assert Interpreter(out / "model.tflite").input.dtype == np.int8
     assert (out / "history.jsonl").read_text() == ""
     assert scheme(out)["layers"] == {"inner": "float"}
+
+
+def test_what_each_layer_loses_is_told_before_and_after_training(stage: Stage) -> None:
+    out = stage.run()
+    told = json.loads((out / "layers.json").read_text())
+    assert told["own"]
+    assert told["layers"]["inner"]["before"]["sqnr_db"] > 20
+    assert told["layers"]["re_lu"]["limits"][0] == 0
+    events = scalars(out / "tensorboard")
+    assert events["sqnr_db/inner"] == [(0, pytest.approx(told["layers"]["inner"]["before"]["sqnr_db"])), (2, ANY)]
+    assert events["range/re_lu/high"] == [(2, pytest.approx(told["layers"]["re_lu"]["limits"][1]))]
+    assert "loss" in events
+
+
+def test_without_training_a_layers_error_is_that_of_the_file(stage: Stage) -> None:
+    told = json.loads((stage.run(scheme="weights_int8") / "layers.json").read_text())
+    assert not told["own"]
+    assert told["layers"]["inner"]["before"] is None
+    assert 20 < told["layers"]["inner"]["error"]["sqnr_db"] < 80
 
 
 def test_frozen_layers_and_float_layers_of_quantization_aware_training(stage: Stage) -> None:
