@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import tensorflow as tf
 import tf_keras
 from numpy.typing import NDArray
 from tensorflow_model_optimization.python.core.quantization.keras.quantize_wrapper import QuantizeWrapper
@@ -58,7 +59,9 @@ def layer_errors(model: tf_keras.Model, images: NDArray[np.float32]) -> dict[str
     found = {}
     for wrapper, inputs in zip(wrappers, _listed(observed(images, training=False), len(wrappers)), strict=True):
         quantized = np.asarray(wrapper(inputs, training=False))
-        wrapper.quantize_config.set_quantize_weights(wrapper.layer, [weight for weight, *_ in wrapper._weight_vars])
+        # As a tensor, which the layer does not take for one more weight of its own.
+        exact = [tf.convert_to_tensor(weight) for weight, *_ in wrapper._weight_vars]
+        wrapper.quantize_config.set_quantize_weights(wrapper.layer, exact)
         error = error_of(quantized, np.asarray(wrapper.layer(inputs)))
         if error is not None:
             found[wrapper.layer.name] = error

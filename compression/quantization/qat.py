@@ -83,7 +83,7 @@ def quantize_aware(
 
 
 def exact(model: tf_keras.Model) -> tf_keras.Model:
-    """What a model from `quantize_aware` computes with its weights if nothing is quantized; it shares the weights."""
+    """What a model from `quantize_aware` computes with its weights if nothing is quantized; kernels are constants."""
     computed = {id(tensor): tensor for tensor in model.inputs}
     for node in _nodes(model):
         arguments, keywords = tf.nest.map_structure(
@@ -91,8 +91,9 @@ def exact(model: tf_keras.Model) -> tf_keras.Model:
         )
         layer = node.layer
         if isinstance(layer, QuantizeWrapper):
-            # The wrapper leaves its last quantized kernel in the layer.
-            layer.quantize_config.set_quantize_weights(layer.layer, [weight for weight, *_ in layer._weight_vars])
+            # The wrapper leaves its last quantized kernel in the layer, which would take a variable for one of its own.
+            kernels = [tf.convert_to_tensor(weight) for weight, *_ in layer._weight_vars]
+            layer.quantize_config.set_quantize_weights(layer.layer, kernels)
             result = layer.layer(*arguments, **{key: value for key, value in keywords.items() if key != "training"})
         else:
             (result,) = arguments
