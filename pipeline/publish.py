@@ -13,6 +13,7 @@ from slimcam.deploy.common.files import atomic, atomic_folder, write_text
 from slimcam.pipeline.config import Config
 from slimcam.pipeline.stages.artifacts import BUNDLE, EVALUATION
 from slimcam.pipeline.store import RECEIPT
+from slimcam.training.fit.files import EVENTS
 
 STAGES, PACK = "stages.json", "pack"
 
@@ -44,9 +45,17 @@ def publish(config: Config, name: str, results: Mapping[str, Path]) -> Path:
                 _replace(source, folder / source.name)
     if "pack" in config.stages:
         _replace(results["pack"], folder / PACK)
+    _replace_events(folder, results)
     write_text(folder / "config.yaml", OmegaConf.to_yaml(OmegaConf.structured(config)))
     write_text(folder / STAGES, json.dumps({stage: str(path) for stage, path in results.items()}, indent=2))
     return folder
+
+
+def _replace_events(folder: Path, results: Mapping[str, Path]) -> None:
+    """Copies the events of each stage to a folder of its name, which `tensorboard --logdir <runs>` shows."""
+    for stage, result in results.items():
+        if (result / EVENTS).is_dir():
+            _replace(result / EVENTS, folder / EVENTS / stage)
 
 
 def failed_gates(results: Mapping[str, Path]) -> list[str]:

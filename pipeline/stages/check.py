@@ -7,6 +7,7 @@ import logging
 from dataclasses import asdict
 
 from slimcam.compression.check import preflight
+from slimcam.compression.quantization.schemes import Scheme
 from slimcam.deploy.common.files import write_text
 from slimcam.pipeline.stages.artifacts import CHECK
 from slimcam.training.tasks.job import Job
@@ -23,10 +24,11 @@ def run(job: Job) -> None:
     """
     import keras
 
-    from slimcam.compression.quantization.qat import PIXEL_RANGE
-
+    config = job.config.quantize
     keras.utils.set_random_seed(job.config.train.seed)
-    found = preflight(task_of(job).build(), job.config.prune, input_range=PIXEL_RANGE)
+    found = preflight(
+        task_of(job).build(), job.config.prune, scheme=Scheme(config.scheme), input_range=config.input_range
+    )
     for line in str(found).splitlines():
         logger.info(line)
     logger.info(f"checked in {found.seconds:.0f} s")

@@ -8,6 +8,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from slimcam.compression.quantization.schemes import Scheme
 from slimcam.deploy.common.files import write_text
 from slimcam.deploy.inference.bundle import add_evaluation, load_bundle
 from slimcam.deploy.latency.record import Record, first_of_each, read_records
@@ -34,12 +35,15 @@ def run(job: Job) -> None:
     records = first_of_each(read_records(job.inputs["benchmark"] / BENCHMARK))
     fidelity = json.loads((job.inputs["convert"] / FIDELITY).read_text())
     change = Interval(**evaluation.changes["quantized"])
-    checked = gates.check(figures(change, records, fidelity["mean"]), config.gates)
+    quantization = load_bundle(folders["quantized"]).provenance["quantization"]
+    found = figures(change, records, fidelity["mean"], Scheme(quantization["scheme"]))
+    checked = gates.check(found, config.gates)
     result = {
         "task": task.name,
         "measure": task.measure,
         "limits": task.limits,
         **asdict(evaluation),
+        "quantization": quantization,
         "fidelity": fidelity,
         "gates": [asdict(gate) for gate in checked],
     }
@@ -53,7 +57,7 @@ def run(job: Job) -> None:
         logger.info("%s", gate.text)
 
 
-def figures(change: Interval, records: dict[str, Record], fidelity: float) -> gates.Figures:
+def figures(change: Interval, records: dict[str, Record], fidelity: float, scheme: Scheme) -> gates.Figures:
     """What the gates look at, from the benchmark's records of all variants."""
     dense, quantized = records["dense"], records["quantized"]
     memory = None if quantized.start is None else quantized.start.model_rss_bytes
@@ -65,6 +69,7 @@ def figures(change: Interval, records: dict[str, Record], fidelity: float) -> ga
         memory_mb=None if memory is None else memory / 1e6,
         delegated=None if taken is None else taken / quantized.execution.operators,
         fidelity=fidelity,
+        all_delegated=scheme.facts.delegated,
     )
 
 

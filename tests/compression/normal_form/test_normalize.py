@@ -14,6 +14,7 @@ from slimcam.compression.keras_graph import kind, ordered_nodes
 from slimcam.compression.layers.table import layer_spec
 from slimcam.compression.normal_form.normalize import normalize
 from slimcam.compression.pruning.graph import trace
+from slimcam.compression.quantization.equalize import equalize
 
 L, ops = keras.layers, keras.ops
 SHAPE = (12, 12, 6)
@@ -186,3 +187,18 @@ def test_subclassed_model_is_refused() -> None:
 
     with pytest.raises(UntraceableModelError, match="cannot be traced"):
         normalize(Subclassed())
+
+
+def test_batch_normalization_without_a_factor_gets_one_through_which_channels_are_equalized() -> None:
+    def network(x: Any) -> Any:
+        x = L.BatchNormalization(scale=False)(L.Conv2D(8, 3, use_bias=False)(x))
+        return conv(L.ReLU()(L.BatchNormalization(scale=False, center=False)(conv(L.ReLU()(x)))))
+
+    model = model_of(network)
+    normal = normalize(model, int8=True).model
+    assert_equivalent(model, normal)
+    norms = [layer for layer in normal.layers if isinstance(layer, L.BatchNormalization)]
+    assert len(norms) == 2
+    assert all(norm.scale for norm in norms)
+    assert equalize(normal, [np.ones((1, *SHAPE), np.float32)]) == 2
+    assert_equivalent(model, normal)

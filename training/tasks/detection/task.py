@@ -111,6 +111,7 @@ class Detection(Task):
             keras=keras,
             title=spec.title,
             events=job.out / EVENTS,
+            rates=spec.rates,
         )
 
     def origin(self) -> dict[str, Any]:
@@ -123,7 +124,7 @@ class Detection(Task):
             "taught_stages": [name for name, section in sections.items() if section.loss.distillation_weight > 0],
         }
 
-    def evaluate(self, folders: Mapping[str, Path]) -> Evaluation:
+    def evaluate(self, folders: Mapping[str, Path], *, test_alone: bool = False) -> Evaluation:  # noqa: ARG002
         config = self.job.config.evaluate
         matches = {
             name: {model: find(folder, found, config.threads) for model, folder in folders.items()}
