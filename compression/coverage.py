@@ -6,7 +6,8 @@ ranges, TFLite, and what XNNPACK takes of it. A row for each model, share of pru
 FILE as soon as it is known; the same command goes on where it was stopped.
 
 `python -m slimcam.compression.coverage examples --json FILE` does the same for the small networks of
-`slimcam.compression.examples`, one for each thing that networks do.
+`slimcam.compression.examples`, one for each thing that networks do. `prune` is of pruning alone, see
+`slimcam.compression.pruning.coverage`.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import argparse
 import json
 import logging
 import multiprocessing
+import sys
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
@@ -24,6 +26,7 @@ from pathlib import Path
 from typing import Any
 
 from slimcam.compression.examples import EXAMPLES
+from slimcam.compression.pruning.coverage import main as prune
 from slimcam.deploy.common.console import PACKAGES, log_to_console, show
 from slimcam.deploy.common.files import write_text
 from slimcam.deploy.common.messages import did_you_mean, first_line
@@ -255,13 +258,17 @@ def _counted(left_out: Sequence[str]) -> str:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """The command line; prints the table and writes the rows."""
+    given = sys.argv[1:] if arguments is None else list(arguments)
+    if given[:1] == ["prune"]:
+        prune(given[1:])
+        return
     parser = argparse.ArgumentParser(prog="python -m slimcam.compression.coverage", description=__doc__)
-    parser.add_argument("what", choices=["quantize", "examples"], help="keras.applications, or small networks")
+    parser.add_argument("what", choices=["quantize", "examples", "prune"], help="keras.applications, or small networks")
     parser.add_argument("--only", help="names of models, comma-separated, in this order; all if absent")
     parser.add_argument("--ratios", default="0,0.5", help="shares of the channels to prune first; %(default)s")
     parser.add_argument("--retry", action="store_true", help="do rows with an error again")
     parser.add_argument("--json", type=Path, required=True, metavar="FILE", help="where the rows are kept")
-    options = parser.parse_args(arguments)
+    options = parser.parse_args(given)
     log_to_console(to_stdout=PACKAGES)
     names = (
         options.only.split(",") if options.only else list(EXAMPLES) if options.what == "examples" else constructors()

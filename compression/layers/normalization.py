@@ -99,6 +99,12 @@ def _affine(layer: Any, x: Any, shape: Sequence[int]) -> Any:
     return x + keras.ops.reshape(layer.beta, shape) if layer.center else x
 
 
+def _normalization(tracker: DependencyTracker, call: Call) -> Channels:
+    """Passes channels on as they are: the layer's statistics, one for each, were set when it was made."""
+    tracker.freeze(call.inputs[0].variables, f"{call.operation.name} has statistics of each channel")
+    return call.inputs[0]
+
+
 def _layer_scale(tracker: DependencyTracker, call: Call) -> Channels:
     """Follows channels through the factors of a ConvNeXt block, one for each channel."""
     channels = Channels(call.channel_axis, tracker.read(call, call.channel_axis))
@@ -121,6 +127,6 @@ LAYERS: dict[str, LayerSpec] = {
     "GroupNormalization": LayerSpec(_group_normalization, no_macs, keras2=Counterpart(), masked=_masked_groups),
     "UnitNormalization": LayerSpec(same_channels, no_macs, keras2=Counterpart()),
     "LayerScale": LayerSpec(_layer_scale, no_macs),
-    "Normalization": LayerSpec(macs=no_macs, keras2=Counterpart()),
+    "Normalization": LayerSpec(_normalization, no_macs, keras2=Counterpart()),
     "Rescaling": LayerSpec(_rescaling, no_macs, keras2=Counterpart()),
 }

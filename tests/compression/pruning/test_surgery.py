@@ -9,8 +9,6 @@ from typing import Any
 import keras
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from slimcam.compression.pruning.config import PruningRatioConfig
 from slimcam.compression.pruning.cost import cost
@@ -172,54 +170,6 @@ def test_every_construct_is_pruned_and_its_cut_equals_the_mask(construct: Callab
     small.save(tmp_path / "small.keras")
     images = np.ones((2, 8, 8, 3), np.float32)
     np.testing.assert_array_equal(keras.saving.load_model(tmp_path / "small.keras")(images), small(images))
-
-
-KINDS = ("conv", "bn", "relu", "sigmoid", "depthwise", "add", "concat", "gate", "flatten")
-Step = tuple[str, int, int, int, int]
-
-
-def network(steps: list[Step]) -> Any:
-    """A network over a pool of tensors: each step reads one or two of them and adds its result."""
-    inputs = keras.Input((8, 8, 3))
-    pool = [L.Conv2D(4, 1)(inputs)]
-    for kind, first, second, filters, size in steps:
-        x, y = pool[first % len(pool)], pool[second % len(pool)]
-        if kind == "conv":
-            made = L.Conv2D(filters, size, padding="same")(x)
-        elif kind == "bn":
-            made = L.BatchNormalization()(x)
-        elif kind == "relu":
-            made = L.ReLU()(x)
-        elif kind == "sigmoid":
-            made = L.Activation("sigmoid")(x)
-        elif kind == "depthwise":
-            made = L.DepthwiseConv2D(size, padding="same")(x)
-        elif kind == "add":
-            made = L.Add()([x if x.shape[-1] == y.shape[-1] else L.Conv2D(y.shape[-1], 1)(x), y])
-        elif kind == "concat":
-            made = L.Concatenate()([x, y])
-        elif kind == "gate":
-            squeezed = L.Dense(filters, activation="relu")(L.GlobalAveragePooling2D()(y))
-            made = L.Multiply()([x, L.Dense(x.shape[-1], activation="sigmoid")(squeezed)])
-        else:
-            flat = L.Dense(filters)(L.Flatten()(L.MaxPooling2D(4)(x)))
-            made = L.Multiply()([L.Conv2D(filters, 1)(y), L.Reshape((1, 1, filters))(flat)])
-        pool.append(made)
-    head = L.Conv2D(4, 1)(L.Concatenate()(pool[-2:]))
-    return keras.Model(inputs, L.Dense(2)(L.GlobalAveragePooling2D()(head)))
-
-
-steps = st.lists(
-    st.tuples(st.sampled_from(KINDS), st.integers(0, 9), st.integers(0, 9), st.integers(2, 6), st.sampled_from([1, 3])),
-    min_size=3,
-    max_size=8,
-)
-
-
-@settings(max_examples=15, deadline=None)
-@given(steps=steps, seed=st.integers(0, 2**16))
-def test_the_cut_model_equals_the_masked_one_on_random_networks(steps: list[Step], seed: int) -> None:
-    assert_cut_equals_mask(network(steps), seed)
 
 
 def test_mobilenet_v2_cut_equals_masked() -> None:
