@@ -6,9 +6,8 @@ ranges, TFLite, and what XNNPACK takes of it. A row for each model, share of pru
 FILE as soon as it is known; the same command goes on where it was stopped.
 
 `python -m slimcam.compression.coverage examples --json FILE` does the same for the small networks of
-`slimcam.compression.examples`, one for each thing that networks do.
-
-`prune` in the place of `quantize`: see `slimcam.compression.pruning.coverage`.
+`slimcam.compression.examples`, one for each thing that networks do. `prune` is of pruning alone, see
+`slimcam.compression.pruning.coverage`.
 """
 
 from __future__ import annotations
@@ -27,6 +26,7 @@ from pathlib import Path
 from typing import Any
 
 from slimcam.compression.examples import EXAMPLES
+from slimcam.compression.pruning.coverage import main as prune
 from slimcam.deploy.common.console import PACKAGES, log_to_console, show
 from slimcam.deploy.common.files import write_text
 from slimcam.deploy.common.messages import did_you_mean, first_line
@@ -260,9 +260,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """The command line; prints the table and writes the rows."""
     given = sys.argv[1:] if arguments is None else list(arguments)
     if given[:1] == ["prune"]:
-        from slimcam.compression.pruning.coverage import main as prune
-
-        return prune(given[1:])
+        prune(given[1:])
+        return
     parser = argparse.ArgumentParser(prog="python -m slimcam.compression.coverage", description=__doc__)
     parser.add_argument("what", choices=["quantize", "examples", "prune"], help="keras.applications, or small networks")
     parser.add_argument("--only", help="names of models, comma-separated, in this order; all if absent")
@@ -284,7 +283,6 @@ def main(arguments: Sequence[str] | None = None) -> None:
                 logger.info("\n".join(table(new).splitlines()[2:]))
                 write_text(options.json, json.dumps([asdict(row) for row in rows], indent=2) + "\n")
     show(table([row for row in rows if row.model in names]))
-    return None
 
 
 def read_rows(file: Path) -> list[Row]:

@@ -8,6 +8,8 @@ from typing import Any
 import keras
 import numpy as np
 import pytest
+from keras.src.applications.convnext import LayerScale, StochasticDepth
+from keras.src.applications.inception_resnet_v2 import CustomScaleLayer
 
 from slimcam.compression.errors import UntraceableModelError
 from slimcam.compression.keras_graph import kind, ordered_nodes
@@ -110,6 +112,18 @@ def test_normal_form_computes_what_the_model_does_in_layers_that_have_an_int8_fo
     specs = [layer_spec(layer) for layer in normal.layers if not isinstance(layer, (L.InputLayer, L.Activation))]
     assert all(spec is not None and spec.output is not None for spec in specs)
     assert normalize(normal, int8=True).model is normal
+
+
+def scaled_branch(x: Any) -> Any:
+    x = CustomScaleLayer(0.17)([conv(x), conv(x)])
+    return x + StochasticDepth(0.5)(LayerScale(0.3, 8)(conv(x)))
+
+
+def test_blocks_of_inception_resnet_and_convnext_have_an_int8_form() -> None:
+    model = model_of(scaled_branch)
+    normal = normalize(model, int8=True).model
+    assert_equivalent(model, normal)
+    assert {kind(layer) for layer in normal.layers} == {"InputLayer", "Conv2D", "Add"}
 
 
 ROWS: dict[str, Callable[[Any], Any]] = {
