@@ -125,7 +125,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if options.what == "speed":
         show(speed(other, options.turns))
     else:
-        from slimcam.compression.coverage import constructors
+        from slimcam.compression.coverage.applications import constructors
 
         show(rows(other, options.only.split(",") if options.only else constructors(), options.json))
     other.close()

@@ -1,6 +1,8 @@
 """An hour of the whole camera: a clip in real time, with the page, a broker, an encrypted gallery and JSON lines.
 
-    python -m tests.deploy.camera.soak CLIP OUT.json [SECONDS] [OPTION=VALUE ...]     3600 seconds, options of slimcam-camera
+    python -m tests.deploy.camera.soak CLIP OUT.json [SECONDS] [OPTION=VALUE ...]
+
+3600 seconds if absent; the options are those of slimcam-camera.
 
 Once a minute the page is read, and what the process holds: resident memory, open files, threads. OUT.json is written
 each time, so that a run which is cut short has its figures too.
@@ -9,7 +11,6 @@ each time, so that a run which is cut short has its figures too.
 from __future__ import annotations
 
 import json
-import os
 import signal
 import socket
 import subprocess
@@ -47,7 +48,7 @@ def main(clip: str, out: Path, seconds: float, options: list[str]) -> None:
             while camera.poll() is None:
                 try:
                     camera.wait(MINUTE)
-                except subprocess.TimeoutExpired:
+                except subprocess.TimeoutExpired:  # noqa: PERF203 - the minute is over
                     figures = {"s": round(time.monotonic() - begin), **held(camera.pid), **page(port)}
                     record["minutes"].append({**figures, "mqtt": listener.heard.qsize()})
                     out.write_text(json.dumps(record, indent=1) + "\n")
@@ -70,7 +71,7 @@ def held(process: int) -> dict[str, float]:
     )
     return {
         "rss_mb": round(int(status["VmRSS"].split()[0]) / 1000, 1),
-        "files": len(os.listdir(f"/proc/{process}/fd")),
+        "files": sum(1 for _ in Path(f"/proc/{process}/fd").iterdir()),
         "threads": int(status["Threads"]),
     }
 
@@ -82,7 +83,8 @@ def page(port: int) -> dict[str, Any]:
         for name in ("state", "people")
     )
     stages = {name: [found["p50"], found["p99"]] for name, found in state["stages"].items()}
-    return {"frames": state["frames"], "lost": state["lost"], "fps": state["fps"], "stages": stages, "known": len(people)}
+    counts = {name: state[name] for name in ("frames", "lost", "fps")}
+    return {**counts, "stages": stages, "known": len(people)}
 
 
 def free_port() -> int:

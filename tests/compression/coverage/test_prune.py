@@ -9,9 +9,9 @@ from typing import Any
 import keras
 import pytest
 
-from slimcam.compression import coverage as command
-from slimcam.compression.pruning import coverage
-from slimcam.compression.pruning.coverage import Row, pruned, table
+from slimcam.compression.coverage import __main__ as command
+from slimcam.compression.coverage import prune as coverage
+from slimcam.compression.coverage.prune import Row, pruned, table
 
 L = keras.layers
 
