@@ -4,7 +4,9 @@
     print(pruned)
     pruned.model.save("smaller.keras")
 
-Quantization goes on from there: `equalize`, `to_tf_keras`, `quantize_aware`, `calibrate`, training, `int8_tflite`.
+Quantization-aware training goes on from there: `equalize`, `to_tf_keras`, `quantize_aware`, `calibrate`, training,
+`int8_tflite`; quantization after training: `equalize`, `float_tflite`, `observed_ranges`, `quantized`, or
+`post_training_int8` in one call.
 A library that knows no task and never imports `training`. Names are imported when they are first used, so that
 `import compression` loads no framework.
 """
@@ -38,9 +40,13 @@ _PUBLIC = {
     "quantize_aware": "slimcam.compression.quantization.qat",
     "calibrate": "slimcam.compression.quantization.qat",
     "layer_sqnr": "slimcam.compression.quantization.errors",
+    "layer_errors": "slimcam.compression.quantization.errors",
     "float_tflite": "slimcam.compression.export.tflite",
     "int8_tflite": "slimcam.compression.export.tflite",
-    "post_training_int8": "slimcam.compression.export.tflite",
+    "Scheme": "slimcam.compression.quantization.schemes",
+    "quantized": "slimcam.compression.quantization.post_training",
+    "post_training_int8": "slimcam.compression.quantization.post_training",
+    "observed_ranges": "slimcam.compression.quantization.post_training",
     "delegation_problems": "slimcam.compression.export.delegation",
     "preflight": "slimcam.compression.check",
     "Preflight": "slimcam.compression.check",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -22,6 +22,7 @@ from slimcam.compression.pruning.graph import trace
 from slimcam.compression.pruning.importance import importance
 from slimcam.compression.pruning.selection import plan
 from slimcam.compression.pruning.surgery import cut
+from slimcam.compression.quantization.schemes import Scheme
 
 
 @dataclass
@@ -72,7 +73,13 @@ def _collected(found: Preflight) -> Iterator[None]:
         found.problems.append(str(error))
 
 
-def preflight(model: Any, ratio: PruningRatioConfig, *, input_range: tuple[float, float] | None = None) -> Preflight:
+def preflight(
+    model: Any,
+    ratio: PruningRatioConfig,
+    *,
+    scheme: Scheme = Scheme.QAT_INT8,
+    input_range: Sequence[float] = (),
+) -> Preflight:
     """Normalizes, prunes, quantizes and converts a model with one random batch, and collects all that fails.
 
     Nothing is trained: what is told is whether the steps work, not how well. Needs Keras on TensorFlow.
@@ -80,14 +87,19 @@ def preflight(model: Any, ratio: PruningRatioConfig, *, input_range: tuple[float
     Args:
         model: Keras 3; it is not changed.
         ratio: how much is pruned.
-        input_range: of the int8 input, as for `quantize_aware`.
+        scheme: of quantization. Layers without an int8 form are a problem of one that is trained, and a note of one in
+            integers that is not: they stay float.
+        input_range: of the int8 input, as for `quantize_aware`; that of the batch if empty.
     """
     found, started = Preflight(), time.monotonic()
     with _collected(found):
         model = normalize(model).model
         with _collected(found):
             model = _prune(model, ratio, found)
-        _quantize(model, input_range, found)
+        if scheme.facts.integer:
+            _quantize(model, scheme, input_range, found)
+        else:
+            _convert(model, scheme)
     found.seconds = time.monotonic() - started
     return found
 
@@ -108,30 +120,51 @@ def _prune(model: Any, ratio: PruningRatioConfig, found: Preflight) -> Any:
     return smaller
 
 
-def _quantize(model: Any, input_range: tuple[float, float] | None, found: Preflight) -> None:
-    # TensorFlow and tfmot are needed here alone.
+def _quantize(model: Any, scheme: Scheme, input_range: Sequence[float], found: Preflight) -> None:
+    # TensorFlow, tfmot and ai-edge-quantizer are needed from here on alone.
     from slimcam.compression.export.delegation import delegation_problems
-    from slimcam.compression.export.tflite import float_tflite, int8_tflite
+    from slimcam.compression.export.tflite import float_tflite
     from slimcam.compression.quantization.equalize import equalize
-    from slimcam.compression.quantization.keras2 import to_tf_keras
-    from slimcam.compression.quantization.qat import calibrate, quantize_aware
+    from slimcam.compression.quantization.post_training import observed_ranges, quantized
     from slimcam.deploy.inference.interpreter import Interpreter
 
     form = normalize(model, int8=True)
     found.changes = form.changes
     missing = unsupported(form.model)
-    found.problems += missing
+    (found.problems if scheme.facts.trains else found.notes).extend(missing)
     with _collected(found):
         float_tflite(model)
-    if missing:
+    if missing and scheme.facts.trains:
         return
     batch = _batch(form.model)
     equalize(form.model, [batch])
-    quantized = quantize_aware(to_tf_keras(form.model), input_range=input_range)
-    calibrate(quantized, [batch])
-    content = int8_tflite(quantized)
-    found.undelegated = [str(problem) for problem in delegation_problems(content, form.origins)]
-    found.operators = Interpreter(content).delegation().total
+    if scheme.facts.trains:
+        content = _trainable_int8(form.model, batch, input_range)
+    else:
+        exact = float_tflite(form.model)
+        content = quantized(exact, scheme, observed_ranges(exact, [batch], input_range=input_range))
+    if scheme.facts.delegated:
+        found.undelegated = [str(problem) for problem in delegation_problems(content, form.origins)]
+        found.operators = Interpreter(content).delegation().total
+
+
+def _trainable_int8(model: Any, batch: NDArray[np.float32], input_range: Sequence[float]) -> bytes:
+    from slimcam.compression.export.tflite import int8_tflite
+    from slimcam.compression.quantization.keras2 import to_tf_keras
+    from slimcam.compression.quantization.qat import calibrate, quantize_aware
+
+    trainable = quantize_aware(to_tf_keras(model), input_range=input_range)
+    calibrate(trainable, [batch])
+    return int8_tflite(trainable)
+
+
+def _convert(model: Any, scheme: Scheme) -> None:
+    from slimcam.compression.export.tflite import float_tflite
+    from slimcam.compression.quantization.post_training import quantized
+
+    content = float_tflite(model)
+    if scheme is not Scheme.NONE:
+        quantized(content, scheme)
 
 
 def unsupported(model: Any) -> list[str]:

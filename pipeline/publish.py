@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import logging
-import os
 import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -48,23 +47,20 @@ def publish(config: Config, name: str, results: Mapping[str, Path]) -> Path:
         for source in results["prune"].iterdir():
             if source.name != RECEIPT:
                 _replace(source, folder / source.name)
-    _link_events(Path(config.paths.runs), name, results)
     if "pack" in config.stages:
         _replace(results["pack"], folder / PACK)
     _mark(folder, stale)
+    _replace_events(folder, results)
     write_text(folder / "config.yaml", OmegaConf.to_yaml(OmegaConf.structured(config)))
     write_text(folder / STAGES, json.dumps({stage: str(path) for stage, path in results.items()}, indent=2))
     return folder
 
 
-def _link_events(runs: Path, name: str, results: Mapping[str, Path]) -> None:
-    """Makes TensorBoard show the trainings of a run under its name: links in `<runs>/tensorboard/<name>/<stage>`."""
-    for stage, folder in results.items():
-        if (folder / EVENTS).is_dir():
-            link = runs / "tensorboard" / name / stage
-            link.parent.mkdir(parents=True, exist_ok=True)
-            link.unlink(missing_ok=True)
-            link.symlink_to(os.path.relpath(folder / EVENTS, link.parent))
+def _replace_events(folder: Path, results: Mapping[str, Path]) -> None:
+    """Copies the events of each stage to a folder of its name, which `tensorboard --logdir <runs>` shows."""
+    for stage, result in results.items():
+        if (result / EVENTS).is_dir():
+            _replace(result / EVENTS, folder / EVENTS / stage)
 
 
 def failed_gates(results: Mapping[str, Path]) -> list[str]:

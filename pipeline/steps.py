@@ -35,7 +35,13 @@ class Stage:
 
 STAGES = (
     Stage("pack", "slimcam.pipeline.stages.pack:run", ("data", "model", "train")),
-    Stage("check", "slimcam.pipeline.stages.check:run", ("data", "model", "train", "prune"), (), "tensorflow"),
+    Stage(
+        "check",
+        "slimcam.pipeline.stages.check:run",
+        ("data", "model", "train", "prune", "quantize"),
+        (),
+        "tensorflow",
+    ),
     Stage("train", "slimcam.pipeline.stages.train:run", ("data", "model", "train"), (), "keras"),
     Stage(
         "prune",
@@ -51,7 +57,7 @@ STAGES = (
         ("data", "model", "train", "quantize"),
         ("train", "prune"),
         "tensorflow",
-        version=4,
+        version=5,
     ),
     Stage(
         "convert",

@@ -39,7 +39,9 @@ class Problem:
 
 
 @dataclass(frozen=True)
-class _Tensor:
+class Tensor:
+    """One tensor of a file."""
+
     name: str
     type: int
     scale: np.ndarray[Any, np.dtype[np.float64]]
@@ -47,11 +49,13 @@ class _Tensor:
 
 
 @dataclass(frozen=True)
-class _Operator:
+class Operator:
+    """One operator of a file."""
+
     index: int
     kind: str
-    inputs: tuple[_Tensor, ...]
-    output: _Tensor
+    inputs: tuple[Tensor, ...]
+    output: Tensor
 
 
 def delegation_problems(model: bytes, origins: Mapping[str, str] | None = None) -> list[Problem]:
@@ -67,7 +71,7 @@ def delegation_problems(model: bytes, origins: Mapping[str, str] | None = None) 
     Raises:
         ConversionError: the bytes are not a TFLite model, or the runtime refuses it for another reason.
     """
-    operators = _read(model)
+    operators = read_operators(model)
     if not any(operator.output.type == schema.TensorType.INT8 for operator in operators):
         return []
     faults = {operator.index: list(_faults(operator)) for operator in operators}
@@ -78,20 +82,34 @@ def delegation_problems(model: bytes, origins: Mapping[str, str] | None = None) 
         if not left_out:
             raise ConversionError(str(error)) from error
     return [
-        Problem(operator.index, operator.kind, operator.output.name, text, _layer(operator.output.name, origins or {}))
+        Problem(operator.index, operator.kind, operator.output.name, text, layer)
         for operator in operators
         if operator.index in left_out or _floats(operator)
+        for layer in [next(iter(layers_of(operator.output.name, origins or {})), "")]
         for text in faults[operator.index] or ["XNNPACK does not run it, in this form at least"]
     ]
 
 
-def _layer(tensor: str, origins: Mapping[str, str]) -> str:
-    """The Keras layer that a tensor is named after: the converter joins the names of all that it fused."""
-    parts = [part.removeprefix("quant_") for part in re.split("[/;]", tensor)]
-    return next((origins[part] for part in parts if part in origins), "")
+def layers_of(tensor: str, origins: Mapping[str, str]) -> list[str]:
+    """The Keras layers that a tensor is named after: the converter joins the names of all that it fused.
+
+    Args:
+        tensor: name of an operator's output.
+        origins: as for `delegation_problems`.
+    """
+    found = []
+    for path in tensor.split(";"):
+        scopes = path.split("/")
+        # Keras 3 numbers every scope of a model that it calls once more: net_1/conv_1/Relu is of the layer conv.
+        numbered = re.search(r"_\d+$", scopes[0]) and not any(scope.startswith("quant_") for scope in scopes)
+        for scope in scopes:
+            name = re.sub(r"_\d+$", "", scope) if numbered else scope.removeprefix("quant_")
+            if name in origins:
+                found.append(origins[name])
+    return list(dict.fromkeys(found))
 
 
-def _faults(operator: _Operator) -> Iterator[str]:
+def _faults(operator: Operator) -> Iterator[str]:
     if floats := _floats(operator):
         yield f"runs in float among int8 operators (float tensor {floats[0].name})"
     elif operator.kind in xnnpack_limits.FLOAT_ONLY:
@@ -100,7 +118,7 @@ def _faults(operator: _Operator) -> Iterator[str]:
         yield from _SCALE_RULES[operator.kind](operator)
 
 
-def _floats(operator: _Operator) -> list[_Tensor]:
+def _floats(operator: Operator) -> list[Tensor]:
     """The float tensors of an operator that does not convert between float and int8."""
     if operator.kind in ("QUANTIZE", "DEQUANTIZE"):
         return []
@@ -108,7 +126,7 @@ def _floats(operator: _Operator) -> list[_Tensor]:
     return [tensor for tensor in tensors if tensor.type == schema.TensorType.FLOAT32 and not tensor.constant]
 
 
-def _requantization(operator: _Operator) -> Iterator[str]:
+def _requantization(operator: Operator) -> Iterator[str]:
     image, weights = operator.inputs[:2]
     if not (image.scale.size and weights.scale.size and operator.output.scale.size):
         return
@@ -122,7 +140,7 @@ def _requantization(operator: _Operator) -> Iterator[str]:
         )
 
 
-def _addition(operator: _Operator) -> Iterator[str]:
+def _addition(operator: Operator) -> Iterator[str]:
     low, high = xnnpack_limits.ADDITION
     for tensor in operator.inputs:
         if not (tensor.scale.size and operator.output.scale.size):
@@ -135,7 +153,7 @@ def _addition(operator: _Operator) -> Iterator[str]:
             )
 
 
-_SCALE_RULES: dict[str, Callable[[_Operator], Iterator[str]]] = {
+_SCALE_RULES: dict[str, Callable[[Operator], Iterator[str]]] = {
     "CONV_2D": _requantization,
     "DEPTHWISE_CONV_2D": _requantization,
     "FULLY_CONNECTED": _requantization,
@@ -143,7 +161,15 @@ _SCALE_RULES: dict[str, Callable[[_Operator], Iterator[str]]] = {
 }
 
 
-def _read(model: bytes) -> list[_Operator]:
+def read_operators(model: bytes) -> list[Operator]:
+    """The operators of a model's graph, in order.
+
+    Args:
+        model: content of a `.tflite` file.
+
+    Raises:
+        ConversionError: the bytes are not a TFLite model.
+    """
     if model[4:8] != b"TFL3":
         raise ConversionError("not a TFLite model (no TFL3 mark in its first 8 bytes); convert it again")
     root = schema.Model.GetRootAs(model)
@@ -155,7 +181,7 @@ def _read(model: bytes) -> list[_Operator]:
         node = graph.Operators(index)
         code = root.OperatorCodes(node.OpcodeIndex())
         operators.append(
-            _Operator(
+            Operator(
                 index=index,
                 # Old files keep the code in the deprecated field, which ends at 127.
                 kind=kinds[max(code.BuiltinCode(), code.DeprecatedBuiltinCode())],
@@ -166,10 +192,10 @@ def _read(model: bytes) -> list[_Operator]:
     return operators
 
 
-def _tensor(root: Any, tensor: Any) -> _Tensor:
+def _tensor(root: Any, tensor: Any) -> Tensor:
     quantization = tensor.Quantization()
     scaled = quantization is not None and quantization.ScaleLength() > 0
-    return _Tensor(
+    return Tensor(
         name=tensor.Name().decode(),
         type=tensor.Type(),
         scale=np.asarray(quantization.ScaleAsNumpy(), np.float64) if scaled else np.empty(0),

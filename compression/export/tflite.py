@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterable
 from typing import Any
 
 import keras
@@ -11,9 +10,8 @@ import numpy as np
 import tensorflow as tf
 import tf_keras
 from ai_edge_litert.interpreter import Interpreter
-from numpy.typing import NDArray
 
-from slimcam.compression.errors import CompressionError, ConversionError
+from slimcam.compression.errors import ConversionError
 from slimcam.compression.normal_form.normalize import in_float32
 from slimcam.compression.quantization import ranges
 from slimcam.compression.quantization.keras2 import to_tf_keras
@@ -69,30 +67,6 @@ def _tell_biases_apart(model: tf_keras.Model) -> None:
                 variable.assign(values)
 
 
-def post_training_int8(
-    model: keras.Model, representative: Iterable[NDArray[np.float32] | list[NDArray[np.float32]]]
-) -> bytes:
-    """Quantizes a float model to int8 from input to output without training: what training has to beat.
-
-    Args:
-        model: as for `float_tflite`.
-        representative: batches `(N, ...)` of inputs, lists of them for several inputs, from which the ranges of
-            activations are taken.
-
-    Raises:
-        ConversionError: the model cannot be converted.
-        CompressionError: `representative` is empty.
-    """
-    batches = (batch if isinstance(batch, list) else [batch] for batch in representative)
-    images = [[image[np.newaxis] for image in each] for batch in batches for each in zip(*batch, strict=True)]
-    if not images:
-        raise CompressionError("post-training quantization needs representative images to take ranges from; got none")
-    converter = _int8(_converter(_on_tensorflow(model)))
-    converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]
-    converter.representative_dataset = lambda: iter(images)
-    return _convert(converter, model.name)
-
-
 def _on_tensorflow(model: keras.Model) -> Any:
     model = in_float32(model)
     return model if keras.backend.backend() == "tensorflow" else to_tf_keras(model)
@@ -123,11 +97,11 @@ def _convert(converter: Any, name: str) -> bytes:
         except Exception as error:  # the converter raises ConverterError, RuntimeError, ValueError and SystemError
             reason = next(iter(str(error).splitlines()), type(error).__name__)
             raise ConversionError(f"model '{name}' cannot be converted to TensorFlow Lite: {reason}") from error
-    _require_runtime(content, name)
+    require_runtime(content, name)
     return content
 
 
-def _require_runtime(content: bytes, name: str) -> None:
+def require_runtime(content: bytes, name: str) -> None:
     """Opens the file once: the converter writes some that the runtime does not take."""
     try:
         Interpreter(model_content=content).allocate_tensors()

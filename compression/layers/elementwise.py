@@ -70,7 +70,11 @@ def _united(tracker: DependencyTracker, call: Call) -> tuple[Channels, int] | st
 
 
 def _relu_is_homogeneous(layer: Any) -> bool:
-    return layer.max_value is None and not layer.threshold
+    return not layer.threshold
+
+
+def _relu_limit(layer: Any) -> float | None:
+    return None if layer.max_value is None else float(layer.max_value)
 
 
 def _activation_is_homogeneous(layer: Any) -> bool:
@@ -89,7 +93,9 @@ _OPERATION = LayerSpec(same_channels, no_macs)
 
 LAYERS: dict[str, LayerSpec] = {
     "Activation": LayerSpec(_activation, no_macs, homogeneous=_activation_is_homogeneous, keras2=Counterpart()),
-    "ReLU": LayerSpec(same_channels, no_macs, homogeneous=_relu_is_homogeneous, keras2=Counterpart()),
+    "ReLU": LayerSpec(
+        same_channels, no_macs, homogeneous=_relu_is_homogeneous, limit=_relu_limit, keras2=Counterpart()
+    ),
     "LeakyReLU": LayerSpec(
         same_channels, no_macs, homogeneous=True, keras2=Counterpart(options={"alpha": "negative_slope"})
     ),

@@ -56,6 +56,7 @@ class LayerSpec:
         output_weights: Weights with an entry per output channel that together scale the layer's result before its
             activation; the first must be there, the others (a bias) may be switched off.
         homogeneous: Whether a positive factor per channel passes from the inputs to the output, f(a x) = a f(x).
+        limit: From a homogeneous layer to the value at which it cuts off, and up to which it is homogeneous.
         keras2: How the layer is rebuilt in Keras 2, for quantization-aware training; None where it cannot be. A
             function may build it of several layers that have an int8 form.
         flat: How the layer is written in the normal form (`compression.normalize`); None where it is part of it.
@@ -72,6 +73,7 @@ class LayerSpec:
     kernels: tuple[Kernel, ...] = ()
     output_weights: tuple[str, ...] = ()
     homogeneous: bool | Callable[[Any], bool] = False
+    limit: Callable[[Any], float | None] | None = None
     keras2: Counterpart | Rebuild | None = None
     flat: Rule | None = None
     int8: Rule | None = None

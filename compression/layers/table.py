@@ -10,6 +10,7 @@ from slimcam.compression.layers import attention, elementwise, kernels, normaliz
 from slimcam.compression.layers.outputs import OUTPUTS
 from slimcam.compression.layers.spec import LayerSpec
 from slimcam.compression.normal_form import activations, convolutions, operations
+from slimcam.compression.normal_form import normalization as norms
 from slimcam.compression.normal_form import spatial as pooling
 
 _FACTS: dict[str, LayerSpec] = {
@@ -21,7 +22,7 @@ _FACTS: dict[str, LayerSpec] = {
     **spatial.LAYERS,
 }
 _FLAT = {**convolutions.FLAT, **operations.FLAT, **pooling.FLAT}
-_INT8 = {**activations.INT8, **convolutions.INT8, **operations.INT8, **pooling.INT8}
+_INT8 = {**activations.INT8, **convolutions.INT8, **norms.INT8, **operations.INT8, **pooling.INT8}
 
 LAYERS: dict[str, LayerSpec] = {
     name: replace(_FACTS.get(name, LayerSpec()), flat=_FLAT.get(name), int8=_INT8.get(name), output=OUTPUTS.get(name))

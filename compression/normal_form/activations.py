@@ -120,6 +120,16 @@ def _average(layer: Any, make: Parts) -> Callable[..., Any]:  # noqa: ARG001
     return lambda tensors: make(L.Rescaling, 1 / len(tensors))(make(L.Add, suffix="sum")(tensors))
 
 
+def _scaled_sum(layer: Any, make: Parts) -> Callable[..., Any]:
+    """The sum of a shortcut and a scaled branch, as in InceptionResNetV2."""
+    scaled, total = make(L.Rescaling, float(layer.scale), suffix="scaled"), make(L.Add)
+    return lambda tensors: total([tensors[0], scaled(tensors[1])])
+
+
+def _layer_scale(layer: Any, make: Parts) -> Callable[..., Any]:
+    return make(L.Rescaling, np.asarray(layer.gamma).tolist())
+
+
 def _scaled_norm(layer: Any, make: Parts) -> Callable[..., Any] | None:
     """Batch normalization with the gamma that equalization works on."""
     if layer.scale:
@@ -139,5 +149,7 @@ INT8: dict[str, Rule] = {
     "Add": _pairwise,
     "Multiply": _pairwise,
     "Average": _average,
+    "CustomScaleLayer": _scaled_sum,
+    "LayerScale": _layer_scale,
     "BatchNormalization": _scaled_norm,
 }

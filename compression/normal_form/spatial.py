@@ -146,5 +146,5 @@ INT8: dict[str, Rule] = {
     "ZeroPadding1D": _as_2d(L.ZeroPadding2D, padding=lambda layer: ((0, 0), tuple(layer.padding))),
     "Cropping1D": _as_2d(L.Cropping2D, cropping=lambda layer: ((0, 0), tuple(layer.cropping))),
     "UpSampling1D": _as_2d(L.UpSampling2D, size=lambda layer: (1, layer.size)),
-    **dict.fromkeys(("AlphaDropout", "GaussianDropout", "GaussianNoise"), _left_out),
+    **dict.fromkeys(("AlphaDropout", "GaussianDropout", "GaussianNoise", "StochasticDepth"), _left_out),
 }

@@ -3,8 +3,9 @@
 An int8 activation has the range of its largest channel: where that is many times what is usual, little is left of the
 others. ReLU, pooling and addition pass a positive factor on, so a channel can be divided by one where it is written and
 multiplied by it where it is read, and the model computes what it did (Nagel et al. 2019, "Data-Free Quantization
-Through Weight Equalization and Bias Correction", section 4.1). The factor shares what is uneven between the activations
-and the kernels that read them (Xiao et al. 2023, "SmoothQuant", equation 4, alpha 1/2).
+Through Weight Equalization and Bias Correction", section 4.1). Through ReLU6 a factor passes that keeps what the images
+drive the channel to below 6; a channel that reaches 6 gets none. The factor shares what is uneven between the
+activations and the kernels that read them (Xiao et al. 2023, "SmoothQuant", equation 4, alpha 1/2).
 """
 
 from __future__ import annotations
@@ -42,12 +43,14 @@ class _FactorGroup:
         writers: Layers that write the tensors, each with its facts.
         readers: Layers that read them, each with its facts.
         tensors: Tensors whose ranges count: those that a layer reads.
+        cut_off: Tensors that a layer cuts off, and the value at which it does.
         fixed: Whether something that no factor passes touches the tensors, so that they stay as they are.
     """
 
     writers: list[tuple[Any, LayerSpec]] = field(default_factory=list)
     readers: list[tuple[Any, LayerSpec]] = field(default_factory=list)
     tensors: list[Any] = field(default_factory=list)
+    cut_off: list[tuple[Any, float]] = field(default_factory=list)
     fixed: bool = False
 
 
@@ -55,7 +58,8 @@ def equalize(model: Any, batches: Iterable[NDArray[np.float32]]) -> int:
     """Equalizes the ranges of the channels wherever factors can pass, in place; the model computes what it did.
 
     They pass from a kernel or BatchNormalization through ReLU, pooling, padding and additions to kernels. Tensors that
-    anything else touches stay as they are.
+    anything else touches stay as they are. Behind ReLU6, what would exceed by far all that the batches hold is cut off
+    earlier than it was.
 
     Args:
         model: Keras 3, functional, channels last.
@@ -72,7 +76,8 @@ def equalize(model: Any, batches: Iterable[NDArray[np.float32]]) -> int:
     groups = [group for group in _factor_groups(model) if group.readers and not group.fixed]
     if not groups:
         return 0
-    read = {tensor_key(tensor): tensor for group in groups for tensor in group.tensors}
+    counted = [tensor for group in groups for tensor in (*group.tensors, *(cut for cut, _ in group.cut_off))]
+    read = {tensor_key(tensor): tensor for tensor in counted}
     observed = keras.Model(functional(model).inputs, [_peaks(tensor) for tensor in read.values()])
     peaks: dict[str, list[_PerChannel]] = defaultdict(list)
     for batch in batches:
@@ -82,11 +87,12 @@ def equalize(model: Any, batches: Iterable[NDArray[np.float32]]) -> int:
         raise CompressionError("equalization needs at least one batch of inputs; got none")
     # The mean over images: a single outlier does not say what a channel is like.
     ranges = {key: np.concatenate(found).mean(axis=0) for key, found in peaks.items()}
+    largest = {key: np.concatenate(found).max(axis=0) for key, found in peaks.items()}
     broken = [key.split(":")[0] for key, values in ranges.items() if not np.isfinite(values).all()]
     if broken:
         raise CompressionError(f"calibration images drive {broken[0]} to values that are not finite numbers")
     for group in groups:
-        _apply(group, _factors(group, ranges))
+        _apply(group, _limited(group, _factors(group, ranges), largest))
     return len(groups)
 
 
@@ -105,6 +111,9 @@ def _factor_groups(model: Any) -> list[_FactorGroup]:
         known = spec if used[layer.name] == 1 and len(node.outputs) == 1 and not constants(node) else None
         if known is not None and _passes(known, node):
             group = _merged(inputs)
+            limit = None if known.limit is None else known.limit(layer)
+            if limit is not None:
+                group.cut_off.append((node.outputs[0], limit))
             group_of.update((key, group) for key, found in group_of.items() if found in inputs)
             if len(inputs) > 1:
                 group.tensors += node.input_tensors
@@ -127,6 +136,7 @@ def _merged(groups: Iterable[_FactorGroup]) -> _FactorGroup:
         merged.writers += group.writers
         merged.readers += group.readers
         merged.tensors += group.tensors
+        merged.cut_off += group.cut_off
         merged.fixed |= group.fixed
     return merged
 
@@ -158,6 +168,15 @@ def _factors(group: _FactorGroup, ranges: dict[str, _PerChannel]) -> _PerChannel
     kernels = np.max([_strength(layer, spec) for layer, spec in group.readers], axis=0)
     factors: _PerChannel = np.sqrt(kernels / activations)
     factors /= np.max(factors * activations)
+    return factors
+
+
+def _limited(group: _FactorGroup, factors: _PerChannel, largest: dict[str, _PerChannel]) -> _PerChannel:
+    """The factors with which nothing is cut off that was not, and nothing is left that was cut off."""
+    for tensor, limit in group.cut_off:
+        reached = largest[tensor_key(tensor)]
+        room = limit / np.maximum(reached, _TINY)
+        factors = np.where(reached < limit, np.minimum(factors, room), 1).astype(np.float32)
     return factors
 
 

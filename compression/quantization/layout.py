@@ -8,7 +8,7 @@ the concatenation.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -118,13 +118,14 @@ OBJECTS = {
 """What a saved model refers to."""
 
 
-def layer_quantizations(model: tf_keras.Model) -> dict[str, LayerQuantization]:
+def layer_quantizations(model: tf_keras.Model, float_kernels: Collection[str] = ()) -> dict[str, LayerQuantization]:
     """Decides for each layer of a model what is quantized, by its name.
 
     A ReLU with a limit other than 6 loses it to the range of its output, which cuts off at the same value.
 
     Args:
         model: tf_keras, in normal form.
+        float_kernels: Names of layers whose weights are not quantized.
 
     Raises:
         UnsupportedLayerError: layers have no int8 form. The message names all of them.
@@ -150,7 +151,8 @@ def layer_quantizations(model: tf_keras.Model) -> dict[str, LayerQuantization]:
         if cut_off:
             output = replace(output, limits=(0.0, float(layer.max_value)))
         quantized = not output.passes and not _goes_on(layer, output, readers)
-        found[layer.name] = LayerQuantization(*_kernel(layer), output=quantized, limits=output.limits)
+        kernel = (None, 0) if layer.name in float_kernels else _kernel(layer)
+        found[layer.name] = LayerQuantization(*kernel, output=quantized, limits=output.limits)
         found[layer.name].changes = {"max_value": None} if cut_off else {}
     return found
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import warnings
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,19 +24,22 @@ from tensorflow_model_optimization.python.core.quantization.keras.quantize_wrapp
 
 from slimcam.compression.errors import CompressionError
 from slimcam.compression.quantization.layout import OBJECTS, LayerWrapper, layer_quantizations
+from slimcam.compression.quantization.ranges import clipped_range
 from slimcam.deploy.common.files import hdf5
 
 PIXEL_RANGE = (-1.0, 127 / 128)
 """Range of (pixel - 128) / 128: as an int8 input it has scale 1/128 and zero point 0, so the input is pixel - 128."""
 
 
-_OUTSIDE = 0.05
-"""Share of the images whose smallest, or largest, activation is clipped: the outlier images."""
+PERCENTILE = 95.0
+"""Of the images, by their smallest or largest activation, that a range holds: the others are outlier images."""
 
 _Extremes = NDArray[np.float32]
 
 
-def quantize_aware(model: tf_keras.Model, *, input_range: tuple[float, float] | None = None) -> tf_keras.Model:
+def quantize_aware(
+    model: tf_keras.Model, *, input_range: Sequence[float] = (), float_kernels: Collection[str] = ()
+) -> tf_keras.Model:
     """Returns a model that computes as its int8 version would, and that can still be trained.
 
     What the converter folds into a convolution (batch normalization, ReLU) is quantized once, after the last of it.
@@ -45,15 +48,16 @@ def quantize_aware(model: tf_keras.Model, *, input_range: tuple[float, float] | 
     Args:
         model: functional and in normal form, as `to_tf_keras(normalize(model, int8=True).model)`; it is not changed.
         input_range: smallest and largest value of the inputs, for example `PIXEL_RANGE`; values outside are clipped.
-            Observed like other activations if absent.
+            Observed like other activations if empty.
+        float_kernels: Names of layers whose weights stay float; their inputs and outputs are int8 as others'.
 
     Raises:
         UnsupportedLayerError: layers cannot be quantized. The message names all of them.
         ValueError: `input_range` does not span zero.
     """
-    if input_range is not None and not (input_range[0] <= 0 <= input_range[1] and input_range[0] < input_range[1]):
+    if len(input_range) and not (input_range[0] <= 0 <= input_range[1] and input_range[0] < input_range[1]):
         raise ValueError(f"input_range must span zero, since int8 has to represent it exactly; got {list(input_range)}")
-    quantizations = layer_quantizations(model)
+    quantizations = layer_quantizations(model, float_kernels)
     wrapped: dict[str, LayerWrapper] = {}
     tensors = {}
     for tensor in model.inputs:
@@ -78,8 +82,28 @@ def quantize_aware(model: tf_keras.Model, *, input_range: tuple[float, float] | 
     return tf_keras.Model(inputs, outputs, name=model.name)
 
 
-def _input_quantizer(input_range: tuple[float, float] | None) -> Any:
-    if input_range is None:
+def exact(model: tf_keras.Model) -> tf_keras.Model:
+    """What a model from `quantize_aware` computes with its weights if nothing is quantized; kernels are constants."""
+    computed = {id(tensor): tensor for tensor in model.inputs}
+    for node in _nodes(model):
+        arguments, keywords = tf.nest.map_structure(
+            lambda value: computed.get(id(value), value), (node.call_args, node.call_kwargs)
+        )
+        layer = node.layer
+        if isinstance(layer, QuantizeWrapper):
+            # The wrapper leaves its last quantized kernel in the layer, which would take a variable for one of its own.
+            kernels = [tf.convert_to_tensor(weight) for weight, *_ in layer._weight_vars]
+            layer.quantize_config.set_quantize_weights(layer.layer, kernels)
+            result = layer.layer(*arguments, **{key: value for key, value in keywords.items() if key != "training"})
+        else:
+            (result,) = arguments
+        computed.update((id(old), new) for old, new in zip(*map(tf.nest.flatten, (node.outputs, result)), strict=True))
+    outputs = tf.nest.map_structure(lambda tensor: computed[id(tensor)], model._nested_outputs)
+    return tf_keras.Model(model._nested_inputs, outputs, name=model.name)
+
+
+def _input_quantizer(input_range: Sequence[float]) -> Any:
+    if not len(input_range):
         return quantizers.AllValuesQuantizer(8, per_axis=False, symmetric=False, narrow_range=False)
     return quantizers.FixedQuantizer(8, *input_range, narrow_range=False)
 
@@ -94,10 +118,10 @@ def _scope() -> Any:
     return quantize.quantize_scope(OBJECTS)
 
 
-def calibrate(model: tf_keras.Model, batches: Iterable[NDArray[np.float32]]) -> None:
+def calibrate(model: tf_keras.Model, batches: Iterable[NDArray[np.float32]], percentile: float = PERCENTILE) -> None:
     """Sets the range of every weight from its values and of every activation from real inputs.
 
-    An activation's range is that of all but one in twenty images at either end. In some networks one image in a
+    An activation's range is that of `percentile` percent of the images at either end. In some networks one image in a
     hundred or so is an outlier that drives the last layers to many times what is usual: a range that held it would be
     too coarse for all others, and clipping gives even it a better output (docs/recipe.md). Activations are observed
     unquantized, weights quantized.
@@ -105,6 +129,7 @@ def calibrate(model: tf_keras.Model, batches: Iterable[NDArray[np.float32]]) -> 
     Args:
         model: from `quantize_aware`; changed in place.
         batches: at least one, each `(N, ...)` as the model's input; a few hundred images in all do.
+        percentile: 100 clips nothing.
 
     Raises:
         CompressionError: `batches` is empty.
@@ -122,18 +147,9 @@ def calibrate(model: tf_keras.Model, batches: Iterable[NDArray[np.float32]]) -> 
     if not observer.seen:
         raise CompressionError("calibration needs at least one batch of inputs; got none")
     for limits, lows, highs in observer.seen.values():
-        low, high = _range(np.concatenate(lows), np.concatenate(highs))
+        low, high = clipped_range(np.concatenate(lows), np.concatenate(highs), percentile)
         limits["min_var"].assign(low)
         limits["max_var"].assign(high)
-
-
-def _range(lows: _Extremes, highs: _Extremes) -> tuple[float, float]:
-    """What an activation is quantized in, of its smallest and largest value in each image."""
-    low, high = float(np.quantile(lows, _OUTSIDE)), float(np.quantile(highs, 1 - _OUTSIDE))
-    if low == high == 0:  # a few images alone activate it
-        low, high = float(lows.min()), float(highs.max())
-    # Zero must be representable: it is what padding adds.
-    return min(0.0, low), max(0.0, high)
 
 
 class _Observer:
@@ -196,6 +212,11 @@ def _activation_quantizers(model: tf_keras.Model, replacement: Callable[[Any], A
 
 def _observes(quantizer: Any) -> bool:
     return not isinstance(quantizer, quantizers.FixedQuantizer)
+
+
+def wrappers(model: tf_keras.Model) -> list[Any]:
+    """The layers of a model from `quantize_aware` that were layers of the given one, which each has as `layer`."""
+    return [layer for layer in model.layers if isinstance(layer, QuantizeWrapper)]
 
 
 def freeze_batch_norm(model: tf_keras.Model) -> None:

@@ -33,6 +33,32 @@ _MAX_BIAS = 2.0**30
 _MIN_SCALE = 1e-9
 
 
+def clipped_range(lows: NDArray[Any], highs: NDArray[Any], percentile: float) -> tuple[float, float]:
+    """What an activation is quantized in.
+
+    Args:
+        lows: Its smallest value in each image.
+        highs: Its largest.
+        percentile: Of the images, by how far out their extremes lie, that the range holds at either end.
+    """
+    low, high = float(np.percentile(lows, 100 - percentile)), float(np.percentile(highs, percentile))
+    if low == high == 0:  # a few images alone activate it
+        low, high = float(lows.min()), float(highs.max())
+    # Zero must be representable: it is what padding adds.
+    return min(0.0, low), max(0.0, high)
+
+
+def own_ranges(model: tf_keras.Model) -> dict[str, tuple[float, float]]:
+    """The range of each layer of a quantization-aware model that quantizes what it gives, by the layer's name.
+
+    Args:
+        model: from `qat.quantize_aware`, calibrated or trained.
+    """
+    named = {(layer.layer if isinstance(layer, QuantizeWrapper) else layer).name: layer for layer in model.layers}
+    found = {name: _own_range(layer) for name, layer in named.items()}
+    return {name: (range_.low, range_.high) for name, range_ in found.items() if range_ is not None}
+
+
 def widen(model: tf_keras.Model) -> None:
     """Widens those ranges of a quantization-aware model that an int8 runtime would refuse, in place.
 
@@ -206,7 +232,7 @@ def _steps(model: tf_keras.Model) -> list[_Step]:
         result = _own_range(layer)
         inner = layer.layer if isinstance(layer, QuantizeWrapper) else layer
         kernel = _kernel(inner)
-        if kernel is not None and known:
+        if kernel is not None and known and layer._weight_vars:
             pending = [_Weighted(layer, kernel, known[0])]
         elif isinstance(inner, tf_keras.layers.BatchNormalization) and len(pending) == 1:
             pending[0].norm = inner

@@ -26,8 +26,11 @@ _FACE_RECTANGLE = np.array([20 + 18j, 92 + 18j, 92 + 110j, 20 + 110j])
 """The corners of a face in the aligned crop: what boxes are drawn about."""
 
 _FACE_MIDDLE = complex(_FACE_RECTANGLE.mean())
-_FACE_HALF = (_FACE_RECTANGLE[2] - _FACE_RECTANGLE[0]).real / 2, (_FACE_RECTANGLE[2] - _FACE_RECTANGLE[0]).imag / 2
+_FACE_HALF = (_FACE_RECTANGLE[2] - _FACE_RECTANGLE[0]) / 2
 """Its middle, and half its width and height."""
+
+_FACE_HALVES = np.array([(_FACE_HALF.real, _FACE_HALF.imag), (_FACE_HALF.imag, _FACE_HALF.real)])
+"""Half the width and the height of the upright rectangle, of cosine and sine of the turn."""
 
 LARGEST_SIDE = 32766
 """OpenCV's warps count pixels in 16 bits."""
@@ -117,7 +120,7 @@ def face_sizes(points: NDArray[np.floating]) -> NDArray[np.float32]:
     lie as the template's do, and this one is the smaller.
     """
     turn, _ = _placed_template(points)
-    sizes: NDArray[np.float32] = (FACE_WIDTH * np.abs(turn)).astype(np.float32)
+    sizes: NDArray[np.float32] = (FACE_WIDTH * np.hypot(turn[:, 0], turn[:, 1])).astype(np.float32)
     return sizes
 
 
@@ -126,22 +129,17 @@ def face_corners(points: NDArray[np.floating]) -> NDArray[np.float32]:
 
     That is x 20..92, y 18..110 of the aligned crop, brought onto the points with the template.
     """
-    turn, shift = _placed_template(points)
-    corners = turn[:, np.newaxis] * _FACE_RECTANGLE + shift[:, np.newaxis]
+    turn, middle = (_complex(part)[:, np.newaxis] for part in _placed_template(points))
+    corners = turn * (_FACE_RECTANGLE - _FACE_MIDDLE) + middle
     return np.stack([corners.real, corners.imag], axis=2).astype(np.float32)
 
 
 def face_boxes(points: NDArray[np.floating]) -> NDArray[np.float32]:
     """Upright rectangles about what `face_corners` gives, `(N, 4)` x, y, width, height in pixels."""
-    turn, shift = _placed_template(points)
+    turn, middle = _placed_template(points)
     # Without the corners: those of a turned rectangle reach as far from its middle as its sides do in sum.
-    middle = turn * _FACE_MIDDLE + shift
-    along, across = np.abs(turn.real), np.abs(turn.imag)
-    x, y = _FACE_HALF
-    boxes = np.empty((len(turn), 4), np.float32)
-    boxes[:, 2], boxes[:, 3] = 2 * (x * along + y * across), 2 * (x * across + y * along)
-    boxes[:, 0], boxes[:, 1] = middle.real - boxes[:, 2] / 2, middle.imag - boxes[:, 3] / 2
-    return boxes
+    half = np.abs(turn) @ _FACE_HALVES
+    return np.concatenate([middle - half, 2 * half], axis=1).astype(np.float32)
 
 
 def check_frame(frame: NDArray[np.uint8]) -> None:
@@ -172,17 +170,19 @@ def _fit(source: Complex, target: Complex) -> tuple[Complex, Complex]:
         return turn, target_mean[..., 0] - turn * source_mean[..., 0]
 
 
-def _placed_template(points: NDArray[np.floating]) -> tuple[Complex, Complex]:
-    """`turn` and `shift`, `(N,)`, that bring the template onto faces `(N, 5, 2)` or `(5, 2)`, as `_fit` does.
+def _placed_template(points: NDArray[np.floating]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """How the template lies on faces `(N, 5, 2)` or `(5, 2)`: `turn` and `middle`, `(N, 2)` each.
 
-    The template is always the same, and its points sum to nothing once centered: what is left of the least squares is a
-    product of the points with ten constants.
+    `turn` is the complex number that turns and scales it, as `_fit` finds it, and `middle` where the middle of the face
+    comes to lie. The template is always the same, and its points sum to nothing once centered: what is left of the
+    least squares is a product of the points with forty constants.
     """
+    places = np.asarray(points, np.float64).reshape(-1, 5, 2)
+    first = places[:, :1]
     with np.errstate(over="ignore", invalid="ignore"):
-        places = _complex(points).reshape(-1, 5)
-        first = places[:, :1]
-        found = (places - first) @ _ONTO_FACES  # so that points that coincide make a size of just 0
-        return found[:, 0], found[:, 1] + first[:, 0]
+        # From the first point on, so that points that coincide make a size of just 0.
+        found = (places - first).reshape(-1, 10) @ _ONTO_FACES
+        return found[:, :2], found[:, 2:] + first[:, 0]
 
 
 def _complex(points: NDArray[np.floating]) -> Complex:
@@ -190,15 +190,18 @@ def _complex(points: NDArray[np.floating]) -> Complex:
     return points[..., 0] + 1j * points[..., 1]
 
 
-def _onto_faces() -> Complex:
+def _onto_faces() -> NDArray[np.float64]:
     template = _complex(TEMPLATE)
     centered = template - template.mean()
     turn = centered.conj() / np.sum(np.abs(centered) ** 2)
-    return np.stack([turn, 1 / 5 - turn * template.mean()], axis=1)
+    weights = np.stack([turn, 1 / 5 + turn * (_FACE_MIDDLE - template.mean())], axis=1)
+    # A product of complex numbers, as one of real ones.
+    rows = np.stack([np.stack([weights.real, weights.imag], 2), np.stack([-weights.imag, weights.real], 2)], axis=1)
+    return rows.reshape(10, 4)
 
 
 _ONTO_FACES = _onto_faces()
-"""`(5, 2)`: what the five points of a face are weighted with for the turn and the shift of the template onto them."""
+"""`(10, 4)`: what the coordinates of a face are weighted with for `_placed_template`."""
 
 _TEMPLATE_MIDDLE = complex(_complex(TEMPLATE).mean())
 _TEMPLATE_CENTERED = _complex(TEMPLATE) - _TEMPLATE_MIDDLE

@@ -29,8 +29,9 @@ def letterbox(frame: NDArray[np.uint8], height: int, width: int) -> tuple[NDArra
     inner = max(1, round(rows * ratio)), max(1, round(columns * ratio))
     image = resized(frame, *inner)
     if inner != (height, width):
-        padded = np.full((height, width, 3), _GRAY, np.uint8)
+        padded = np.empty((height, width, 3), np.uint8)
         padded[: inner[0], : inner[1]] = image
+        padded[inner[0] :], padded[: inner[0], inner[1] :] = _GRAY, _GRAY
         image = padded
     return image, np.array([inner[1] / columns, inner[0] / rows])
 

@@ -91,6 +91,7 @@ class _Path:
     """What is known of a face; `number` is 0 until it is certain to be one.
 
     Attributes:
+        size: Width of the face, pixels.
         velocity: `(2,)` pixels a second.
         first, last: seconds, when it was seen.
     """
@@ -98,6 +99,7 @@ class _Path:
     number: int
     points: Float
     score: float
+    size: float
     velocity: Float
     first: float
     last: float
@@ -148,7 +150,8 @@ class Tracker:
 
         order = np.lexsort((*faces.points.reshape(-1, 10).T[::-1], -faces.scores)) if len(faces) > 1 else slice(None)
         points, scores = faces.points[order], faces.scores[order].tolist()
-        distances = _distances([path.expected(seconds) for path in kept], points)
+        sizes = face_sizes(points).tolist() if scores else []
+        distances = _distances(kept, points, sizes, seconds)
         reach = [config.reach + config.speed * min(seconds - path.last, _AHEAD) for path in kept]
         near = distances <= np.array(reach, np.float32)[:, np.newaxis]
         distances[[path.last < self._seconds for path in kept]] += _HIDDEN
@@ -158,9 +161,11 @@ class Tracker:
         for round_ in (strong, ~strong):
             _join(distances, near & round_, joined)
 
-        seen = [self._moved(kept[path], points[face], scores[face], seconds) for path, face in joined.items()]
+        seen = [
+            self._moved(kept[path], points[face], scores[face], sizes[face], seconds) for path, face in joined.items()
+        ]
         seen += [
-            self._begun(points[face], scores[face], seconds)
+            self._begun(points[face], scores[face], sizes[face], seconds)
             for face in np.flatnonzero(strong).tolist()
             if face not in joined.values()
         ]
@@ -169,19 +174,19 @@ class Tracker:
         self._paths = seen + [path for path in missed if path.number]
         return _tracks(seen), _tracks(ended)
 
-    def _moved(self, path: _Path, points: Float, score: float, seconds: float) -> _Path:
+    def _moved(self, path: _Path, points: Float, score: float, size: float, seconds: float) -> _Path:
         velocity, passed = path.velocity, seconds - path.last
         if passed >= 1e-3:
-            new = (points - path.points).mean(axis=0) / passed
+            new = (points - path.points).sum(axis=0) / np.float32(len(points) * passed)
             # Of a new track nothing else is known.
             share = 1.0 if path.hits == 1 else 1 - math.exp(-passed / _STEADY)
             velocity = velocity + np.float32(share) * (new - velocity)
         hits = path.hits + 1
         number = path.number or self._number(score, hits)
-        return _Path(number, points, score, velocity, path.first, seconds, hits)
+        return _Path(number, points, score, size, velocity, path.first, seconds, hits)
 
-    def _begun(self, points: Float, score: float, seconds: float) -> _Path:
-        return _Path(self._number(score, 1), points, score, np.zeros(2, np.float32), seconds, seconds, 1)
+    def _begun(self, points: Float, score: float, size: float, seconds: float) -> _Path:
+        return _Path(self._number(score, 1), points, score, size, np.zeros(2, np.float32), seconds, seconds, 1)
 
     def _number(self, score: float, hits: int) -> int:
         if hits < self.config.hits and score < self.config.high_threshold:
@@ -194,20 +199,23 @@ def _tracks(paths: list[_Path]) -> list[Track]:
     return sorted((path.track for path in paths if path.number), key=lambda track: track.number)
 
 
-def _distances(expected: list[Float], points: Float) -> Float:
-    """`(P, F)`: how far `P` faces are from `F` others, in widths of the smaller."""
-    if not expected or not len(points):
-        return np.empty((len(expected), len(points)), np.float32)
-    places = np.stack(expected)
-    apart = np.linalg.norm(places[:, np.newaxis] - points, axis=3).mean(axis=2)
-    smaller = np.minimum(face_sizes(places)[:, np.newaxis], face_sizes(points))
-    distances: Float = apart / np.maximum(smaller, np.float32(1e-3))
+def _distances(paths: list[_Path], points: Float, sizes: list[float], seconds: float) -> Float:
+    """`(P, F)`: how far faces are from where paths expect theirs, in widths of the smaller."""
+    if not paths or not sizes:
+        return np.empty((len(paths), len(sizes)), np.float32)
+    apart = np.stack([path.expected(seconds) for path in paths])[:, np.newaxis] - points
+    summed = np.hypot(apart[..., 0], apart[..., 1]).sum(axis=2)
+    # A path's face keeps its size on its way to where it is expected.
+    smaller = np.minimum(np.array([[path.size] for path in paths], np.float32), np.array(sizes, np.float32))
+    distances: Float = summed / (points.shape[1] * np.maximum(smaller, np.float32(1e-3)))
     return distances
 
 
 def _join(distances: Float, allowed: NDArray[np.bool_], joined: dict[int, int]) -> None:
     """Adds to the pairs, of those that are allowed and free, the nearest, then the nearest of what is left."""
     paths, faces = np.nonzero(allowed)
+    if not len(paths):
+        return
     taken = set(joined.values())
     for i in np.argsort(distances[paths, faces], kind="stable").tolist():
         path, face = int(paths[i]), int(faces[i])

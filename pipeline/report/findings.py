@@ -12,7 +12,7 @@ from slimcam.deploy.inference.bundle import load_bundle
 from slimcam.deploy.latency.record import Record, first_of_each, read_records
 from slimcam.pipeline.report import table
 from slimcam.pipeline.report.plots import Fit
-from slimcam.pipeline.stages.artifacts import BENCHMARK, COST, DATA, EVALUATION, HISTORY, PLAN
+from slimcam.pipeline.stages.artifacts import BENCHMARK, COST, DATA, EVALUATION, HISTORY, LAYERS, PLAN
 from slimcam.pipeline.store import RECEIPT
 from slimcam.training.tasks.job import Job
 
@@ -20,6 +20,10 @@ FITS = {"train": "dense", "prune": "pruned", "quantize": "quantized"}
 """The stages that train, and the model that each makes."""
 
 TITLES = {"train": "training", "prune": "fine-tuning after pruning", "quantize": "quantization-aware training"}
+
+
+_WORST = 8
+"""Number of the layers that the report names."""
 
 
 @dataclass(frozen=True)
@@ -59,6 +63,8 @@ class Findings:
         evaluation: `evaluation.json` of the evaluate stage.
         records: of the benchmark, by model, the dense one first.
         plan: `kept` channel indices and `sizes` of each channel group.
+        layers: the layers of the quantized model that lose most, worst first, with `error`, `before` and `limits`.
+        own_errors: whether their errors are of each layer alone.
         origin: the provenance in the bundle of the compressed model.
         license: of the models.
         receipts: of each stage, by name.
@@ -72,6 +78,8 @@ class Findings:
     fits: tuple[Fit, ...]
     efforts: tuple[Effort, ...]
     data: Data
+    layers: dict[str, dict[str, Any]]
+    own_errors: bool
     origin: dict[str, Any]
     license: str
     receipts: dict[str, dict[str, Any]]
@@ -91,6 +99,7 @@ def gather(job: Job) -> Findings:
     evaluation = _read(folders["evaluate"] / EVALUATION)
     histories = {stage: _read_lines(folders[stage] / HISTORY) for stage in FITS}
     receipts = {stage: _read(folder / RECEIPT) for stage, folder in folders.items()}
+    quantized = _read(folders["quantize"] / LAYERS)
     bundle = load_bundle(folders["convert"] / list(records)[-1])
     config: dict[str, Any] = {
         name: value if isinstance(value, (str, int, float)) else asdict(value)
@@ -108,14 +117,23 @@ def gather(job: Job) -> Findings:
         records=records,
         # Not through slimcam.compression.pruning.plan: that imports Keras.
         plan=_read(folders["prune"] / PLAN),
-        fits=tuple(Fit(f"{TITLES[stage]} ({FITS[stage]})", FITS[stage], histories[stage]) for stage in FITS),
+        fits=tuple(
+            Fit(f"{TITLES[stage]} ({FITS[stage]})", FITS[stage], histories[stage]) for stage in FITS if histories[stage]
+        ),
         efforts=tuple(_effort(stage, receipt, histories.get(stage, []), config) for stage, receipt in receipts.items()),
         data=Data(**_read(folders["train"] / DATA)),
+        layers=_worst(quantized["layers"]),
+        own_errors=quantized["own"],
         origin=bundle.provenance,
         license=bundle.license,
         receipts=receipts,
         config=config,
     )
+
+
+def _worst(layers: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
+    names = sorted(layers, key=lambda name: layers[name]["error"]["sqnr_db"])
+    return {name: layers[name] for name in names[:_WORST]}
 
 
 def _effort(

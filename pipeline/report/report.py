@@ -14,12 +14,14 @@ from markupsafe import Markup
 from matplotlib.figure import Figure
 from omegaconf import OmegaConf
 
+from slimcam.compression.quantization.schemes import Scheme
 from slimcam.deploy.common.files import atomic, write_text
 from slimcam.deploy.latency.table import threads
 from slimcam.pipeline.report import plots, wording
 from slimcam.pipeline.report.findings import Findings, gather
 from slimcam.pipeline.report.plots import DARK, LIGHT, Theme
 from slimcam.pipeline.report.table import PUBLISHED_MACHINE, TABLE, change, save
+from slimcam.pipeline.stages.model_card import scheme_line
 from slimcam.training.fit.progress import duration
 from slimcam.training.tasks.job import Job
 
@@ -96,9 +98,9 @@ def _plots(findings: Findings) -> tuple[Plot, ...]:
         Plot(
             "curves",
             "Training",
-            "The three losses are of different kinds: each tells of its own training only."
+            "The losses are of different kinds: each tells of its own training only."
             + (f" Fine-tuning goes through {prune['steps']} cuts." if prune["steps"] > 1 else ""),
-            "Loss over epochs of training, fine-tuning and quantization-aware training",
+            f"Loss over epochs of {', '.join(fit.title for fit in findings.fits)}",
             partial(plots.curves, findings.fits),
         ),
         Plot(
@@ -121,6 +123,8 @@ def _facts(findings: Findings, shown: tuple[Plot, ...], again: str) -> dict[str,
         "findings": findings,
         "table": table,
         "small": table.rows[-1],
+        "scheme": scheme_line(findings.evaluation["quantization"]),
+        "all_delegated": Scheme(findings.evaluation["quantization"]["scheme"]).facts.delegated,
         "published_machine": PUBLISHED_MACHINE,
         "first": next(iter(findings.records.values())),
         "listings": findings.evaluation["tables"],

@@ -16,7 +16,14 @@ HISTORY = "history.jsonl"
 CHECK = "check.json"  # check
 DATA = "data.json"  # train
 PLAN, PLAN_PLOT, COST = "plan.json", "plan.png", "cost.json"  # prune
-QUANTIZED, ORIGINS = "model.h5", "origins.json"  # quantize
+# quantize: a model of a scheme that is trained, or a file; what the scheme is, and how much each layer loses
+QUANTIZED, QUANTIZED_FILE, ORIGINS, SCHEME, LAYERS = (
+    "model.h5",
+    "model.tflite",
+    "origins.json",
+    "scheme.json",
+    "layers.json",
+)
 FIDELITY = "fidelity.json"  # convert
 BENCHMARK = "benchmark.json"  # benchmark
 EVALUATION, BUNDLE = "evaluation.json", "bundle"  # evaluate

@@ -7,8 +7,8 @@ import logging
 from dataclasses import asdict
 
 from slimcam.compression.check import preflight
+from slimcam.compression.quantization.schemes import Scheme
 from slimcam.deploy.common.files import write_text
-from slimcam.deploy.inference.pixels import value_range
 from slimcam.pipeline.stages.artifacts import CHECK
 from slimcam.training.tasks.job import Job
 from slimcam.training.tasks.task import input_size, task_of
@@ -24,10 +24,12 @@ def run(job: Job) -> None:
     """
     import keras
 
+    config = job.config.quantize
     keras.utils.set_random_seed(job.config.train.seed)
     task = task_of(job)
     model = task.build()
-    found = preflight(model, job.config.prune, input_range=value_range(task.input(input_size(model))))
+    spanned = config.spanned(task.input(input_size(model)))
+    found = preflight(model, job.config.prune, scheme=Scheme(config.scheme), input_range=spanned)
     for line in str(found).splitlines():
         logger.info(line)
     logger.info(f"checked in {found.seconds:.0f} s")

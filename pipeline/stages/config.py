@@ -6,8 +6,11 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from slimcam.compression.pruning.config import Penalty, PruningRatioConfig, Schedule
+from slimcam.compression.quantization.schemes import LayerPolicy, Scheme
 from slimcam.deploy.common.choices import Choice, choose
 from slimcam.deploy.common.result_key import KEY_UNLESS_DEFAULT, file_content, in_key
+from slimcam.deploy.inference.bundle import InputSpec
+from slimcam.deploy.inference.pixels import value_range
 from slimcam.training.fit.config import FitConfig
 from slimcam.training.tasks.recognition.config import Classification, LossConfig
 from slimcam.training.tasks.task import Teacher
@@ -126,9 +129,20 @@ def _and_sparse(sparse: SparseConfig) -> str:
 
 @dataclass
 class QuantizeConfig:
-    """The quantize stage: cross-layer equalization, calibration and quantization-aware training.
+    """The quantize stage. Patterns of names are those of layers of the pruned model, as `conv4_*`, `first` or `last`.
 
     Attributes:
+        scheme: `qat_int8`, trained; or without training `ptq_int8`, `mixed`, `ptq_int16x8`, `dynamic`, `weights_int8`,
+            `weights_int4`, `float16` or `none`; docs/quantization.md tells them apart.
+        layers: What layers are that are not as the scheme says, by pattern: `int8`, `int8 weights` or `float`. With
+            `qat_int8` the weights of a `float` layer stay float, its input and output int8.
+        learning_rates: Factors of the learning rate by pattern; 0 freezes.
+        input_range: Smallest and largest value of the input; `null` takes what the model's pixels span, so that the
+            int8 input is the pixel less 128.
+        percentile: Percentage of the calibration images whose activations a range holds at either end; outlier images
+            are clipped (docs/recipe.md).
+        accuracy_loss: For `mixed`, percentage points of accuracy that may be lost against the dense model, on data
+            that is held out.
         teacher: Model that is imitated: `dense` or `external` (that of `train.teacher`).
         calibration_images: Number of training images by which channels are equalized (`compression.equalize`), and
             from which the ranges of activations are then taken, once.
@@ -136,6 +150,12 @@ class QuantizeConfig:
         loss: Loss of the training, of the task's own kind.
     """
 
+    scheme: str = field(default=Scheme.QAT_INT8.value, metadata=KEY_UNLESS_DEFAULT)
+    layers: dict[str, str] = field(default_factory=dict, metadata=KEY_UNLESS_DEFAULT)
+    learning_rates: dict[str, float] = field(default_factory=dict, metadata=KEY_UNLESS_DEFAULT)
+    input_range: list[float] | None = field(default=None, metadata=KEY_UNLESS_DEFAULT)
+    percentile: float = field(default=95.0, metadata=KEY_UNLESS_DEFAULT)
+    accuracy_loss: float | None = field(default=None, metadata=KEY_UNLESS_DEFAULT)
     teacher: str = Teacher.DENSE.value
     calibration_images: int = 512
     fit: FitConfig = field(default_factory=FitConfig)
@@ -145,6 +165,31 @@ class QuantizeConfig:
         choose("teacher", Teacher, self.teacher)
         if self.calibration_images < 1:
             raise ValueError(f"calibration_images must be 1 or more; got {self.calibration_images}")
+        scheme = choose("scheme", Scheme, self.scheme)
+        for pattern, policy in self.layers.items():
+            if choose(f"layers.{pattern}", LayerPolicy, policy) == LayerPolicy.INT8_WEIGHTS and scheme.facts.trains:
+                raise ValueError(f"layers.{pattern}: {scheme} has layers that are int8 or float, no '{policy}'")
+        if self.learning_rates and not scheme.facts.trains:
+            raise ValueError(f"learning_rates: nothing is trained with scheme={scheme}; leave them out")
+        if any(factor < 0 for factor in self.learning_rates.values()):
+            raise ValueError(f"learning_rates are factors from 0 on; got {dict(self.learning_rates)}")
+        if self.input_range is not None and not (
+            len(self.input_range) == 2 and self.input_range[0] <= 0 < self.input_range[1]
+        ):
+            raise ValueError(f"input_range is a value up to 0 and one above it; got {list(self.input_range)}")
+        if not 50 < self.percentile <= 100:
+            raise ValueError(f"percentile is above 50, and 100 at most; got {self.percentile}")
+        if scheme == Scheme.MIXED and (self.accuracy_loss is None or self.accuracy_loss < 0):
+            raise ValueError(
+                f"scheme=mixed needs accuracy_loss, the points that may be lost, 0 or more; got {self.accuracy_loss}"
+            )
+
+    def spanned(self, spec: InputSpec) -> tuple[float, float]:
+        """The smallest and the largest value of the int8 input of a model that reads such pixels."""
+        if self.input_range is None:
+            return value_range(spec)
+        low, high = self.input_range
+        return low, high
 
 
 @dataclass
@@ -174,8 +219,9 @@ class GatesConfig:
         size_mb: of the `.tflite` file, in units of a million bytes.
         latency_ratio: the dense float model's p50 over the compressed model's, at the least.
         memory_mb: peak resident memory that the model adds to the process, in units of a million bytes.
-        delegated: share of the operators that XNNPACK executes, at the least.
-        fidelity: mean cosine of the int8 file's outputs with those of the model it was converted from.
+        delegated: share of the operators that XNNPACK executes, at the least; of the schemes that it has kernels for
+            (`SchemeFacts.delegated`), the others are not held to it.
+        fidelity: mean cosine of the quantized file's outputs with those of the model it was converted from.
     """
 
     accuracy_loss: float | None = 2.0

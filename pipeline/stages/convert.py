@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import json
 import logging
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from slimcam.compression.export.delegation import delegation_problems
+from slimcam.compression.quantization.schemes import Scheme
 from slimcam.deploy.common.files import write_text
 from slimcam.deploy.inference.bundle import write_bundle
 from slimcam.deploy.inference.model import Model
 from slimcam.deploy.inference.pixels import normalized
 from slimcam.deploy.inference.preprocessing import agreement
-from slimcam.pipeline.stages.artifacts import FIDELITY, ORIGINS, PLAN, QUANTIZED
+from slimcam.pipeline.stages.artifacts import FIDELITY, ORIGINS, PLAN, QUANTIZED, QUANTIZED_FILE, SCHEME
 from slimcam.pipeline.stages.model_card import model_card
 from slimcam.training.fit.files import MODEL, load_keras
 from slimcam.training.tasks.job import Job
@@ -24,30 +26,25 @@ logger = logging.getLogger(__name__)
 
 
 def run(job: Job) -> None:
-    """Writes a bundle for each of `VARIANTS`, and `fidelity.json`: how well the int8 file follows its model.
+    """Writes a bundle for each of `VARIANTS`, and `fidelity.json`: how well the quantized file follows its model.
 
     What XNNPACK does not run of the int8 file is logged by operator and layer; the gate `delegated` judges it.
     """
     from slimcam.compression.export import tflite
-    from slimcam.compression.quantization import qat
 
     config = job.config
     task = task_of(job)
-    dense = load_keras(job.inputs["train"] / MODEL)
-    quantized = qat.load(job.inputs["quantize"] / QUANTIZED)
+    dense, pruned = (load_keras(job.inputs[stage] / MODEL) for stage in ("train", "prune"))
     size = input_size(dense)
     spec = task.input(size)
     images = task.test_images(config.convert.fidelity_images, size)
-    # Before the conversion: it may widen ranges in the model itself, and that change is part of what is evaluated.
-    expected = np.asarray(quantized.predict(normalized(images, spec), verbose=0))
-    files = {
-        "dense": tflite.float_tflite(dense),
-        "pruned": tflite.float_tflite(load_keras(job.inputs["prune"] / MODEL)),
-        "quantized": tflite.int8_tflite(quantized),
-    }
+    samples = task.samples(config.quantize.calibration_images, size, 32)
+    quantized, expected = _quantized(job.inputs["quantize"], pruned, normalized(images, spec), samples)
+    files = {"dense": tflite.float_tflite(dense), "pruned": tflite.float_tflite(pruned), "quantized": quantized}
     origins = json.loads((job.inputs["quantize"] / ORIGINS).read_text())
-    for problem in delegation_problems(files["quantized"], origins):
-        logger.warning(f"not delegated: {problem}")
+    if not _scheme(job.inputs["quantize"])["layers"]:  # some of which are to run in float
+        for problem in delegation_problems(files["quantized"], origins):
+            logger.warning(f"not delegated: {problem}")
     golden = task.golden_images(size)
     origin = provenance(job, task)
     for name, content in files.items():
@@ -68,26 +65,54 @@ def run(job: Job) -> None:
     cosines = agreement(Model(files["quantized"], spec).outputs(images), expected)
     result = {"images": len(cosines), "mean": float(cosines.mean()), "min": float(cosines.min())}
     write_text(job.out / FIDELITY, json.dumps(result))
-    logger.info(f"int8 file against its model, cosine over {len(cosines)} images: mean {cosines.mean():.4f}")
+    logger.info(f"quantized file against its model, cosine over {len(cosines)} images: mean {cosines.mean():.4f}")
+
+
+def _quantized(folder: Path, pruned: Any, images: Any, samples: Any) -> tuple[bytes, Any]:
+    """The quantized file, and what the model that it is made of gives for images.
+
+    That is the quantization-aware model where there is one, else the pruned one. `samples` are batches to calibrate on.
+    """
+    from slimcam.compression.export import tflite
+    from slimcam.compression.quantization import qat
+    from slimcam.compression.quantization.trained import trained_file
+
+    if (folder / QUANTIZED_FILE).is_file():
+        return (folder / QUANTIZED_FILE).read_bytes(), np.asarray(pruned.predict(images, verbose=0))
+    model = qat.load(folder / QUANTIZED)
+    # Before the conversion: it may widen ranges in the model itself, and that change is part of what is evaluated.
+    expected = np.asarray(model.predict(images, verbose=0))
+    origins = json.loads((folder / ORIGINS).read_text())
+    policies = _scheme(folder)["layers"]
+    exceptions = {name: policies[origin] for name, origin in origins.items() if policies.get(origin) == "float"}
+    return trained_file(model, exceptions, samples) if exceptions else tflite.int8_tflite(model), expected
+
+
+def _scheme(folder: Path) -> dict[str, Any]:
+    scheme: dict[str, Any] = json.loads((folder / SCHEME).read_text())
+    return scheme
 
 
 def provenance(job: Job, task: Task) -> dict[str, Any]:
     """What a model was made of, for its bundle and card."""
     config = job.config
-    fits = {"train": config.train.fits, "prune": [config.prune.fit], "quantize": [config.quantize.fit]}
+    fits = {"train": config.train.fits, "prune": [config.prune.fit]}
+    scheme = _scheme(job.inputs["quantize"])
+    if Scheme(scheme["scheme"]).facts.trains:
+        fits["quantize"] = [config.quantize.fit]
+    titles = {"train": "dense", "prune": "fine-tuning", "quantize": "quantization-aware"}
+    origin = task.origin()
     plan = json.loads((job.inputs["prune"] / PLAN).read_text())
     total = sum(plan["sizes"].values())
     return {
-        **task.origin(),
+        **origin,
+        "taught_stages": [stage for stage in origin["taught_stages"] if stage in fits],
+        "quantization": scheme,
         "pruned_share": 1 - sum(len(kept) for kept in plan["kept"].values()) / total,
         "pruned_channels": total,
         "pruned_scope": config.prune.scope,
         "pruned_steps": config.prune.steps,
         "pruned_weights": config.prune.weights,
-        "epochs": {
-            "dense": sum(fit.epochs for fit in config.train.fits),
-            "fine-tuning": config.prune.fit.epochs,
-            "quantization-aware": config.quantize.fit.epochs,
-        },
+        "epochs": {titles[stage]: sum(fit.epochs for fit in phases) for stage, phases in fits.items()},
         "validated_stages": [stage for stage, phases in fits.items() if any(fit.validations for fit in phases)],
     }

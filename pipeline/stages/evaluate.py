@@ -8,6 +8,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from slimcam.compression.quantization.schemes import Scheme
 from slimcam.deploy.common.files import write_text
 from slimcam.deploy.inference.bundle import add_evaluation, load_bundle
 from slimcam.deploy.latency.record import Record, first_of_each, read_records
@@ -34,14 +35,17 @@ def run(job: Job) -> None:
     records = first_of_each(read_records(job.inputs["benchmark"] / BENCHMARK))
     fidelity = json.loads((job.inputs["convert"] / FIDELITY).read_text())
     change = Interval(**evaluation.changes["quantized"])
+    quantization = load_bundle(folders["quantized"]).provenance["quantization"]
     accuracy = 100 * evaluation.accuracies["quantized"]
-    checked = gates.check(figures(accuracy, change, records, fidelity["mean"]), config.gates)
+    found = figures(accuracy, change, records, fidelity["mean"], Scheme(quantization["scheme"]))
+    checked = gates.check(found, config.gates)
     result = {
         "task": task.name,
         "measure": task.measure,
         "limits": task.limits,
         **asdict(evaluation),
         "remarks": remarks(evaluation, task.measure),
+        "quantization": quantization,
         "fidelity": fidelity,
         "gates": [asdict(gate) for gate in checked],
     }
@@ -66,7 +70,9 @@ def remarks(evaluation: Evaluation, measure: str) -> list[str]:
     ]
 
 
-def figures(accuracy: float, change: Interval, records: dict[str, Record], fidelity: float) -> gates.Figures:
+def figures(
+    accuracy: float, change: Interval, records: dict[str, Record], fidelity: float, scheme: Scheme
+) -> gates.Figures:
     """What the gates look at, from the benchmark's records of all variants."""
     dense, quantized = records["dense"], records["quantized"]
     memory = None if quantized.start is None else quantized.start.model_rss_bytes
@@ -79,6 +85,7 @@ def figures(accuracy: float, change: Interval, records: dict[str, Record], fidel
         memory_mb=None if memory is None else memory / 1e6,
         delegated=None if taken is None else taken / quantized.execution.operators,
         fidelity=fidelity,
+        all_delegated=scheme.facts.delegated,
     )
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from slimcam.pipeline.stages.config import GatesConfig
 from slimcam.training.tasks.bootstrap import Interval
@@ -26,7 +26,11 @@ class Gate:
 
 @dataclass(frozen=True)
 class Figures:
-    """What the gates look at; units as in `GatesConfig`. What the target does not tell is `None`."""
+    """What the gates look at; units as in `GatesConfig`. What the target does not tell is `None`.
+
+    Attributes:
+        all_delegated: Whether XNNPACK has kernels for all that the file's scheme of quantization asks for.
+    """
 
     accuracy: float
     accuracy_change: Interval
@@ -35,6 +39,7 @@ class Figures:
     memory_mb: float | None
     delegated: float | None
     fidelity: float
+    all_delegated: bool = True
 
 
 def check(figures: Figures, config: GatesConfig) -> tuple[Gate, ...]:
@@ -43,6 +48,8 @@ def check(figures: Figures, config: GatesConfig) -> tuple[Gate, ...]:
     Raises:
         ValueError: a bound is given for a figure that could not be measured.
     """
+    if not figures.all_delegated:
+        config = replace(config, delegated=None)
     change = figures.accuracy_change
     interval = (
         f"{100 * change.difference:+.2f} points, 95 % interval {100 * change.low:+.2f} to {100 * change.high:+.2f}"

@@ -17,13 +17,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from slimcam.compression.export.tflite import float_tflite, post_training_int8
+from slimcam.compression.export.tflite import float_tflite
 from slimcam.compression.keras_graph import calls, tensor_key
 from slimcam.compression.normal_form.normalize import normalize
 from slimcam.compression.pruning.budget import Measure
 from slimcam.compression.pruning.graph import ChannelGraph
 from slimcam.compression.pruning.plan import PruningPlan
 from slimcam.compression.pruning.surgery import cut
+from slimcam.compression.quantization.post_training import post_training_int8
 from slimcam.deploy.benchmark.a53.cost_table import CostTable, Layer, channels
 from slimcam.deploy.benchmark.a53.latency import weights
 from slimcam.deploy.benchmark.a53.profile import Profile, Tensor

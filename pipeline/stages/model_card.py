@@ -39,6 +39,7 @@ def model_card(
         else "- no teacher but the dense model itself",
         f"- {provenance['pruned_share']:.1%} of {provenance['pruned_channels']:,} channels pruned "
         f"(scope {provenance['pruned_scope']}{_way(provenance)})",
+        f"- quantization: {scheme_line(provenance['quantization'])}",
         f"- epochs: {epochs}",
         "",
         "## Measured",
@@ -52,6 +53,21 @@ def model_card(
         "",
     ]
     return "\n".join(lines)
+
+
+def scheme_line(quantization: Mapping[str, Any]) -> str:
+    """The scheme of a quantized file in a line: its name, its numbers, the layers that are an exception to it.
+
+    Args:
+        quantization: `scheme.json` of the quantize stage.
+    """
+    line = f"{quantization['scheme']} ({quantization['numbers']})"
+    kinds = dict.fromkeys(quantization["layers"].values())
+    exceptions = [
+        f"{kind}: {', '.join(name for name, policy in quantization['layers'].items() if policy == kind)}"
+        for kind in kinds
+    ]
+    return "; ".join([line, *exceptions])
 
 
 def _way(provenance: Mapping[str, Any]) -> str:

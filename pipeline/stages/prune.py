@@ -25,6 +25,7 @@ from slimcam.compression.pruning.surgery import cut
 from slimcam.pipeline.stages.artifacts import PLAN, write_history
 from slimcam.pipeline.stages.chosen_plan import chosen_plan, tell
 from slimcam.pipeline.stages.config import PruneConfig, Weights
+from slimcam.pipeline.stages.layers import write_widths
 from slimcam.pipeline.stages.substeps import continued, keep_events, restart_events, substeps
 from slimcam.training.fit.config import FitConfig
 from slimcam.training.fit.files import MODEL, load_keras, save_keras
@@ -119,4 +120,5 @@ def _take_step(
         history = continued(source, history)
     chosen.save(job.out / PLAN)
     write_history(job.out, history)
+    write_widths(job.out, chosen, model, int(history[-1]["step"]))
     save_keras(model, job.out / MODEL)

@@ -1,50 +1,197 @@
-"""The quantize stage: int8 quantization-aware training of the pruned model."""
+"""The quantize stage: the pruned model in the numbers of the scheme that is configured."""
 
 from __future__ import annotations
 
 import json
 import logging
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
+from typing import Any
 
-from slimcam.deploy.common.files import write_text
-from slimcam.deploy.inference.pixels import value_range
-from slimcam.pipeline.stages.artifacts import ORIGINS, QUANTIZED, write_history
+import keras
+import numpy as np
+import tf_keras
+from numpy.typing import NDArray
+
+from slimcam.compression.export.delegation import layers_of
+from slimcam.compression.export.tflite import float_tflite
+from slimcam.compression.keras_graph import kind
+from slimcam.compression.layers.table import layer_spec
+from slimcam.compression.normal_form.normalize import NormalForm, normalize
+from slimcam.compression.quantization import mixed, post_training, qat
+from slimcam.compression.quantization.equalize import equalize
+from slimcam.compression.quantization.errors import layer_errors
+from slimcam.compression.quantization.keras2 import to_tf_keras
+from slimcam.compression.quantization.ranges import own_ranges
+from slimcam.compression.quantization.schemes import LayerPolicy, Scheme, by_pattern
+from slimcam.deploy.common.files import atomic, write_text
+from slimcam.deploy.inference.bundle import InputSpec
+from slimcam.deploy.inference.model import Model
+from slimcam.deploy.inference.pixels import normalized
+from slimcam.pipeline.stages.artifacts import ORIGINS, QUANTIZED, QUANTIZED_FILE, SCHEME, write_history
+from slimcam.pipeline.stages.layers import QuantizedLayer, write_layers
+from slimcam.pipeline.stages.model_card import scheme_line
 from slimcam.training.fit.files import MODEL, load_keras
+from slimcam.training.fit.fit import History
 from slimcam.training.tasks.job import Job
-from slimcam.training.tasks.task import TrainingSpec, input_size, task_of
+from slimcam.training.tasks.task import Task, TrainingSpec, input_size, task_of
 
 logger = logging.getLogger(__name__)
 
 
 def run(job: Job) -> None:
-    """Writes `model.h5` (tf_keras, see `qat.load`), `origins.json` and `history.jsonl`.
+    """Writes `model.h5` (tf_keras, see `qat.load`) of a scheme that is trained, of others `model.tflite`.
 
-    `origins.json` names the layer of the pruned model that each layer comes from.
+    Beside it `scheme.json` (the scheme, and the layers that are an exception to it), `origins.json` (the layer of the
+    pruned model that each layer comes from), `layers.json` (what each layer loses) and `history.jsonl`, empty without
+    training.
     """
-    import keras
-    import tf_keras
-
-    from slimcam.compression.normal_form.normalize import normalize
-    from slimcam.compression.quantization import qat
-    from slimcam.compression.quantization.equalize import equalize
-    from slimcam.compression.quantization.keras2 import to_tf_keras
-
     config = job.config.quantize
+    scheme = Scheme(config.scheme)
     keras.utils.set_random_seed(job.config.train.seed)
     task = task_of(job)
-    source = job.inputs["prune"]
-    pruned = load_keras(source / MODEL)
+    pruned = load_keras(job.inputs["prune"] / MODEL)
+    form = _normal_form(pruned, scheme)
+    policies = _by_pattern(config.layers, pruned, form)
+    samples = partial(task.samples, config.calibration_images, input_size(pruned), 32)
+    history: History = []
+    if scheme.facts.trains:
+        history = _train(job, task, pruned, form, policies, samples)
+    else:
+        content, policies = _post_training(job, task, pruned, form, policies, samples)
+        with atomic(job.out / QUANTIZED_FILE) as partial_file:
+            partial_file.write_bytes(content)
+    found = {"scheme": scheme.value, "numbers": scheme.facts.text, "layers": policies}
+    logger.info(f"quantized: {scheme_line(found)}")
+    write_text(job.out / SCHEME, json.dumps(found, indent=2))
+    write_text(job.out / ORIGINS, json.dumps(dict(form.origins)))
+    write_history(job.out, history)
+
+
+def _normal_form(pruned: Any, scheme: Scheme) -> NormalForm:
+    """The form for int8, or the model as it is where nothing computes in integers."""
+    if not scheme.facts.integer:
+        return NormalForm(pruned, (), {layer.name: layer.name for layer in _layers(pruned)})
     form = normalize(pruned, int8=True)
     for change in form.changes:
         logger.info(f"normal form: {change}")
-    samples = partial(task.samples, config.calibration_images, input_size(pruned), 32)
+    return form
+
+
+def _layers(model: Any) -> list[Any]:
+    return list(model._flatten_layers(include_self=False))
+
+
+def _by_pattern(patterns: Mapping[str, Any], pruned: Any, form: NormalForm) -> dict[str, Any]:
+    """What patterns say of the pruned model's layers, by name."""
+    names = list(
+        dict.fromkeys(
+            form.origins[operation.name] for operation in form.model.operations if kind(operation) != "InputLayer"
+        )
+    )
+    known = {layer.name: layer_spec(layer) for layer in _layers(pruned)}
+    kernels = [name for name in names if (spec := known.get(name)) is not None and spec.kernels]
+    return by_pattern(patterns, names, kernels)
+
+
+def _train(job: Job, task: Task, pruned: Any, form: NormalForm, policies: Mapping[str, str], samples: Any) -> History:
+    config = job.config.quantize
     equalize(form.model, samples())
-    model = qat.quantize_aware(to_tf_keras(form.model), input_range=value_range(task.input(input_size(pruned))))
-    qat.calibrate(model, samples())
+    floats = [name for name, origin in form.origins.items() if policies.get(origin) == LayerPolicy.FLOAT]
+    model = qat.quantize_aware(
+        to_tf_keras(form.model), input_range=config.spanned(task.input(input_size(pruned))), float_kernels=floats
+    )
+    qat.calibrate(model, samples(), config.percentile)
     qat.freeze_batch_norm(model)
-    spec = TrainingSpec(config.fit, config.loss, config.teacher, source, tf_keras, "quantization-aware training")
+    factors = _by_pattern(config.learning_rates, pruned, form)
+    rates = {
+        id(weight): factors[form.origins[wrapper.layer.name]]
+        for wrapper in qat.wrappers(model)
+        if form.origins[wrapper.layer.name] in factors
+        for weight in wrapper.trainable_weights
+    }
+    spec = TrainingSpec(
+        config.fit,
+        config.loss,
+        config.teacher,
+        job.inputs["prune"],
+        tf_keras,
+        "quantization-aware training",
+        rates=rates,
+    )
+    images = next(samples())
+    before = layer_errors(model, images)
     with qat.fixed_ranges(model):
         history = task.learn(model, spec, job)
+    limits = own_ranges(model)
+    layers = {
+        name: QuantizedLayer(error, before.get(name), limits.get(name))
+        for name, error in layer_errors(model, images).items()
+    }
+    write_layers(job.out, layers, own=True, steps=int(history[-1]["step"]))
     qat.save(model, job.out / QUANTIZED)
-    write_text(job.out / ORIGINS, json.dumps(dict(form.origins)))
-    write_history(job.out, history)
+    return history
+
+
+def _post_training(
+    job: Job, task: Task, pruned: Any, form: NormalForm, policies: Mapping[str, str], samples: Any
+) -> tuple[bytes, dict[str, str]]:
+    """The quantized file, and the policies of the layers that are an exception to the scheme."""
+    config = job.config.quantize
+    scheme = Scheme(config.scheme)
+    if scheme.facts.integer:
+        equalize(form.model, samples())
+    content = float_tflite(form.model)
+    if scheme is Scheme.NONE:
+        write_layers(job.out, {}, own=False)
+        return content, {}
+    ranges = None
+    if scheme.facts.integer:
+        ranges = post_training.observed_ranges(
+            content, samples(), config.percentile, config.spanned(task.input(input_size(pruned)))
+        )
+    exceptions = post_training.exceptions(content, policies, form.origins)
+    if scheme is Scheme.MIXED:
+        kept = _kept_float(job, task, pruned, content, ranges, exceptions, next(samples()))
+        exceptions |= dict.fromkeys(kept, LayerPolicy.FLOAT.value)
+        floats = [layer for name in kept for layer in layers_of(name, form.origins)]
+        policies = {**policies, **dict.fromkeys(floats, LayerPolicy.FLOAT.value)}
+    file = post_training.quantized(content, scheme, ranges, exceptions)
+    layers = {
+        next(reversed(layers_of(name, form.origins)), name): QuantizedLayer(error, None, (ranges or {}).get(name))
+        for name, error in post_training.tensor_errors(content, file, next(samples())).items()
+    }
+    write_layers(job.out, layers, own=False)
+    return file, dict(policies)
+
+
+def _kept_float(
+    job: Job, task: Task, pruned: Any, content: bytes, ranges: Any, exceptions: Mapping[str, str], images: Any
+) -> Sequence[str]:
+    """The operators that stay float of a mixed file, as few as do for its accuracy, by the name of their output."""
+    size = input_size(pruned)
+    spec = task.input(size)
+    dense = load_keras(job.inputs["train"] / MODEL)
+    before, after = (task.validate(_outputs(model, spec), size) for model in (dense, pruned))
+    if before is None or after is None:
+        raise ValueError(
+            "scheme=mixed: this task has no accuracy on data that is held out; say by quantize.layers what stays float"
+        )
+    # What pruning has lost already, int8 cannot bring back.
+    least = min(before - job.config.quantize.accuracy_loss / 100, after)
+    logger.info(f"held-out data: dense {before:.2%}, pruned {after:.2%}; the file needs {least:.2%}")
+    errors = mixed.operator_errors(content, ranges, images)
+
+    def suffices(kept: Sequence[str]) -> bool:
+        policies = {**exceptions, **dict.fromkeys(kept, LayerPolicy.FLOAT.value)}
+        file = post_training.quantized(content, Scheme.MIXED, ranges, policies)
+        accuracy = task.validate(Model(file, spec).outputs, size)
+        assert accuracy is not None
+        logger.info(f"held-out data: {accuracy:.2%} with {len(kept)} of {len(errors)} operators in float")
+        return bool(accuracy >= least)
+
+    return mixed.fewest(sorted(errors, key=lambda name: errors[name].sqnr_db), suffices)
+
+
+def _outputs(model: Any, spec: InputSpec) -> Callable[[NDArray[np.uint8]], NDArray[np.float32]]:
+    return lambda pixels: np.asarray(model.predict_on_batch(normalized(pixels, spec)), np.float32)

@@ -50,7 +50,7 @@ class _Other:
             return json.loads(self._process.stdout.readline())
         except (BrokenPipeError, json.JSONDecodeError) as error:
             raise SystemExit(
-                f"{self._process.args} does not answer; its environment needs torch, torchvision, timm and torch-pruning"
+                f"{self._process.args} does not answer: its environment needs torch, torchvision, timm, torch-pruning"
             ) from error
 
     def close(self) -> None:
@@ -83,7 +83,8 @@ def speed(other: _Other, turns: int) -> str:
     for name, found in (("slimcam", ours[1:]), ("Torch-Pruning", theirs[1:])):
         clock, cpu = ([each[place] for each in found] for place in (0, 1))
         lines.append(
-            f"| {name} | {statistics.median(clock):.2f} | {statistics.median(cpu):.2f} | {min(cpu):.2f} to {max(cpu):.2f} |"
+            f"| {name} | {statistics.median(clock):.2f} | {statistics.median(cpu):.2f} "
+            f"| {min(cpu):.2f} to {max(cpu):.2f} |"
         )
     return "\n".join(lines)
 
@@ -124,7 +125,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if options.what == "speed":
         show(speed(other, options.turns))
     else:
-        from slimcam.compression.coverage import constructors
+        from slimcam.compression.coverage.applications import constructors
 
         show(rows(other, options.only.split(",") if options.only else constructors(), options.json))
     other.close()

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import sys
 import time
+from contextlib import suppress
 from typing import Any
 
 import torch
@@ -16,11 +17,9 @@ import torch
 # The operators of torchvision's detectors are in an extension that a build of PyTorch for another device cannot load;
 # the classifiers need their names alone.
 _LIBRARY = torch.library.Library("torchvision", "FRAGMENT")
-for _name in ("nms", "qnms"):
-    try:
+with suppress(RuntimeError):  # the extension is there
+    for _name in ("nms", "qnms"):
         _LIBRARY.define(f"{_name}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
-    except RuntimeError:  # the extension is there
-        break
 
 import timm  # noqa: E402
 import torch_pruning as tp  # noqa: E402

@@ -9,6 +9,7 @@ import pytest
 
 from slimcam.compression.check import preflight
 from slimcam.compression.pruning.config import PruningRatioConfig
+from slimcam.compression.quantization.schemes import Scheme
 
 L = keras.layers
 HALF = PruningRatioConfig(ratio=0.5)
@@ -37,6 +38,15 @@ def test_everything_that_is_not_supported_is_told_at_once_by_name() -> None:
     assert "layer 'norm' (LayerNormalization) has no int8 form; replace it" in text
     assert "channels, read by norm" in text
     assert found.operators is None
+
+
+def test_layers_without_an_int8_form_are_no_problem_of_a_scheme_without_training() -> None:
+    odd = network(L.Activation("gelu", name="smooth"), L.LayerNormalization(name="norm"))
+    found = preflight(odd, HALF, scheme=Scheme.PTQ_INT8)
+    assert found.problems == []
+    assert any("'norm'" in note for note in found.notes)
+    assert found.operators is not None
+    assert preflight(odd, HALF, scheme=Scheme.FLOAT16).problems == []
 
 
 def test_operator_that_stays_with_tflite_is_named_with_its_layer() -> None:

@@ -11,7 +11,7 @@ import json
 import logging
 import math
 import time
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -21,7 +21,9 @@ from numpy.typing import NDArray
 
 from slimcam.deploy.common.files import save_arrays
 from slimcam.training.fit.config import FitConfig, Optimizer, Precision
+from slimcam.training.fit.events import event_writer, write_event
 from slimcam.training.fit.progress import Progress
+from slimcam.training.fit.rates import with_rates
 
 logger = logging.getLogger(__name__)
 
@@ -74,6 +76,7 @@ def fit(
     events: Path | None = None,
     validate: Callable[[Any], float] | None = None,
     recalibrate: Callable[[Any], None] | None = None,
+    rates: Mapping[int, float] | None = None,
 ) -> History:
     """Trains a model in place, going on from the checkpoint in `work` if there is one.
 
@@ -85,6 +88,7 @@ def fit(
         validate: From a model to its accuracy on held-out data, for `config.validations`.
         recalibrate: Sets the statistics of normalization in place, before each validation: weights are judged, and
             kept, with these statistics instead of training's moving ones.
+        rates: Factors of the learning rate of variables of a tf_keras model, by their `id`.
 
     Returns:
         One entry for each line of progress: `step`, `epoch`, `loss` and its parts, `learning_rate`,
@@ -110,16 +114,17 @@ def fit(
     steps = max(1, round(config.epochs * batches.steps_per_epoch))
     sizes = _sizes(config, steps, int(model.inputs[0].shape[1]))
     validations = {round((i + 1) * steps / config.validations) for i in range(config.validations)}
-    _compile(learner, config, objective, keras)
+    _compile(learner, config, objective, keras, rates)
     checkpoint, best = work / "checkpoint.npz", work / "best.npz"
     start, history = _restore(learner, checkpoint)
     if _out_of_patience(config, history):  # killed between its last validation and its end
         start = steps
     if start:
         logger.info(f"{title}: resumed at step {start} of {steps}")
-    writer = _event_writer(events)
+    writer = event_writer(events)
     for entry in history:
-        _write_event(writer, entry)
+        write_event(writer, int(entry["step"]), _scalars(entry))
+    count = batches.batch_size
     progress = Progress(steps * count, title, unit="images", seconds=config.log_seconds, done=start * count)
     saved = logged = time.monotonic()
     logged_step = start
@@ -148,7 +153,7 @@ def fit(
             history.append(entry)
             progress.done = done * count
             progress.show(f"step {done} of {steps}, loss {entry['loss']:.4f}")
-            _write_event(writer, entry)
+            write_event(writer, int(entry["step"]), _scalars(entry))
             learner.reset_metrics()
             logged, logged_step = time.monotonic(), done
         if now - saved >= config.checkpoint_seconds or done in validations:
@@ -186,14 +191,19 @@ def learning_rate(config: FitConfig, step: int, steps: int) -> float:
     return config.learning_rate * (low + (1 - low) * 0.5 * (1 + math.cos(math.pi * done)))
 
 
-def _compile(model: Any, config: FitConfig, objective: Objective, keras: Any) -> None:
+def _compile(
+    model: Any, config: FitConfig, objective: Objective, keras: Any, rates: Mapping[int, float] | None = None
+) -> None:
     clip = {"global_clipnorm": config.clip_norm} if config.clip_norm > 0 else {}
     average = {"use_ema": True, "ema_momentum": config.ema} if config.ema else {}
     common = {"learning_rate": config.learning_rate, "weight_decay": config.weight_decay or None, **clip, **average}
+    kind = keras.optimizers.SGD if config.optimizer == Optimizer.SGD else keras.optimizers.AdamW
+    if rates:
+        kind = with_rates(kind, rates)
     if config.optimizer == Optimizer.SGD:
-        optimizer = keras.optimizers.SGD(momentum=0.9, nesterov=True, **common)
+        optimizer = kind(momentum=0.9, nesterov=True, **common)
     else:
-        optimizer = keras.optimizers.AdamW(**{**common, "weight_decay": config.weight_decay})
+        optimizer = kind(**{**common, "weight_decay": config.weight_decay})
     if config.weight_decay:
         optimizer.exclude_from_weight_decay(var_names=["gamma", "beta", "bias"])
     # XLA compiles the step on JAX whatever is said here; on TensorFlow and a CPU it makes it slower.
@@ -271,22 +281,5 @@ def _restore(model: Any, path: Path) -> tuple[int, History]:
         return int(saved["step"]), json.loads(str(saved["history"]))
 
 
-def _event_writer(folder: Path | None) -> Any:
-    if folder is None:
-        return None
-    try:
-        from tensorboard.summary.writer.event_file_writer import EventFileWriter
-    except ModuleNotFoundError:
-        logger.info("TensorBoard is not installed: the history is written, but no events for it")
-        return None
-    return EventFileWriter(str(folder))
-
-
-def _write_event(writer: Any, entry: dict[str, float]) -> None:
-    if writer is None:
-        return
-    from tensorboard.compat.proto.event_pb2 import Event
-    from tensorboard.compat.proto.summary_pb2 import Summary
-
-    values = [Summary.Value(tag=name, simple_value=value) for name, value in entry.items() if name != "step"]
-    writer.add_event(Event(wall_time=time.time(), step=int(entry["step"]), summary=Summary(value=values)))
+def _scalars(entry: dict[str, float]) -> dict[str, float]:
+    return {name: value for name, value in entry.items() if name != "step"}

@@ -53,6 +53,7 @@ class TrainingSpec:
         keras: Module that the model belongs to, `keras` or `tf_keras`.
         title: Begins the lines of progress.
         recalibrate: Sets the statistics of normalization in place, before each validation; `None` keeps training's.
+        rates: Factors of the learning rate of single variables, by their `id`.
     """
 
     fit: FitConfig
@@ -62,6 +63,7 @@ class TrainingSpec:
     keras: Any
     title: str
     recalibrate: Callable[[Any], None] | None = None
+    rates: Mapping[int, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -199,6 +201,15 @@ class Task(ABC):
             ValueError: The training needs what the configuration does not give.
         """
 
+    def validate(self, outputs: Callable[[Pixels], Float], size: Size) -> float | None:  # noqa: ARG002
+        """A model's accuracy on images that it is not evaluated on; None for a task that has no such measure.
+
+        Args:
+            outputs: From images to what the model gives for them.
+            size: Of its input.
+        """
+        return None
+
     @abstractmethod
     def origin(self) -> dict[str, Any]:
         """What the models were made of beside a network: `data`, `teacher` and the `taught_stages`."""
@@ -210,8 +221,13 @@ class Task(ABC):
         return None
 
     @abstractmethod
-    def evaluate(self, folders: Mapping[str, Path]) -> Evaluation:
-        """Evaluates the models of some bundles on the same data, `dense` among them and the compressed one last."""
+    def evaluate(self, folders: Mapping[str, Path], *, test_alone: bool = False) -> Evaluation:
+        """Evaluates the models of some bundles on the same data, `dense` among them and the compressed one last.
+
+        Args:
+            folders: of the bundles, by the models' names.
+            test_alone: Leaves out what is evaluated beside the data that gates judge by.
+        """
 
 
 def input_size(model: Any) -> Size:

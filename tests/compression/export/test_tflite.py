@@ -232,19 +232,6 @@ def test_model_that_would_stay_float_in_part_is_refused():
         tflite.int8_tflite(tf_keras.Model(inputs, outputs, name="island"))
 
 
-def test_post_training_int8_is_int8_and_near_the_float_model():
-    model = network()
-    content = tflite.post_training_int8(model, [smooth_images(8)])
-    images = smooth_images(4, seed=1)
-    assert cosine(embed(content, images), model(images).numpy()).min() > 0.99
-    assert is_delegated_throughout(content)
-
-
-def test_post_training_int8_without_images_is_refused():
-    with pytest.raises(ValueError, match="needs representative images"):
-        tflite.post_training_int8(network(), [])
-
-
 def test_file_that_the_runtime_refuses_is_not_called_converted(monkeypatch):
     class Refusing(Interpreter):
         def allocate_tensors(self):

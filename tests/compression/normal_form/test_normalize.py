@@ -8,12 +8,15 @@ from typing import Any
 import keras
 import numpy as np
 import pytest
+from keras.src.applications.convnext import LayerScale, StochasticDepth
+from keras.src.applications.inception_resnet_v2 import CustomScaleLayer
 
 from slimcam.compression.errors import UntraceableModelError
 from slimcam.compression.keras_graph import kind, ordered_nodes
 from slimcam.compression.layers.table import layer_spec
 from slimcam.compression.normal_form.normalize import normalize
 from slimcam.compression.pruning.graph import trace
+from slimcam.compression.quantization.equalize import equalize
 
 L, ops = keras.layers, keras.ops
 SHAPE = (12, 12, 6)
@@ -111,6 +114,18 @@ def test_normal_form_computes_what_the_model_does_in_layers_that_have_an_int8_fo
     assert normalize(normal, int8=True).model is normal
 
 
+def scaled_branch(x: Any) -> Any:
+    x = CustomScaleLayer(0.17)([conv(x), conv(x)])
+    return x + StochasticDepth(0.5)(LayerScale(0.3, 8)(conv(x)))
+
+
+def test_blocks_of_inception_resnet_and_convnext_have_an_int8_form() -> None:
+    model = model_of(scaled_branch)
+    normal = normalize(model, int8=True).model
+    assert_equivalent(model, normal)
+    assert {kind(layer) for layer in normal.layers} == {"InputLayer", "Conv2D", "Add"}
+
+
 ROWS: dict[str, Callable[[Any], Any]] = {
     "causal": lambda x: L.MaxPooling1D(2)(
         L.BatchNormalization()(L.Conv1D(8, 3, padding="causal", dilation_rate=2, activation="relu")(x))
@@ -186,3 +201,18 @@ def test_subclassed_model_is_refused() -> None:
 
     with pytest.raises(UntraceableModelError, match="cannot be traced"):
         normalize(Subclassed())
+
+
+def test_batch_normalization_without_a_factor_gets_one_through_which_channels_are_equalized() -> None:
+    def network(x: Any) -> Any:
+        x = L.BatchNormalization(scale=False)(L.Conv2D(8, 3, use_bias=False)(x))
+        return conv(L.ReLU()(L.BatchNormalization(scale=False, center=False)(conv(L.ReLU()(x)))))
+
+    model = model_of(network)
+    normal = normalize(model, int8=True).model
+    assert_equivalent(model, normal)
+    norms = [layer for layer in normal.layers if isinstance(layer, L.BatchNormalization)]
+    assert len(norms) == 2
+    assert all(norm.scale for norm in norms)
+    assert equalize(normal, [np.ones((1, *SHAPE), np.float32)]) == 2
+    assert_equivalent(model, normal)

@@ -6,6 +6,8 @@ from collections.abc import Callable
 from typing import Any
 
 import keras
+from keras.src.applications.convnext import LayerScale, StochasticDepth
+from keras.src.applications.inception_resnet_v2 import CustomScaleLayer
 
 L, ops = keras.layers, keras.ops
 
@@ -62,6 +64,13 @@ def cross_stage(x: Any) -> Any:
     return L.Concatenate()([first, conv(second, 6, 3)])
 
 
+def convnext(x: Any) -> Any:
+    x = conv(x)
+    y = L.LayerNormalization()(conv(x, 8, 7, groups=8))
+    y = L.Dense(8)(L.Activation("gelu")(L.Dense(32)(y)))
+    return x + StochasticDepth(0.2)(LayerScale(0.3, 8)(y))
+
+
 CONSTRUCTS: dict[str, Callable[[Any], Any]] = {
     "split": lambda x: L.Add()([conv(part, 6) for part in ops.split(conv(x, 12), [3, 7], axis=-1)]),
     "cross stage": cross_stage,
@@ -86,6 +95,8 @@ CONSTRUCTS: dict[str, Callable[[Any], Any]] = {
     "grouped then normalized": grouped_then_normalized,
     "instance normalization": instance_norm,
     "attention": attention,
+    "convnext": convnext,
+    "scaled branch": lambda x: CustomScaleLayer(0.17)([conv(x), conv(conv(x), 8, 3)]),
     "gate by dense": lambda x: squeezed(x, lambda y: L.Reshape((1, 1, 8))(excite(L.GlobalAveragePooling2D()(y)))),
     "gate of kept rank": lambda x: squeezed(x, lambda y: excite(L.GlobalAveragePooling2D(keepdims=True)(y))),
     "gate by operations": lambda x: squeezed(x, lambda y: excite(ops.mean(y, (1, 2), keepdims=True))),

@@ -9,7 +9,6 @@ import keras
 import numpy as np
 import pytest
 
-from slimcam.compression.export.tflite import post_training_int8
 from slimcam.compression.normal_form.normalize import normalize
 from slimcam.compression.pruning.budget import Measure, measure, meet
 from slimcam.compression.pruning.config import PruningRatioConfig
@@ -18,6 +17,7 @@ from slimcam.compression.pruning.graph import trace
 from slimcam.compression.pruning.importance import importance
 from slimcam.compression.pruning.selection import plan
 from slimcam.compression.pruning.surgery import cut
+from slimcam.compression.quantization.post_training import post_training_int8
 from tests.compression.pruning.constructs import CONSTRUCTS
 
 L = keras.layers

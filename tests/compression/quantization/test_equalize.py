@@ -48,6 +48,26 @@ def test_a_residual_stream_is_equalized_and_the_model_computes_the_same():
     assert spread[0] < 0.7 * spread[1]
 
 
+@pytest.mark.parametrize("reach", [2.0, 50.0])
+def test_channels_below_the_limit_of_relu6_are_equalized_and_those_that_reach_it_keep_theirs(reach):
+    keras.utils.set_random_seed(0)
+    inputs = keras.Input((12, 12, 3))
+    x = layers.ReLU(max_value=6, name="cut")(layers.BatchNormalization(name="first")(layers.Conv2D(16, 3)(inputs)))
+    x = layers.AveragePooling2D(2)(x)
+    model = keras.Model(inputs, layers.Conv2D(8, 1, name="head")(x))
+    gamma, *others = model.get_layer("first").get_weights()
+    gamma = np.where(np.arange(16) % 8 == 0, reach, 0.1).astype(np.float32)
+    model.get_layer("first").set_weights([gamma, *others])
+    before, was = model.predict(IMAGES, verbose=0), peaks(model, "cut")
+    assert equalize(model, [IMAGES]) == 1
+    np.testing.assert_allclose(model.predict(IMAGES, verbose=0), before, rtol=1e-3, atol=1e-4)
+    now = peaks(model, "cut")
+    assert now.max() <= 6
+    assert np.std(np.log(now)) < 0.7 * np.std(np.log(was))
+    if reach == 50:
+        np.testing.assert_array_equal(model.get_layer("first").gamma.numpy()[::8], gamma[::8])
+
+
 def test_int8_loses_less_of_even_channels():
     keras.utils.set_random_seed(0)
     inputs = keras.Input((12, 12, 3))
@@ -73,7 +93,7 @@ def test_int8_loses_less_of_even_channels():
 @pytest.mark.parametrize(
     "between",
     [
-        layers.ReLU(max_value=6),
+        layers.ReLU(threshold=0.5),
         layers.Activation("sigmoid"),
         layers.BatchNormalization(scale=False),
         layers.LayerNormalization(),

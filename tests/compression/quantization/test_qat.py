@@ -4,6 +4,7 @@ import tf_keras
 from tensorflow_model_optimization.python.core.quantization.keras.quantize_wrapper import QuantizeWrapper
 
 from slimcam.compression.quantization import qat
+from slimcam.compression.quantization.errors import layer_errors
 
 LAYERS = tf_keras.layers
 
@@ -169,6 +170,20 @@ def test_loaded_model_computes_exactly_the_same(quantized, images, tmp_path, fro
     np.testing.assert_array_equal(loaded(images).numpy(), quantized(images).numpy())
     assert len(loaded.trainable_weights) == len(quantized.trainable_weights)
     assert [each.name for each in tmp_path.iterdir()] == ["model.h5"]
+
+
+def test_measuring_what_layers_lose_leaves_the_model_as_it_was(images, tmp_path):
+    network = tiny_network()
+    network.get_layer("conv").trainable = False
+    model = qat.quantize_aware(network, input_range=qat.PIXEL_RANGE)
+    qat.calibrate(model, [images])
+    counts = [len(weights) for weights in (model.trainable_weights, model.non_trainable_weights)]
+    errors = layer_errors(model, images)
+    assert errors["conv"].sqnr_db > 30
+    assert errors["conv"].cosine > 0.999
+    assert [len(weights) for weights in (model.trainable_weights, model.non_trainable_weights)] == counts
+    qat.save(model, tmp_path / "model.h5")
+    np.testing.assert_array_equal(qat.load(tmp_path / "model.h5")(images), model(images))
 
 
 def test_loading_names_what_is_wrong(tmp_path):

@@ -140,6 +140,18 @@ def test_the_summary_is_five_lines(told: Finished) -> None:
     assert lines[4] == "gates     all gates passed (4 of 4)"
 
 
+def test_the_report_says_of_which_scheme_the_file_is(told: Finished) -> None:
+    for name in ("report.md", "report.html"):
+        assert "Quantization: mixed (int8 but for some); float: conv1_conv" in (told.job.out / name).read_text()
+
+
+def test_the_report_names_the_layers_that_lose_most(told: Finished) -> None:
+    text = _markdown(told)
+    assert "| conv0_conv | 20.5 | 12.2 | 0.99000 | – |" in text
+    assert "| conv7_conv | 27.5 | 19.2 | 0.99982 | 0 to 6.5 |" in text
+    assert "conv8_conv" not in text
+
+
 def test_ratios_are_taken_within_a_machine(told: Finished) -> None:
     written = json.loads((told.job.out / "results.json").read_text())
     dense, _, small = written["rows"]
@@ -267,7 +279,7 @@ def _finish(
     writers: dict[str, Callable[[Path], None]] = {
         "train": lambda out: _trained(out, config, folder / "cache"),
         "prune": _pruned,
-        "quantize": lambda out: _history(out, 0.12, 0.02, 61, 3_000),
+        "quantize": _quantized,
         "convert": lambda out: _bundle(out / "quantized", config.convert.license),
         "benchmark": lambda out: write_records(_records(device, notes, predicted), out / "benchmark.json"),
         "evaluate": lambda out: write_text(
@@ -312,6 +324,19 @@ def _history(out: Path, start: float, end: float, speed: float, images: int) -> 
 def _trained(out: Path, config: Config, cache: Path) -> None:
     _history(out, 12.0, 0.9, 94, 24_000)
     write_text(out / DATA, json.dumps(Recognition(Job(config, {}, out, out, cache)).describe()))
+
+
+def _quantized(out: Path) -> None:
+    _history(out, 0.12, 0.02, 61, 3_000)
+    layers = {
+        f"conv{number}_conv": {
+            "error": {"cosine": 1 - 10 ** -(2 + number / 4), "sqnr_db": 20.5 + number},
+            "before": {"cosine": 0.99, "sqnr_db": 12.25 + number},
+            "limits": [0.0, 6.5] if number else None,
+        }
+        for number in range(12)
+    }
+    write_text(out / "layers.json", json.dumps({"own": True, "layers": layers}))
 
 
 def _pruned(out: Path) -> None:
@@ -411,6 +436,7 @@ def _evaluation(config: Config, few: bool, held_out: bool, validated: tuple[str,
         "limits": Recognition.limits,
         **asdict(judged),
         "remarks": remarks(judged, Recognition.measure),
+        "quantization": {"scheme": "mixed", "numbers": "int8 but for some", "layers": {"conv1_conv": "float"}},
         "fidelity": {"images": 64, "mean": 0.9983, "min": 0.9921},
         "gates": [asdict(gate) for gate in gates.check(figures, config.evaluate.gates)],
     }

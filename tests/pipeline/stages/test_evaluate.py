@@ -50,6 +50,7 @@ PROVENANCE = {
     "pruned_steps": 1,
     "pruned_weights": "kept",
     "epochs": {"dense": 1.0},
+    "quantization": {"scheme": "ptq_int8", "numbers": "int8, calibrated", "layers": {"stem": "float"}},
 }
 
 
@@ -148,6 +149,16 @@ def test_a_change_on_people_held_out_is_against_the_dense_model_on_the_same_pair
     assert change["difference"] == pytest.approx(accuracy["other"] - accuracy["dense"])
     assert change["low"] <= change["difference"] <= change["high"]
     assert set(found.rates["dense"]["tar"]) == {"0.5"}
+
+
+def test_the_card_names_the_scheme_and_the_layers_that_are_an_exception_to_it(run: Evaluate) -> None:
+    assert "- quantization: ptq_int8 (int8, calibrated); float: stem" in run().card
+
+
+@pytest.mark.parametrize(("scheme", "gated"), [("ptq_int8", True), ("ptq_int16x8", False)])
+def test_delegation_is_a_gate_of_schemes_that_xnnpack_has_kernels_for(run: Evaluate, scheme: str, gated: bool) -> None:
+    found = run(quantization={"scheme": scheme, "numbers": "", "layers": {}}).result
+    assert any(gate["name"] == "delegated" for gate in found["gates"]) == gated
 
 
 def test_gates_judge_by_the_test_alone(run: Evaluate) -> None:

@@ -140,7 +140,7 @@ def test_the_history_of_several_cuts_counts_on_to_the_epochs_of_the_fit(stage: S
     history = [json.loads(line) for line in (out / "history.jsonl").read_text().splitlines()]
     assert [entry["step"] for entry in history] == [1, 2, 3, 4, 5, 6]
     assert [entry["epoch"] for entry in history] == [0.5, 1.0, 1.5, 2.0, 2.5, 3.0]
-    events = sorted(path.parent.relative_to(out).as_posix() for path in out.rglob("events.*"))
+    events = sorted({path.parent.relative_to(out).as_posix() for path in out.rglob("events.*")})
     assert events == ["tensorboard", "tensorboard/cut-1-of-3", "tensorboard/cut-2-of-3"]
 
 
@@ -239,3 +239,20 @@ def test_the_epochs_of_all_fine_tuning_are_those_of_the_fit() -> None:
     config = PruneConfig(steps=3, step_epochs=1.5, fit=FitConfig(epochs=10.0, batch_size=7))
     assert [fit.epochs for fit in config.fine_tuning] == [1.5, 1.5, 7.0]
     assert {replace(fit, epochs=10.0) == config.fit for fit in config.fine_tuning} == {True}
+
+
+def test_kept_channels_and_weights_that_are_zero_in_int8_are_events(stage: Stage) -> None:
+    from tensorboard.backend.event_processing.event_file_loader import LegacyEventFileLoader
+
+    out = stage.run()
+    values = {
+        value.tag: value.simple_value
+        for path in (out / "tensorboard").glob("events*")
+        for event in LegacyEventFileLoader(str(path)).Load()
+        for value in event.summary.value
+    }
+    kept = PruningPlan.load(out / "plan.json").kept
+    assert {tag: value for tag, value in values.items() if tag.startswith("channels/")} == {
+        f"channels/{name}": len(channels) for name, channels in kept.items()
+    }
+    assert 0 <= values["zero_in_int8/inner/kernel"] < 0.2

@@ -114,7 +114,15 @@ class Classification(Task):
             events=job.out / EVENTS,
             validate=self.validator(),
             recalibrate=spec.recalibrate,
+            rates=spec.rates,
         )
+
+    def validate(self, outputs: Callable[[Pixels], Float], size: Size) -> float | None:
+        held_out = self.data.held_out
+        if held_out is None:
+            return None
+        logits = np.concatenate([outputs(batch) for batch in plain_batches(held_out.images, size[0], 64)])
+        return float((logits.argmax(axis=1) == held_out.labels).mean())
 
     def origin(self) -> dict[str, Any]:
         config = self.job.config
@@ -131,7 +139,7 @@ class Classification(Task):
         size = self.job.config.model.input_size
         return None if self.data.held_out is None else top_one(self.data.held_out, self.input((size, size)))
 
-    def evaluate(self, folders: Mapping[str, Path]) -> Evaluation:
+    def evaluate(self, folders: Mapping[str, Path], *, test_alone: bool = False) -> Evaluation:  # noqa: ARG002
         config, test = self.job.config.evaluate, self.data.test
         logits = {name: predict(folder, test, config.threads) for name, folder in folders.items()}
         return evaluation(logits, test, config.rates)

@@ -113,6 +113,7 @@ class Detection(Task):
             events=job.out / EVENTS,
             validate=self.validator(),
             recalibrate=spec.recalibrate,
+            rates=spec.rates,
         )
 
     def origin(self) -> dict[str, Any]:
@@ -128,7 +129,7 @@ class Detection(Task):
     def validator(self) -> Callable[[Any], float]:
         return recall_on(self.data.held_out)
 
-    def evaluate(self, folders: Mapping[str, Path]) -> Evaluation:
+    def evaluate(self, folders: Mapping[str, Path], *, test_alone: bool = False) -> Evaluation:  # noqa: ARG002
         config = self.job.config.evaluate
         matches = {
             name: {model: find(folder, found, config.threads) for model, folder in folders.items()}

@@ -16,9 +16,10 @@ from slimcam.deploy.common.files import save_arrays
 from slimcam.deploy.common.result_key import key_material
 from slimcam.deploy.inference.bundle import InputSpec, load_bundle
 from slimcam.deploy.inference.pixels import PixelFormat, input_spec, normalized
-from slimcam.training.data.images import IMAGE_SIZE
+from slimcam.training.data.images import IMAGE_SIZE, Selection
 from slimcam.training.data.recognition.batches import Batch, Batches, plain_batches, resize, sample_batches
-from slimcam.training.data.recognition.faces import FaceData, FaceSet, Verification
+from slimcam.training.data.recognition.faces import UNLABELED, FaceData, FaceSet, Verification
+from slimcam.training.data.recognition.pairs import sample_pairs
 from slimcam.training.data.recognition.synthetic import draw_face
 from slimcam.training.data.recognition.teacher_targets import TargetSource
 from slimcam.training.data.sources import fingerprint, load
@@ -161,10 +162,18 @@ class Recognition(Task):
             events=job.out / EVENTS,
             validate=self.validator(),
             recalibrate=spec.recalibrate,
+            rates=spec.rates,
         )
         if loss.classifies:
             save_arrays(job.out / CENTERS, kernel=learner.get_layer(COSINES).get_weights()[0])
         return history
+
+    def validate(self, outputs: Callable[[Pixels], Float], size: Size) -> float:
+        """On people held out; without any, on a part of those that the model was trained on."""
+        faces = self.data.held_out[0] if self.data.held_out else _part(self.data.train)
+        batches = plain_batches(faces.faces.images, size[0], 64)
+        scores = verification.pair_scores(np.concatenate([outputs(batch) for batch in batches]), faces.pairs)
+        return verification.fold_accuracy(scores, faces.pairs).mean
 
     def origin(self) -> dict[str, Any]:
         config = self.job.config
@@ -188,11 +197,12 @@ class Recognition(Task):
             return None
         return held_out_accuracy(self.data.held_out[0], pixels_of(self.job.config.model))
 
-    def evaluate(self, folders: Mapping[str, Path]) -> Evaluation:
+    def evaluate(self, folders: Mapping[str, Path], *, test_alone: bool = False) -> Evaluation:
         config = self.job.config.evaluate
         if not all(far < 1 for far in config.rates):
             raise ValueError(f"evaluate.rates are false-accept rates, below 1; got {list(config.rates)}")
-        sets = [Verification(self.data.test, self.data.pairs), *self.data.held_out]
+        held_out = () if test_alone else self.data.held_out
+        sets = [Verification(self.data.test, self.data.pairs), *held_out]
         results = [
             VerificationResults(
                 {name: embed(folder, faces.faces.images, config.threads) for name, folder in folders.items()},
@@ -292,6 +302,14 @@ def views_source(job: Job) -> str:
     train = job.config.train
     views = [key_material(train.augment), train.seed, train.balance]
     return fingerprint(job.config.data) + (json.dumps(views, sort_keys=True) if train.teacher.views else "")
+
+
+def _part(faces: FaceSet, images: int = 1000) -> Verification:
+    """Pairs of some of the people that are trained on: what they say of a change, not of the accuracy, holds."""
+    named = np.flatnonzero(faces.labels != UNLABELED)
+    chosen = named[np.argsort(faces.labels[named], kind="stable")][:images]
+    part = FaceSet(Selection(faces.images, chosen), faces.labels[chosen], faces.identities)
+    return Verification(part, sample_pairs(part.labels, 2 * images))
 
 
 def _people(faces: FaceSet, kind: str = "") -> str:

@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from slimcam.compression import coverage
-from slimcam.compression.coverage import Row, constructors, quantized, table
+from slimcam.compression.coverage import quantize as coverage
+from slimcam.compression.coverage.applications import constructors
+from slimcam.compression.coverage.quantize import Row, quantized, table
 
 
 def test_a_model_that_fails_has_rows_that_say_why() -> None:
@@ -47,11 +48,11 @@ def test_rows_that_are_there_are_not_made_again(tmp_path: Path, monkeypatch: pyt
     monkeypatch.setattr(coverage, "_in_process", made_up)
     file = tmp_path / "rows.json"
     file.write_text(json.dumps([asdict(Row("A", 0.0, "ptq", error="no"))]))
-    command = ["quantize", "--only", "A", "--ratios", "0,0.5", "--json", str(file)]
-    coverage.main(command)
+    command = ["--only", "A", "--ratios", "0,0.5", "--json", str(file)]
+    coverage.main("quantize", command)
     assert made == [("A", 0.0, "qat"), ("A", 0.5, "ptq"), ("A", 0.5, "qat")]
-    coverage.main(command)
+    coverage.main("quantize", command)
     assert len(made) == 3
-    coverage.main([*command, "--retry"])
+    coverage.main("quantize", [*command, "--retry"])
     assert len(made) == 7
     assert len(json.loads(file.read_text())) == 4

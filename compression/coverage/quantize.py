@@ -1,14 +1,12 @@
-"""How much of `keras.applications` compression covers: `python -m slimcam.compression.coverage quantize --json FILE`.
+"""Coverage of quantization: `python -m slimcam.compression.coverage quantize --json FILE`.
 
-Every constructor is built with random weights at a small input, its batch normalization recalibrated on noise, and
-quantized dense and pruned, after training and with a few steps of quantization-aware training: normal form, int8
-ranges, TFLite, and what XNNPACK takes of it. A row for each model, share of pruned channels and scheme is written to
-FILE as soon as it is known; the same command goes on where it was stopped.
+Every constructor of `keras.applications` is built with random weights at a small input, its batch normalization
+recalibrated on noise, and quantized dense and pruned, after training and with a few steps of quantization-aware
+training: normal form, int8 ranges, TFLite, and what XNNPACK takes of it. A row for each model, share of pruned channels
+and scheme is written to FILE as soon as it is known; the same command goes on where it was stopped.
 
-`python -m slimcam.compression.coverage examples --json FILE` does the same for the small networks of
-`slimcam.compression.examples`, one for each thing that networks do.
-
-`prune` in the place of `quantize`: see `slimcam.compression.pruning.coverage`.
+`examples` in the place of `quantize` does the same for the small networks of `slimcam.compression.examples`, one for
+each thing that networks do.
 """
 
 from __future__ import annotations
@@ -17,7 +15,6 @@ import argparse
 import json
 import logging
 import multiprocessing
-import sys
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
@@ -26,6 +23,7 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from slimcam.compression.coverage.applications import constructors
 from slimcam.compression.examples import EXAMPLES
 from slimcam.deploy.common.console import PACKAGES, log_to_console, show
 from slimcam.deploy.common.files import write_text
@@ -83,13 +81,6 @@ class Row:
     @property
     def key(self) -> tuple[str, float, str]:
         return self.model, self.pruned, self.scheme
-
-
-def constructors() -> list[str]:
-    """Names of the models in `keras.applications`."""
-    import keras
-
-    return [name for name in dir(keras.applications) if name[0].isupper()]
 
 
 def quantized(name: str, ratio: float = 0.0, schemes: Sequence[str] = SCHEMES) -> list[Row]:
@@ -256,24 +247,16 @@ def _counted(left_out: Sequence[str]) -> str:
     return ", ".join(f"{kinds.count(kind)} {kind}" for kind in dict.fromkeys(kinds))
 
 
-def main(arguments: Sequence[str] | None = None) -> None:
-    """The command line; prints the table and writes the rows."""
-    given = sys.argv[1:] if arguments is None else list(arguments)
-    if given[:1] == ["prune"]:
-        from slimcam.compression.pruning.coverage import main as prune
-
-        return prune(given[1:])
-    parser = argparse.ArgumentParser(prog="python -m slimcam.compression.coverage", description=__doc__)
-    parser.add_argument("what", choices=["quantize", "examples", "prune"], help="keras.applications, or small networks")
+def main(what: str, arguments: Sequence[str]) -> None:
+    """The command line of `quantize` and `examples`; prints the table and writes the rows."""
+    parser = argparse.ArgumentParser(prog=f"python -m slimcam.compression.coverage {what}", description=__doc__)
     parser.add_argument("--only", help="names of models, comma-separated, in this order; all if absent")
     parser.add_argument("--ratios", default="0,0.5", help="shares of the channels to prune first; %(default)s")
     parser.add_argument("--retry", action="store_true", help="do rows with an error again")
     parser.add_argument("--json", type=Path, required=True, metavar="FILE", help="where the rows are kept")
-    options = parser.parse_args(given)
+    options = parser.parse_args(arguments)
     log_to_console(to_stdout=PACKAGES)
-    names = (
-        options.only.split(",") if options.only else list(EXAMPLES) if options.what == "examples" else constructors()
-    )
+    names = options.only.split(",") if options.only else list(EXAMPLES) if what == "examples" else constructors()
     rows = read_rows(options.json)
     for name in names:
         for ratio in map(float, options.ratios.split(",")):
@@ -284,7 +267,6 @@ def main(arguments: Sequence[str] | None = None) -> None:
                 logger.info("\n".join(table(new).splitlines()[2:]))
                 write_text(options.json, json.dumps([asdict(row) for row in rows], indent=2) + "\n")
     show(table([row for row in rows if row.model in names]))
-    return None
 
 
 def read_rows(file: Path) -> list[Row]:
@@ -306,7 +288,3 @@ def _in_process(name: str, ratio: float, schemes: Sequence[str]) -> list[Row]:
             return pool.submit(quantized, name, ratio, schemes).result()
         except BrokenProcessPool:
             return [Row(name, ratio, scheme, error="the process died") for scheme in schemes]
-
-
-if __name__ == "__main__":
-    main()

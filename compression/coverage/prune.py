@@ -20,6 +20,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from slimcam.compression.coverage.applications import constructors
 from slimcam.deploy.common.console import show
 from slimcam.deploy.common.files import write_text
 from slimcam.deploy.common.messages import did_you_mean, first_line
@@ -74,8 +75,6 @@ def pruned(name: str) -> Row:
 
 def _built(name: str) -> Any:
     import keras
-
-    from slimcam.compression.coverage import constructors
 
     if name not in constructors():
         raise ValueError(f"keras.applications has no {name}{did_you_mean(name, constructors())}")
@@ -160,8 +159,6 @@ def table(rows: Sequence[Row]) -> str:
 
 def main(arguments: Sequence[str]) -> None:
     """The command line; prints the table and writes the rows."""
-    from slimcam.compression.coverage import constructors
-
     parser = argparse.ArgumentParser(prog="python -m slimcam.compression.coverage prune", description=__doc__)
     parser.add_argument(
         "--only", help="constructors, comma-separated, in this order; all of keras.applications if absent"

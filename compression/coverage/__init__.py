@@ -1,0 +1,1 @@
+"""How much of `keras.applications` compression covers."""
