@@ -116,6 +116,39 @@ def _pairwise(layer: Any, make: Parts) -> Callable[..., Any]:
     return call
 
 
+def _kept(layer: Any, make: Parts) -> Callable[..., Any]:
+    return make.keep(layer)
+
+
+def _unflattened(rule: Rule) -> Rule:
+    """Merges before flattening instead of behind it.
+
+    Where all operands are reshaped alike, the converter reshapes the result instead, and then lacks the scale between.
+    """
+
+    def written(layer: Any, make: Parts) -> Callable[..., Any] | None:
+        merged = rule(layer, make)
+        assert merged is not None
+
+        def call(tensors: Any) -> Any:
+            sources = [_flattened(tensor) for tensor in tensors]
+            if any(source is None or source.shape != sources[0].shape for source in sources):
+                return merged(tensors)
+            return make(L.Flatten, suffix="flat")(merged(sources))
+
+        return call
+
+    return written
+
+
+def _flattened(tensor: Any) -> Any:
+    """What a tensor is the flattened form of; None for other tensors."""
+    operation, node, _ = tensor._keras_history
+    if not isinstance(operation, L.Flatten):
+        return None
+    return operation._inbound_nodes[node].input_tensors[0]
+
+
 def _average(layer: Any, make: Parts) -> Callable[..., Any]:  # noqa: ARG001
     return lambda tensors: make(L.Rescaling, 1 / len(tensors))(make(L.Add, suffix="sum")(tensors))
 
@@ -146,8 +179,9 @@ INT8: dict[str, Rule] = {
     "PReLU": _prelu,
     "Maximum": _maximum(1.0),
     "Minimum": _maximum(-1.0),
-    "Add": _pairwise,
-    "Multiply": _pairwise,
+    "Add": _unflattened(_pairwise),
+    "Subtract": _unflattened(_kept),
+    "Multiply": _unflattened(_pairwise),
     "Average": _average,
     "CustomScaleLayer": _scaled_sum,
     "LayerScale": _layer_scale,

@@ -134,7 +134,8 @@ def file_steps(content: bytes, model: tf_keras.Model, images: Sequence[NDArray[n
 
 def _real(values: Sequence[Any], detail: dict[str, Any]) -> NDArray[np.float32]:
     scale, zero_point = detail["quantization"]
-    return ((np.stack(values).astype(np.float32) - zero_point) * scale).astype(np.float32)
+    real: NDArray[np.float32] = ((np.stack(values).astype(np.float32) - zero_point) * scale).astype(np.float32)
+    return real
 
 
 def _named(detail: dict[str, Any], layers: dict[str, tuple[int, Any]]) -> Any:

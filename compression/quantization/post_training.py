@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, redirect_stderr
 from typing import Any
 
+import keras
 import numpy as np
 from ai_edge_litert.interpreter import Interpreter, OpResolverType
 from ai_edge_quantizer import qtyping
@@ -88,9 +89,16 @@ def post_training_int8(model: Any, batches: Iterable[NDArray[np.float32] | list[
         batches: as for `observed_ranges`.
 
     Raises:
-        ConversionError: The model cannot be converted or quantized, or the runtime refuses it afterwards.
+        ConversionError: The model has recurrent layers, cannot be converted or quantized, or the runtime refuses it
+            afterwards.
         CompressionError: `batches` is empty.
     """
+    for layer in model._flatten_layers():
+        if isinstance(layer, keras.layers.RNN):
+            raise ConversionError(
+                f"layer {layer.name!r} ({type(layer).__name__}) has no int8 form; replace it by convolutions, or "
+                "convert to float"
+            )
     content = float_tflite(model)
     return quantized(content, Scheme.PTQ_INT8, observed_ranges(content, batches))
 

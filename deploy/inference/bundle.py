@@ -197,14 +197,12 @@ def write_bundle(
     inputs = named(golden_input if isinstance(golden_input, Mapping) else {"image": golden_input})
     outputs = named(golden_output if isinstance(golden_output, Mapping) else {"output": golden_output})
     _require_golden(folder, input, inputs, outputs)
+    kept: dict[str, Any] = {
+        member: array if member == "input" and input is not None else array.astype(np.float32)
+        for member, array in golden_files(inputs, outputs).items()
+    }
     golden = io.BytesIO()
-    np.savez_compressed(
-        golden,
-        **{
-            member: array if member == "input" and input is not None else array.astype(np.float32)
-            for member, array in golden_files(inputs, outputs).items()
-        },
-    )
+    np.savez_compressed(golden, **kept)
     files = {MODEL: model, GOLDEN: golden.getvalue(), CARD: card.encode()}
     manifest = {
         "schema_version": SCHEMA_VERSION,

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+import tokenize
 import zipfile
 import zlib
 from collections.abc import Callable, Mapping, Sequence
@@ -168,8 +169,17 @@ def read_golden(folder: Path, manifest: Mapping[str, Any]) -> tuple[Arrays, Arra
     return inputs, outputs
 
 
-_ZIP = (zipfile.BadZipFile, zlib.error, NotImplementedError, RuntimeError, RecursionError, OverflowError)
-"""What Python's reader raises on archives that are none."""
+_ZIP = (
+    zipfile.BadZipFile,
+    zlib.error,
+    tokenize.TokenError,
+    SyntaxError,
+    NotImplementedError,
+    RuntimeError,
+    RecursionError,
+    OverflowError,
+)
+"""What the readers of Python and NumPy raise on archives and arrays that are none."""
 
 
 def named(arrays: Mapping[str, NDArray[Any]]) -> Arrays:

@@ -63,13 +63,13 @@ class Result:
     seconds: float = 0.0
 
 
-def mutate_all(bundle: Path, count: int, seed: int = 0) -> Result:
-    """Makes and opens `count` mutations of a bundle, half of them of its model."""
+def mutate_all(bundle: Path, count: int, seed: int = 0, first: int = 0) -> Result:
+    """Makes and opens `count` mutations of a bundle, half of them of its model, from the one numbered `first`."""
     result, started = Result(seed=seed), time.monotonic()
     tallies = {kind: Counter[str]() for kind in KINDS}
     ranges = structure((bundle / MODEL).read_bytes())
     _, library = import_runtime()
-    for number in range(count):
+    for number in range(first, first + count):
         rng = random.Random(f"{seed} {number}")
         kind = rng.choices(KINDS, _SHARES)[0]
         with tempfile.TemporaryDirectory() as temporary:
@@ -80,8 +80,9 @@ def mutate_all(bundle: Path, count: int, seed: int = 0) -> Result:
         tallies[kind][outcome] += 1
         if outcome.startswith("FAILED"):
             result.failures.append(f"{number} {kind}: {outcome}")
-        if (number + 1) % 500 == 0:
-            logger.info(f"{number + 1} of {count} mutations, {len(result.failures)} failures")
+            logger.warning(result.failures[-1])
+        if (number + 1 - first) % 500 == 0:
+            logger.info(f"{number + 1 - first} of {count} mutations, {len(result.failures)} failures")
     result.mutations = {kind: tally.total() for kind, tally in tallies.items()}
     result.outcomes = {kind: dict(tally.most_common()) for kind, tally in tallies.items()}
     result.seconds = round(time.monotonic() - started, 1)
@@ -90,7 +91,7 @@ def mutate_all(bundle: Path, count: int, seed: int = 0) -> Result:
 
 def outcome_of(folder: Path, library: Any) -> str:
     """What an application makes of a bundle."""
-    return _forked(lambda: _application(folder, library), "FAILED: the application")
+    return _forked(lambda: _application(folder, library), "FAILED: the application", 3 * _SECONDS)
 
 
 def _application(folder: Path, library: Any) -> str:
@@ -120,7 +121,7 @@ def _trial(model: Path, library: Any) -> dict[str, str]:
     return probe.open_and_run(library, model)
 
 
-def _forked(work: Callable[[], str], who: str) -> str:
+def _forked(work: Callable[[], str], who: str, seconds: float = _SECONDS) -> str:
     """What a function gives in a process of its own, or how that ended, after `who`."""
     receiver, sender = os.pipe()
     child = os.fork()
@@ -136,7 +137,7 @@ def _forked(work: Callable[[], str], who: str) -> str:
             os.write(sender, text.encode()[:4096])
             os._exit(0)
     os.close(sender)
-    deadline = time.monotonic() + _SECONDS
+    deadline = time.monotonic() + seconds
     while True:
         done, status = os.waitpid(child, os.WNOHANG)
         if done:
@@ -256,10 +257,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--bundle", type=Path, default=DETECTOR, help="folder of a bundle; slimcam's detector")
     parser.add_argument("--count", type=int, default=10_000, help="number of mutations; %(default)s")
     parser.add_argument("--seed", type=int, default=0, help="what they are drawn with; %(default)s")
+    parser.add_argument("--first", type=int, default=0, help="number of the first one; %(default)s")
     parser.add_argument("--json", type=Path, metavar="FILE", help="where the result is written")
     options = parser.parse_args(arguments)
     log_to_console(to_stdout=("__main__",))
-    result = mutate_all(options.bundle, options.count, options.seed)
+    result = mutate_all(options.bundle, options.count, options.seed, options.first)
     if options.json is not None:
         write_text(options.json, json.dumps(asdict(result), indent=2) + "\n")
     for kind, outcomes in result.outcomes.items():

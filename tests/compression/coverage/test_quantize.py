@@ -20,12 +20,18 @@ def test_a_model_that_fails_has_rows_that_say_why() -> None:
     assert rows[0].delegated_share is None
 
 
-def test_a_model_of_several_inputs_and_outputs_is_quantized_and_followed_by_its_file() -> None:
-    row = quantized("two inputs and outputs", schemes=["qat"])[0]
+@pytest.mark.parametrize("name", ["two inputs and outputs", "siamese", "SE of operations"])
+def test_an_example_is_quantized_and_followed_by_its_file(name: str) -> None:
+    row = quantized(name, schemes=["qat"])[0]
     assert (row.error, row.delegated_share, row.left_out) == ("", 1.0, [])
     assert row.file_steps is not None
     assert row.file_steps < 0.6
-    assert row.compared == row.operators
+    assert row.compared is not None
+    assert row.compared > 0
+
+
+def test_recurrent_layers_are_refused_by_name() -> None:
+    assert ["'lstm' (LSTM)" in row.error for row in quantized("LSTM")] == [True, True]
 
 
 def test_table_names_what_is_left_out() -> None:

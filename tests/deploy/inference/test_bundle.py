@@ -171,6 +171,18 @@ def test_golden_arrays_that_do_not_fit_are_one_line(make_bundle: Make, arrays: d
     assert "\n" not in str(error.value)
 
 
+@pytest.mark.parametrize("header", [b"{'descr': '(", b"{'descr': '|u1', 'fortran_order': False, 'shape': (2", b"\0\1"])
+def test_a_golden_array_with_a_malformed_header_is_one_line(make_bundle: Make, header: bytes) -> None:
+    folder = make_bundle().path
+    with zipfile.ZipFile(folder / "golden.npz", "w") as archive:
+        text = header.ljust(117) + b"\n"
+        archive.writestr("input.npy", b"\x93NUMPY\x01\x00" + len(text).to_bytes(2, "little") + text)
+    files = json.loads((folder / "bundle.json").read_text())["files"]
+    with pytest.raises(BundleError, match=r"golden\.npz holds no golden arrays of this model") as error:
+        load_bundle(changed(folder, files={**files, "golden.npz": file_sha256(folder / "golden.npz")}))
+    assert "\n" not in str(error.value)
+
+
 def test_golden_arrays_that_unpack_to_gigabytes_are_refused(make_bundle: Make) -> None:
     folder = make_bundle().path
     with (

@@ -51,6 +51,5 @@ def test_the_weights_are_not_the_structure(int8_model: bytes) -> None:
     ],
     ids=["gives", "crashes", "raises", "hangs"],
 )
-def test_what_becomes_of_a_process_is_told(work: Any, outcome: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(mutations, "_SECONDS", 1.0)
-    assert mutations._forked(work, "FAILED: it") == outcome
+def test_what_becomes_of_a_process_is_told(work: Any, outcome: str) -> None:
+    assert mutations._forked(work, "FAILED: it", seconds=1.0) == outcome
