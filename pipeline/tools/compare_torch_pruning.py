@@ -34,6 +34,7 @@ class _Other:
     """Torch-Pruning in its own process, which answers line by line."""
 
     def __init__(self, python: Path) -> None:
+        self._python = python
         self._process = subprocess.Popen(
             [str(python), str(_ROWS)],
             stdin=subprocess.PIPE,
@@ -50,7 +51,7 @@ class _Other:
             return json.loads(self._process.stdout.readline())
         except (BrokenPipeError, json.JSONDecodeError) as error:
             raise SystemExit(
-                f"{self._process.args} does not answer: its environment needs torch, torchvision, timm, torch-pruning"
+                f"{self._python} does not answer: its environment needs torch, torchvision, timm and torch-pruning"
             ) from error
 
     def close(self) -> None:
