@@ -49,7 +49,7 @@ STAGES = (
         ("data", "model", "train", "prune"),
         ("train",),
         "keras",
-        version=3,
+        version=4,
     ),
     Stage(
         "quantize",

@@ -21,7 +21,7 @@ def _multi_head_attention(tracker: DependencyTracker, call: Call) -> Channels | 
         return "attention with a mask or with scores is not followed"
     if any(len(shape) != rank for shape in call.input_shapes) or weight(layer, "attention_output/kernel").ndim != 3:
         return "its inputs and its output have different ranks"
-    heads = tracker.produce(layer, "query/kernel", 1, "heads")
+    heads = tracker.produce(layer, "query/kernel", 1, part="heads")
     for name in _MAKING:
         place = places.get(name, places["query" if name == "gate" else "value"])
         tracker.add_slice(layer, f"{name}/kernel", 0, tracker.read(call, rank - 1, place))
@@ -44,12 +44,12 @@ def _names(call: Call) -> list[str]:
 def _attention_macs(layer: Any, inputs: tuple[Shape, ...], output: Shape) -> int:
     """Projections, the products of queries and keys, and those of weights and values."""
     steps, attended = (math.prod(size or 0 for size in shape[1:-1]) for shape in (output, inputs[-1]))
-    macs = 0
+    macs: int = 0
     for name in (*_MAKING, "attention_output"):
         kernel = weight(layer, f"{name}/kernel")
         if kernel is not None:
             macs += math.prod(kernel.shape) * (attended if name in ("key", "value") else steps)
-    return macs + steps * attended * layer.num_heads * (layer.key_dim + layer.value_dim)
+    return macs + int(steps * attended * layer.num_heads * (layer.key_dim + layer.value_dim))
 
 
 LAYERS: dict[str, LayerSpec] = {"MultiHeadAttention": LayerSpec(_multi_head_attention, _attention_macs)}

@@ -32,7 +32,7 @@ def dense(tracker: DependencyTracker, call: Call, *, kernel: Kernel = _CONVOLUTI
     read = tracker.read(call, call.channel_axis)
     if groups > 1 and groups == len(read):
         return _depthwise_by_groups(tracker, call, read, kernel)
-    made = tracker.produce(layer, kernel.name, *kernel.writes)
+    made = tracker.produce(layer, kernel.name, kernel.writes[0])
     if groups > 1:
         # The kernel stays one block where each group of it reads, and writes, as many channels as the others.
         read = read.reshape(groups, -1)
@@ -46,8 +46,9 @@ def dense(tracker: DependencyTracker, call: Call, *, kernel: Kernel = _CONVOLUTI
 def _depthwise_by_groups(tracker: DependencyTracker, call: Call, read: Variables, kernel: Kernel) -> Channels:
     """Follows channels through a convolution with a group for each channel."""
     layer = call.operation
-    made = np.repeat(read, call.output_shape[call.channel_axis] // len(read))
-    tracker.add_slice(layer, kernel.name, *kernel.writes, made)
+    made = np.repeat(read, layer.filters // len(read))
+    for axis in kernel.writes:
+        tracker.add_slice(layer, kernel.name, axis, made)
     tracker.add_size(layer, "filters", made)
     tracker.add_size(layer, "groups", read)
     return _output(tracker, call, made)
@@ -64,7 +65,7 @@ def separable(tracker: DependencyTracker, call: Call) -> Channels:
     """Follows channels through a depthwise kernel and then one that reads all of its outputs."""
     layer, (first, second) = call.operation, _SEPARABLE
     read = tracker.read(call, call.channel_axis)
-    made = tracker.produce(layer, second.name, *second.writes)
+    made = tracker.produce(layer, second.name, second.writes[0])
     tracker.add_slice(layer, first.name, first.reads, read)
     tracker.add_slice(layer, second.name, second.reads, np.repeat(read, layer.depth_multiplier))
     tracker.add_size(layer, "filters", made)

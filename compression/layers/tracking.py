@@ -98,7 +98,7 @@ class DependencyTracker:
         self.freeze(variables, reason)
         return variables
 
-    def produce(self, layer: Any, weight: str, axis: int, part: str = "") -> Variables:
+    def produce(self, layer: Any, weight: str, axis: int, *, part: str = "") -> Variables:
         """Gives the variables that a weight computes along an axis; the same ones at each call of a shared layer.
 
         Args:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import Any
 
 import keras
@@ -126,10 +126,8 @@ def _rebuild(
             spec = layer_spec(original)
             if spec is not None and spec.arguments is not None:
                 arguments = spec.arguments(staying.counts[name], arguments)
-            with _zeros_for_weights(operation):
+            with nullcontext() if known else _built_with_weights(original, operation, staying.slices[name]):
                 result = operation(*arguments, **keywords)
-            if not known and isinstance(original, keras.Layer):
-                _copy_weights(original, operation, staying.slices[name])
             instead = computed(node, operation)
             made = keras.tree.flatten(result if instead is operation else instead(*arguments, **keywords))
         for old, new in zip(node.outputs, made, strict=True):
@@ -176,33 +174,49 @@ def _with_entry(given: Any, index: int, count: int) -> tuple[int, ...]:
 
 
 @contextmanager
-def _zeros_for_weights(layer: Any) -> Iterator[None]:
-    """Lets a layer be built with zeros, as random values for weights that are then copied take most of a cut's time."""
-    initializers = {name: value for name, value in vars(layer).items() if name.endswith("_initializer")}
-    if getattr(layer, "built", True) or not initializers:
+def _built_with_weights(original: Any, clone: Any, slices: list[tuple[str, int, NDArray[np.bool_]]]) -> Iterator[None]:
+    """Lets a layer be built in the block, and gives it the weights of the original in what stays of them.
+
+    The initializers give them where they are known by name (`kernel_initializer`, `gamma_initializer`): random values
+    that are replaced at once would take most of a cut's time.
+    """
+    if not isinstance(original, keras.Layer) or not original.weights:
         yield
         return
-    for name in initializers:
-        setattr(layer, name, keras.initializers.Zeros())
+    values = {id(held): np.asarray(held) for held in original.weights}
+    # Blocks first, while the last axis is whole.
+    for name, axis, stays in sorted(slices, key=lambda each: -each[2].ndim):
+        held = id(find(original, name))
+        values[held] = _taken(values[held], axis, stays)
+    named = {held.name: held for held in original.weights}
+    given: set[int] = set()
+
+    def initializer(held: Any) -> Callable[..., Any]:
+        def initial(shape: tuple[int, ...], dtype: Any = None) -> Any:
+            if values[id(held)].shape != tuple(shape):
+                return keras.ops.zeros(shape, dtype)
+            given.add(id(held))
+            return values[id(held)]
+
+        return initial
+
+    replaced = {f"{name}_initializer": held for name, held in named.items()}
+    initializers = {name: value for name, value in vars(clone).items() if name in replaced}
+    vars(clone).update({name: initializer(replaced[name]) for name in initializers})
     try:
         yield
     finally:
-        for name, value in initializers.items():
-            setattr(layer, name, value)
+        vars(clone).update(initializers)
+    _copy_weights(original, clone, values, given)
 
 
-def _copy_weights(original: Any, clone: Any, slices: list[tuple[str, int, NDArray[np.bool_]]]) -> None:
+def _copy_weights(original: Any, clone: Any, values: Mapping[int, NDArray[Any]], given: set[int]) -> None:
     old, new = original.weights, clone.weights
     if len(old) != len(new):
         raise UnsupportedLayerError(
             f"layer {original.name!r} cannot be rebuilt: it has {len(old)} weights, a new one of its configuration "
             f"{len(new)}"
         )
-    values = {id(held): np.asarray(held) for held in old}
-    # Blocks first, while the last axis is whole.
-    for name, axis, stays in sorted(slices, key=lambda each: -each[2].ndim):
-        held = id(find(original, name))
-        values[held] = _taken(values[held], axis, stays)
     for before, after in zip(old, new, strict=True):
         value = values[id(before)]
         if value.shape != tuple(after.shape):
@@ -210,7 +224,8 @@ def _copy_weights(original: Any, clone: Any, slices: list[tuple[str, int, NDArra
                 f"layer {original.name!r} cannot be rebuilt: its weight {before.name!r} becomes {value.shape}, "
                 f"the new layer's is {tuple(after.shape)}"
             )
-        after.assign(value)
+        if id(before) not in given:
+            after.assign(value)
 
 
 def _taken(value: NDArray[Any], axis: int, stays: NDArray[np.bool_]) -> NDArray[Any]:

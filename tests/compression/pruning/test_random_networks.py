@@ -16,7 +16,8 @@ from slimcam.compression.errors import PlanError
 from slimcam.compression.pruning.config import PruningRatioConfig
 from slimcam.compression.pruning.cost import cost
 from slimcam.compression.pruning.graph import ChannelGraph, trace
-from slimcam.compression.pruning.plan import PruningPlan, plan
+from slimcam.compression.pruning.plan import PruningPlan
+from slimcam.compression.pruning.selection import plan
 from slimcam.compression.pruning.surgery import cut, mask
 from tests.compression.pruning.test_surgery import randomize
 
