@@ -5,13 +5,21 @@ from __future__ import annotations
 import logging
 import tempfile
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from slimcam.deploy.benchmark.a53.camera_trial import Trial, frames_of, open_recognition, pictured, seen, write_gallery
+from slimcam.deploy.benchmark.a53.camera_trial import (
+    Trial,
+    TrialOptions,
+    frames_of,
+    open_recognition,
+    pictured,
+    seen,
+    write_gallery,
+)
 from slimcam.deploy.benchmark.a53.dump import PARTS, read_stages
 from slimcam.deploy.benchmark.a53.emulator import ask, watched
 from slimcam.deploy.benchmark.a53.guest import PROGRESS
@@ -38,28 +46,16 @@ Answer = dict[str, Any]
 """What was seen in a frame, see `camera_trial.seen`."""
 
 
-@dataclass(frozen=True)
-class CameraRequest:
-    """What to try, see `Trial` for the attributes that are not here.
+@dataclass(frozen=True, kw_only=True)
+class CameraRequest(TrialOptions):
+    """What to try, and on which device; see `TrialOptions`.
 
     Attributes:
         snapshot: Snapshot of the gallery; `None` where there is none.
         device: Chip to predict for, and where the emulated device is cached.
     """
 
-    source: str
-    detector: Path
-    recognizer: Path
-    snapshot: Snapshot | None
-    threshold: float
-    margin: float
-    skip: int = 0
-    warmup: int = 2
-    frames: int = 5
-    capture: dict[str, Any] = field(default_factory=dict)
-    quality: dict[str, Any] = field(default_factory=dict)
-    track: dict[str, Any] = field(default_factory=dict)
-    recognize: dict[str, Any] = field(default_factory=dict)
+    snapshot: Snapshot | None = None
     device: EmulatedConfig = field(default_factory=EmulatedConfig)
 
     def __post_init__(self) -> None:
@@ -153,7 +149,7 @@ def run(request: CameraRequest) -> CameraPrediction:
     counts = [len(answer["faces"]) for answer in there[trial.warmup :]]
     stages, rates = predict_stages(blocks, stretches, counts, request.device.chip(), read_constants(), trial.warmup)
     differences, gap = compare_answers(there, same)
-    decoded, decoded_gap = compare_answers(there, own, judge_figures=False)
+    decoded, decoded_gap = compare_answers(there, own, compare_figures=False)
     height, width = own_frames[0].image.shape[:2]
     return CameraPrediction(
         device=request.device.device,
@@ -178,13 +174,13 @@ def answers(trial: Trial, frames: Iterable[Frame]) -> list[Answer]:
 
 
 def compare_answers(
-    there: Sequence[Answer], here: Sequence[Answer], judge_figures: bool = True
+    there: Sequence[Answer], here: Sequence[Answer], compare_figures: bool = True
 ) -> tuple[list[str], Gap]:
     """What the emulated ARM saw otherwise than this machine.
 
     Args:
-        judge_figures: flaws are differences too, and points and scores that differ by more than the tolerances; tracks
-            and people always are.
+        compare_figures: quality issues are differences too, and points and scores that differ by more than the
+            tolerances; tracks and people always are.
     """
     differences: list[str] = []
     if len(there) != len(here):
@@ -200,16 +196,16 @@ def compare_answers(
             face, their = (each[track] for each in tracks)
             differences += [
                 f"{title}, face {track}: {name} {face[name]} here, {their[name]} on the emulated ARM"
-                for name in (("flaws", "looked_at", "person") if judge_figures else ("person",))
+                for name in (("quality_issues", "looked_at", "person") if compare_figures else ("person",))
                 if face[name] != their[name]
             ]
             places = np.array([face["points"], their["points"]], np.float32)
             apart = float(np.abs(places[0] - places[1]).max())
             unlike = abs((face["score"] or 0.0) - (their["score"] or 0.0))
             points, score = max(points, apart), max(score, unlike)
-            if judge_figures and not apart <= POINTS_TOLERANCE * float(face_sizes(places[:1])[0]):
+            if compare_figures and not apart <= POINTS_TOLERANCE * float(face_sizes(places[:1])[0]):
                 differences.append(f"{title}, face {track}: points are {apart:.2f} pixels apart")
-            if judge_figures and not unlike <= SCORE_TOLERANCE:
+            if compare_figures and not unlike <= SCORE_TOLERANCE:
                 differences.append(f"{title}, face {track}: scores differ by {unlike:.3f}")
     return differences, Gap(round(points, 3), round(score, 5))
 
@@ -268,19 +264,6 @@ def _trial(request: CameraRequest, folder: Path) -> Trial:
     if request.snapshot is not None:
         gallery = str(folder / "gallery.npz")
         write_gallery(request.snapshot, Path(gallery))
-    return Trial(
-        source=str(Path(request.source).resolve()),
-        detector=str(request.detector.resolve()),
-        recognizer=str(request.recognizer.resolve()),
-        gallery=gallery,
-        threshold=request.threshold,
-        margin=request.margin,
-        skip=request.skip,
-        warmup=request.warmup,
-        frames=request.frames,
-        capture=request.capture,
-        quality=request.quality,
-        track=request.track,
-        recognize=request.recognize,
-        pictures=str(folder / "pictures.npz"),
-    )
+    options = {option.name: getattr(request, option.name) for option in fields(TrialOptions)}
+    paths = {name: str(Path(options[name]).resolve()) for name in ("source", "detector", "recognizer")}
+    return Trial(**options | paths, gallery=gallery, pictures=str(folder / "pictures.npz"))

@@ -41,8 +41,8 @@ def emulate(config: CameraConfig) -> None:
     try:
         request = emulated_camera.CameraRequest(
             source=str(config.source),
-            detector=Path(config.detector or DETECTOR),
-            recognizer=recognizer.bundle.path,
+            detector=str(config.detector or DETECTOR),
+            recognizer=str(recognizer.bundle.path),
             snapshot=known.snapshot(),
             threshold=known.threshold,
             margin=config.margin,

@@ -144,7 +144,7 @@ class TrackIdentity:
         outliers: Newest views, if they do not fit the others and may be of another person.
         last_look: Time of the last embedded view, seconds.
         wait: Seconds from the last look to the next.
-        flaws: Quality issues of the view that was measured last.
+        quality_issues: Quality issues of the view that was measured last.
         measured: Time of that view, seconds.
         state: Whether the reported answer holds.
         reported: Answer that was reported last; `None` if none was.

@@ -36,8 +36,8 @@ def test_the_emulated_arm_sees_what_this_machine_sees(tmp_path: Path) -> None:
     prediction = run(
         CameraRequest(
             source=str(clip),
-            detector=DETECTOR,
-            recognizer=RECOGNIZER,
+            detector=str(DETECTOR),
+            recognizer=str(RECOGNIZER),
             snapshot=enrolled(tmp_path, truth["enrolled"]),
             threshold=threshold(Recognizer(RECOGNIZER).bundle, 0.001),
             margin=0.05,

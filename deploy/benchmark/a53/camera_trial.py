@@ -28,9 +28,9 @@ COUNTED = ("source", *STAGES[:-1], "rest")
 """What instructions are counted for, frame by frame: reading it, the stages of recognition, and what is in none."""
 
 
-@dataclass(frozen=True)
-class Trial:
-    """Input of a trial of the camera; paths and plain values, so that it fits into a JSON file.
+@dataclass(frozen=True, kw_only=True)
+class TrialOptions:
+    """What a camera is tried with: paths and plain values.
 
     Attributes:
         source: Video file or folder of pictures.
@@ -39,20 +39,17 @@ class Trial:
         frames: Number of frames that count.
         detector: Bundle of the detector, or YuNet's .onnx file.
         recognizer: Bundle of the recognizer.
-        gallery: File that `write_gallery` wrote; `None` for no gallery.
         threshold: Threshold of the `Matcher`.
         margin: Margin of the `Matcher`.
         capture: Options of `SourceConfig`.
         quality: Options of `QualityConfig`.
         track: Options of `TrackConfig`.
         recognize: Options of `RecognizeConfig`.
-        pictures: File that the emulated ARM writes its frames to.
     """
 
     source: str
     detector: str
     recognizer: str
-    gallery: str | None
     threshold: float
     margin: float
     skip: int = 0
@@ -62,6 +59,18 @@ class Trial:
     quality: dict[str, Any] = field(default_factory=dict)
     track: dict[str, Any] = field(default_factory=dict)
     recognize: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Trial(TrialOptions):
+    """Input of a trial of the camera, which fits into a JSON file; see `TrialOptions`.
+
+    Attributes:
+        gallery: File that `write_gallery` wrote; `None` for no gallery.
+        pictures: File that the emulated ARM writes its frames to.
+    """
+
+    gallery: str | None = None
     pictures: str = ""
 
     def write(self, path: Path) -> None:
@@ -137,7 +146,7 @@ def seen(view: View) -> dict[str, Any]:
             {
                 "track": sighting.track,
                 "points": [[round(float(value), 2) for value in point] for point in sighting.points],
-                "flaws": list(sighting.quality_issues),
+                "quality_issues": list(sighting.quality_issues),
                 "looked_at": sighting.identity is not None,
                 "person": sighting.identity.person if sighting.identity else None,
                 "score": round(sighting.identity.score, 4) if sighting.identity else None,

@@ -24,7 +24,7 @@ from slimcam.deploy.types import Frame
 FACE: dict[str, Any] = {
     "track": 1,
     "points": [[30, 30], [60, 30], [45, 48], [32, 64], [58, 64]],
-    "flaws": [],
+    "quality_issues": [],
     "looked_at": True,
     "person": "a",
     "score": 0.7,
@@ -46,7 +46,7 @@ def test_the_same_answers_have_no_differences() -> None:
     [
         ({"person": None}, "frame 4, face 1: person a here, None on the emulated ARM"),
         ({"person": "b"}, "person a here, b"),
-        ({"flaws": ["small"]}, r"flaws \[\] here"),
+        ({"quality_issues": ["small"]}, r"quality_issues \[\] here"),
         ({"looked_at": False, "score": None}, "looked_at True here"),
         ({"track": 2}, "frame 4: faces 1 here, 2 on the emulated ARM"),
         ({"score": 0.6}, "scores differ by 0.100"),
@@ -62,9 +62,9 @@ def test_other_answers_are_told(change: dict[str, Any], message: str) -> None:
 def test_a_face_or_frame_that_lacks_is_a_difference_and_other_pixels_excuse_figures_alone() -> None:
     assert compare_answers([answer()], [answer(FACE)])[0] == ["frame 4: faces 1 here, none on the emulated ARM"]
     assert compare_answers([], [answer(FACE)])[0] == ["0 frames on the emulated ARM, 1 on this machine"]
-    far = {**FACE, "score": 0.6, "flaws": ["small"], "points": [[x + 3, y] for x, y in FACE["points"]]}
-    assert compare_answers([answer(far)], [answer(FACE)], judge_figures=False) == ([], Gap(3.0, 0.1))
-    assert compare_answers([answer({**FACE, "person": None})], [answer(FACE)], judge_figures=False)[0]
+    far = {**FACE, "score": 0.6, "quality_issues": ["small"], "points": [[x + 3, y] for x, y in FACE["points"]]}
+    assert compare_answers([answer(far)], [answer(FACE)], compare_figures=False) == ([], Gap(3.0, 0.1))
+    assert compare_answers([answer({**FACE, "person": None})], [answer(FACE)], compare_figures=False)[0]
 
 
 def test_pixels_are_compared_without_wrapping_around() -> None:
@@ -74,7 +74,7 @@ def test_pixels_are_compared_without_wrapping_around() -> None:
 
 
 def request(source: str, **changes: Any) -> CameraRequest:
-    return CameraRequest(source, Path("d"), Path("r"), None, 0.4, 0.05, **changes)
+    return CameraRequest(source=source, detector="d", recognizer="r", threshold=0.4, margin=0.05, **changes)
 
 
 def test_what_cannot_be_emulated_is_refused(tmp_path: Path) -> None:

@@ -84,7 +84,7 @@ def page(port: int) -> dict[str, Any]:
     )
     stages = {name: [found["p50"], found["p99"]] for name, found in state["stages"].items()}
     counts = {name: state[name] for name in ("frames", "lost", "fps")}
-    return {**counts, "stages": stages, "known": len(people)}
+    return {**counts, "stages": stages, "known": len(people["people"])}
 
 
 def free_port() -> int:

@@ -313,6 +313,7 @@ function nameGroup(faces) {
   $("naming-error").textContent = "";
   $("naming-alike").replaceChildren();
   $("naming-faces").replaceChildren(crops(faces.slice(0, 12)));
+  $("naming-label").textContent = everybody.length ? "Or somebody new: name" : "Name";
   $("naming-people").replaceChildren(...everybody.map((person) => choice(`Add to ${person.name}`, () => {
     $("naming-consent").value = person.consent;
     $("naming-name").value = person.name;

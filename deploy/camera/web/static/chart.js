@@ -27,7 +27,7 @@ export function drawStages(body, stages) {
 // Lines over the time before now; steps without a frame are gaps.
 export function drawHistory(svg, history, span) {
   const width = svg.clientWidth, height = svg.clientHeight, left = 40, right = 6, top = 10, bottom = 22;
-  const scale = niceScale(Math.max(...history.map((step) => step.p99), 1e-3));
+  const scale = niceScale(Math.max(...history.map((step) => step.p99), 1));
   const x = (age) => width - right - (width - left - right) * Math.min(age / span, 1);
   const y = (value) => height - bottom - (height - top - bottom) * value / scale.top;
   const parts = [];

@@ -38,6 +38,7 @@ def test_an_empty_gallery_reaches_it_too(tmp_path: Path) -> None:
 
 
 def test_a_trial_is_read_back_as_it_was(tmp_path: Path) -> None:
-    trial = Trial("clip.mp4", "d", "r", None, 0.4, 0.05, frames=3, track={"buffer_seconds": 2.0})
+    options = {"source": "clip.mp4", "detector": "d", "recognizer": "r", "threshold": 0.4, "margin": 0.05}
+    trial = Trial(**options, frames=3, track={"buffer_seconds": 2.0})
     trial.write(tmp_path / "trial.json")
     assert Trial.read(tmp_path / "trial.json") == trial

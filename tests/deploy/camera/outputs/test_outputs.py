@@ -25,7 +25,7 @@ from slimcam.deploy.camera.outputs.lines import Lines, as_json, clean, event_rec
 from slimcam.deploy.camera.outputs.metrics import Metrics
 from slimcam.deploy.camera.outputs.opening import Contained, open_outputs
 from slimcam.deploy.camera.outputs.output import Stop
-from slimcam.deploy.camera.outputs.video import PAUSE, RESERVE, Pace, Video
+from slimcam.deploy.camera.outputs.video import PAUSE, RESERVE, Pace, Video, video_rate
 from slimcam.deploy.camera.outputs.window import Window
 from slimcam.deploy.types import STAGES, Event, EventKind, Frame, Identity, Notice, Sighting, View
 from slimcam.deploy.vision.align import TEMPLATE
@@ -621,3 +621,7 @@ def test_without_a_display_or_windows_the_reason_is_one_line(monkeypatch: pytest
     with pytest.raises(RuntimeError, match="pip install opencv-python") as error:
         Window()
     assert "\n" not in str(error.value)
+
+
+def test_a_source_of_many_frames_a_second_is_recorded_at_60() -> None:
+    assert [video_rate(rate) for rate in (480.0, 1000.0, 60.0, 25.0)] == [60.0, 60.0, 60.0, 25.0]
