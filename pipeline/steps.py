@@ -38,6 +38,13 @@ STAGES = (
     Stage("check", "slimcam.pipeline.stages.check:run", ("data", "model", "train", "prune"), (), "tensorflow"),
     Stage("train", "slimcam.pipeline.stages.train:run", ("data", "model", "train"), (), "keras"),
     Stage(
+        "sensitivity",
+        "slimcam.pipeline.stages.sensitivity:run",
+        ("data", "model", "train", "prune"),
+        ("train",),
+        "keras",
+    ),
+    Stage(
         "prune",
         "slimcam.pipeline.stages.prune:run",
         ("data", "model", "train", "prune"),

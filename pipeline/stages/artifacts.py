@@ -18,6 +18,7 @@ DATA = "data.json"  # train
 PLAN, PLAN_PLOT, COST = "plan.json", "plan.png", "cost.json"  # prune
 QUANTIZED, ORIGINS = "model.h5", "origins.json"  # quantize
 FIDELITY = "fidelity.json"  # convert
+SENSITIVITY, SENSITIVITY_PLOT, RATIOS = "sensitivity.json", "sensitivity.png", "ratios.yaml"  # sensitivity
 BENCHMARK = "benchmark.json"  # benchmark
 EVALUATION, BUNDLE = "evaluation.json", "bundle"  # evaluate
 

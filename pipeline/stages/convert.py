@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from slimcam.compression.export.delegation import delegation_problems
+from slimcam.compression.pruning.plan import PruningPlan
 from slimcam.deploy.common.files import write_text
 from slimcam.deploy.inference.bundle import InputSpec, write_bundle
 from slimcam.deploy.inference.model import Model
@@ -74,12 +75,11 @@ def provenance(job: Job, task: Task) -> dict[str, Any]:
     """What a model was made of, for its bundle and card."""
     config = job.config
     fits = {"train": config.train.fits, "prune": [config.prune.fit], "quantize": [config.quantize.fit]}
-    plan = json.loads((job.inputs["prune"] / PLAN).read_text())
-    total = sum(plan["sizes"].values())
+    plan = PruningPlan.load(job.inputs["prune"] / PLAN)
     return {
         **task.origin(),
-        "pruned_share": 1 - sum(len(kept) for kept in plan["kept"].values()) / total,
-        "pruned_channels": total,
+        "pruned_share": plan.removed,
+        "pruned_channels": plan.channels[0],
         "pruned_scope": config.prune.scope,
         "pruned_steps": config.prune.steps,
         "pruned_weights": config.prune.weights,
