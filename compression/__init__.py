@@ -26,6 +26,7 @@ _PUBLIC = {
     "Samples": "slimcam.compression.pruning.samples",
     "prune": "slimcam.compression.pruning.pruned",
     "Pruned": "slimcam.compression.pruning.pruned",
+    "sensitivity": "slimcam.compression.pruning.sensitivity",
     "cut": "slimcam.compression.pruning.surgery",
     "mask": "slimcam.compression.pruning.surgery",
     "cost": "slimcam.compression.pruning.cost",

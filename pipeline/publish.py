@@ -12,7 +12,7 @@ from omegaconf import OmegaConf
 
 from slimcam.deploy.common.files import atomic, atomic_folder, write_text
 from slimcam.pipeline.config import Config
-from slimcam.pipeline.stages.artifacts import BUNDLE, EVALUATION
+from slimcam.pipeline.stages.artifacts import BUNDLE, EVALUATION, RATIOS, SENSITIVITY, SENSITIVITY_PLOT
 from slimcam.pipeline.store import RECEIPT
 from slimcam.training.fit.files import EVENTS
 
@@ -47,6 +47,9 @@ def publish(config: Config, name: str, results: Mapping[str, Path]) -> Path:
         for source in results["prune"].iterdir():
             if source.name != RECEIPT:
                 _replace(source, folder / source.name)
+    if "sensitivity" in config.stages:
+        for name in (SENSITIVITY, SENSITIVITY_PLOT, RATIOS):
+            _replace(results["sensitivity"] / name, folder / name)
     if "pack" in config.stages:
         _replace(results["pack"], folder / PACK)
     _mark(folder, stale)

@@ -44,6 +44,13 @@ STAGES = (
     ),
     Stage("train", "slimcam.pipeline.stages.train:run", ("data", "model", "train"), (), "keras"),
     Stage(
+        "sensitivity",
+        "slimcam.pipeline.stages.sensitivity:run",
+        ("data", "model", "train", "prune"),
+        ("train",),
+        "keras",
+    ),
+    Stage(
         "prune",
         "slimcam.pipeline.stages.prune:run",
         ("data", "model", "train", "prune"),

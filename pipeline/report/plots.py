@@ -157,6 +157,31 @@ def channels(kept: Mapping[str, Sequence[int]], sizes: Mapping[str, int], theme:
     return figure
 
 
+def sensitivity(found: Any, suggested: Mapping[str, float], theme: Theme) -> Figure:
+    """What is left when a group alone loses channels, a row a group, from the model's input (top) to its output.
+
+    Args:
+        found: `slimcam.compression.pruning.sensitivity.Sensitivity`.
+        suggested: ratio of each group, marked.
+    """
+    names = list(found.removed)
+    figure, axes = _figure(theme, 0.9 + 0.185 * len(names))
+    places = np.repeat(np.arange(len(names)), [len(found.removed[name]) for name in names])
+    shares = np.concatenate([found.removed[name] for name in names])
+    lost = found.whole - np.concatenate([found.left[name] for name in names])
+    discs = axes.scatter(shares, places, s=60, c=lost, cmap="viridis_r", vmin=0, edgecolors=theme.muted, linewidths=0.4)
+    axes.scatter([suggested[name] for name in names], range(len(names)), marker="|", s=90, color=theme.models["pruned"])
+    bar = figure.colorbar(discs, ax=axes, orientation="horizontal", aspect=40, shrink=0.8)
+    bar.set_label(f"{found.measure} lost; upright: the suggested ratio", color=theme.muted, size=9)
+    bar.ax.tick_params(colors=theme.muted, labelsize=8)
+    axes.set_yticks(range(len(names)), [_shortened(name) for name in names], fontsize=8)
+    axes.set_ylim(len(names) - 0.4, -0.6)
+    axes.set_xlim(0, 1)
+    axes.xaxis.set_major_formatter(_PERCENT)
+    axes.set_xlabel("channels of the group removed")
+    return figure
+
+
 def curves(fits: Sequence[Fit], theme: Theme) -> Figure:
     """The loss of each training, one above the other: their losses are of different kinds and do not compare."""
     figure = Figure(figsize=(WIDTH, 1.75 * len(fits)), layout="constrained", facecolor=theme.paper)

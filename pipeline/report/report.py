@@ -74,7 +74,9 @@ def experiment(findings: Findings) -> str:
 def _plots(findings: Findings) -> tuple[Plot, ...]:
     table, curves = findings.table, findings.evaluation["curves"]
     kept, sizes, prune = findings.plan["kept"], findings.plan["sizes"], findings.config["prune"]
-    left, total = sum(len(group) for group in kept.values()), sum(sizes[name] for name in kept)
+    whole = _by_reason(findings.plan.get("whole", {}))
+    others = sum(whole.values())
+    left, total = sum(map(len, kept.values())) + others, sum(sizes[name] for name in kept) + others
     best = "; ".join(
         f"{row.name} {wording.percent(row.accuracy)}, {wording.milliseconds(row.p50_ms)} ms, {row.size_mb:.2f} MB"
         for row in table.rows
@@ -108,11 +110,20 @@ def _plots(findings: Findings) -> tuple[Plot, ...]:
             "Channels kept",
             "A row is a group of channels that go together, named after its first layer, from the model's input down "
             f"to its output. In all, {left:,} of {total:,} channels stay"
-            + ("; their weights were re-initialized, as a control." if prune["weights"] == "random" else "."),
+            + ("; their weights were re-initialized, as a control." if prune["weights"] == "random" else ".")
+            + "".join(f" {count:,} stay whole: {reason}." for reason, count in whole.items()),
             f"Share of channels kept by each of {len(kept)} groups; {left:,} of {total:,} in all",
             partial(plots.channels, kept, sizes),
         ),
     )
+
+
+def _by_reason(whole: dict[str, dict[str, Any]]) -> dict[str, int]:
+    """Number of channels that stay whole, by the reason, as a plan has them."""
+    found: dict[str, int] = {}
+    for group in whole.values():
+        found[group["reason"]] = found.get(group["reason"], 0) + group["channels"]
+    return found
 
 
 def _facts(findings: Findings, shown: tuple[Plot, ...], again: str) -> dict[str, Any]:

@@ -25,6 +25,7 @@ QUANTIZED, QUANTIZED_FILE, ORIGINS, SCHEME, LAYERS = (
     "layers.json",
 )
 FIDELITY = "fidelity.json"  # convert
+SENSITIVITY, SENSITIVITY_PLOT, RATIOS = "sensitivity.json", "sensitivity.png", "ratios.yaml"  # sensitivity
 BENCHMARK = "benchmark.json"  # benchmark
 EVALUATION, BUNDLE = "evaluation.json", "bundle"  # evaluate
 

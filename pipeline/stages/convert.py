@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from slimcam.compression.export.delegation import delegation_problems
+from slimcam.compression.pruning.plan import PruningPlan
 from slimcam.compression.quantization.schemes import Scheme
 from slimcam.deploy.common.files import write_text
 from slimcam.deploy.inference.bundle import write_bundle
@@ -102,14 +103,13 @@ def provenance(job: Job, task: Task) -> dict[str, Any]:
         fits["quantize"] = [config.quantize.fit]
     titles = {"train": "dense", "prune": "fine-tuning", "quantize": "quantization-aware"}
     origin = task.origin()
-    plan = json.loads((job.inputs["prune"] / PLAN).read_text())
-    total = sum(plan["sizes"].values())
+    plan = PruningPlan.load(job.inputs["prune"] / PLAN)
     return {
         **origin,
         "taught_stages": [stage for stage in origin["taught_stages"] if stage in fits],
         "quantization": scheme,
-        "pruned_share": 1 - sum(len(kept) for kept in plan["kept"].values()) / total,
-        "pruned_channels": total,
+        "pruned_share": plan.removed,
+        "pruned_channels": plan.channels[0],
         "pruned_scope": config.prune.scope,
         "pruned_steps": config.prune.steps,
         "pruned_weights": config.prune.weights,

@@ -277,7 +277,7 @@ def test_a_sweep_goes_on_after_a_job_that_failed(slimcam: Slimcam) -> None:
     finish("prune.ratio=0.6")
     ended = slimcam("-m", "prune.ratio=2,0.6")
     assert ended.code == 1
-    assert ended.err.startswith("slimcam: prune: ratio is the share of channels to remove")
+    assert ended.err.startswith("slimcam: prune: ratio is the share to remove")
     assert ended.out.count("nothing to do") == 1
     assert "failed: prune.ratio=2: prune: ratio is the share" in ended.out
 

@@ -11,11 +11,12 @@ from typing import Any
 import keras
 import numpy as np
 import pytest
+from omegaconf import OmegaConf
 
 from slimcam.compression.pruning.plan import PruningPlan
 from slimcam.compression.pruning.surgery import cut
-from slimcam.pipeline.stages import prune
-from slimcam.pipeline.stages.config import PruneConfig
+from slimcam.pipeline.stages import prune, sensitivity
+from slimcam.pipeline.stages.config import PruneConfig, SparseConfig
 from slimcam.training.data.recognition.batches import Batches
 from slimcam.training.data.recognition.faces import Verification
 from slimcam.training.data.recognition.synthetic import SyntheticConfig
@@ -53,7 +54,7 @@ class Stage:
     folder: Path
     cache: Path
 
-    def run(self, name: str = "run", *, attempt: int = 1, **options: Any) -> Path:
+    def run(self, name: str = "run", *, attempt: int = 1, function: Any = prune.run, **options: Any) -> Path:
         """Runs it in a place of its own; further attempts keep the work and lose the results, as the store does."""
         fit = {"epochs": 3.0, "batch_size": 8, "learning_rate": 0.05, "log_seconds": 0.0, "checkpoint_seconds": 0.0}
         fit |= options.pop("fit", {})
@@ -70,9 +71,10 @@ class Stage:
             ),
             train=TrainConfig(workers=1),
             prune=PruneConfig(fit=FitConfig(**fit), **pruning),
+            model=SimpleNamespace(input_size=16),
         )
         out = self.folder / f"{name}-{attempt}"
-        prune.run(Job(config, {"train": self.folder / "train"}, out, self.folder / f"{name}-work", self.cache))
+        function(Job(config, {"train": self.folder / "train"}, out, self.folder / f"{name}-work", self.cache))
         return out
 
 
@@ -198,6 +200,62 @@ def test_random_weights_take_nothing_over_but_the_shape(stage: Stage) -> None:
     assert np.abs(centers[1] - np.eye(8, 4)).max() > 0.1
 
 
+@pytest.mark.parametrize("criterion", ["taylor", "fisher", "hessian", "activation"])
+def test_criteria_that_need_data_get_those_of_the_task(stage: Stage, criterion: str) -> None:
+    """The dense model's loss: CosFace with the centers that training left."""
+    out = stage.run(criterion=criterion, criterion_images=8, fit=STILL)
+    kept = PruningPlan.load(out / "plan.json").kept
+    assert kept != PruningPlan.load(stage.run("l2", fit=STILL) / "plan.json").kept
+    assert (out / "plan.png").stat().st_size > 1000
+
+
+def test_a_plan_is_applied_again_and_refused_for_another_model(stage: Stage) -> None:
+    first = stage.run("first", criterion="random", fit=STILL)
+    again = stage.run("again", plan=str(first / "plan.json"), fit=STILL)
+    ours, theirs = (PruningPlan.load(out / "plan.json") for out in (again, first))
+    assert ours == theirs
+    assert ours.reasons == {"model output": 8}
+    (first / "plan.json").write_text((first / "plan.json").read_text().replace('"stem"', '"stern"'))
+    with pytest.raises(ValueError, match="for another model: this one has no channel group 'stern'"):
+        stage.run("refused", plan=str(first / "plan.json"))
+
+
+def test_widths_follow_the_schedule(stage: Stage) -> None:
+    widths = {}
+    for schedule in ("geometric", "linear", "polynomial"):
+        out = stage.run(schedule, steps=2, step_epochs=0.5, schedule=schedule, round_to=1, ratio=0.75, fit=STILL)
+        half = load_keras(stage.folder / f"{schedule}-work/cut-1-of-2/out/model.keras")
+        widths[schedule] = half.get_layer("inner").filters
+        assert load_keras(out / "model.keras").get_layer("inner").filters == 6
+    assert widths == {"geometric": 12, "linear": 15, "polynomial": 8}
+
+
+def test_sparse_training_comes_first_and_takes_some_of_the_epochs(stage: Stage) -> None:
+    sparse = SparseConfig("group_lasso", strength=1e-3, epochs=1.0)
+    out = stage.run(sparse=sparse)
+    history = [json.loads(line) for line in (out / "history.jsonl").read_text().splitlines()]
+    assert history[-1]["epoch"] == 3.0
+    trained = load_keras(stage.folder / "run-work/sparse/out/model.keras")
+    assert shapes(trained) == shapes(dense())
+    assert all(weight.regularizer is None for weight in trained.trainable_variables)
+    assert (out / "tensorboard/sparse").is_dir()
+    plain = stage.run("plain", fit={"epochs": 2.0})
+    assert PruningPlan.load(plain / "plan.json").sizes == PruningPlan.load(out / "plan.json").sizes
+
+
+def test_sensitivity_is_told_group_by_group_with_ratios_that_lose_alike(stage: Stage) -> None:
+    out = stage.run("sensitivity", function=sensitivity.run, criterion_images=8, round_to=2)
+    found = json.loads((out / "sensitivity.json").read_text())
+    assert found["measure"] == "fidelity"
+    assert found["whole"] == pytest.approx(1)
+    assert {name: len(left) for name, left in found["left"].items()} == {"stem": 4, "inner": 4}
+    ratios = OmegaConf.load(out / "ratios.yaml").prune.ratios
+    assert sum(ratios[name] * size for name, size in found["sizes"].items()) == pytest.approx(0.7 * 56, rel=0.02)
+    assert (out / "sensitivity.png").stat().st_size > 1000
+    again = stage.run("with-ratios", ratios=dict(ratios), fit=STILL)
+    assert PruningPlan.load(again / "plan.json").counts["stem"] == round((1 - ratios["stem"]) * 32 / 4) * 4
+
+
 @pytest.mark.parametrize("weights", ["kept", "random"])
 def test_fine_tuning_is_validated_with_the_statistics_that_the_result_has(
     stage: Stage, monkeypatch: pytest.MonkeyPatch, weights: str
@@ -228,6 +286,11 @@ def test_fine_tuning_is_validated_with_the_statistics_that_the_result_has(
         ({"steps": 0}, "steps must be 1 or more, step_epochs above 0; got 0"),
         ({"step_epochs": 0.0}, "steps must be 1 or more, step_epochs above 0; got 1 and 0"),
         ({"steps": 4, "fit": FitConfig(epochs=3.0)}, r"leave nothing of fit\.epochs=3 for the last one"),
+        ({"sparse": SparseConfig("bn_scale", epochs=10.0)}, r"and sparse\.epochs=10 leave nothing of fit\.epochs=10"),
+        ({"sparse": SparseConfig("bn_scale"), "weights": "random"}, r"from sparse training: set sparse\.penalty=none"),
+        ({"schedule": "cubic"}, "schedule is one of geometric, linear, polynomial; got 'cubic'"),
+        ({"plan": "plan.json", "steps": 2}, "a plan names the channels of one cut: set steps=1"),
+        ({"criterion_images": 0}, "criterion_images must be 1 or more; got 0"),
     ],
 )
 def test_steps_and_weights_that_make_no_sense_are_refused(options: dict[str, Any], message: str) -> None:

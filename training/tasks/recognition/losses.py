@@ -59,7 +59,8 @@ def embedding_loss(config: LossConfig, centers: Any = None) -> Loss:
 
     Args:
         config: Weights of the parts.
-        centers: `(E, identities)` learned center of each identity; None leaves out what classifies.
+        centers: `(E, subcenters * identities)` learned centers, the first of all identities before the second; None
+            leaves out what classifies.
     """
     classify = classification(config) if config.classifies and centers is not None else None
 
@@ -67,12 +68,22 @@ def embedding_loss(config: LossConfig, centers: Any = None) -> Loss:
         labels, embeddings = y_true
         total = ops.zeros_like(y_pred[:, 0])
         if classify is not None:
-            total += config.classification_weight * classify(labels, ops.matmul(_unit(y_pred), centers))
+            total += config.classification_weight * classify(labels, _cosines(config, y_pred, centers))
         if config.distillation_weight > 0:
             total += config.distillation_weight * distillation(embeddings, y_pred)
         return total
 
     return loss
+
+
+def _cosines(config: LossConfig, embeddings: Any, centers: Any) -> Any:
+    """What the classifier of `slimcam.training.tasks.recognition.model.with_classifier` gives."""
+    found = ops.matmul(_unit(embeddings), centers)
+    identities = centers.shape[1] // config.subcenters
+    found = ops.max(ops.reshape(found, (-1, config.subcenters, identities)), axis=1)
+    if not config.norms:
+        return found
+    return ops.concatenate([found, ops.norm(embeddings, axis=-1, keepdims=True)], axis=-1)
 
 
 def features(y_true: Any, y_pred: Any) -> Any:

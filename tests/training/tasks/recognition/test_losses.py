@@ -10,6 +10,7 @@ from slimcam.training.data.recognition.augment import AugmentConfig
 from slimcam.training.data.recognition.faces import UNLABELED
 from slimcam.training.tasks.recognition import losses
 from slimcam.training.tasks.recognition.config import LossConfig, TeacherConfig, TrainConfig
+from slimcam.training.tasks.recognition.model import with_classifier
 
 RNG = np.random.default_rng(0)
 COSINES = RNG.uniform(-0.95, 0.95, size=(6, 5)).astype(np.float32)
@@ -162,3 +163,21 @@ def test_features_are_compared_channel_by_channel_in_the_size_of_the_student():
 def test_options_that_do_not_go_together_are_refused(options, message):
     with pytest.raises(ValueError, match=message):
         TrainConfig(**{"teacher": TeacherConfig(path="teacher.onnx")} | options)
+
+
+@pytest.mark.parametrize(("classification", "subcenters"), [("cosface", 1), ("arcface", 3), ("adaface", 2)])
+def test_the_loss_of_embeddings_is_that_of_the_classifier(classification, subcenters):
+    config = LossConfig(classification, distillation_weight=0.5, classification_weight=2.0, subcenters=subcenters)
+    rng = np.random.default_rng(0)
+    embeddings, taught = rng.normal(size=(2, 6, 4)).astype(np.float32)
+    labels = np.array([0, 1, 2, 2, 1, UNLABELED])
+    inputs = keras.Input((4,))
+    model = keras.Model(inputs, keras.layers.Activation("linear", name="embedding")(inputs))
+    learner = with_classifier(model, 3, subcenters=subcenters, norms=config.norms, keras=keras)
+    outputs = learner(embeddings)
+    expected = 2.0 * losses.classification(config)(labels, outputs["cosines"])
+    expected += 0.5 * losses.distillation(taught, outputs["embedding"])
+
+    found = losses.embedding_loss(config, learner.get_layer("cosines").get_weights()[0])((labels, taught), embeddings)
+
+    np.testing.assert_allclose(found, expected, rtol=1e-5)
