@@ -7,7 +7,7 @@ READY := $(VENV)/.ready
 GALLERY := gallery=runs/camera/gallery/gallery.db key=runs/camera/key/gallery.key
 
 .DEFAULT_GOAL := help
-.PHONY: help demo camera test lint docs validate-a53
+.PHONY: help demo camera test lint docs validate-a53 runtimes
 
 help: ## this list
 	@sed -n 's/^\([a-z0-9-]*\):.*## /  make \1   /p' $(MAKEFILE_LIST)
@@ -30,6 +30,21 @@ test: $(READY) ## sets up and runs the tests
 
 validate-a53: $(READY) ## compares predicted latencies with published ones, 20 minutes
 	$(BIN)/python -m slimcam.pipeline.tools.validate_a53
+
+# tflite-runtime ended at 2.14, which is for Python 3.11 at most and NumPy below 2.
+OLD_PYTHON ?= python3.11
+RUNTIMES := build/runtimes
+
+runtimes: $(READY) $(RUNTIMES)/tflite-runtime/.ready $(RUNTIMES)/ai-edge-litert/.ready ## compares the outputs of TFLite runtimes, each in an environment of its own
+	$(BIN)/python -m slimcam.pipeline.tools.runtimes $(RUNTIMES)/ai-edge-litert/bin/python $(RUNTIMES)/tflite-runtime/bin/python
+
+$(RUNTIMES)/tflite-runtime/.ready: PACKAGES = tflite-runtime==2.14.0 'numpy<2' 'opencv-python-headless<4.12'
+$(RUNTIMES)/ai-edge-litert/.ready: PACKAGES = ai-edge-litert opencv-python-headless numpy
+$(RUNTIMES)/%/.ready:
+	@command -v $(OLD_PYTHON) >/dev/null || { echo "there is no $(OLD_PYTHON); tflite-runtime needs Python 3.10 or 3.11: make OLD_PYTHON=python3.10 runtimes" >&2; exit 1; }
+	$(OLD_PYTHON) -m venv $(@D)
+	$(@D)/bin/python -m pip install --quiet --disable-pip-version-check $(PACKAGES)
+	@touch $@
 
 lint: $(READY) ## style, types and spelling
 	$(BIN)/ruff check .

@@ -1,9 +1,8 @@
 """A Keras 3 model in, a smaller one out: structured pruning, quantization, TFLite files.
 
-    graph = compression.trace(model)
-    plan = compression.plan(graph, compression.importance(model, graph), compression.PruningRatioConfig(ratio=0.5))
-    smaller = compression.cut(model, plan)
-    print(compression.cost(smaller))
+    pruned = compression.prune(model, target="macs", ratio=0.5)
+    print(pruned)
+    pruned.model.save("smaller.keras")
 
 Quantization-aware training goes on from there: `equalize`, `to_tf_keras`, `quantize_aware`, `calibrate`, training,
 `int8_tflite`; quantization after training: `equalize`, `float_tflite`, `observed_ranges`, `quantized`.
@@ -20,9 +19,12 @@ _PUBLIC = {
     "normalize": "slimcam.compression.normal_form.normalize",
     "trace": "slimcam.compression.pruning.graph",
     "importance": "slimcam.compression.pruning.importance",
-    "plan": "slimcam.compression.pruning.plan",
+    "plan": "slimcam.compression.pruning.selection",
     "PruningPlan": "slimcam.compression.pruning.plan",
     "PruningRatioConfig": "slimcam.compression.pruning.config",
+    "Samples": "slimcam.compression.pruning.samples",
+    "prune": "slimcam.compression.pruning.pruned",
+    "Pruned": "slimcam.compression.pruning.pruned",
     "cut": "slimcam.compression.pruning.surgery",
     "mask": "slimcam.compression.pruning.surgery",
     "cost": "slimcam.compression.pruning.cost",
@@ -40,6 +42,7 @@ _PUBLIC = {
     "layer_errors": "slimcam.compression.quantization.errors",
     "float_tflite": "slimcam.compression.export.tflite",
     "int8_tflite": "slimcam.compression.export.tflite",
+    "post_training_int8": "slimcam.compression.export.tflite",
     "Scheme": "slimcam.compression.quantization.schemes",
     "quantized": "slimcam.compression.quantization.post_training",
     "observed_ranges": "slimcam.compression.quantization.post_training",

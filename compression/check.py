@@ -20,7 +20,7 @@ from slimcam.compression.pruning.config import PruningRatioConfig
 from slimcam.compression.pruning.cost import cost
 from slimcam.compression.pruning.graph import trace
 from slimcam.compression.pruning.importance import importance
-from slimcam.compression.pruning.plan import plan
+from slimcam.compression.pruning.selection import plan
 from slimcam.compression.pruning.surgery import cut
 from slimcam.compression.quantization.schemes import Scheme
 

@@ -68,6 +68,15 @@ def constants(node: Any) -> tuple[Any, ...]:
     )
 
 
+def keywords(node: Any) -> tuple[str, ...]:
+    """The name under which each input tensor of a call was given; empty for those given by position."""
+    return tuple(
+        str(path[1]) if path[0] == 1 else ""
+        for path, value in keras.tree.flatten_with_path((node.arguments.args, node.arguments.kwargs))
+        if isinstance(value, keras.KerasTensor)
+    )
+
+
 def kind(operation: Any) -> str:
     """The name under which `slimcam.compression.layers.table` knows a layer or operation."""
     return kind_of(type(operation))

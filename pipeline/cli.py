@@ -76,7 +76,7 @@ def main() -> None:
 
 def is_path(key: str) -> bool:
     """Whether an option names a file or folder: its value is taken as it is, whatever characters are in it."""
-    return key.startswith("paths.") or key.rpartition(".")[2] in ("root", "path", "weights")
+    return key.startswith("paths.") or key.rpartition(".")[2] in ("root", "path", "weights", "plan")
 
 
 def _job(composed: DictConfig) -> int:

@@ -39,6 +39,10 @@ def publish(config: Config, name: str, results: Mapping[str, Path]) -> Path:
                 _replace(source, folder / source.name)
     if (evaluate := results.get("evaluate")) and (evaluate / BUNDLE).is_dir():
         _replace(evaluate / BUNDLE, folder / BUNDLE)
+    if getattr(config.model, "path", None) is not None:
+        for source in results["prune"].iterdir():
+            if source.name != RECEIPT:
+                _replace(source, folder / source.name)
     if "pack" in config.stages:
         _replace(results["pack"], folder / PACK)
     _replace_events(folder, results)

@@ -13,7 +13,7 @@ from typing import Any
 
 from slimcam.pipeline import store, worker
 from slimcam.pipeline.provenance import provenance
-from slimcam.pipeline.steps import STAGES, Stage, Step, select, steps
+from slimcam.pipeline.steps import Stage, Step, select, stages_of, steps
 from slimcam.training.fit.progress import duration
 from slimcam.training.tasks.job import Job
 
@@ -24,12 +24,12 @@ class StageError(Exception):
     """A stage failed; the message is one line that says why and where the details are."""
 
 
-def run(config: Any, stages: Sequence[Stage] = STAGES) -> dict[str, Path]:
+def run(config: Any, stages: Sequence[Stage] | None = None) -> dict[str, Path]:
     """Brings the results of `config.stages` up to date, and logs what was done.
 
     Args:
         config: the configuration; `config.paths` says where results (`store`) and derived data (`cache`) are kept.
-        stages: the pipeline's stages in order.
+        stages: the pipeline's stages in order; those of the configuration if absent.
 
     Returns:
         The result folder of every stage that is done, by name.
@@ -39,6 +39,7 @@ def run(config: Any, stages: Sequence[Stage] = STAGES) -> dict[str, Path]:
         BlockingIOError: another run is at work on one of the stages.
         StageError: a stage failed.
     """
+    stages = stages_of(config) if stages is None else stages
     selected = select(config.stages, stages)
     plan = steps(config, stages)
     root = Path(config.paths.store).absolute()

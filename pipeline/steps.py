@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from slimcam.deploy.common.messages import did_you_mean
@@ -49,7 +49,7 @@ STAGES = (
         ("data", "model", "train", "prune"),
         ("train",),
         "keras",
-        version=2,
+        version=3,
     ),
     Stage(
         "quantize",
@@ -78,6 +78,24 @@ STAGES = (
     ),
 )
 
+
+def stages_of(config: Any) -> tuple[Stage, ...]:
+    """The stages under a configuration, in order.
+
+    A model file is pruned alone. A latency is that of the configured target, on which the prune stage then depends.
+    """
+    if getattr(config.model, "path", None) is not None:
+        if set(config.stages) != {"prune"}:
+            raise ValueError("model.path: a model file is pruned and no more; set stages=[prune]")
+        alone = Stage("prune", "slimcam.pipeline.stages.prune_file:run", ("model", "prune"), (), "keras")
+        return (_with_target(alone, config),)
+    return tuple(_with_target(stage, config) if stage.name == "prune" else stage for stage in STAGES)
+
+
+def _with_target(stage: Stage, config: Any) -> Stage:
+    return replace(stage, sections=(*stage.sections, "benchmark")) if config.prune.target == "latency" else stage
+
+
 # Keras' backends differ by rounding and by the initial weights that they draw, so that what one has made, or begun,
 # serves the others: in keys this name stands for each of them. The receipt says which one it was.
 ANY_BACKEND = "tensorflow"
@@ -98,8 +116,9 @@ class Step:
     facts: dict[str, Any]
 
 
-def steps(config: Any, stages: Sequence[Stage] = STAGES) -> dict[str, Step]:
+def steps(config: Any, stages: Sequence[Stage] | None = None) -> dict[str, Step]:
     """The step of every stage, in order, by name; each key covers the keys of the stage's inputs."""
+    stages = stages_of(config) if stages is None else stages
     known: dict[str, Step] = {}
     fingerprint = _data_fingerprint(config) if any("data" in stage.sections for stage in stages) else None
     for stage in stages:
@@ -118,7 +137,7 @@ def steps(config: Any, stages: Sequence[Stage] = STAGES) -> dict[str, Step]:
     return known
 
 
-def select(names: Iterable[str], stages: Sequence[Stage] = STAGES) -> tuple[Stage, ...]:
+def select(names: Iterable[str], stages: Sequence[Stage]) -> tuple[Stage, ...]:
     """The named stages in the pipeline's order.
 
     Raises:

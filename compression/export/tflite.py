@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Iterable
 from typing import Any
 
 import keras
@@ -10,8 +11,9 @@ import numpy as np
 import tensorflow as tf
 import tf_keras
 from ai_edge_litert.interpreter import Interpreter
+from numpy.typing import NDArray
 
-from slimcam.compression.errors import ConversionError
+from slimcam.compression.errors import CompressionError, ConversionError
 from slimcam.compression.normal_form.normalize import in_float32
 from slimcam.compression.quantization import ranges
 from slimcam.compression.quantization.keras2 import to_tf_keras
@@ -34,7 +36,7 @@ def int8_tflite(model: tf_keras.Model) -> bytes:
     """Converts a quantization-aware model to int8 from input to output, with the ranges that it learned.
 
     Ranges that an int8 runtime would refuse are widened first, in `model` itself, so that the model goes on computing
-    what the file computes (see `ranges.widen`).
+    what the file computes (see `ranges.widen`); a bias that is one number throughout is changed by the last bit.
 
     Args:
         model: from `qat.quantize_aware`, calibrated or trained.
@@ -43,9 +45,52 @@ def int8_tflite(model: tf_keras.Model) -> bytes:
         ConversionError: the model cannot be converted, or something in it would stay float.
     """
     ranges.widen(model)
+    _tell_biases_apart(model)
     content = _convert(_int8(_converter(model)), model.name)
     _require_int8(content, model.name)
     return content
+
+
+def _tell_biases_apart(model: tf_keras.Model) -> None:
+    """Changes the last bit of one channel of each bias whose channels are all one number.
+
+    MLIR keeps such a constant as one number, and the converter quantizes it for all channels with the scale of the
+    first one's weights: a bias of 1/2, as in a hard sigmoid, then is off by the ratio of the scales.
+    """
+    for layer in model.layers:
+        inner = getattr(layer, "layer", layer)
+        for name in ("bias", "beta"):
+            variable = getattr(inner, name, None)
+            if variable is None:
+                continue
+            values = variable.numpy()
+            if values.size > 1 and values.flat[0] and np.all(values == values.flat[0]):
+                values.flat[0] = np.nextafter(values.flat[0], np.float32(0))
+                variable.assign(values)
+
+
+def post_training_int8(
+    model: keras.Model, representative: Iterable[NDArray[np.float32] | list[NDArray[np.float32]]]
+) -> bytes:
+    """Quantizes a float model to int8 from input to output without training: what training has to beat.
+
+    Args:
+        model: as for `float_tflite`.
+        representative: batches `(N, ...)` of inputs, lists of them for several inputs, from which the ranges of
+            activations are taken.
+
+    Raises:
+        ConversionError: the model cannot be converted.
+        CompressionError: `representative` is empty.
+    """
+    batches = (batch if isinstance(batch, list) else [batch] for batch in representative)
+    images = [[image[np.newaxis] for image in each] for batch in batches for each in zip(*batch, strict=True)]
+    if not images:
+        raise CompressionError("post-training quantization needs representative images to take ranges from; got none")
+    converter = _int8(_converter(_on_tensorflow(model)))
+    converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]
+    converter.representative_dataset = lambda: iter(images)
+    return _convert(converter, model.name)
 
 
 def _on_tensorflow(model: keras.Model) -> Any:

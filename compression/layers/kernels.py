@@ -29,15 +29,27 @@ def dense(tracker: DependencyTracker, call: Call, *, kernel: Kernel = _CONVOLUTI
         option: the layer's option that counts what it writes.
     """
     layer, groups = call.operation, getattr(call.operation, "groups", 1)
-    # Groups keep the same channels each, so that the kernel stays one block: theirs are united across groups.
-    read = tracker.read(call, call.channel_axis).reshape(groups, -1)
+    read = tracker.read(call, call.channel_axis)
+    if groups > 1 and groups == len(read):
+        return _depthwise_by_groups(tracker, call, read, kernel)
     made = tracker.produce(layer, kernel.name, *kernel.writes)
-    for group in read[1:]:
-        tracker.unite(read[0], group)
-    for group in made.reshape(groups, -1)[1:]:
-        tracker.unite(made[: len(group)], group)
-    tracker.add_slice(layer, kernel.name, kernel.reads, read[0])
+    if groups > 1:
+        # The kernel stays one block where each group of it reads, and writes, as many channels as the others.
+        read = read.reshape(groups, -1)
+        tracker.balance(read)
+        tracker.balance(made.reshape(groups, -1))
+    tracker.add_slice(layer, kernel.name, kernel.reads, read)
     tracker.add_size(layer, option, made)
+    return _output(tracker, call, made)
+
+
+def _depthwise_by_groups(tracker: DependencyTracker, call: Call, read: Variables, kernel: Kernel) -> Channels:
+    """Follows channels through a convolution with a group for each channel."""
+    layer = call.operation
+    made = np.repeat(read, call.output_shape[call.channel_axis] // len(read))
+    tracker.add_slice(layer, kernel.name, *kernel.writes, made)
+    tracker.add_size(layer, "filters", made)
+    tracker.add_size(layer, "groups", read)
     return _output(tracker, call, made)
 
 

@@ -37,5 +37,10 @@ LAYERS: dict[str, LayerSpec] = {
     },
     **{f"{name}{rank}D": _GLOBAL for name in ("GlobalAveragePooling", "GlobalMaxPooling") for rank in (1, 2, 3)},
     **dict.fromkeys(("ops.Mean", "ops.Sum", "ops.Max", "ops.Min"), LayerSpec(_reduction, no_macs)),
-    "Resizing": LayerSpec(macs=no_macs, keras2=Counterpart()),
+    **{
+        f"Adaptive{name}Pooling{rank}D": LayerSpec(spatial, no_macs)
+        for name in ("Average", "Max")
+        for rank in (1, 2, 3)
+    },
+    "Resizing": LayerSpec(spatial, no_macs, keras2=Counterpart()),
 }

@@ -6,6 +6,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from slimcam.compression.layers.outputs import Int8Output
 from slimcam.compression.layers.tracking import Dependencies, Shape
 from slimcam.compression.layers.weights import Kernel
@@ -30,6 +33,13 @@ class Counterpart:
     weights: Mapping[str, str] = field(default_factory=dict)
 
 
+Masked = Callable[[Any, NDArray[np.bool_], int], Callable[..., Any]]
+"""Returns what is called at full size in the place of a layer: which `(channels,)` of its first input stay, along which
+axis; the others are 0."""
+
+Arguments = Callable[[Mapping[tuple[str, "int | None"], int], tuple[Any, ...]], tuple[Any, ...]]
+"""Positional arguments of a call at other sizes: from the counts that the handler recorded, and those of before."""
+
 Rebuild = Callable[[Any], Callable[..., Any]]
 """Returns what is called on tf_keras tensors in the place of a layer or operation."""
 
@@ -52,6 +62,10 @@ class LayerSpec:
         flat: How the layer is written in the normal form (`compression.normalize`); None where it is part of it.
         int8: How it is written in the normal form for quantization, if otherwise.
         output: How its output is quantized; None for a layer that quantization-aware training does not know.
+        masked: How the layer is computed at full size over the channels that stay, where zeros in the place of the
+            others would count: in the statistics of layer normalization, say. None where zeros do no harm.
+        arguments: How the arguments of its call change with the sizes that its handler recorded; None for a layer whose
+            sizes are entries of its configuration.
     """
 
     dependencies: Dependencies | None = None
@@ -64,6 +78,8 @@ class LayerSpec:
     flat: Rule | None = None
     int8: Rule | None = None
     output: Int8Output | None = None
+    masked: Masked | None = None
+    arguments: Arguments | None = None
 
     def is_homogeneous(self, layer: Any) -> bool:
         return self.homogeneous(layer) if callable(self.homogeneous) else self.homogeneous

@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import Any
 
 from slimcam.compression.keras_graph import kind, kind_of
-from slimcam.compression.layers import elementwise, kernels, normalization, shapes, spatial
+from slimcam.compression.layers import attention, elementwise, kernels, normalization, shapes, spatial
 from slimcam.compression.layers.outputs import OUTPUTS
 from slimcam.compression.layers.spec import LayerSpec
 from slimcam.compression.normal_form import activations, convolutions, operations
@@ -16,6 +16,7 @@ from slimcam.compression.normal_form import spatial as pooling
 _FACTS: dict[str, LayerSpec] = {
     **shapes.LAYERS,
     **kernels.LAYERS,
+    **attention.LAYERS,
     **normalization.LAYERS,
     **elementwise.LAYERS,
     **spatial.LAYERS,

@@ -1,7 +1,8 @@
 """Which channels depend on each other: what the handler of each kind of layer records, call by call.
 
 A handler gets a `DependencyTracker`, where it records what it knows, and the `Call` in question. It returns the
-channels of the output, or, as a string, the reason why they cannot be followed; then the inputs' channels are frozen.
+channels of the output (of each, if there are several), or, as a string, the reason why they cannot be followed; then
+the inputs' channels are frozen.
 """
 
 from __future__ import annotations
@@ -35,15 +36,24 @@ class Call:
         operation: The layer or operation.
         inputs: Channels of each input tensor.
         input_shapes: Shape of each input tensor, with the batch axis.
-        output_shape: Shape of the output, with the batch axis.
+        output_shapes: Shape of each output, with the batch axis.
         constants: Arguments that are not tensors of the model, flags left out.
+        positional: All that was given by position, tensors included.
+        keywords: Name under which each input tensor was given; empty for those given by position.
     """
 
     operation: Any
     inputs: tuple[Channels, ...]
     input_shapes: tuple[Shape, ...]
-    output_shape: Shape
+    output_shapes: tuple[Shape, ...]
     constants: tuple[Any, ...] = ()
+    positional: tuple[Any, ...] = ()
+    keywords: tuple[str, ...] = ()
+
+    @property
+    def output_shape(self) -> Shape:
+        """The shape of the first output."""
+        return self.output_shapes[0]
 
     @property
     def channel_axis(self) -> int:
@@ -56,11 +66,14 @@ class DependencyTracker:
     """Channel variables of a model: which exist, which weights have them, which are one, and which must stay.
 
     Attributes:
-        owners: Layer that made each variable.
-        weights: Variables along each (layer, weight, axis).
+        owners: Layer that made each variable, or `layer/part`.
+        weights: Variables along each (layer, weight, axis), `(size,)`; or `(blocks, size)` for a weight whose last axis
+            falls into equal blocks, each with variables of its own along the axis, as a grouped kernel's does.
         producing: Those of `weights` whose slices compute the channel, as those of a kernel's output axis do.
         sizes: Variables that each (layer, configuration key, index in a tuple or None) counts: a Conv2D's `filters`.
-        united: Pairs of vectors that are one, element by element.
+        united: Pairs of arrays that are one, element by element.
+        balanced: Arrays `(blocks, size)` of variables of which each block keeps as many.
+        parts: Variables of which some must stay, as those of an output of a split.
         merged: Variables that a sum (or another merge of equals) forms: those of residual streams.
         frozen: Variables that must stay, and why.
     """
@@ -70,6 +83,8 @@ class DependencyTracker:
     producing: set[tuple[str, str, int]] = field(default_factory=set)
     sizes: dict[tuple[str, str, int | None], Variables] = field(default_factory=dict)
     united: list[tuple[Variables, Variables]] = field(default_factory=list)
+    balanced: list[Variables] = field(default_factory=list)
+    parts: list[Variables] = field(default_factory=list)
     merged: list[Variables] = field(default_factory=list)
     frozen: list[tuple[Variables, str]] = field(default_factory=list)
 
@@ -83,20 +98,33 @@ class DependencyTracker:
         self.freeze(variables, reason)
         return variables
 
-    def produce(self, layer: Any, weight: str, axis: int) -> Variables:
-        """Gives the variables that a weight computes along an axis; the same ones at each call of a shared layer."""
+    def produce(self, layer: Any, weight: str, axis: int, part: str = "") -> Variables:
+        """Gives the variables that a weight computes along an axis; the same ones at each call of a shared layer.
+
+        Args:
+            part: what makes them within the layer, if it makes several kinds.
+        """
         shape = find(layer, weight).shape
         key = (layer.name, weight, axis % len(shape))
         if key not in self.weights:
-            self.weights[key] = self.new(layer.name, shape[axis])
+            self.weights[key] = self.new(f"{layer.name}/{part}" if part else layer.name, shape[axis])
             self.producing.add(key)
         return self.weights[key]
 
-    def add_slice(self, layer: Any, weight: str, axis: int, variables: Variables) -> None:
-        """Records the variables along a weight's axis, if the layer has the weight; further calls unite theirs."""
+    def add_slice(self, layer: Any, weight: str, axis: int, variables: Variables, *, produces: bool = False) -> None:
+        """Records the variables along a weight's axis, if the layer has the weight; further calls unite theirs.
+
+        Args:
+            weight: name of the weight; `sublayer/name` for one of a layer within the layer.
+            variables: `(size,)`, or `(blocks, size)` as in `weights`.
+            produces: whether slices along the axis compute the channel.
+        """
         found = find(layer, weight)
         if found is not None:
-            self.unite(self.weights.setdefault((layer.name, weight, axis % len(found.shape)), variables), variables)
+            key = (layer.name, weight, axis % len(found.shape))
+            self.unite(self.weights.setdefault(key, variables), variables)
+            if produces:
+                self.producing.add(key)
 
     def add_size(self, layer: Any, key: str, variables: Variables, index: int | None = None) -> None:
         """Records that a configuration entry is the number of these variables; further calls unite theirs."""
@@ -106,17 +134,28 @@ class DependencyTracker:
         if left is not right:
             self.united.append((left, right))
 
+    def balance(self, blocks: Variables) -> None:
+        """Records that each row of `(blocks, size)` variables keeps as many as the others.
+
+        Where that cannot be planned for, because other layers mix the blocks, the rows become one.
+        """
+        self.balanced.append(blocks)
+
+    def keep_some(self, variables: Variables) -> None:
+        """Records that some of these variables must stay."""
+        self.parts.append(variables)
+
     def freeze(self, variables: Variables, reason: str) -> None:
         self.frozen.append((variables, reason))
 
-    def read(self, call: Call, axis: int) -> Variables:
-        """Gives the variables of the first input along `axis`: frozen ones where its channels lie on another axis."""
-        channels, name = call.inputs[0], call.operation.name
+    def read(self, call: Call, axis: int, number: int = 0) -> Variables:
+        """Gives the variables of an input along `axis`: frozen ones where its channels lie on another axis."""
+        channels, name = call.inputs[number], call.operation.name
         if channels.axis == axis:
             return channels.variables
         reason = f"{name} works along axis {axis}, the channels lie on axis {channels.axis}"
         self.freeze(channels.variables, reason)
-        return self.new_frozen(f"{name}:input", call.input_shapes[0][axis] or 0, reason)
+        return self.new_frozen(f"{name}:input", call.input_shapes[number][axis] or 0, reason)
 
 
-Dependencies = Callable[[DependencyTracker, Call], "Channels | str"]
+Dependencies = Callable[[DependencyTracker, Call], "Channels | tuple[Channels, ...] | str"]

@@ -29,5 +29,14 @@ class Kernel:
 
 
 def weight(layer: Any, name: str) -> Any:
-    """The weight of that name, None where the layer has none (a bias that is switched off, say)."""
-    return next((each for each in layer.weights if each.name == name), None)
+    """The weight of that name, None where the layer has none (a bias that is switched off, say).
+
+    Args:
+        name: name of the weight; `sublayer/name` for one of a layer within the layer, or the attribute that holds a
+            weight without a name of its own.
+    """
+    for each in layer.weights:
+        if each.name == name or ("/" in name and each.path.endswith(f"/{name}")):
+            return each
+    held = getattr(layer, name, None)
+    return held if any(each is held for each in layer.weights) else None

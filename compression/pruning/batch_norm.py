@@ -26,7 +26,8 @@ def recalibrate_batch_norm(model: Any, batches: Iterable[NDArray[np.float32]]) -
             for layer in layers:
                 # moving = moving * n/(n+1) + batch * 1/(n+1) is the mean over the batches so far.
                 layer.momentum = number / (number + 1)
-            model(batch, training=True)
+            # Keras warns of an array for a model that was built of a list of one input.
+            model([batch] if isinstance(model.input, list) else batch, training=True)
     finally:
         for layer, momentum in zip(layers, momenta, strict=True):
             layer.momentum = momentum

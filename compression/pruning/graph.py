@@ -15,60 +15,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from slimcam.compression.keras_graph import calls, constants, functional, kind, tensor_key
+from slimcam.compression.keras_graph import calls, constants, functional, keywords, kind, tensor_key
 from slimcam.compression.layers.table import layer_spec
 from slimcam.compression.layers.tracking import Call, Channels, DependencyTracker, Variables
-
-
-@dataclass(frozen=True, eq=False)
-class WeightSlice:
-    """The part of a weight axis that belongs to a group.
-
-    Attributes:
-        layer: Name of the layer.
-        weight: Name of the weight.
-        axis: Axis of the weight.
-        positions: `(n,)` indices on the axis.
-        channels: `(n,)` channel of the group at each of `positions`.
-        produces: Whether a slice along the axis computes the channel, as those of a kernel's output axis do.
-    """
-
-    layer: str
-    weight: str
-    axis: int
-    positions: NDArray[np.int64]
-    channels: NDArray[np.int64]
-    produces: bool
-
-
-@dataclass(frozen=True, eq=False)
-class Group:
-    """Channels that are pruned one by one, each from every weight that has it.
-
-    Attributes:
-        name: First layer that makes these channels, then `name/2` where a layer's channels fall in several groups.
-        producers: Layers that make these channels; several where sums or gates unite theirs.
-        frozen: Why the channels must stay; empty for a group that can be pruned.
-        within_block: Whether the channels lie inside a block: no sum forms them, and a path from the model's inputs to
-            its outputs leads around each of the producers. Neither a residual stream nor the stem lies within a block.
-        slices: Parts of weight axes that belong to the group.
-        variables: `(size,)` index into the graph's variables.
-    """
-
-    name: str
-    producers: tuple[str, ...]
-    frozen: str
-    within_block: bool
-    slices: tuple[WeightSlice, ...]
-    variables: Variables
-
-    @property
-    def size(self) -> int:
-        return len(self.variables)
-
-    @property
-    def prunable(self) -> bool:
-        return not self.frozen
+from slimcam.compression.pruning.groups import Group, form_groups
 
 
 @dataclass(frozen=True, eq=False)
@@ -77,7 +27,7 @@ class ChannelGraph:
 
     Attributes:
         groups: Channel groups in the order of the network, the frozen ones (inputs, outputs, ...) included.
-        weights: Variables along each (layer, weight, axis).
+        weights: Variables along each (layer, weight, axis), `(size,)` or, by blocks of the last axis, `(blocks, size)`.
         sizes: Variables that each (layer, configuration key, index in a tuple or None) counts: a Conv2D's `filters`.
         tensors: Channels of each tensor, by `tensor_key`.
     """
@@ -131,11 +81,10 @@ def trace(model: Any) -> ChannelGraph:
     for output in functional(model).outputs:
         tracker.freeze(tensors[tensor_key(output)].variables, "model output")
 
-    variables = _components(len(tracker.owners), tracker.united)
-    weights = {key: variables[along] for key, along in tracker.weights.items()}
+    groups, variables = form_groups(tracker, _bypassed(nodes, functional(model).outputs))
     return ChannelGraph(
-        groups=_groups(tracker, variables, weights, _bypassed(nodes, functional(model).outputs)),
-        weights=weights,
+        groups=groups,
+        weights={key: variables[along] for key, along in tracker.weights.items()},
         sizes={key: variables[counted] for key, counted in tracker.sizes.items()},
         tensors={key: Channels(channels.axis, variables[channels.variables]) for key, channels in tensors.items()},
     )
@@ -146,44 +95,32 @@ def _follow(tracker: DependencyTracker, node: Any, tensors: Mapping[str, Channel
     operation = node.operation
     inputs = tuple(tensors[tensor_key(tensor)] for tensor in node.input_tensors)
     spec = layer_spec(operation)
-    outcome: Channels | str = f"layers of type {kind(operation)} are not followed"
+    outcome: Channels | tuple[Channels, ...] | str = f"layers of type {kind(operation)} are not followed"
     if any(not len(channels.variables) for channels in inputs):
         outcome = "its input has no fixed number of channels"
-    elif spec is not None and spec.dependencies is not None and len(node.outputs) == 1:
+    elif spec is not None and spec.dependencies is not None:
         call = Call(
             operation=operation,
             inputs=inputs,
             input_shapes=tuple(tuple(tensor.shape) for tensor in node.input_tensors),
-            output_shape=tuple(node.outputs[0].shape),
+            output_shapes=tuple(tuple(tensor.shape) for tensor in node.outputs),
             constants=constants(node),
+            positional=tuple(node.arguments.args),
+            keywords=keywords(node),
         )
         outcome = spec.dependencies(tracker, call)
-    if isinstance(outcome, Channels):
-        return [outcome]
+    found = (outcome,) if isinstance(outcome, Channels) else outcome
+    if not isinstance(found, str) and len(found) == len(node.outputs):
+        return list(found)
+    reason = found if isinstance(found, str) else f"it has {len(node.outputs)} outputs"
     for channels in inputs:
-        tracker.freeze(channels.variables, f"read by {operation.name}: {outcome}")
+        tracker.freeze(channels.variables, f"read by {operation.name}: {reason}")
     outputs = []
     for tensor in node.outputs:
         axis = len(tensor.shape) - 1
         size = (tensor.shape[axis] or 0) if axis > 0 else 0
-        outputs.append(Channels(axis, tracker.new_frozen(operation.name, size, f"made by {operation.name}: {outcome}")))
+        outputs.append(Channels(axis, tracker.new_frozen(operation.name, size, f"made by {operation.name}: {reason}")))
     return outputs
-
-
-def _components(count: int, united: list[tuple[Variables, Variables]]) -> Variables:
-    """Numbers the connected components of `count` variables in the order of their first members, `(count,)`."""
-    lowest = np.arange(count, dtype=np.int64)
-    if united:
-        left = np.concatenate([pair[0] for pair in united])
-        right = np.concatenate([pair[1] for pair in united])
-        while (lowest[left] != lowest[right]).any():
-            low = np.minimum(lowest[left], lowest[right])
-            roots = lowest[left], lowest[right]
-            np.minimum.at(lowest, roots[0], low)
-            np.minimum.at(lowest, roots[1], low)
-            while (lowest[lowest] != lowest).any():
-                lowest = lowest[lowest]
-    return np.unique(lowest, return_inverse=True)[1].astype(np.int64).reshape(-1)
 
 
 def _bypassed(nodes: list[Any], outputs: list[Any]) -> set[str]:
@@ -205,67 +142,3 @@ def _bypassed(nodes: list[Any], outputs: list[Any]) -> set[str]:
         if sum(before[key] * after[key] for key in map(tensor_key, node.outputs)) >= total:
             bypassed.discard(node.operation.name)
     return bypassed
-
-
-def _groups(
-    tracker: DependencyTracker,
-    component: Variables,
-    weights: Mapping[tuple[str, str, int], Variables],
-    bypassed: set[str],
-) -> tuple[Group, ...]:
-    count = int(component.max()) + 1
-    names = list(dict.fromkeys(tracker.owners))
-    number = {name: index for index, name in enumerate(names)}
-    owner = np.array([number[name] for name in tracker.owners], dtype=np.int64)
-    owners: list[list[int]] = [[] for _ in range(count)]
-    for variable, maker in np.unique(np.stack([component, owner], axis=1), axis=0).tolist():
-        owners[variable].append(maker)
-    reasons = [""] * count
-    for raw, reason in reversed(tracker.frozen):
-        for variable in component[raw].tolist():
-            reasons[variable] = reason
-    merged = np.zeros(count, dtype=bool)
-    for raw in tracker.merged:
-        merged[component[raw]] = True
-
-    members: dict[tuple[tuple[int, ...], str], list[int]] = defaultdict(list)
-    for variable in range(count):
-        members[tuple(owners[variable]), reasons[variable]].append(variable)
-    slices = _weight_slices(list(members.values()), weights, tracker.producing)
-    groups = []
-    used: dict[str, int] = defaultdict(int)
-    for ((makers, reason), variables), found in zip(members.items(), slices, strict=True):
-        first = names[makers[0]]
-        used[first] += 1
-        groups.append(
-            Group(
-                name=first if used[first] == 1 else f"{first}/{used[first]}",
-                producers=tuple(names[maker] for maker in makers),
-                frozen=reason,
-                within_block=not merged[variables].any() and all(names[maker] in bypassed for maker in makers),
-                slices=found,
-                variables=np.array(variables, dtype=np.int64),
-            )
-        )
-    return tuple(groups)
-
-
-def _weight_slices(
-    groups: list[list[int]],
-    weights: Mapping[tuple[str, str, int], Variables],
-    producing: set[tuple[str, str, int]],
-) -> list[tuple[WeightSlice, ...]]:
-    """For each group the parts of weight axes with its variables."""
-    count = sum(map(len, groups))
-    group_of, channel_of = np.empty(count, dtype=np.int64), np.empty(count, dtype=np.int64)
-    for index, variables in enumerate(groups):
-        group_of[variables] = index
-        channel_of[variables] = np.arange(len(variables))
-    slices: list[list[WeightSlice]] = [[] for _ in groups]
-    for (layer, weight, axis), along in weights.items():
-        for group in np.unique(group_of[along]).tolist():
-            positions = np.flatnonzero(group_of[along] == group)
-            channels = channel_of[along[positions]]
-            produces = (layer, weight, axis) in producing
-            slices[group].append(WeightSlice(layer, weight, axis, positions, channels, produces))
-    return [tuple(found) for found in slices]

@@ -1,76 +1,87 @@
-"""The importance of each channel of a group, by the weights alone."""
+"""The importance of each channel of a group: one score, of the values that a criterion gives."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
-import keras
 import numpy as np
 from numpy.typing import NDArray
 
 from slimcam.compression.errors import CompressionError
-from slimcam.compression.keras_graph import functional
-from slimcam.compression.layers.weights import weight
-from slimcam.compression.pruning.config import Criterion
-from slimcam.compression.pruning.graph import ChannelGraph, Group, WeightSlice
+from slimcam.compression.pruning.config import Criterion, Normalization, Reduction
+from slimcam.compression.pruning.criteria import criterion_function
+from slimcam.compression.pruning.graph import ChannelGraph
+from slimcam.compression.pruning.samples import Samples
 from slimcam.deploy.common.choices import choose
 
-Scores = dict[str, NDArray[np.float64]]
+Float = NDArray[np.float64]
+Scores = dict[str, Float]
 
 
-def importance(model: Any, graph: ChannelGraph, criterion: str = Criterion.L2) -> Scores:
-    """Scores the channels of every prunable group; within a group the scores average 1, so that groups compare.
+def importance(
+    model: Any,
+    graph: ChannelGraph,
+    criterion: str = Criterion.L2,
+    samples: Samples | None = None,
+    *,
+    reduction: str = Reduction.MEAN,
+    normalization: str = Normalization.MEAN,
+) -> Scores:
+    """Scores the channels of every prunable group.
 
-    `l1` and `l2` take the norm of each weight slice that computes the channel (Li et al., 2017,
-    https://arxiv.org/abs/1608.08710), normalized by its mean over the group and averaged over the producing layers;
-    `bn_scale` does the same with the absolute scales of batch normalization (Liu et al., 2017,
-    https://arxiv.org/abs/1708.06519) and falls back to `l2` for groups that have none.
+    The values of each layer that makes the channels are normalized, reduced to one value a channel, and this is
+    normalized again; by default the scores of a group average 1, so that groups compare.
 
     Args:
         model: functional or sequential Keras 3 model.
         graph: the model's, from `trace`.
-        criterion: `l1`, `l2` or `bn_scale`.
+        criterion: name in `slimcam.compression.pruning.criteria`, or `module:function` of a user's own.
+        samples: what the criterion may judge by beside the weights.
+        reduction: `mean`, `sum`, `max`, or `first`, the first layer's.
+        normalization: `mean`, `max`, `gaussian` or `none`.
 
     Returns:
         `(size,)` for each prunable group, by name.
 
     Raises:
-        ValueError: the criterion is unknown.
-        CompressionError: weights are not finite.
+        ValueError: an option is unknown, or a criterion of the user's gives other shapes.
+        CompressionError: values are not finite, or the criterion needs samples that are not given.
     """
-    criterion = choose("criterion", Criterion, criterion)
-    layers = {layer.name: layer for layer in functional(model).layers}
+    reduce = _REDUCTIONS[choose("reduction", Reduction, reduction)]
+    normalize = _NORMALIZATIONS[choose("normalization", Normalization, normalization)]
+    values = criterion_function(criterion)(model, graph, samples)
     scores: Scores = {}
     for group in graph.prunable:
-        slices, order = _judged_by(group, criterion)
-        total = np.zeros(group.size)
-        for each in slices:
-            norms = _slice_norms(layers[each.layer], each, order)
-            # A grouped convolution has a slice of the channel in each of its groups.
-            total += _with_mean_one(np.bincount(each.channels, norms[each.positions], minlength=group.size))
-        if not np.isfinite(total).all():
-            raise CompressionError(
-                f"the weights of {', '.join(group.producers)} are not finite, so their channels cannot be ranked: "
-                "start from a model whose training did not diverge"
+        rows = np.atleast_2d(np.asarray(values.get(group.name, ()), dtype=np.float64))
+        if not len(rows) or rows.shape[1:] != (group.size,):
+            raise ValueError(
+                f"criterion {criterion}: group {group.name!r} needs values of shape ({group.size},) or (layers, "
+                f"{group.size}), got {np.shape(values.get(group.name, ()))}"
             )
-        scores[group.name] = _with_mean_one(total)
+        if not np.isfinite(rows).all():
+            raise CompressionError(
+                f"the values of {', '.join(group.producers)} by {criterion} are not finite, so that channels cannot be "
+                "ranked: start from a model whose training did not diverge"
+            )
+        scores[group.name] = normalize(reduce(np.stack([normalize(row) for row in rows])))
     return scores
 
 
-def _judged_by(group: Group, criterion: Criterion) -> tuple[list[WeightSlice], int]:
-    """The weights that a group is judged by, and the order of the norm."""
-    scales = [each for each in group.slices if each.weight == "gamma"]
-    if criterion is Criterion.BN_SCALE and scales:
-        return scales, 1
-    return [each for each in group.slices if each.produces], 1 if criterion is Criterion.L1 else 2
+def _gaussian(values: Float) -> Float:
+    return np.asarray((values - values.mean()) / (values.std() or 1.0))
 
 
-def _slice_norms(layer: Any, along: WeightSlice, order: int) -> NDArray[np.float64]:
-    """The norm of each slice of a weight along an axis."""
-    value = np.moveaxis(keras.ops.convert_to_numpy(weight(layer, along.weight)), along.axis, 0)
-    norms: NDArray[np.float64] = np.linalg.norm(value.reshape(len(value), -1).astype(np.float64), order, axis=1)
-    return norms
+_REDUCTIONS: dict[Reduction, Callable[[Float], Float]] = {
+    Reduction.MEAN: lambda rows: np.asarray(rows.mean(axis=0)),
+    Reduction.SUM: lambda rows: np.asarray(rows.sum(axis=0)),
+    Reduction.MAX: lambda rows: np.asarray(rows.max(axis=0)),
+    Reduction.FIRST: lambda rows: np.asarray(rows[0]),
+}
 
-
-def _with_mean_one(values: NDArray[Any]) -> NDArray[np.float64]:
-    return np.asarray(values / (values.mean() or 1.0), dtype=np.float64)
+_NORMALIZATIONS: dict[Normalization, Callable[[Float], Float]] = {
+    Normalization.MEAN: lambda values: np.asarray(values / (values.mean() or 1.0)),
+    Normalization.MAX: lambda values: np.asarray(values / (np.abs(values).max() or 1.0)),
+    Normalization.GAUSSIAN: _gaussian,
+    Normalization.NONE: lambda values: values,
+}

@@ -1,19 +1,26 @@
-"""Which channels are removed: from importance scores to a plan that can be printed, saved and applied again."""
+"""Which channels are removed: a plan that can be printed, compared, saved and applied again."""
 
 from __future__ import annotations
 
 import json
+from collections import defaultdict
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
-from slimcam.compression.errors import CompressionError, DamagedPlanError, OtherModelError, PlanError
-from slimcam.compression.pruning.config import Allocation, PruningRatioConfig, Scope
-from slimcam.compression.pruning.graph import ChannelGraph, Group
+from slimcam.compression.errors import DamagedPlanError, OtherModelError, PlanError
+from slimcam.compression.pruning.graph import ChannelGraph
 from slimcam.deploy.common.files import write_text
+
+
+@dataclass(frozen=True)
+class Whole:
+    """A group of which all channels stay: how many they are, and why."""
+
+    channels: int
+    reason: str
 
 
 @dataclass(frozen=True)
@@ -23,10 +30,37 @@ class PruningPlan:
     Attributes:
         kept: Sorted indices of the channels that stay, by group name.
         sizes: Number of channels before the cut, by group name.
+        whole: Groups that were not to be pruned, by name; the model's input is none of them.
     """
 
     kept: Mapping[str, tuple[int, ...]]
     sizes: Mapping[str, int]
+    whole: Mapping[str, Whole] = field(default_factory=dict)
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """Number of channels that stay, by group name."""
+        return {name: len(channels) for name, channels in self.kept.items()}
+
+    @property
+    def channels(self) -> tuple[int, int]:
+        """Number of all channels before and after the cut, those that stay whole included."""
+        whole = sum(found.channels for found in self.whole.values())
+        return sum(self.sizes.values()) + whole, sum(self.counts.values()) + whole
+
+    @property
+    def removed(self) -> float:
+        """Share of all channels that the plan removes."""
+        before, after = self.channels
+        return 1 - after / before if before else 0.0
+
+    @property
+    def reasons(self) -> dict[str, int]:
+        """Number of channels that stay whole, by the reason, the largest number first."""
+        found: dict[str, int] = defaultdict(int)
+        for group in self.whole.values():
+            found[group.reason] += group.channels
+        return dict(sorted(found.items(), key=lambda item: -item[1]))
 
     def validate(self, graph: ChannelGraph) -> None:
         """Checks that the plan was made for this graph.
@@ -37,6 +71,8 @@ class PruningPlan:
             PlanError: a group must stay whole.
         """
         groups = {group.name: group for group in graph.groups}
+        if not self.kept:
+            raise DamagedPlanError("the pruning plan is empty: it names no channel group")
         if set(self.kept) != set(self.sizes):
             raise DamagedPlanError("the pruning plan is damaged: it names kept channels and sizes of different groups")
         for name, channels in self.kept.items():
@@ -57,6 +93,12 @@ class PruningPlan:
                     f"the pruning plan is damaged: group {name!r} must keep one or more of its channels 0 to "
                     f"{group.size - 1}, each named once in ascending order"
                 )
+            in_blocks = np.bincount(np.array(channels) * group.blocks // group.size, minlength=group.blocks)
+            if in_blocks.min() < in_blocks.max():
+                raise PlanError(
+                    f"group {name!r} lies in {group.blocks} blocks, of which each keeps as many channels as the "
+                    f"others; the plan keeps {in_blocks.min()} to {in_blocks.max()}"
+                )
             if group.frozen and len(channels) < group.size:
                 raise PlanError(
                     f"group {name!r} cannot be pruned ({group.frozen}), but the plan removes channels of it"
@@ -68,13 +110,13 @@ class PruningPlan:
         Raises:
             OtherModelError: the later plan is not for what this one leaves.
         """
-        if {name: len(channels) for name, channels in self.kept.items()} != dict(later.sizes):
+        if self.counts != dict(later.sizes):
             raise OtherModelError("the second pruning plan is not for the model that the first one leaves")
         kept = {name: tuple(channels[i] for i in later.kept[name]) for name, channels in self.kept.items()}
-        return PruningPlan(kept=kept, sizes=self.sizes)
+        return PruningPlan(kept=kept, sizes=self.sizes, whole=self.whole)
 
     def to_json(self) -> str:
-        return json.dumps({"kept": dict(self.kept), "sizes": dict(self.sizes)})
+        return json.dumps(asdict(self))
 
     @classmethod
     def from_json(cls, text: str) -> PruningPlan:
@@ -88,6 +130,7 @@ class PruningPlan:
             return cls(
                 kept={name: tuple(int(channel) for channel in channels) for name, channels in data["kept"].items()},
                 sizes={name: int(size) for name, size in data["sizes"].items()},
+                whole={name: Whole(**found) for name, found in data.get("whole", {}).items()},
             )
         except (ValueError, TypeError, KeyError, AttributeError) as error:
             raise DamagedPlanError(
@@ -113,103 +156,36 @@ class PruningPlan:
 
     def __str__(self) -> str:
         rows = [(name, self.sizes[name], len(channels)) for name, channels in self.kept.items()]
-        rows.append(("total", sum(row[1] for row in rows), sum(row[2] for row in rows)))
-        width = max(len(row[0]) for row in rows)
-        lines = [f"{'group':<{width}} {'channels':>8} {'kept':>6} {'removed':>8}"]
-        for name, size, kept in rows:
-            lines.append(f"{name:<{width}} {size:>8} {kept:>6} {1 - kept / max(size, 1):>8.0%}")
-        return "\n".join(lines)
+        if self.whole:
+            pruned = sum(self.sizes.values()), sum(self.counts.values())
+            rows += [("chosen from", *pruned), *((reason, count, count) for reason, count in self.reasons.items())]
+        return _table([*rows, ("all channels", *self.channels)], "kept")
+
+    def difference(self, other: PruningPlan) -> str:
+        """A table of the groups of which another plan keeps others, or another number; empty where there are none.
+
+        Raises:
+            OtherModelError: the plans are of models that differ.
+        """
+        sizes = {**other.sizes, **{name: found.channels for name, found in other.whole.items()}}
+        for name, size in self.sizes.items():
+            if sizes.get(name, size) != size:
+                raise OtherModelError(
+                    f"the plans are of two models: group {name!r} has {size} and {sizes[name]} channels"
+                )
+        lines = []
+        for name in dict.fromkeys([*self.kept, *other.kept]):
+            size = self.sizes.get(name, other.sizes.get(name, 0))
+            here, there = (set(plan.kept.get(name, range(size))) for plan in (self, other))
+            if here != there:
+                lines.append(f"{name:<32} {size:>8} {len(here):>6} {len(there):>6} {len(here & there):>8}")
+        heading = f"{'group':<32} {'channels':>8} {'first':>6} {'second':>6} {'in both':>8}"
+        return "\n".join([heading, *lines]) if lines else ""
 
 
-def plan(graph: ChannelGraph, scores: Mapping[str, NDArray[np.float64]], config: PruningRatioConfig) -> PruningPlan:
-    """Decides which channels stay: in each group those of the highest scores.
-
-    Args:
-        graph: the model's, from `trace`.
-        scores: `(size,)` for each group in scope, by name, from `importance`.
-        config: how many channels are removed, and from where.
-
-    Raises:
-        CompressionError: no group is in scope.
-        ValueError: a group has no scores.
-    """
-    groups = [group for group in graph.prunable if config.scope == Scope.ALL or group.within_block]
-    if not groups:
-        raise CompressionError(
-            f"nothing to prune with scope={config.scope}: "
-            + (
-                "no block of the model has a shortcut around it; use scope=all"
-                if graph.prunable
-                else "all groups must stay"
-            )
-        )
-    for group in groups:
-        if np.shape(scores.get(group.name, ())) != (group.size,):
-            raise ValueError(
-                f"group {group.name!r} needs {group.size} scores, got {np.size(scores.get(group.name, ()))}"
-            )
-    if config.allocation == Allocation.GLOBAL:
-        counts = _global_counts(groups, scores, config)
-    else:
-        counts = [_rounded((1 - config.ratio) * group.size, group.size, config) for group in groups]
-    return keep_best(scores, {group.name: count for group, count in zip(groups, counts, strict=True)})
-
-
-def keep_best(scores: Mapping[str, NDArray[np.float64]], counts: Mapping[str, int]) -> PruningPlan:
-    """The plan that keeps so many channels of each named group: those of the highest scores.
-
-    Args:
-        scores: `(size,)` by group name.
-        counts: number of channels to keep, by group name.
-    """
-    best = {name: np.argsort(-scores[name], kind="stable")[:count] for name, count in counts.items()}
-    return PruningPlan(
-        kept={name: tuple(sorted(channels.tolist())) for name, channels in best.items()},
-        sizes={name: len(scores[name]) for name in counts},
-    )
-
-
-def width_schedule(target: PruningPlan, steps: int, round_to: int) -> list[dict[str, int]]:
-    """The number of channels of each group after each of several cuts, the last of which leaves as many as the target.
-
-    Every cut keeps the same share of what is there (Frankle and Carbin 2019, "The Lottery Ticket Hypothesis", section
-    1), rounded to a multiple of `round_to`.
-    """
-
-    def width(name: str, step: int) -> int:
-        size, last = target.sizes[name], len(target.kept[name])
-        if step == steps:
-            return last
-        between = size * (last / size) ** (step / steps)
-        return min(size, max(last, int(between / round_to + 0.5) * round_to))
-
-    return [{name: width(name, step) for name in target.kept} for step in range(1, steps + 1)]
-
-
-def _rounded(wanted: float, size: int, config: PruningRatioConfig) -> int:
-    """The multiple of `round_to` nearest to the wanted count, at least one of them, never more than there are."""
-    multiple = max(1, int(wanted / config.round_to + 0.5)) * config.round_to
-    return min(size, max(multiple, config.minimum))
-
-
-def _global_counts(
-    groups: list[Group], scores: Mapping[str, NDArray[np.float64]], config: PruningRatioConfig
-) -> list[int]:
-    """Keeps the best channels of all groups; how many is chosen so that the rounded counts meet the ratio."""
-    owner = np.concatenate([np.full(group.size, index) for index, group in enumerate(groups)])
-    ranking = owner[np.argsort(-np.concatenate([scores[group.name] for group in groups]), kind="stable")]
-    target = (1 - config.ratio) * len(owner)
-
-    def counts(best: int) -> list[int]:
-        wanted = np.bincount(ranking[:best], minlength=len(groups))
-        return [_rounded(float(count), group.size, config) for count, group in zip(wanted, groups, strict=True)]
-
-    # The rounded total grows with the number of best channels: bisect for the first that reaches the target.
-    low, high = 0, len(owner)
-    while low < high:
-        middle = (low + high) // 2
-        if sum(counts(middle)) < target:
-            low = middle + 1
-        else:
-            high = middle
-    return min((counts(max(low - 1, 0)), counts(low)), key=lambda found: abs(sum(found) - target))
+def _table(rows: list[tuple[str, int, int]], left: str) -> str:
+    width = max(len(row[0]) for row in rows)
+    lines = [f"{'group':<{width}} {'channels':>8} {left:>6} {'removed':>8}"]
+    for name, size, kept in rows:
+        lines.append(f"{name:<{width}} {size:>8} {kept:>6} {1 - kept / max(size, 1):>8.0%}")
+    return "\n".join(lines)

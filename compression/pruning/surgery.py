@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import copy
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 import keras
@@ -13,34 +14,45 @@ from numpy.typing import NDArray
 
 from slimcam.compression.errors import UnsupportedLayerError
 from slimcam.compression.keras_graph import calls, functional, tensor_key
+from slimcam.compression.layers.table import layer_spec
+from slimcam.compression.layers.weights import weight as find
 from slimcam.compression.pruning.graph import ChannelGraph, trace
 from slimcam.compression.pruning.plan import PruningPlan
 
 
-def cut(model: Any, plan: PruningPlan) -> Any:
+def cut(model: Any, plan: PruningPlan, graph: ChannelGraph | None = None) -> Any:
     """Removes the channels that the plan does not keep: returns a new, smaller functional model with its own weights.
 
     Layer names, inputs, the structure of the outputs and the layers' `trainable` flags stay; the result is not
     compiled. It computes what `mask(model, plan)` computes.
 
+    Args:
+        graph: the model's, from `trace`; traced again if absent.
+
     Raises:
         PlanError: the plan was made for another model, or is damaged.
         UntraceableModelError: the model is not functional, or a layer of it is a model itself.
         UnsupportedLayerError: a layer cannot be rebuilt.
     """
-    graph, kept = _decide(model, plan)
-    return _rebuild(model, graph, kept)
+    graph = trace(model) if graph is None else graph
+    plan.validate(graph)
+    return _rebuild(model, _Cut(graph, graph.kept(plan.kept)))
 
 
 def mask(model: Any, plan: PruningPlan) -> Any:
     """The model at full size, with the channels that the plan does not keep set to zero in every tensor.
 
+    Statistics over channels, as those of layer normalization, are of the channels that stay. Attention heads, which are
+    in no tensor, are set to zero in the weights.
+
     Raises:
         PlanError: the plan was made for another model, or is damaged.
         UntraceableModelError: the model is not functional, or a layer of it is a model itself.
         UnsupportedLayerError: a layer cannot be rebuilt.
     """
-    graph, kept = _decide(model, plan)
+    graph = trace(model)
+    plan.validate(graph)
+    kept = graph.kept(plan.kept)
 
     def zero_removed(key: str, tensor: Any) -> Any:
         channels = graph.tensors[key]
@@ -51,41 +63,75 @@ def mask(model: Any, plan: PruningPlan) -> Any:
         # Not a product: a removed channel may hold 0 / 0.
         return keras.ops.where(stays.reshape(shape), tensor, keras.ops.zeros_like(tensor))
 
-    return _rebuild(model, graph, np.ones_like(kept), zero_removed)
+    def computed(node: Any, operation: Any) -> Any:
+        spec = layer_spec(operation)
+        if spec is None or spec.masked is None:
+            return operation
+        channels = graph.tensors[tensor_key(node.input_tensors[0])]
+        stays = kept[channels.variables]
+        return operation if stays.all() else spec.masked(operation, stays, channels.axis)
+
+    masked = _rebuild(model, _Cut(graph, np.ones_like(kept)), computed, zero_removed)
+    in_tensors = np.zeros_like(kept)
+    for channels in graph.tensors.values():
+        in_tensors[channels.variables] = True
+    for (layer, name, axis), along in graph.weights.items():
+        gone = ~(kept | in_tensors)[along]
+        if along.ndim == 1 and gone.any():
+            held = find(masked.get_layer(layer), name)
+            value = np.moveaxis(keras.ops.convert_to_numpy(held).copy(), axis, 0)
+            value[gone] = 0
+            held.assign(np.moveaxis(value, 0, axis))
+    return masked
 
 
-def _decide(model: Any, plan: PruningPlan) -> tuple[ChannelGraph, NDArray[np.bool_]]:
-    graph = trace(model)
-    plan.validate(graph)
-    return graph, graph.kept(plan.kept)
+class _Cut:
+    """What stays of each layer: counts of its configuration, and positions in its weights."""
+
+    def __init__(self, graph: ChannelGraph, kept: NDArray[np.bool_]) -> None:
+        self.counts: dict[str, dict[tuple[str, int | None], int]] = defaultdict(dict)
+        for (layer, key, index), variables in graph.sizes.items():
+            self.counts[layer][key, index] = int(kept[variables].sum())
+        self.slices: dict[str, list[tuple[str, int, NDArray[np.bool_]]]] = defaultdict(list)
+        for (layer, name, axis), variables in graph.weights.items():
+            stays = kept[variables]
+            if not stays.all():
+                self.slices[layer].append((name, axis, stays))
 
 
 def _rebuild(
     model: Any,
-    graph: ChannelGraph,
-    kept: NDArray[np.bool_],
+    staying: _Cut,
+    computed: Callable[[Any, Any], Any] = lambda node, operation: operation,  # noqa: ARG005
     after: Callable[[str, Any], Any] = lambda key, tensor: tensor,  # noqa: ARG005
 ) -> Any:
-    """Walks the model's calls and makes them again with layers that have only the kept variables.
+    """Walks the model's calls and makes them again with layers that have only what stays.
 
     Args:
+        computed: is given each call with its new layer, and gives what is called in the place of the layer.
         after: is given every tensor with its key, and gives the tensor that later calls read.
     """
     operations: dict[str, Any] = {}
     tensors: dict[int, Any] = {}
     for node in calls(model):
         original = node.operation
-        known = original.name in operations
+        name, known = original.name, original.name in operations
         if not known:
-            operations[original.name] = _resized(original, graph, kept)
-        operation = operations[original.name]
+            operations[name] = _resized(original, staying.counts[name])
+        operation = operations[name]
         if node.is_input:
             made = [operation.output]
         else:
             arguments, keywords = node.arguments.fill_in(tensors)
-            made = keras.tree.flatten(operation(*arguments, **keywords))
-        if not known and isinstance(original, keras.Layer):
-            _copy_weights(original, operation, graph, kept)
+            spec = layer_spec(original)
+            if spec is not None and spec.arguments is not None:
+                arguments = spec.arguments(staying.counts[name], arguments)
+            with _zeros_for_weights(operation):
+                result = operation(*arguments, **keywords)
+            if not known and isinstance(original, keras.Layer):
+                _copy_weights(original, operation, staying.slices[name])
+            instead = computed(node, operation)
+            made = keras.tree.flatten(result if instead is operation else instead(*arguments, **keywords))
         for old, new in zip(node.outputs, made, strict=True):
             tensors[id(old)] = after(tensor_key(old), new)
     source = functional(model)
@@ -99,21 +145,22 @@ def _rebuild(
     return rebuilt
 
 
-def _resized(operation: Any, graph: ChannelGraph, kept: NDArray[np.bool_]) -> Any:
-    """A new layer of the same configuration, except for the entries that count channels."""
-    if not isinstance(operation, keras.Layer):
-        # Operations have no weights and, where they are followed, no sizes. The copy starts without the calls of the
-        # original, which would keep the original network in memory.
+def _resized(operation: Any, counts: Mapping[tuple[str, int | None], int]) -> Any:
+    """A new layer or operation of the same configuration, except for the entries that count channels."""
+    spec = layer_spec(operation)
+    in_arguments = spec is not None and spec.arguments is not None
+    if not isinstance(operation, keras.Layer) and (not counts or in_arguments):
+        # The copy starts without the calls of the original, which would keep the original network in memory.
         clone = copy.copy(operation)
         clone._inbound_nodes, clone._outbound_nodes = [], []
         return clone
     try:
         config = operation.get_config()
-        for (layer, key, index), variables in graph.sizes.items():
-            if layer == operation.name:
-                count = int(kept[variables].sum())
-                config[key] = count if index is None else (*config[key][:index], count, *config[key][index + 1 :])
-        return type(operation).from_config(config)
+        for (key, index), count in counts.items():
+            config[key] = count if index is None else _with_entry(config[key], index, count)
+        # A function that is in this process already is no danger.
+        options = {"safe_mode": False} if isinstance(operation, keras.layers.Lambda) else {}
+        return type(operation).from_config(config, **options)
     except (NotImplementedError, TypeError) as error:
         raise UnsupportedLayerError(
             f"layer {operation.name!r} cannot be rebuilt from its configuration; give its class a get_config() that "
@@ -121,23 +168,53 @@ def _resized(operation: Any, graph: ChannelGraph, kept: NDArray[np.bool_]) -> An
         ) from error
 
 
-def _copy_weights(original: Any, clone: Any, graph: ChannelGraph, kept: NDArray[np.bool_]) -> None:
-    slices: dict[str, list[tuple[int, NDArray[np.int64]]]] = defaultdict(list)
-    for (layer, weight, axis), variables in graph.weights.items():
-        if layer == original.name:
-            slices[weight].append((axis, np.flatnonzero(kept[variables])))
-    if len(original.weights) != len(clone.weights):
+def _with_entry(given: Any, index: int, count: int) -> tuple[int, ...]:
+    """A tuple with another entry: the given one, or a new one where an option gave a number or nothing."""
+    entries = list(given) if isinstance(given, (tuple, list)) else []
+    entries[index : index + 1] = [count]
+    return tuple(entries)
+
+
+@contextmanager
+def _zeros_for_weights(layer: Any) -> Iterator[None]:
+    """Lets a layer be built with zeros, as random values for weights that are then copied take most of a cut's time."""
+    initializers = {name: value for name, value in vars(layer).items() if name.endswith("_initializer")}
+    if getattr(layer, "built", True) or not initializers:
+        yield
+        return
+    for name in initializers:
+        setattr(layer, name, keras.initializers.Zeros())
+    try:
+        yield
+    finally:
+        for name, value in initializers.items():
+            setattr(layer, name, value)
+
+
+def _copy_weights(original: Any, clone: Any, slices: list[tuple[str, int, NDArray[np.bool_]]]) -> None:
+    old, new = original.weights, clone.weights
+    if len(old) != len(new):
         raise UnsupportedLayerError(
-            f"layer {original.name!r} cannot be rebuilt: it has {len(original.weights)} weights, "
-            f"a new one of its configuration {len(clone.weights)}"
+            f"layer {original.name!r} cannot be rebuilt: it has {len(old)} weights, a new one of its configuration "
+            f"{len(new)}"
         )
-    for old, new in zip(original.weights, clone.weights, strict=True):
-        value = keras.ops.convert_to_numpy(old)
-        for axis, positions in slices[old.name]:
-            value = np.take(value, positions, axis)
-        if value.shape != tuple(new.shape):
+    values = {id(held): np.asarray(held) for held in old}
+    # Blocks first, while the last axis is whole.
+    for name, axis, stays in sorted(slices, key=lambda each: -each[2].ndim):
+        held = id(find(original, name))
+        values[held] = _taken(values[held], axis, stays)
+    for before, after in zip(old, new, strict=True):
+        value = values[id(before)]
+        if value.shape != tuple(after.shape):
             raise UnsupportedLayerError(
-                f"layer {original.name!r} cannot be rebuilt: its weight {old.name!r} becomes {value.shape}, "
-                f"the new layer's is {tuple(new.shape)}"
+                f"layer {original.name!r} cannot be rebuilt: its weight {before.name!r} becomes {value.shape}, "
+                f"the new layer's is {tuple(after.shape)}"
             )
-        new.assign(value)
+        after.assign(value)
+
+
+def _taken(value: NDArray[Any], axis: int, stays: NDArray[np.bool_]) -> NDArray[Any]:
+    if stays.ndim == 1:
+        return value.compress(stays, axis)
+    blocks = np.split(value, len(stays), axis=-1)
+    return np.concatenate([block.compress(row, axis) for block, row in zip(blocks, stays, strict=True)], axis=-1)

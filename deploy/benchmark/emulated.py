@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from slimcam.deploy.benchmark.a53.cost_table import make_cost_table, write_cost_table
+from slimcam.deploy.benchmark.a53.cost_table import CostTable, make_cost_table, write_cost_table
 from slimcam.deploy.benchmark.a53.device import L2_BYTES, Device
 from slimcam.deploy.benchmark.a53.emulator import parity_check, profile_model
 from slimcam.deploy.benchmark.a53.latency import (
@@ -127,6 +127,17 @@ def predict_models(models: Mapping[str, Path], config: EmulatedConfig) -> list[R
             logger.info(f"benchmark: {name}: {estimate:.1f} ms on one thread by the cost table of the first model")
         records.append(_record(name, file, list(models), found, config, constants, sysroot, warnings))
     return records
+
+
+def profile_with_costs(file: Path, config: EmulatedConfig) -> tuple[Profile, CostTable]:
+    """Profiles a model, unless its profile is kept, and makes its cost table.
+
+    Raises:
+        As `predict_models`.
+    """
+    sysroot = make_sysroot(Path(config.cache) if config.cache else None)
+    found = profile_model(sysroot, file, fresh=config.fresh)
+    return found, make_cost_table(found, file_sha256(file), config.chip(), read_constants())
 
 
 def predict_latency(

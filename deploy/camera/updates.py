@@ -22,10 +22,11 @@ from numpy.typing import NDArray
 from slimcam.deploy.camera.known_people import KnownPeople, Prepared
 from slimcam.deploy.camera.outputs.output import tell
 from slimcam.deploy.camera.recognition import RecognitionPipeline
+from slimcam.deploy.common.child import environment
 from slimcam.deploy.inference.model import Recognizer
 from slimcam.deploy.ota.config import OtaConfig
 from slimcam.deploy.ota.device.health import EARLY, Baseline, Health
-from slimcam.deploy.ota.device.settings import Settings, environment
+from slimcam.deploy.ota.device.settings import Settings
 from slimcam.deploy.ota.device.slots import Slots
 from slimcam.deploy.ota.device.state import Installed, StateFile
 from slimcam.deploy.ota.device.status import UpdateStatus, status_of

@@ -7,6 +7,8 @@ metadata of its field say otherwise: `field(default=None, metadata=KEY_FILE)`.
 
 from __future__ import annotations
 
+import hashlib
+import importlib.util
 from collections.abc import Callable, Mapping
 from dataclasses import MISSING, Field, dataclass, fields, is_dataclass
 from pathlib import Path
@@ -57,6 +59,28 @@ def file_content(value: Any) -> Any:
     if isinstance(value, str) and Path(value).is_file():
         return f"sha256:{file_sha256(Path(value))}"
     return value
+
+
+def source_digest(module: str) -> str | None:
+    """A digest of the Python source of a module and of the rest of its package, none where the module is not found.
+
+    Nothing is imported: the key of a result is asked for more often than the result is made.
+
+    Args:
+        module: Dotted name.
+    """
+    try:
+        spec = importlib.util.find_spec(module.partition(".")[0])
+    except (ImportError, ValueError):
+        return None
+    if spec is None:
+        return None
+    folders = [Path(folder) for folder in spec.submodule_search_locations or ()]
+    files = {str(path.relative_to(folder)): path for folder in folders for path in folder.rglob("*.py")}
+    if not files and spec.origin is not None and Path(spec.origin).is_file():
+        files = {Path(spec.origin).name: Path(spec.origin)}
+    lines = "".join(f"{name} {file_sha256(path)}\n" for name, path in sorted(files.items()))
+    return f"sha256:{hashlib.sha256(lines.encode()).hexdigest()}" if files else None
 
 
 NOT_KEY = in_key(absent=lambda *_: True)

@@ -1,7 +1,7 @@
 """The model bundle: a folder with all that a device needs to run a model as it was tested.
 
 model.tflite    batch 1
-golden.npz      images, and what the model gave for them when the bundle was made
+golden.npz      images or other inputs, and what the model gave for them when the bundle was made
 MODEL_CARD.md   for people
 bundle.json     everything else, with the SHA-256 of the three files and of itself
 """
@@ -21,30 +21,40 @@ from numpy.typing import NDArray
 
 from slimcam.deploy.common.errors import BundleError
 from slimcam.deploy.common.files import atomic_folder, file_sha256
+from slimcam.deploy.inference.manifest import (
+    CARD,
+    GOLDEN,
+    MANIFEST,
+    MODEL,
+    SCHEMA_VERSION,
+    Arrays,
+    InputSpec,
+    digest,
+    golden_files,
+    image_spec,
+    named,
+    read_golden,
+    read_manifest,
+    stated,
+)
 
-SCHEMA_VERSION = 2
+__all__ = [
+    "CARD",
+    "DETECTOR",
+    "GOLDEN",
+    "MANIFEST",
+    "MODEL",
+    "RECOGNIZER",
+    "Bundle",
+    "InputSpec",
+    "add_evaluation",
+    "is_bundle",
+    "load_bundle",
+    "write_bundle",
+]
 
 RECOGNIZER, DETECTOR = (Path(__file__).parent.parent / "models" / name for name in ("recognizer", "detector"))
 """The bundles that come with slimcam."""
-
-MODEL = "model.tflite"
-GOLDEN = "golden.npz"
-CARD = "MODEL_CARD.md"
-MANIFEST = "bundle.json"
-
-
-@dataclass(frozen=True)
-class InputSpec:
-    """The image that the model takes: RGB, uint8 pixels normalized as `(pixel - mean) / scale`."""
-
-    height: int = 112
-    width: int = 112
-    mean: float = 128.0
-    scale: float = 128.0
-
-    def __post_init__(self) -> None:
-        if self.height < 1 or self.width < 1 or self.scale <= 0:
-            raise ValueError(f"an input needs a size of 1 or more and a scale above 0; got {self}")
 
 
 @dataclass(frozen=True)
@@ -55,13 +65,13 @@ class Bundle:
         path: Folder of the bundle.
         name: Name of the model.
         task: Task of the model: `recognition` or `detection`.
-        input: Size and preprocessing of the model's input.
+        image: Size and preprocessing of the model's input; `None` for a model that takes other arrays, or several.
+        inputs: What the model takes: an image as uint8, other arrays as float32.
+        outputs: What it gives, as float32.
         thresholds: scores at or above which the answer is yes, by the rate of errors that each allows as text: for a
             recognizer `"0.001"` of the impostors, for a detector `"0.1"` false faces an image.
         gates: Gates that the model had to pass, each with figure and bound.
         figures: Figures that were measured of the model, for example accuracies.
-        golden_input: `(K, height, width, 3)` uint8.
-        golden_output: `(K, ...)` float32, what the model gives for them.
         provenance: Configuration, data and versions that made the model.
         license: License of the model and the data behind it.
         sha256: SHA-256 of the model file.
@@ -70,12 +80,12 @@ class Bundle:
     path: Path
     name: str
     task: str
-    input: InputSpec
+    image: InputSpec | None
+    inputs: Arrays
+    outputs: Arrays
     thresholds: dict[str, float]
     gates: list[dict[str, Any]]
     figures: dict[str, Any]
-    golden_input: NDArray[np.uint8]
-    golden_output: NDArray[np.float32]
     provenance: dict[str, Any]
     license: str
     sha256: str
@@ -88,6 +98,28 @@ class Bundle:
     def card(self) -> Path:
         return self.path / CARD
 
+    @property
+    def input(self) -> InputSpec:
+        """Size and preprocessing of the image that the model takes.
+
+        Raises:
+            BundleError: it takes something else.
+        """
+        if self.image is None:
+            names = ", ".join(spec.name for spec in self.inputs.specs)
+            raise BundleError(f"bundle {self.path}: the model takes no image but {names}; give another one")
+        return self.image
+
+    @property
+    def golden_input(self) -> NDArray[Any]:
+        """`(K, ...)` golden values of the first input, `(K, height, width, 3)` uint8 for images."""
+        return self.inputs.golden[0]
+
+    @property
+    def golden_output(self) -> NDArray[np.float32]:
+        """`(K, ...)` float32, what the model gives for them; its first output."""
+        return self.outputs.golden[0]
+
 
 def load_bundle(folder: Path | str) -> Bundle:
     """Reads a bundle and checks every file of it.
@@ -97,7 +129,7 @@ def load_bundle(folder: Path | str) -> Bundle:
         BundleError: A file is truncated or altered, or the bundle is of another version.
     """
     folder = Path(folder)
-    manifest = _read_manifest(folder)
+    manifest = read_manifest(folder)
     for name, expected in manifest["files"].items():
         path = folder / name
         if not path.is_file():
@@ -108,18 +140,17 @@ def load_bundle(folder: Path | str) -> Bundle:
                 f"bundle {folder}: {name} is altered: sha256 is {found[:12]}..., "
                 f"{MANIFEST} says {expected[:12]}...; copy the bundle again"
             )
-    with np.load(folder / GOLDEN, allow_pickle=False) as golden:
-        golden_input, golden_output = golden["input"], golden["output"]
+    inputs, outputs = read_golden(folder, manifest)
     return Bundle(
         path=folder,
         name=manifest["name"],
         task=manifest["task"],
-        input=InputSpec(**manifest["input"]),
+        image=image_spec(manifest),
+        inputs=inputs,
+        outputs=outputs,
         thresholds=manifest["thresholds"],
         gates=manifest["gates"],
         figures=manifest["figures"],
-        golden_input=golden_input,
-        golden_output=golden_output,
         provenance=manifest["provenance"],
         license=manifest["license"],
         sha256=manifest["files"][MODEL],
@@ -132,9 +163,9 @@ def write_bundle(
     name: str,
     task: str,
     model: bytes,
-    input: InputSpec,
-    golden_input: NDArray[np.uint8],
-    golden_output: NDArray[np.float32],
+    input: InputSpec | None,
+    golden_input: NDArray[Any] | Mapping[str, NDArray[Any]],
+    golden_output: NDArray[np.float32] | Mapping[str, NDArray[np.float32]],
     provenance: Mapping[str, Any],
     license: str,
     card: str,
@@ -145,6 +176,10 @@ def write_bundle(
     """Writes a bundle, whole or not at all; a bundle that is there already is replaced.
 
     Args: see `Bundle`. `card` is the text of the model card.
+        input: of a model that takes an image; `None` for one that takes other arrays, or several.
+        golden_input: images, `(K, height, width, 3)` uint8; for another model arrays `(K, ...)` by the name of each
+            input, in the order of the model.
+        golden_output: what the model gives for them, `(K, ...)`; by name where there are several.
 
     Raises:
         ValueError: the model is not a TFLite file, or the golden arrays do not fit the input.
@@ -153,20 +188,25 @@ def write_bundle(
     folder = Path(folder)
     if model[4:8] != b"TFL3":
         raise ValueError(f"bundle {folder}: the model is not a TFLite file (no TFL3 mark in its first 8 bytes)")
-    count, shape = len(golden_input), (len(golden_input), input.height, input.width, 3)
-    if golden_input.dtype != np.uint8 or count == 0 or golden_input.shape != shape or len(golden_output) != count:
-        raise ValueError(
-            f"bundle {folder}: golden images must be one or more uint8 images {shape} and what the model gives for "
-            f"each; got {golden_input.dtype} {golden_input.shape} and {golden_output.shape}"
-        )
+    inputs = named(golden_input if isinstance(golden_input, Mapping) else {"image": golden_input})
+    outputs = named(golden_output if isinstance(golden_output, Mapping) else {"output": golden_output})
+    _require_golden(folder, input, inputs, outputs)
     golden = io.BytesIO()
-    np.savez_compressed(golden, input=golden_input, output=golden_output.astype(np.float32))
+    np.savez_compressed(
+        golden,
+        **{
+            member: array if member == "input" and input is not None else array.astype(np.float32)
+            for member, array in golden_files(inputs, outputs).items()
+        },
+    )
     files = {MODEL: model, GOLDEN: golden.getvalue(), CARD: card.encode()}
     manifest = {
         "schema_version": SCHEMA_VERSION,
         "name": name,
         "task": task,
-        "input": asdict(input),
+        "input": None if input is None else asdict(input),
+        "inputs": stated(inputs),
+        "outputs": stated(outputs),
         "thresholds": dict(thresholds or {}),
         "gates": [dict(gate) for gate in gates],
         "figures": dict(figures or {}),
@@ -176,9 +216,24 @@ def write_bundle(
     }
     # Written and read once, so that what is hashed is what a reader will see (tuples become lists).
     manifest = json.loads(json.dumps(manifest, allow_nan=False))
-    text = json.dumps({**manifest, "sha256": _digest(manifest)}, indent=2, ensure_ascii=False) + "\n"
+    text = json.dumps({**manifest, "sha256": digest(manifest)}, indent=2, ensure_ascii=False) + "\n"
     _replace_folder(folder, {**files, MANIFEST: text.encode()})
     return load_bundle(folder)
+
+
+def _require_golden(folder: Path, image: InputSpec | None, inputs: Arrays, outputs: Arrays) -> None:
+    count = len(inputs.golden[0])
+    if image is not None:
+        shape = (count, image.height, image.width, 3)
+        (images,), (given, *_) = inputs.golden, outputs.golden
+        if images.dtype != np.uint8 or count == 0 or images.shape != shape or len(given) != count:
+            raise ValueError(
+                f"bundle {folder}: golden images must be one or more uint8 images {shape} and what the model gives for "
+                f"each; got {images.dtype} {images.shape} and {given.shape}"
+            )
+    counts = {len(array) for array in (*inputs.golden, *outputs.golden)}
+    if counts != {count} or count == 0:
+        raise ValueError(f"bundle {folder}: golden arrays must be of as many examples each, one or more; got {counts}")
 
 
 def add_evaluation(
@@ -197,9 +252,9 @@ def add_evaluation(
         name=bundle.name,
         task=bundle.task,
         model=bundle.model.read_bytes(),
-        input=bundle.input,
-        golden_input=bundle.golden_input,
-        golden_output=bundle.golden_output,
+        input=bundle.image,
+        golden_input=bundle.inputs.by_name(),
+        golden_output=bundle.outputs.by_name(),
         provenance=bundle.provenance,
         license=bundle.license,
         card=card,
@@ -211,31 +266,6 @@ def add_evaluation(
 
 def is_bundle(folder: Path) -> bool:
     return (folder / MANIFEST).is_file()
-
-
-def _read_manifest(folder: Path) -> dict[str, Any]:
-    if not is_bundle(folder):
-        raise FileNotFoundError(f"bundle {folder}: there is no {MANIFEST} in it; give the folder of a bundle")
-    try:
-        manifest = json.loads((folder / MANIFEST).read_bytes())
-        version, digest = manifest["schema_version"], manifest.pop("sha256")
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise BundleError(
-            f"bundle {folder}: {MANIFEST} is truncated or not a bundle's; copy the bundle again"
-        ) from error
-    if version != SCHEMA_VERSION:
-        raise BundleError(
-            f"bundle {folder}: {MANIFEST} has schema version {version}, this slimcam reads {SCHEMA_VERSION}; "
-            "update slimcam or make the bundle again"
-        )
-    if digest != _digest(manifest):
-        raise BundleError(f"bundle {folder}: {MANIFEST} is altered (its sha256 does not fit); copy the bundle again")
-    return dict(manifest)
-
-
-def _digest(manifest: Mapping[str, Any]) -> str:
-    canonical = json.dumps(manifest, sort_keys=True, separators=(",", ":"))
-    return hashlib.sha256(canonical.encode()).hexdigest()
 
 
 def _replace_folder(folder: Path, files: Mapping[str, bytes]) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import importlib.metadata
+import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from slimcam.deploy.common.messages import one_line
+from slimcam.deploy.inference.probe import probe
 
 # ai-edge-litert is the default; tflite-runtime, which ended at 2.14, serves devices that cannot have its successor.
 RUNTIMES = (("ai-edge-litert", "ai_edge_litert.interpreter"), ("tflite-runtime", "tflite_runtime.interpreter"))
@@ -59,12 +61,16 @@ class Delegation:
 
 
 class Interpreter:
-    """A TFLite model with one input and one output, ready to run.
+    """A TFLite model, ready to run. A file is tried in a process of its own first, see `probe`.
+
+    Attributes:
+        inputs: What the model takes, in its order.
+        outputs: What it gives.
 
     Raises:
         FileNotFoundError: there is no such model file.
         ImportError: no TFLite runtime is installed.
-        ValueError: the file is not a TFLite model, or not one with a single input and output.
+        ValueError: the file is not a TFLite model.
         RuntimeError: the runtime or its XNNPACK delegate refuses the model.
     """
 
@@ -75,30 +81,74 @@ class Interpreter:
         self.runtime, library = import_runtime()
         source = {"model_content": model} if isinstance(model, bytes) else {"model_path": str(model)}
         try:
+            if not isinstance(model, bytes):
+                probe(model, library.__name__)
             self._interpreter = library.Interpreter(**source, num_threads=threads)
             self._interpreter.allocate_tensors()
         except ValueError as error:
             raise ValueError(f"{title}: not a whole TFLite model ({one_line(error)}); make or copy it again") from error
         except RuntimeError as error:
             raise RuntimeError(_refusal(title, error)) from error
-        self.input = _only(self._interpreter.get_input_details(), title, "input")
-        self.output = _only(self._interpreter.get_output_details(), title, "output")
+        self.inputs = tuple(map(_tensor, self._interpreter.get_input_details()))
+        self.outputs = tuple(map(_tensor, self._interpreter.get_output_details()))
+        self._title = title
 
-    def run(self, array: NDArray[Any]) -> NDArray[Any]:
-        """Feeds the input tensor as it is (no quantization) and returns a copy of the output tensor."""
-        self.feed(array)
+    @property
+    def input(self) -> TensorInfo:
+        """The input of a model that has one.
+
+        Raises:
+            ValueError: it has several.
+        """
+        return self._only(self.inputs, "input")
+
+    @property
+    def output(self) -> TensorInfo:
+        """The output of a model that has one.
+
+        Raises:
+            ValueError: it has several.
+        """
+        return self._only(self.outputs, "output")
+
+    def _only(self, tensors: tuple[TensorInfo, ...], role: str) -> TensorInfo:
+        if len(tensors) != 1:
+            names = ", ".join(tensor.name for tensor in tensors)
+            raise ValueError(
+                f"{self._title}: a model with one {role} is needed here, it has {len(tensors)} ({names}); export it "
+                "with one"
+            )
+        return tensors[0]
+
+    def run(self, *arrays: NDArray[Any]) -> tuple[NDArray[Any], ...]:
+        """Feeds the input tensors as they are (no quantization) and returns copies of the output tensors."""
+        self.feed(*arrays)
         self.invoke()
-        return self.result()
+        return self.results()
 
-    def feed(self, array: NDArray[Any]) -> None:
-        self._interpreter.set_tensor(self.input.index, array)
+    def feed(self, *arrays: NDArray[Any]) -> None:
+        for tensor, array in zip(self.inputs, arrays, strict=True):
+            self._interpreter.set_tensor(tensor.index, array)
 
     def invoke(self) -> None:
         self._interpreter.invoke()
 
-    def result(self) -> NDArray[Any]:
-        output: NDArray[Any] = self._interpreter.get_tensor(self.output.index)
-        return output
+    def results(self) -> tuple[NDArray[Any], ...]:
+        return tuple(self._interpreter.get_tensor(tensor.index) for tensor in self.outputs)
+
+    def macs(self) -> int:
+        """Multiply-accumulates of the convolutions and dense layers for one image, padding included."""
+        shapes = {
+            tensor["index"]: tuple(map(int, tensor["shape"])) for tensor in self._interpreter.get_tensor_details()
+        }
+        total = 0
+        for node in self._interpreter._get_ops_details():
+            kind = node["op_name"]
+            if kind not in ("CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED"):
+                continue
+            kernel, output = shapes[int(node["inputs"][1])], shapes[int(node["outputs"][0])]
+            total += math.prod(output) * math.prod(kernel[1:3] if kind == "DEPTHWISE_CONV_2D" else kernel[1:])
+        return total
 
     def delegation(self) -> Delegation:
         """Tells which operators the delegate took over.
@@ -155,16 +205,13 @@ def _refusal(title: str, error: RuntimeError) -> str:
     )
 
 
-def _only(details: list[dict[str, Any]], title: str, role: str) -> TensorInfo:
-    if len(details) != 1:
-        raise ValueError(f"{title}: the model must have one {role}, it has {len(details)}; export it with one")
-    (tensor,) = details
-    scale, zero_point = tensor["quantization"]
+def _tensor(detail: dict[str, Any]) -> TensorInfo:
+    scale, zero_point = detail["quantization"]
     return TensorInfo(
-        index=int(tensor["index"]),
-        name=str(tensor["name"]),
-        shape=tuple(int(size) for size in tensor["shape"]),
-        dtype=np.dtype(tensor["dtype"]),
+        index=int(detail["index"]),
+        name=str(detail["name"]),
+        shape=tuple(int(size) for size in detail["shape"]),
+        dtype=np.dtype(detail["dtype"]),
         scale=float(scale),
         zero_point=int(zero_point),
     )

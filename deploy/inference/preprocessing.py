@@ -70,9 +70,19 @@ def agreement(found: NDArray[np.float32], expected: NDArray[np.float32]) -> NDAr
     return np.asarray(np.einsum("ne,ne->n", *pairs), dtype=np.float32)
 
 
+def quantized(values: NDArray[np.float32], tensor: TensorInfo) -> NDArray[Any]:
+    """What a tensor holds for real numbers: the nearest that it can, where it is quantized."""
+    if tensor.scale == 0 or not np.issubdtype(tensor.dtype, np.integer):
+        return values.astype(tensor.dtype)
+    limits = np.iinfo(tensor.dtype)
+    steps = np.round(values / np.float32(tensor.scale)) + tensor.zero_point
+    found: NDArray[Any] = np.clip(steps, limits.min, limits.max).astype(tensor.dtype)
+    return found
+
+
 def dequantized(values: NDArray[Any], tensor: TensorInfo) -> NDArray[np.float32]:
     """The real numbers that a tensor's values stand for."""
-    if tensor.scale == 0:
+    if tensor.scale == 0 or not np.issubdtype(tensor.dtype, np.integer):
         return values.astype(np.float32)
     real: NDArray[np.float32] = (values.astype(np.float32) - tensor.zero_point) * np.float32(tensor.scale)
     return real

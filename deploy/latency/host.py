@@ -14,7 +14,7 @@ from __future__ import annotations
 import logging
 import os
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -146,22 +146,43 @@ def sample(runs: Sequence[Run], config: HostConfig) -> tuple[float, Condition, C
 
     The condition before is read after the warm-up, when the governor has raised the clock.
     """
-    used = {processor for run in runs for processor in run.processors or ()} or None
     for run in runs:
-        run.interpreter.feed(random_input(run.interpreter.input))
-        with confined(run.processors):
+        run.interpreter.feed(*map(random_input, run.interpreter.inputs))
+    return interleave([Timed(run.interpreter.invoke, run.samples, run.processors) for run in runs], config)
+
+
+@dataclass(frozen=True)
+class Timed:
+    """What `interleave` times.
+
+    Attributes:
+        invoke: One inference.
+        samples: Gets the milliseconds of each.
+        processors: Processors to run it on; anywhere where it is `None`.
+    """
+
+    invoke: Callable[[], object]
+    samples: list[float]
+    processors: Sequence[int] | None = None
+
+
+def interleave(timed: Sequence[Timed], config: HostConfig) -> tuple[float, Condition, Condition]:
+    """Times inferences in turn; what it gives is as for `sample`."""
+    used = {processor for each in timed for processor in each.processors or ()} or None
+    for each in timed:
+        with confined(each.processors):
             for _ in range(config.warmup):
-                run.interpreter.invoke()
+                each.invoke()
     before = read_condition(processors=used)
     begin = reported = time.perf_counter()
     seconds, rounds = 0.0, 0
     while rounds < config.samples or seconds < config.seconds:
-        for run in runs:
-            with confined(run.processors):
-                run.interpreter.invoke()
+        for each in timed:
+            with confined(each.processors):
+                each.invoke()
                 started = time.perf_counter_ns()
-                run.interpreter.invoke()
-                run.samples.append((time.perf_counter_ns() - started) / 1e6)
+                each.invoke()
+                each.samples.append((time.perf_counter_ns() - started) / 1e6)
         rounds += 1
         now = time.perf_counter()
         seconds = now - begin
@@ -184,6 +205,12 @@ def confined(processors: Sequence[int] | None) -> Iterator[None]:
         yield
     finally:
         os.sched_setaffinity(0, allowed)
+
+
+def pinned(threads: int) -> list[int] | None:
+    """The processors to run so many threads on; `None` where this system cannot confine them."""
+    order = _processors(None, read_machine().affinity)
+    return None if order is None else order[:threads]
 
 
 def _processors(wanted: Sequence[int] | None, usable: Sequence[int] | None) -> list[int] | None:

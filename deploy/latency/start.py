@@ -8,17 +8,17 @@ Only a fresh process shows what a model costs: in a used one, libraries are warm
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import sys
 import time
 from dataclasses import asdict
 from pathlib import Path
 
-from slimcam import deploy
+from slimcam.deploy.common.child import environment
 from slimcam.deploy.common.console import show
 from slimcam.deploy.common.messages import last_line
 from slimcam.deploy.inference.interpreter import Interpreter, import_runtime
+from slimcam.deploy.inference.probe import expendable
 from slimcam.deploy.latency.inputs import random_input
 from slimcam.deploy.latency.record import Start
 
@@ -29,12 +29,9 @@ def measure_start(model: Path, threads: int) -> Start:
     Raises:
         RuntimeError: the model cannot be opened or run, or that process was killed, for example for want of memory.
     """
-    # The child must find the package where this process found it, installed or not.
-    root = str(Path(deploy.__path__[0]).parent.parent)
-    path = os.pathsep.join(filter(None, [root, os.environ.get("PYTHONPATH")]))
     child = subprocess.run(
         [sys.executable, "-m", "slimcam.deploy.latency.start", str(model), str(threads)],
-        env={**os.environ, "PYTHONPATH": path},
+        env=environment(),
         capture_output=True,
         text=True,
     )
@@ -65,7 +62,7 @@ def _measure(model: Path, threads: int) -> Start:
     begin = time.perf_counter()
     interpreter = Interpreter(model, threads)
     ready = time.perf_counter()
-    interpreter.feed(random_input(interpreter.input))
+    interpreter.feed(*map(random_input, interpreter.inputs))
     fed = time.perf_counter()
     interpreter.invoke()
     done = time.perf_counter()
@@ -79,6 +76,7 @@ def _measure(model: Path, threads: int) -> Start:
 
 
 if __name__ == "__main__":
+    expendable()
     try:
         show(json.dumps(asdict(_measure(Path(sys.argv[1]), int(sys.argv[2])))))
     except (ValueError, OSError, ImportError, RuntimeError) as error:

@@ -139,7 +139,7 @@ def curves(fits: Sequence[Fit], theme: Theme) -> Figure:
     figure = Figure(figsize=(WIDTH, 1.75 * len(fits)), layout="constrained", facecolor=theme.paper)
     panels = figure.subplots(len(fits), 1, squeeze=False)[:, 0]
     for fit, axes in zip(fits, panels, strict=True):
-        _style(axes, theme)
+        style(axes, theme)
         color = theme.models[fit.model]
         losses = [entry["loss"] for entry in fit.history]
         marker = "o" if len(losses) < 3 else None
@@ -170,11 +170,12 @@ def svg(figure: Figure) -> bytes:
 def _figure(theme: Theme, height: float) -> tuple[Figure, Any]:
     figure = Figure(figsize=(WIDTH, height), layout="constrained", facecolor=theme.paper)
     axes = figure.subplots()
-    _style(axes, theme)
+    style(axes, theme)
     return figure, axes
 
 
-def _style(axes: Any, theme: Theme) -> None:
+def style(axes: Any, theme: Theme) -> None:
+    """Gives axes the colors of a theme."""
     axes.set_facecolor(theme.paper)
     axes.grid(color=theme.grid, linewidth=0.7)
     axes.set_axisbelow(True)

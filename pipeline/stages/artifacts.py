@@ -15,7 +15,7 @@ VARIANTS = ("dense", "pruned", "quantized")
 HISTORY = "history.jsonl"
 CHECK = "check.json"  # check
 DATA = "data.json"  # train
-PLAN, COST = "plan.json", "cost.json"  # prune
+PLAN, PLAN_PLOT, COST = "plan.json", "plan.png", "cost.json"  # prune
 # quantize: a model of a scheme that is trained, or a file; what the scheme is, and how much each layer loses
 QUANTIZED, QUANTIZED_FILE, ORIGINS, SCHEME, LAYERS = (
     "model.h5",

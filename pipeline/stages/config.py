@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from slimcam.compression.pruning.config import Criterion, PruningRatioConfig
+from slimcam.compression.pruning.config import Penalty, PruningRatioConfig, Schedule
 from slimcam.compression.quantization.schemes import LayerPolicy, Scheme
 from slimcam.deploy.common.choices import Choice, choose
-from slimcam.deploy.common.result_key import KEY_UNLESS_DEFAULT
+from slimcam.deploy.common.result_key import KEY_UNLESS_DEFAULT, file_content, in_key
 from slimcam.training.fit.config import FitConfig
 from slimcam.training.tasks.recognition.config import Classification, LossConfig
 from slimcam.training.tasks.task import Teacher
@@ -26,28 +26,62 @@ def _distilled() -> LossConfig:
 
 
 @dataclass
+class SparseConfig:
+    """Training before the first cut that makes channels small.
+
+    Attributes:
+        penalty: `group_lasso` on the kernels of each channel, `bn_scale` on its scale of batch normalization, or
+            `none`, which leaves this training out.
+        strength: Weight of the penalty in the loss.
+        epochs: Epochs of it, which are some of `fit.epochs`.
+    """
+
+    penalty: str = Penalty.NONE.value
+    strength: float = 1e-4
+    epochs: float = 1.0
+
+    def __post_init__(self) -> None:
+        choose("sparse.penalty", Penalty, self.penalty)
+        if self.strength <= 0 or self.epochs <= 0:
+            raise ValueError(f"sparse.strength and sparse.epochs are above 0; got {self.strength} and {self.epochs}")
+
+    @property
+    def taken(self) -> float:
+        """Epochs that it takes."""
+        return 0.0 if self.penalty == Penalty.NONE else self.epochs
+
+
+@dataclass
 class PruneConfig(PruningRatioConfig):
     """The prune stage: the pruning ratio, and fine-tuning.
 
     Attributes:
-        criterion: Importance of a channel: `l1`, `l2` or `bn_scale`.
+        criterion_images: Number of training images that a criterion sees which judges by inputs.
+        plan: Plan file to apply (`plan.json` of an earlier result), in place of choosing channels.
         weights: Weights that fine-tuning starts from. `kept`: those of the channels that stay, after kernel-norm
             rescaling (`slimcam.compression.pruning.rescale`), so that learning rates mean what they do for initial
             ones. `random`: re-initialized ones in the pruned shape, the control that pruning has to beat at equal cost
             (Liu et al. 2019, "Rethinking the Value of Network Pruning").
         steps: Number of cuts, each with fine-tuning of its own, and with the channels ranked again before each. The
             final shape is that of a single cut.
+        schedule: Widths between the cuts: `geometric` keeps the same share at each, `linear` removes the same number,
+            `polynomial` removes most at first.
         step_epochs: Epochs of the fine-tuning after each cut but the last, which gets what they leave of `fit.epochs`.
+        sparse: Training before the first cut that makes channels small.
         teacher: Model that fine-tuning imitates: `dense` or `external` (that of `train.teacher`).
-        bn_images: Number of training images by which the statistics of BatchNormalization are recalibrated.
-        fit: Options of the fine-tuning; its epochs are those of all steps together.
+        bn_images: Number of training images by which the statistics of BatchNormalization are recalibrated, before and
+            after fine-tuning; for each of `fit.validations`, 512 of them at the most. 0 keeps training's.
+        fit: Options of the fine-tuning; its epochs are those of all trainings of the stage together.
         loss: Loss of the fine-tuning, of the task's own kind.
     """
 
-    criterion: str = Criterion.L2.value
+    criterion_images: int = field(default=256, metadata=KEY_UNLESS_DEFAULT)
+    plan: str | None = field(default=None, metadata=in_key(material=file_content, unless_default=True))
     weights: str = Weights.KEPT.value
     steps: int = 1
+    schedule: str = field(default=Schedule.GEOMETRIC.value, metadata=KEY_UNLESS_DEFAULT)
     step_epochs: float = 1.0
+    sparse: SparseConfig = field(default_factory=SparseConfig, metadata=KEY_UNLESS_DEFAULT)
     teacher: str = Teacher.DENSE.value
     bn_images: int = 2048
     fit: FitConfig = field(default_factory=FitConfig)
@@ -57,16 +91,22 @@ class PruneConfig(PruningRatioConfig):
         super().__post_init__()
         if self.bn_images < 0:
             raise ValueError(f"bn_images must not be below 0; got {self.bn_images}")
-        choose("criterion", Criterion, self.criterion)
+        choose("schedule", Schedule, self.schedule)
+        if self.criterion_images < 1:
+            raise ValueError(f"criterion_images must be 1 or more; got {self.criterion_images}")
+        if self.plan is not None and self.steps > 1:
+            raise ValueError("a plan names the channels of one cut: set steps=1")
         choose("weights", Weights, self.weights)
         if self.steps < 1 or self.step_epochs <= 0:
             raise ValueError(f"steps must be 1 or more, step_epochs above 0; got {self.steps} and {self.step_epochs}")
         if self.weights == Weights.RANDOM and self.steps > 1:
             raise ValueError("weights=random takes nothing over from one cut to the next: set steps=1")
+        if self.weights == Weights.RANDOM and self.sparse.taken:
+            raise ValueError("weights=random takes nothing over from sparse training: set sparse.penalty=none")
         if self._last_epochs <= 0:
             raise ValueError(
-                f"{self.steps} steps with step_epochs={self.step_epochs:g} leave nothing of fit.epochs="
-                f"{self.fit.epochs:g} for the last one: raise fit.epochs, or lower steps or step_epochs"
+                f"{self.steps} steps with step_epochs={self.step_epochs:g}{_and_sparse(self.sparse)} leave nothing of "
+                f"fit.epochs={self.fit.epochs:g} for the last one: raise fit.epochs, or lower the others"
             )
         choose("teacher", Teacher, self.teacher)
 
@@ -78,7 +118,11 @@ class PruneConfig(PruningRatioConfig):
 
     @property
     def _last_epochs(self) -> float:
-        return self.fit.epochs - (self.steps - 1) * self.step_epochs
+        return self.fit.epochs - (self.steps - 1) * self.step_epochs - self.sparse.taken
+
+
+def _and_sparse(sparse: SparseConfig) -> str:
+    return f" and sparse.epochs={sparse.epochs:g}" if sparse.taken else ""
 
 
 @dataclass

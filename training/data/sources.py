@@ -11,11 +11,12 @@ from typing import Any
 from slimcam.deploy.common.result_key import key_material
 from slimcam.training.data.detection import scenes
 from slimcam.training.data.detection.scenes import ScenesConfig
-from slimcam.training.data.recognition import folders, lfw, packed, synthetic, unlabeled
+from slimcam.training.data.recognition import folders, lfw, packed, packed_sets, synthetic, unlabeled
 from slimcam.training.data.recognition.faces import FaceData
 from slimcam.training.data.recognition.folders import FoldersConfig
 from slimcam.training.data.recognition.lfw import LfwConfig
 from slimcam.training.data.recognition.packed import PackedConfig
+from slimcam.training.data.recognition.packed_sets import RecordsConfig, ShardsConfig
 from slimcam.training.data.recognition.synthetic import SyntheticConfig
 
 
@@ -40,6 +41,8 @@ SOURCES = {
     "folders": DataSource(FoldersConfig, folders.fingerprint, lambda config, _: folders.load(config)),
     "lfw": DataSource(LfwConfig, lfw.fingerprint, lambda config, _: lfw.load(config)),
     "packed": DataSource(PackedConfig, packed.fingerprint, lambda config, _: packed.load(config)),
+    "insightface": DataSource(RecordsConfig, packed_sets.fingerprint, lambda config, _: packed_sets.load(config)),
+    "shards": DataSource(ShardsConfig, packed_sets.fingerprint, lambda config, _: packed_sets.load(config)),
     "scenes": DataSource(ScenesConfig, scenes.fingerprint),
 }
 """The one place to enter a new source."""

@@ -76,6 +76,7 @@ def fit(
     events: Path | None = None,
     validate: Callable[[Any], float] | None = None,
     rates: Mapping[int, float] | None = None,
+    recalibrate: Callable[[Any], None] | None = None,
 ) -> History:
     """Trains a model in place, going on from the checkpoint in `work` if there is one.
 
@@ -86,6 +87,8 @@ def fit(
         events: Folder of the events for TensorBoard.
         validate: From a model to its accuracy on held-out data, for `config.validations`.
         rates: Factors of the learning rate of variables of a tf_keras model, by their `id`.
+        recalibrate: Sets the statistics of normalization in place, before each validation: weights are judged, and
+            kept, with these statistics instead of training's moving ones.
 
     Returns:
         One entry for each line of progress: `step`, `epoch`, `loss` and its parts, `learning_rate`,
@@ -132,8 +135,12 @@ def fit(
                 raise FloatingPointError(f"{title}: the loss is {entry['loss']} at step {done}; lower learning_rate")
             if done in validations:
                 assert validate is not None
-                entry["accuracy"] = _best_validated(learner, model, config, validate, history, best)
-                logger.info(f"{title}: {100 * entry['accuracy']:.2f} % on held-out data, step {done}")
+                _take_over(learner, model, config)
+                if recalibrate is not None:
+                    recalibrate(model)
+                entry["accuracy"] = _best_validated(model, validate, history, best)
+                how = "" if recalibrate is None else ", with recalibrated statistics of normalization"
+                logger.info(f"{title}: {100 * entry['accuracy']:.2f} % on held-out data{how}, step {done}")
             history.append(entry)
             progress.done = done * count
             progress.show(f"step {done} of {steps}, loss {entry['loss']:.4f}")
@@ -200,26 +207,23 @@ def _sizes(config: FitConfig, steps: int, size: int) -> list[int]:
     return [sizes[step * len(sizes) // steps] for step in range(steps)]
 
 
-def _averaged(learner: Any, config: FitConfig) -> list[NDArray[np.float32]]:
-    """The weights that count: the moving average where there is one."""
+def _take_over(learner: Any, model: Any, config: FitConfig) -> None:
+    """Gives the model the weights that count: the moving average where there is one."""
     current: list[NDArray[np.float32]] = learner.get_weights()
     if not config.ema:
-        return current
+        model.set_weights(current)
+        return
     learner.optimizer.finalize_variable_values(learner.trainable_variables)
     averaged: list[NDArray[np.float32]] = learner.get_weights()
     learner.set_weights(current)
-    return averaged
+    model.set_weights(averaged)
 
 
-def _best_validated(
-    learner: Any, model: Any, config: FitConfig, validate: Callable[[Any], float], history: History, best: Path
-) -> float:
+def _best_validated(model: Any, validate: Callable[[Any], float], history: History, best: Path) -> float:
     """Accuracy on held-out data; weights better than any before are saved to `best`."""
-    weights = _averaged(learner, config)
-    model.set_weights(weights)
     accuracy = validate(model)
     if accuracy >= max((entry.get("accuracy", 0.0) for entry in history), default=0.0):
-        save_arrays(best, **{f"weight_{i}": value for i, value in enumerate(weights)})
+        save_arrays(best, **{f"weight_{i}": value for i, value in enumerate(model.get_weights())})
     return accuracy
 
 
@@ -229,7 +233,7 @@ def _adopt(learner: Any, model: Any, config: FitConfig, best: Path) -> None:
         with np.load(best) as saved:
             model.set_weights([saved[f"weight_{i}"] for i in range(len(saved.files))])
     else:
-        model.set_weights(_averaged(learner, config))
+        _take_over(learner, model, config)
 
 
 def _options(keras: Any) -> dict[str, Any]:

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from slimcam.deploy.common.choices import Choice
 from slimcam.training.fit.config import FitConfig
-from slimcam.training.fit.fit import History
+from slimcam.training.fit.fit import History, Loss
 from slimcam.training.tasks.job import Job
 
 TASKS = {
@@ -51,6 +51,7 @@ class TrainingSpec:
         keras: Module that the model belongs to, `keras` or `tf_keras`.
         title: Begins the lines of progress.
         rates: Factors of the learning rate of single variables, by their `id`.
+        recalibrate: Sets the statistics of normalization in place, before each validation; `None` keeps training's.
     """
 
     fit: FitConfig
@@ -59,6 +60,7 @@ class TrainingSpec:
     source: Path | None
     keras: Any
     title: str
+    recalibrate: Callable[[Any], None] | None = None
     rates: Mapping[int, float] = field(default_factory=dict)
 
 
@@ -155,6 +157,13 @@ class Task(ABC):
         """Training images unchanged, normalized, `(<= batch_size, height, width, 3)`: `count` of them, or all."""
 
     @abstractmethod
+    def labeled(self, count: int, batch_size: int) -> tuple[Callable[[], Iterator[tuple[Float, Any]]], Loss]:
+        """Training batches as the train stage saw them, `count` images in all, and its loss.
+
+        The batches are prepared when they are asked for; each has the truth that the loss takes.
+        """
+
+    @abstractmethod
     def test_images(self, count: int, size: Size) -> Pixels:
         """Images that nothing was trained on, `(count, height, width, 3)`."""
 
@@ -190,6 +199,10 @@ class Task(ABC):
         """What the models were made of beside a network: `data`, `teacher` and the `taught_stages`."""
 
     # Results
+
+    def validator(self) -> Callable[[Any], float] | None:
+        """From a Keras model to its accuracy on data held out of training; `None` where nothing is held out."""
+        return None
 
     @abstractmethod
     def evaluate(self, folders: Mapping[str, Path], *, test_alone: bool = False) -> Evaluation:

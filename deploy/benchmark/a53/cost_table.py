@@ -95,11 +95,13 @@ class CostTable:
         shapes = [(operator.kind, _rows(operator), _taps(operator)) for operator in pruned]
         if shapes != [(layer.kind, layer.rows, layer.taps) for layer in self.layers]:
             raise ValueError("the cost table is of a model with other layers; make one of the model before its pruning")
-        total = sum(layer.at(*_channels(operator)) for layer, operator in zip(self.layers, pruned, strict=True))
-        for operator in profile.operators:
-            if not weights(operator):
-                total += self.other_us_per_kb.get(operator.kind, 0.0) * size_bytes(operator.output) / 1e3
+        total = sum(layer.at(*channels(operator)) for layer, operator in zip(self.layers, pruned, strict=True))
+        total += sum(self.other_us(operator) for operator in profile.operators if not weights(operator))
         return total / 1e3
+
+    def other_us(self, operator: ProfiledOperator) -> float:
+        """Microseconds of an operator that is neither a convolution nor dense: by the bytes of its output."""
+        return self.other_us_per_kb.get(operator.kind, 0.0) * size_bytes(operator.output) / 1e3
 
 
 def make_cost_table(profile: Profile, sha256: str, device: Device, constants: Constants) -> CostTable:
@@ -195,7 +197,7 @@ def _geometry(operator: ProfiledOperator) -> _Geometry:
     assert kernel is not None
     pixels = math.prod(operator.inputs[0].shape[:-1])
     width = 4 if kernel.dtype == "float32" else 1
-    return _Geometry(_rows(operator), pixels, _taps(operator), *_channels(operator), width)
+    return _Geometry(_rows(operator), pixels, _taps(operator), *channels(operator), width)
 
 
 def _rows(operator: ProfiledOperator) -> int:
@@ -208,8 +210,8 @@ def _taps(operator: ProfiledOperator) -> int:
     return math.prod(kernel.shape[1:3]) if len(kernel.shape) == 4 else 1
 
 
-def _channels(operator: ProfiledOperator) -> tuple[int, int]:
-    """Input and output channels; a convolution by channel has no input channels of its own."""
+def channels(operator: ProfiledOperator) -> tuple[int, int]:
+    """Input and output channels of an operator with weights; a convolution by channel has no inputs of its own."""
     kernel = weights(operator)
     assert kernel is not None
     inputs = 0 if operator.kind == "DEPTHWISE_CONV_2D" else kernel.shape[-1]

@@ -26,6 +26,7 @@ import numpy as np
 from slimcam.deploy.common.console import log_to_console, show
 from slimcam.deploy.inference.interpreter import Interpreter, import_runtime
 from slimcam.deploy.inference.model import BundledModel
+from slimcam.deploy.inference.probe import expendable
 from slimcam.deploy.latency.inputs import random_input
 
 logger = logging.getLogger(__name__)
@@ -53,7 +54,7 @@ def computed_outputs(path: Path) -> list[dict[str, str]]:
         arrays.append(model.outputs(model.bundle.golden_input))
     else:
         interpreter = Interpreter(path)
-    arrays.append(interpreter.run(random_input(interpreter.input)))
+    arrays.extend(interpreter.run(*map(random_input, interpreter.inputs)))
     return [{"dtype": array.dtype.name, "base64": base64.b64encode(array.tobytes()).decode()} for array in arrays]
 
 
@@ -68,7 +69,7 @@ def run_profiled(path: Path, *addresses: int) -> dict[str, Any]:
     base, file = mapped(LIBRARY)
     mark(WATCH, *(base + address for address in addresses))
     interpreter = Interpreter(path)
-    interpreter.feed(random_input(interpreter.input))
+    interpreter.feed(*map(random_input, interpreter.inputs))
     interpreter.invoke()
     mark(BEGIN)
     interpreter.invoke()
@@ -195,6 +196,7 @@ TASKS: dict[str, Callable[..., Any]] = {"outputs": computed_outputs, "profile": 
 
 
 if __name__ == "__main__":
+    expendable()
     try:
         task, file, *numbers = sys.argv[1:]
         log_to_console()

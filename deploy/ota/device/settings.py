@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
-from pathlib import Path
 
-from slimcam import deploy
 from slimcam.deploy.inference.bundle import DETECTOR, RECOGNIZER
 
 
@@ -35,9 +32,3 @@ class Settings:
     key: str | None = None
     detector: str = str(DETECTOR)
     recognizer: str = str(RECOGNIZER)
-
-
-def environment() -> dict[str, str]:
-    """For a child process that imports this package."""
-    package = str(Path(str(deploy.__file__)).parent.parent)
-    return {**os.environ, "PYTHONPATH": os.pathsep.join([package, *filter(None, [os.environ.get("PYTHONPATH")])])}

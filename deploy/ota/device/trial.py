@@ -20,9 +20,10 @@ import time
 from dataclasses import asdict, dataclass
 from statistics import median
 
+from slimcam.deploy.common.child import environment
 from slimcam.deploy.inference.bundle import load_bundle
 from slimcam.deploy.inference.model import BundledModel, Recognizer
-from slimcam.deploy.ota.device.settings import environment
+from slimcam.deploy.inference.probe import expendable
 from slimcam.deploy.ota.release import PARTS
 from slimcam.deploy.vision.detector import open_detector
 
@@ -122,4 +123,5 @@ def _interleaved(one: BundledModel, other: BundledModel) -> tuple[float, float]:
 
 if __name__ == "__main__":
     os.nice(NICE)
+    expendable()
     print(json.dumps({"bad": verdict(Request(**json.load(sys.stdin)))}))

@@ -127,6 +127,24 @@ def test_int8_model_is_folded_and_runs_in_one_delegate():
     assert is_delegated_throughout(content)
 
 
+def test_bias_of_one_number_is_quantized_with_the_scale_of_each_channel():
+    inputs = keras.Input((SIZE, SIZE, 3))
+    layer = keras.layers.Conv2D(8, 3, bias_initializer=keras.initializers.Constant(0.5))
+    model = keras.Model(inputs, layer(inputs))
+    layer.kernel.assign(layer.kernel * np.linspace(0.1, 2, 8))
+    images = smooth_images(4, seed=1)
+    trainable = quantized(model)
+    interpreter = Interpreter(model_content=tflite.int8_tflite(trainable))
+    interpreter.allocate_tensors()
+    (source,), (output,) = interpreter.get_input_details(), interpreter.get_output_details()
+    scale, zero_point = output["quantization"]
+    for image, expected in zip(images, trainable(images).numpy(), strict=True):
+        interpreter.set_tensor(source["index"], np.round(image[np.newaxis] * 128).astype(np.int8))
+        interpreter.invoke()
+        given = (interpreter.get_tensor(output["index"])[0].astype(np.float32) - zero_point) * scale
+        np.testing.assert_allclose(given, expected, atol=1.01 * scale)
+
+
 def test_int8_input_is_pixel_minus_128_of_one_image():
     (source,) = Interpreter(model_content=tflite.int8_tflite(quantized(network()))).get_input_details()
     assert source["dtype"] == np.int8

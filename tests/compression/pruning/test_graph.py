@@ -6,7 +6,8 @@ import keras
 import numpy as np
 import pytest
 
-from slimcam.compression.pruning.graph import ChannelGraph, Group, trace
+from slimcam.compression.pruning.graph import ChannelGraph, trace
+from slimcam.compression.pruning.groups import Group
 
 L = keras.layers
 
@@ -150,7 +151,10 @@ def test_model_outputs_stay() -> None:
 
 @pytest.mark.parametrize(
     "unknown",
-    [L.LayerNormalization(name="unknown"), L.Lambda(lambda x: x[..., ::-1], output_shape=(8, 8, 4), name="unknown")],
+    [
+        L.Lambda(lambda x: x[..., ::2], output_shape=(8, 8, 2), name="unknown"),
+        L.Lambda(lambda x: x[..., ::-1], output_shape=(8, 8, 4), name="unknown"),
+    ],
 )
 def test_unknown_layers_freeze_what_they_touch(unknown: Any) -> None:
     def build(x: Any) -> Any:
@@ -169,10 +173,22 @@ def test_a_softmax_over_channels_freezes_them() -> None:
     assert "mixes channels" in group(graph, "attention").frozen
 
 
-def test_a_reshape_that_spreads_channels_over_two_axes_freezes_them() -> None:
+def test_a_reshape_over_two_axes_prunes_along_the_longer_one() -> None:
     def build(x: Any) -> Any:
-        x = L.Reshape((8, 8, 2, 2))(L.Conv2D(4, 1, name="first")(x))
-        return L.Dense(2)(L.Flatten()(x))
+        x = L.Reshape((8, 8, 2, 4))(L.Conv2D(8, 1, name="first")(x))
+        return L.Dense(2, name="out")(L.Flatten()(x))
+
+    found = group(trace(model_of(build)), "first")
+
+    assert (found.size, found.prunable) == (4, True)
+    (made,) = [each for each in found.slices if (each.layer, each.weight) == ("first", "kernel")]
+    assert made.channels.tolist() == [0, 1, 2, 3] * 2
+
+
+def test_a_reshape_that_mixes_channels_with_positions_freezes_them() -> None:
+    def build(x: Any) -> Any:
+        x = L.Reshape((7, 8, 8))(L.Conv2D(7, 1, name="first")(x))
+        return L.Dense(2)(L.Conv2D(4, 1)(x))
 
     assert "several axes" in group(trace(model_of(build)), "first").frozen
 
@@ -192,15 +208,58 @@ def test_channels_first_is_traced_along_axis_one() -> None:
     assert in_out.channels.tolist() == [0, 1, 2, 3] * 9
 
 
-def test_grouped_convolutions_keep_the_same_channels_in_each_group() -> None:
+def test_grouped_convolutions_keep_as_many_channels_in_each_group() -> None:
     def build(x: Any) -> Any:
         x = L.Conv2D(8, 1, name="first")(x)
         return L.Conv2D(2, 1, name="out")(L.Conv2D(12, 3, groups=4, name="grouped")(x))
 
     graph = trace(model_of(build))
 
-    assert group(graph, "first").size == 2
-    assert group(graph, "grouped").size == 3
+    assert [(found.size, found.blocks) for found in graph.prunable] == [(8, 4), (12, 4)]
+    assert [found.step(8) for found in graph.prunable] == [8, 8]
+    assert [found.step(1) for found in graph.prunable] == [4, 4]
+
+
+def test_groups_that_others_mix_keep_the_same_channels() -> None:
+    def build(x: Any) -> Any:
+        x = L.Conv2D(8, 3, groups=2, name="grouped")(L.Conv2D(6, 1)(x))
+        x = L.Permute((1, 2, 4, 3))(L.Reshape((6, 6, 2, 4))(x))
+        return L.Conv2D(2, 1, name="out")(L.Reshape((6, 6, 8))(x))
+
+    found = group(trace(model_of(build)), "grouped")
+
+    assert (found.size, found.blocks) == (4, 1)
+    assert found.step(8) == 4
+
+
+def test_a_convolution_with_a_group_for_each_channel_is_depthwise() -> None:
+    def build(x: Any) -> Any:
+        x = L.Conv2D(12, 3, groups=6, name="depthwise")(L.Conv2D(6, 1, name="first")(x))
+        return L.Conv2D(2, 1, name="out")(x)
+
+    graph = trace(model_of(build))
+
+    assert [found.name for found in graph.prunable] == ["first"]
+    assert ("depthwise", "kernel", 3) in sliced(graph.prunable[0])
+
+
+def test_each_output_of_a_split_keeps_channels_of_its_own() -> None:
+    def build(x: Any) -> Any:
+        a, b = keras.ops.split(L.Conv2D(8, 1, name="first")(x), [3], axis=-1)
+        return L.Conv2D(2, 1)(L.Concatenate()([b, a]))
+
+    assert [found.size for found in trace(model_of(build)).prunable] == [3, 5]
+
+
+def test_heads_of_attention_are_channels() -> None:
+    def build(x: Any) -> Any:
+        x = L.Dense(16, name="embed")(x)
+        return L.Dense(2)(L.MultiHeadAttention(4, 5, name="attention")(x, x))
+
+    graph = trace(model_of(build, (7, 3)))
+
+    found = [(found.name, found.size) for found in graph.prunable]
+    assert found == [("embed", 16), ("attention/heads", 4), ("attention", 16)]
 
 
 def test_a_sequential_model_is_traced() -> None:

@@ -13,7 +13,10 @@ from hypothesis import strategies as st
 
 from slimcam.compression.pruning.config import PruningRatioConfig
 from slimcam.compression.pruning.graph import ChannelGraph, trace
-from slimcam.compression.pruning.plan import PruningPlan, keep_best, plan, width_schedule
+from slimcam.compression.pruning.groups import Group
+from slimcam.compression.pruning.plan import PruningPlan
+from slimcam.compression.pruning.schedule import width_schedule
+from slimcam.compression.pruning.selection import keep_best, plan
 
 L = keras.layers
 
@@ -121,7 +124,9 @@ def test_a_plan_prints_as_a_table(graph: ChannelGraph, scores: dict[str, Any]) -
     lines = str(plan(graph, scores, PruningRatioConfig())).splitlines()
 
     assert lines[1].split() == ["conv0", "64", "16", "75%"]
-    assert lines[-1].split() == ["total", "90", "30", "67%"]
+    assert lines[-3].split() == ["chosen", "from", "90", "30", "67%"]
+    assert lines[-2].split() == ["model", "output", "2", "2", "0%"]
+    assert lines[-1].split() == ["all", "channels", "92", "32", "65%"]
 
 
 def test_a_plan_for_another_model_is_refused(graph: ChannelGraph, scores: dict[str, Any]) -> None:
@@ -149,12 +154,12 @@ def test_widths_fall_by_the_same_share_to_exactly_those_of_the_target(
 ) -> None:
     target = plan(graph, scores, PruningRatioConfig(0.7, round_to=8))
 
-    assert width_schedule(target, 3, 8) == [
+    assert width_schedule(target, 3, dict.fromkeys(target.kept, 8)) == [
         {"conv0": 40, "conv1": 16, "conv2": 6},
         {"conv0": 24, "conv1": 8, "conv2": 6},
         {"conv0": 16, "conv1": 8, "conv2": 6},
     ]
-    assert width_schedule(target, 1, 8) == [{"conv0": 16, "conv1": 8, "conv2": 6}]
+    assert width_schedule(target, 1, dict.fromkeys(target.kept, 8)) == [{"conv0": 16, "conv1": 8, "conv2": 6}]
 
 
 @given(
@@ -169,10 +174,10 @@ def test_widths_never_grow_and_end_at_the_target(
 ) -> None:
     names = [str(index) for index in range(len(sizes))]
     config = PruningRatioConfig(ratio, round_to=round_to, minimum=minimum)
-    groups = [SimpleNamespace(name=name, size=size) for name, size in zip(names, sizes, strict=True)]
-    target = plan(SimpleNamespace(prunable=groups), {group.name: np.ones(group.size) for group in groups}, config)
+    groups = [Group(name, (name,), "", False, (), np.arange(size)) for name, size in zip(names, sizes, strict=True)]
+    target = plan(SimpleNamespace(groups=groups), {group.name: np.ones(group.size) for group in groups}, config)
 
-    found = [dict(target.sizes), *width_schedule(target, steps, round_to)]
+    found = [dict(target.sizes), *width_schedule(target, steps, dict.fromkeys(names, round_to))]
 
     assert found[-1] == {name: len(kept) for name, kept in target.kept.items()}
     for before, after in pairwise(found):

@@ -37,7 +37,7 @@ def quantized(layers: Callable[[Any], Any]) -> tuple[Any, tf_keras.Model]:
 def run(interpreter: Interpreter, images: Any) -> Any:
     source, target = interpreter.input, interpreter.output
     steps = np.clip(np.round(images / source.scale + source.zero_point), -128, 127).astype(np.int8)
-    found = [interpreter.run(image[np.newaxis])[0].astype(np.float32) for image in steps]
+    found = [interpreter.run(image[np.newaxis])[0][0].astype(np.float32) for image in steps]
     return (np.stack(found) - target.zero_point) * target.scale
 
 

@@ -14,6 +14,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[3]
 STARTS = {
     "slimcam": "from slimcam.pipeline.entry import main as start",
+    "slimcam-verify": "from slimcam.pipeline.entry import verify_script as start",
     "slimcam-camera": "from slimcam.deploy.common.entry import camera_script as start",
     "slimcam-faces": "from slimcam.deploy.common.entry import faces_script as start",
     "slimcam-benchmark": "from slimcam.deploy.common.entry import benchmark_script as start",

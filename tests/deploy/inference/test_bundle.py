@@ -1,14 +1,19 @@
 from __future__ import annotations
 
 import json
+import math
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 from slimcam.deploy.common.errors import BundleError
-from slimcam.deploy.inference.bundle import Bundle, InputSpec, add_evaluation, load_bundle
+from slimcam.deploy.common.files import file_sha256
+from slimcam.deploy.inference.bundle import RECOGNIZER, Bundle, InputSpec, add_evaluation, load_bundle
+from slimcam.deploy.inference.manifest import ArraySpec, digest
 
 Make = Callable[..., Bundle]
 
@@ -103,3 +108,85 @@ def test_an_evaluation_adds_the_figures_and_keeps_the_rest(tmp_path: Path, make_
     assert evaluated.thresholds == {"0.01": 0.2}
     assert evaluated.card.read_text() == "# done\n"
     assert load_bundle(draft.path).thresholds == {}
+
+
+def changed(folder: Path, **entries: Any) -> Path:
+    """The bundle with other entries in its manifest, signed as a bundle of whoever made it would be."""
+    manifest = json.loads((folder / "bundle.json").read_text())
+    manifest.pop("sha256")
+    manifest |= entries
+    (folder / "bundle.json").write_text(json.dumps({**manifest, "sha256": digest(manifest)}))
+    return folder
+
+
+@pytest.mark.parametrize(
+    "entries",
+    [
+        {"name": 3},
+        {"task": None},
+        {"input": {"height": "32", "width": 32, "mean": 128.0, "scale": 128.0}},
+        {"input": {"height": 32, "width": 32, "mean": 128.0, "scale": 0.0}},
+        {"input": {"height": 32, "width": 32, "mean": math.inf, "scale": 1.0}},
+        {"input": [32, 32]},
+        {"inputs": [{"name": "a", "shape": [-1]}]},
+        {"outputs": "none"},
+        {"thresholds": {"0.1": "high"}},
+        {"gates": {}},
+        {"figures": []},
+        {"provenance": 1},
+        {"files": {"model.tflite": "", "golden.npz": "", "MODEL_CARD.md": "", "../other": ""}},
+        {"files": None},
+    ],
+    ids=str,
+)
+def test_an_entry_of_another_type_is_one_line(make_bundle: Make, entries: dict[str, Any]) -> None:
+    with pytest.raises(BundleError, match=rf"bundle\.json is not a bundle's \({next(iter(entries))}") as error:
+        load_bundle(changed(make_bundle().path, **entries))
+    assert "\n" not in str(error.value)
+
+
+def test_nested_without_end_is_no_bundle(tmp_path: Path) -> None:
+    (tmp_path / "bundle.json").write_text("[" * 100_000)
+    with pytest.raises(BundleError, match="truncated or not a bundle's"):
+        load_bundle(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "arrays",
+    [
+        {"input": np.zeros((2, 16, 16, 3), np.uint8), "output": np.zeros((2, 8), np.float32)},
+        {"input": np.zeros((2, 32, 32, 3), np.float32), "output": np.zeros((2, 8), np.float32)},
+        {"input": np.zeros((2, 32, 32, 3), np.uint8), "output": np.zeros((1, 8), np.float32)},
+        {"input": np.zeros((2, 32, 32, 3), np.uint8)},
+        {"input": np.array("text"), "output": np.array("text")},
+    ],
+    ids=["another size", "no pixels", "another number", "no output", "text"],
+)
+def test_golden_arrays_that_do_not_fit_are_one_line(make_bundle: Make, arrays: dict[str, Any]) -> None:
+    folder = make_bundle().path
+    np.savez_compressed(folder / "golden.npz", **arrays)
+    files = json.loads((folder / "bundle.json").read_text())["files"]
+    with pytest.raises(BundleError, match=r"golden\.npz holds no golden arrays of this model") as error:
+        load_bundle(changed(folder, files={**files, "golden.npz": file_sha256(folder / "golden.npz")}))
+    assert "\n" not in str(error.value)
+
+
+def test_golden_arrays_that_unpack_to_gigabytes_are_refused(make_bundle: Make) -> None:
+    folder = make_bundle().path
+    with (
+        zipfile.ZipFile(folder / "golden.npz", "w", zipfile.ZIP_DEFLATED) as archive,
+        archive.open("input.npy", "w", force_zip64=True) as member,
+    ):
+        for _ in range(300):
+            member.write(bytes(1 << 20))
+    files = json.loads((folder / "bundle.json").read_text())["files"]
+    with pytest.raises(BundleError, match="its size"):
+        load_bundle(changed(folder, files={**files, "golden.npz": file_sha256(folder / "golden.npz")}))
+
+
+def test_a_bundle_of_an_earlier_version_states_its_image_and_output(make_bundle: Make) -> None:
+    folder = make_bundle().path
+    read = load_bundle(changed(folder, inputs=None, outputs=None))
+    assert read.inputs.specs == (ArraySpec("image", (32, 32, 3)),)
+    assert read.outputs.specs == (ArraySpec("output", (8,)),)
+    assert load_bundle(RECOGNIZER).inputs.specs == (ArraySpec("image", (112, 112, 3)),)

@@ -16,6 +16,12 @@ def test_inputs_cover_the_range_of_pixels(dtype: type, low: float, high: float) 
     assert (array.min(), array.max()) == (low, high)
 
 
-def test_an_input_that_is_no_image_is_refused() -> None:
-    with pytest.raises(ValueError, match="the model's input is int64"):
-        random_input(TensorInfo(0, "tokens", (1, 8), np.dtype(np.int64), 0.0, 0))
+def test_indices_and_flags_are_zero() -> None:
+    for dtype in (np.int32, np.int64, np.bool_):
+        array = random_input(TensorInfo(0, "tokens", (1, 8), np.dtype(dtype), 0.0, 0))
+        assert (array.shape, array.dtype, array.any()) == ((1, 8), np.dtype(dtype), np.False_)
+
+
+def test_an_input_of_text_is_refused() -> None:
+    with pytest.raises(ValueError, match="the model's input words is object"):
+        random_input(TensorInfo(0, "words", (1, 8), np.dtype(object), 0.0, 0))

@@ -17,10 +17,13 @@ from slimcam.compression.pruning.surgery import cut
 from slimcam.pipeline.stages import prune
 from slimcam.pipeline.stages.config import PruneConfig
 from slimcam.training.data.recognition.batches import Batches
+from slimcam.training.data.recognition.faces import Verification
 from slimcam.training.data.recognition.synthetic import SyntheticConfig
+from slimcam.training.data.sources import load
 from slimcam.training.fit.config import FitConfig
 from slimcam.training.fit.files import load_keras
 from slimcam.training.tasks.job import Job
+from slimcam.training.tasks.recognition import task
 from slimcam.training.tasks.recognition.config import LossConfig, TrainConfig
 
 L = keras.layers
@@ -191,6 +194,28 @@ def test_random_weights_take_nothing_over_but_the_shape(stage: Stage) -> None:
     centers = [np.load(out / "centres.npz")["kernel"] for out in (kept, drawn[0])]
     np.testing.assert_allclose(centers[0], np.eye(8, 4), atol=1e-6)
     assert np.abs(centers[1] - np.eye(8, 4)).max() > 0.1
+
+
+@pytest.mark.parametrize("weights", ["kept", "random"])
+def test_fine_tuning_is_validated_with_the_statistics_that_the_result_has(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch, weights: str
+) -> None:
+    def with_held_out(*arguments: Any) -> Any:
+        data = load(*arguments)
+        return replace(data, held_out=(Verification(data.test, data.pairs),))
+
+    def statistics(model: Any) -> list[Any]:
+        return [np.array(weight) for layer in model.layers for weight in layer.non_trainable_weights]
+
+    judged: list[Any] = []
+    monkeypatch.setattr(task, "load", with_held_out)
+    monkeypatch.setattr(task, "held_out_accuracy", lambda _: lambda model: judged.append(statistics(model)) or 0.5)
+    out = stage.run(weights=weights, fit={**STILL, "validations": 1})
+    expected = statistics(load_keras(out / "model.keras"))
+    assert len(judged) == 1
+    assert len(judged[0]) == 6
+    for ours, theirs in zip(judged[0], expected, strict=True):
+        np.testing.assert_allclose(ours, theirs, rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize(

@@ -229,6 +229,29 @@ def test_the_best_validated_weights_are_the_result(tmp_path, monkeypatch):
     np.testing.assert_allclose(pair_scores(model.predict(pixels, verbose=0), held_out.pairs), seen[1], atol=1e-4)
 
 
+def test_weights_are_validated_and_kept_with_recalibrated_statistics(tmp_path):
+    keras.utils.set_random_seed(0)
+    model, seen = embedder(keras), []
+
+    def statistics(learner):
+        return next(layer for layer in learner.layers if isinstance(layer, keras.layers.BatchNormalization)).moving_mean
+
+    def recalibrate(learner):
+        statistics(learner).assign(np.full(8, 7.0, np.float32))
+
+    def accuracy(learner):
+        seen.append(np.asarray(statistics(learner)).copy())
+        return 0.5
+
+    config = FitConfig(epochs=1.0, batch_size=12, validations=2, log_seconds=0.0)
+    options = {"validate": accuracy, "recalibrate": recalibrate}
+    fit(model, batches(targets()), config, objective(DISTIL), tmp_path, keras=keras, **options)
+    np.testing.assert_array_equal(seen, np.full((2, 8), 7.0))
+    np.testing.assert_array_equal(statistics(model), np.full(8, 7.0))
+    with np.load(tmp_path / "checkpoint.npz") as saved:  # training itself goes on with its own
+        assert not any(np.array_equal(saved[name], np.full(8, 7.0)) for name in saved.files)
+
+
 def test_validation_needs_people_held_out(tmp_path):
     with pytest.raises(ValueError, match=r"set fit\.validations=0"):
         run(keras, DISTIL, tmp_path, targets=targets(), validations=1)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from slimcam.deploy.common.result_key import NOT_KEY, key_material
 from slimcam.training.data.images import IMAGE_SIZE, Image, decode, read_bytes
 from slimcam.training.data.recognition.faces import FaceData, FaceSet
-from slimcam.training.data.recognition.pairs import sample_pairs
+from slimcam.training.data.recognition.split import split_people
 
 EXTENSIONS = frozenset(
     f".{kind}"
@@ -72,6 +72,14 @@ class FileImages:
     def __getitem__(self, index: int, /) -> Image:
         return read_image(self.paths[index])
 
+    def encoded(self, index: int) -> NDArray[np.uint8]:
+        """The bytes of a file.
+
+        Raises:
+            OSError: it cannot be read any more.
+        """
+        return np.fromfile(self.paths[index], dtype=np.uint8)
+
 
 @dataclass(frozen=True)
 class Listing:
@@ -93,12 +101,8 @@ def load(config: FoldersConfig) -> FaceData:
     identities = sorted(set(listing.names))
     if len(identities) < 3:
         raise ValueError(f"data.root {config.root}: {len(identities)} identities with readable images; give at least 3")
-    held = min(max(2, round(config.test_fraction * len(identities))), len(identities) - 1)
-    order = np.random.default_rng(config.seed).permutation(len(identities))
-    test_names = {identities[i] for i in order[:held]}
-    train = face_set(listing, set(identities) - test_names)
-    test = face_set(listing, test_names)
-    return FaceData(train, test, sample_pairs(test.labels, config.test_pairs, seed=config.seed), listing.notes)
+    faces = face_set(listing, set(identities))
+    return split_people(faces, config.test_fraction, config.test_pairs, config.seed, listing.notes)
 
 
 def fingerprint(config: FoldersConfig) -> str:
@@ -108,10 +112,14 @@ def fingerprint(config: FoldersConfig) -> str:
     return total.hexdigest()
 
 
-def scan(folders: Sequence[Path], *, exclude: Sequence[str] = ()) -> Listing:
+def scan(folders: Sequence[Path], *, exclude: Sequence[str] = (), only: Collection[str] | None = None) -> Listing:
     """Lists the readable images of every identity directory in `folders`, in a stable order.
 
     Every file is decoded once; what cannot be, and identity folders without an image, become notes.
+
+    Args:
+        exclude: identities to leave out.
+        only: identities to look at; all where it is `None`.
     """
     left_out = set(exclude)
     found: list[tuple[str, Path]] = []
@@ -120,7 +128,7 @@ def scan(folders: Sequence[Path], *, exclude: Sequence[str] = ()) -> Listing:
         if not folder.is_dir():
             raise FileNotFoundError(f"data: no folder {folder}")
         for identity in sorted(path for path in folder.iterdir() if path.is_dir()):
-            if identity.name in left_out:
+            if identity.name in left_out or (only is not None and identity.name not in only):
                 continue
             files = sorted(path for path in identity.iterdir() if path.suffix.lower() in EXTENSIONS)
             if not files:

@@ -14,10 +14,10 @@ from typing import ClassVar
 import numpy as np
 
 from slimcam.deploy.common.result_key import NOT_KEY
-from slimcam.training.data.images import Selection, existing
+from slimcam.training.data.images import existing
 from slimcam.training.data.recognition.faces import FaceData, FaceSet, Pairs, Verification
 from slimcam.training.data.recognition.folders import Listing, choices, digest_files, face_set, scan
-from slimcam.training.data.recognition.pairs import sample_pairs
+from slimcam.training.data.recognition.pairs import sample_verification
 
 Row = tuple[tuple[str, int], tuple[str, int], bool, int]
 
@@ -72,7 +72,7 @@ def load(config: LfwConfig) -> FaceData:
     lfw = scan([root / config.images])
     people = read_people(root / config.lists / config.train_people)
     rows = read_pairs(root / config.lists / config.test_pairs)
-    tested = {name for row in rows for name, _ in row[:2]}
+    tested = _people(rows)
     extra = scan([root / folder for folder in config.extra], exclude=config.exclude)
     shared = sorted(tested & (people | {name.replace(" ", "_") for name in extra.names}))
     if shared:
@@ -84,19 +84,33 @@ def load(config: LfwConfig) -> FaceData:
     kept = _held_out(extra, config.held_out)
     joined = _join(_only(lfw, people), _only(extra, set(extra.names) - kept))
     train = face_set(joined, set(joined.names))
-    test = face_set(lfw, tested)
-    index = {path.stem: i for i, path in enumerate(_paths(lfw, tested))}
-    pairs = _pairs(rows, index, config.test_pairs)
+    test, pairs = _protocol(lfw, rows, config.test_pairs)
     notes = [*lfw.notes, *extra.notes]
     held_out = []
     if config.held_out_folder is not None:
         other = scan([root / config.held_out_folder])
         faces = face_set(other, set(other.names))
-        held_out.append(_verification(faces, config.held_out_pairs, Path(config.held_out_folder).name))
+        held_out.append(sample_verification(faces, config.held_out_pairs, Path(config.held_out_folder).name))
         notes += other.notes
     if kept:
-        held_out.append(_verification(face_set(extra, kept), config.held_out_pairs))
+        held_out.append(sample_verification(face_set(extra, kept), config.held_out_pairs))
     return FaceData(train, test, pairs, tuple(notes), tuple(held_out))
+
+
+def load_pairs(path: Path, images: Path) -> tuple[Verification, tuple[str, ...]]:
+    """The faces of all people of a list of pairs, the pairs, and one line for each image that was skipped.
+
+    Args:
+        path: list of View 1 or View 2.
+        images: folder with one directory for each person.
+
+    Raises:
+        FileNotFoundError: there is no such list or folder.
+        ValueError: not such a list, or it names an image that is not there.
+    """
+    rows = read_pairs(path)
+    listing = scan([images], only=_people(rows))
+    return Verification(*_protocol(listing, rows, path.name), path.stem), listing.notes
 
 
 def fingerprint(config: LfwConfig) -> str:
@@ -157,13 +171,15 @@ def _held_out(listing: Listing, count: int) -> set[str]:
     return {names[i] for i in np.random.default_rng(0).permutation(len(names))[:count]}
 
 
-def _verification(faces: FaceSet, count: int, source: str | None = None) -> Verification:
-    """Pairs of the faces, and the faces that they are of."""
-    pairs = sample_pairs(faces.labels, count)
-    used, places = np.unique(np.concatenate([pairs.left, pairs.right]), return_inverse=True)
-    left, right = np.split(places.astype(np.int32), 2)
-    chosen = FaceSet(Selection(faces.images, used.astype(np.int64)), faces.labels[used], faces.identities)
-    return Verification(chosen, Pairs(left, right, pairs.same, pairs.fold), source)
+def _people(rows: list[Row]) -> set[str]:
+    return {name for row in rows for name, _ in row[:2]}
+
+
+def _protocol(listing: Listing, rows: list[Row], source: str) -> tuple[FaceSet, Pairs]:
+    """All faces of the people of a list, and its pairs."""
+    people = _people(rows)
+    index = {path.stem: i for i, path in enumerate(_paths(listing, people))}
+    return face_set(listing, people), _pairs(rows, index, source)
 
 
 def _pairs(rows: list[Row], index: dict[str, int], source: str) -> Pairs:

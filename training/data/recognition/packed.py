@@ -16,19 +16,17 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from slimcam.deploy.common.files import save_arrays
 from slimcam.deploy.common.result_key import KEY_FILE
-from slimcam.training.data.images import Image, Images, Joined, Selection
+from slimcam.training.data.images import Image
+from slimcam.training.data.recognition.encoded import Bytes, encoded
 from slimcam.training.data.recognition.faces import FaceData, FaceSet, Pairs, Verification
-from slimcam.training.data.recognition.folders import FileImages, decode_image
+from slimcam.training.data.recognition.folders import decode_image
 
 FORMAT = "slimcam faces 2"
-
-Bytes = NDArray[np.uint8]
 
 
 @dataclass
@@ -91,7 +89,7 @@ def write(path: Path, data: FaceData, source: dict[str, Any], fingerprint: str) 
     }
     arrays: dict[str, Any] = {"about": json.dumps(about)}
     for name, faces in sets.items():
-        images = [_encode(faces.images, index) for index in range(len(faces))]
+        images = [encoded(faces.images, index) for index in range(len(faces))]
         arrays[f"{name}_images"] = np.concatenate(images)
         arrays[f"{name}_ends"] = np.cumsum([len(image) for image in images], dtype=np.int64)
         arrays[f"{name}_labels"] = faces.labels
@@ -153,16 +151,3 @@ def _about(pack: Any) -> dict[str, Any]:
     if about.get("format") != FORMAT:
         raise ValueError(f"expected the format {FORMAT!r}, got {about.get('format')!r}")
     return about
-
-
-def _encode(images: Images, index: int) -> Bytes:
-    if isinstance(images, Selection):
-        return _encode(images.images, int(images.indices[index]))
-    if isinstance(images, Joined):
-        return _encode(*images.locate(index))
-    if isinstance(images, PackedImages):
-        return images.encoded(index)
-    if isinstance(images, FileImages):
-        return np.fromfile(images.paths[index], dtype=np.uint8)
-    encoded: Bytes = cv2.imencode(".png", cv2.cvtColor(images[index], cv2.COLOR_RGB2BGR))[1]
-    return encoded

@@ -5,7 +5,17 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from slimcam.training.data.recognition.faces import Pairs
+from slimcam.training.data.images import Selection
+from slimcam.training.data.recognition.faces import FaceSet, Pairs, Verification
+
+
+def sample_verification(faces: FaceSet, count: int, source: str | None = None) -> Verification:
+    """Pairs sampled as by `sample_pairs`, and the faces that they are of; raises what it raises."""
+    pairs = sample_pairs(faces.labels, count)
+    used, places = np.unique(np.concatenate([pairs.left, pairs.right]), return_inverse=True)
+    left, right = np.split(places.astype(np.int32), 2)
+    chosen = FaceSet(Selection(faces.images, used.astype(np.int64)), faces.labels[used], faces.identities)
+    return Verification(chosen, Pairs(left, right, pairs.same, pairs.fold), source)
 
 
 def sample_pairs(labels: NDArray[np.int32], count: int, *, folds: int = 10, seed: int = 0) -> Pairs:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,7 @@ from slimcam.training.data.detection import scenes
 from slimcam.training.data.detection.scenes import SceneData
 from slimcam.training.data.images import normalize
 from slimcam.training.fit.files import EVENTS, MODEL, load_keras
-from slimcam.training.fit.fit import History, Objective, fit
+from slimcam.training.fit.fit import History, Loss, Objective, fit
 from slimcam.training.tasks.detection.batches import SceneBatch, SceneBatches
 from slimcam.training.tasks.detection.config import DetectorConfig, DetectorLossConfig
 from slimcam.training.tasks.detection.evaluation import evaluation, find
@@ -53,6 +53,19 @@ class Detection(Task):
         for start in range(0, count, batch_size):
             chosen = range(start, min(start + batch_size, count))
             yield normalize(np.stack([self.data.scenes[index].image for index in chosen]))
+
+    def labeled(self, count: int, batch_size: int) -> tuple[Callable[[], Iterator[tuple[Float, Any]]], Loss]:
+        from slimcam.training.tasks.detection.losses import detection
+
+        train = self.job.config.train
+
+        def batches() -> Iterator[tuple[Float, Any]]:
+            source = SceneBatches(self.data.scenes, batch_size, train.epoch_scenes)
+            for step in range(-(-count // batch_size)):
+                batch = source.batch(step)
+                yield batch.images, batch.truth
+
+        return batches, detection(train.loss)
 
     def test_images(self, count: int, size: Size) -> Pixels:
         del size

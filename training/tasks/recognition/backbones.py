@@ -1,14 +1,19 @@
-"""A backbone of our own for small machines, `model.backbone=small_resnet`; an example of bringing one."""
+"""Backbones beside those of Keras: one of ours for small machines, those of files, those of a user's function."""
 
 from __future__ import annotations
 
+import importlib
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any
+
+from slimcam.deploy.common.messages import first_line
 
 
 def small_resnet(input_shape: tuple[int, int, int], width: int = 24) -> Any:
     """A residual network of four stages with one basic block each (He et al. 2015, section 4.2).
 
-    At 64x64 and the default width: 0.7 M parameters, 36 M multiply-accumulates.
+    An example of a builder. At 64x64 and the default width: 0.7 M parameters, 36 M multiply-accumulates.
 
     Args:
         input_shape: `(height, width, 3)`.
@@ -37,3 +42,74 @@ def _conv(x: Any, channels: int, kernel: int, stride: int, name: str, *, relu: b
     x = keras.layers.Conv2D(channels, kernel, stride, padding="same", use_bias=False, name=f"{name}_conv")(x)
     x = keras.layers.BatchNormalization(name=f"{name}_norm")(x)
     return keras.layers.ReLU(name=f"{name}_relu")(x) if relu else x
+
+
+def own_builder(name: str) -> Callable[..., Any]:
+    """The function that `module:function` names.
+
+    Raises:
+        ValueError: there is none.
+    """
+    module, _, function = name.partition(":")
+    try:
+        builder: Callable[..., Any] = getattr(importlib.import_module(module), function)
+    except (ImportError, AttributeError) as error:
+        raise ValueError(f"expected module:function of a builder; {error}") from error
+    return builder
+
+
+def of_file(file: str, size: int) -> Any:
+    """The features of a `.keras` or `.h5` file, for `(N, size, size, 3)` images.
+
+    A model of open size gets this one.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: it cannot be read, takes something else than such images, or does not give one feature map.
+    """
+    import keras
+
+    if not Path(file).is_file():
+        raise FileNotFoundError(f"model.backbone: no file {file}")
+    title = f"model.backbone {Path(file).name}"
+    try:
+        model = keras.saving.load_model(file, compile=False)
+    except TypeError as error:  # a class that nobody has registered
+        raise ValueError(
+            f"{title} holds a layer that is not of Keras; load the file in a function of a module that registers the "
+            "layer, and give model.backbone=module:function"
+        ) from error
+    except (ValueError, OSError, KeyError) as error:
+        raise ValueError(f"{title} cannot be read as a Keras model; is it whole? ({first_line(error)})") from error
+    if isinstance(model, keras.Sequential):
+        if not model.built:
+            model.build((None, size, size, 3))
+        model = model._functional
+    if not isinstance(model, keras.Model) or not hasattr(model, "_nodes_by_depth"):
+        raise ValueError(
+            f"{title} is subclassed; a functional or sequential model is needed, keras.Model(inputs, outputs)"
+        )
+    if len(model.inputs) != 1 or len(model.outputs) != 1:
+        raise ValueError(
+            f"{title} has {len(model.inputs)} inputs and {len(model.outputs)} outputs; it needs one image in and one "
+            "feature map out"
+        )
+    _, *shape = model.inputs[0].shape
+    if len(shape) != 3 or shape[2] != 3:
+        raise ValueError(
+            f"{title} takes {tuple(shape)}; RGB images (height, width, 3) are needed: save it with "
+            f"keras.Input(({size}, {size}, 3))"
+        )
+    if shape[:2] == [size, size]:
+        return model
+    if None not in shape:
+        raise ValueError(
+            f"{title} takes {shape[0]}x{shape[1]} pixels, but model.input_size is {size}; "
+            + (f"set model.input_size={shape[0]}" if shape[0] == shape[1] else "save it for square images")
+        )
+    # The same layers, called on images of this size.
+    image = keras.tree.pack_sequence_as(model.input, [keras.Input((size, size, 3))])
+    try:
+        return keras.models.clone_model(model, input_tensors=image, clone_function=lambda layer: layer)
+    except ValueError as error:
+        raise ValueError(f"{title} does not take {size}x{size} pixels: {first_line(error)}") from error

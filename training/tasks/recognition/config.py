@@ -12,12 +12,13 @@ from slimcam.training.fit.config import FitConfig, check, phases_of
 
 
 class Classification(Choice):
-    """Loss over the training identities: none, softmax of scaled cosines, or with the margin of CosFace or ArcFace."""
+    """Loss over the training identities: none, softmax of scaled cosines, or with a margin of the names' papers."""
 
     NONE = "none"
     SOFTMAX = "softmax"
     COSFACE = "cosface"
     ARCFACE = "arcface"
+    ADAFACE = "adaface"
 
 
 class Color(Choice):
@@ -32,8 +33,11 @@ class LossConfig:
     """The loss: classification of the training identities, distillation from a teacher, or both.
 
     Attributes:
-        classification: `none`, `softmax` (of scaled cosines), `cosface` or `arcface`.
-        margin: Margin on the cosine (CosFace), or on the angle in radians (ArcFace).
+        classification: `none`, `softmax` (of scaled cosines), `cosface`, `arcface` or `adaface`.
+        margin: Margin on the cosine (CosFace), on the angle in radians (ArcFace), or between both by the quality of the
+            image (AdaFace; 0.4 in its paper).
+        subcenters: Centers of each identity, of which the nearest counts: images under a wrong name gather at another
+            than the right ones (Deng et al. 2020, "Sub-center ArcFace"; 3 there). 1 is the usual classifier.
         scale: Factor of the cosines before the softmax.
         classification_weight: Weight of the classification loss.
         distillation_weight: Weight of the embedding distillation; 0 needs no teacher.
@@ -49,9 +53,11 @@ class LossConfig:
     distillation_weight: float = 0.0
     features_weight: float = 0.0
     features_layer: str = "conv4_block6_out"
+    subcenters: int = field(default=1, metadata=KEY_UNLESS_DEFAULT)
 
     def __post_init__(self) -> None:
         choose("classification", Classification, self.classification)
+        check(self.subcenters >= 1, f"loss.subcenters is 1 or more; got {self.subcenters}")
         check(
             min(self.classification_weight, self.distillation_weight, self.features_weight) >= 0,
             f"weights of losses must not be below 0; got {self.classification_weight}, {self.distillation_weight} and "
@@ -65,6 +71,11 @@ class LossConfig:
             self.classifies or self.distillation_weight > 0,
             "no loss: give a classification or a distillation_weight above 0",
         )
+
+    @property
+    def norms(self) -> bool:
+        """Whether the classification looks at the norms of embeddings too."""
+        return self.classification == Classification.ADAFACE
 
     @property
     def classifies(self) -> bool:

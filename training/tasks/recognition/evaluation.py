@@ -17,11 +17,8 @@ from slimcam.training.data.recognition.faces import Verification
 from slimcam.training.fit.progress import Progress
 from slimcam.training.tasks.bootstrap import paired_bootstrap
 from slimcam.training.tasks.recognition import verification
-from slimcam.training.tasks.recognition.identification import Identification, identification
+from slimcam.training.tasks.recognition.identification import PHOTOS, Identification, identification
 from slimcam.training.tasks.task import Curves, Evaluation, Float, Listing
-
-# So many photos of each person are enrolled when identification is measured.
-PHOTOS = (1, 3)
 
 
 class VerificationResults:
@@ -68,12 +65,13 @@ class VerificationResults:
             name: [found.mean, found.deviation, self.changes.get(name), *map(self.rates[name]["tar"].get, fars)]
             for name, found in self.accuracies.items()
         }
-        people = len(np.unique(self.faces.faces.labels))
+        pairs, impostors = len(self.faces.pairs), next(iter(self.rates.values()))["impostor_pairs"]
         counts = (
-            f"{len(self.faces.pairs):,} verification pairs of {people:,} people, and "
-            f"{next(iter(self.rates.values()))['impostor_pairs']:,} impostor pairs, which are all pairs of images of "
-            "different people."
+            f"{pairs:,} verification pairs of {len(np.unique(self.faces.faces.labels)):,} people, and {impostors:,} "
+            "impostor pairs, which are all pairs of images of different people."
         )
+        if self.faces.faces.unlabeled:
+            counts = f"{pairs:,} verification pairs without names, {impostors:,} of them impostors."
         return Listing(title, columns, rows, [counts, *notes])
 
     def identification(self, title: str) -> Listing | None:
@@ -191,11 +189,12 @@ def embed(folder: Path, images: Images, threads: int) -> NDArray[np.float32]:
 def rates(embeddings: NDArray[np.float32], faces: Verification, fars: Sequence[float]) -> dict[str, Any]:
     """True-accept rates, thresholds and ROC of a model at false-accept rates.
 
-    Impostors are all pairs of images of different people, genuine pairs those of the protocol.
+    Impostors are all pairs of images of different people, or those of the protocol where nobody is named; genuine pairs
+    are those of the protocol.
     """
     pairs = verification.pair_scores(embeddings, faces.pairs)
     genuine = pairs[faces.pairs.same]
-    impostors = verification.impostor_scores(embeddings, faces.faces.labels)
+    impostors = verification.impostors_of(embeddings, faces)
     thresholds = {str(far): verification.threshold_at_far(impostors, far) for far in fars}
     accepted = {str(far): verification.tar_at_far(genuine, impostors, far) for far in fars}
     false, true = verification.roc(genuine, impostors)

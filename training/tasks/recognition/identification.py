@@ -15,6 +15,9 @@ from numpy.typing import NDArray
 from slimcam.deploy.common.vectors import unit_length
 from slimcam.training.tasks.recognition.verification import Float, threshold_at_far
 
+# So many photos of each person are enrolled when identification is measured.
+PHOTOS = (1, 3)
+
 
 @dataclass(frozen=True)
 class Identification:
@@ -26,6 +29,7 @@ class Identification:
         mated: Number of probes of enrolled people, both rounds.
         non_mated: Number of probes of other people, both rounds.
         rank_one: Share of the mated probes whose most similar template is their person's.
+        rank_five: Share of the mated probes whose person's template is among the five most similar ones.
         tpir: For each false-positive identification rate, the share of the mated probes whose most similar template is
             their person's and as similar as the threshold of that rate asks for; rates that the non-mated probes are
             too few for are absent.
@@ -36,6 +40,7 @@ class Identification:
     mated: int
     non_mated: int
     rank_one: float
+    rank_five: float
     tpir: dict[str, float]
 
 
@@ -59,12 +64,14 @@ def identification(
         return None
     rng.shuffle(eligible)
     half = len(eligible) // 2
-    right, mated, non_mated = [], [], []
+    right, near, mated, non_mated = [], [], [], []
     for enrolled in (eligible[:half], eligible[half:]):
         templates = unit_length(np.stack([unit[images[label][:photos]].mean(axis=0) for label in enrolled]))
         probes = np.concatenate([images[label][photos:] for label in enrolled])
         scores = unit[probes] @ templates.T
         right.append(np.asarray(enrolled)[scores.argmax(axis=1)] == labels[probes])
+        own = (np.asarray(enrolled) == labels[probes][:, None]).argmax(axis=1)
+        near.append((scores > scores[np.arange(len(probes)), own][:, None]).sum(axis=1) < 5)
         mated.append(scores.max(axis=1))
         others = np.flatnonzero(~np.isin(labels, enrolled))
         non_mated.append((unit[others] @ templates.T).max(axis=1))
@@ -76,5 +83,6 @@ def identification(
         len(hits),
         len(impostors),
         float(hits.mean()),
+        float(np.concatenate(near).mean()),
         {rate: float(np.mean(hits & (best >= least))) for rate, least in thresholds.items() if least is not None},
     )

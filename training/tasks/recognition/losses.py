@@ -7,37 +7,41 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from keras import ops
 
 from slimcam.training.tasks.recognition.config import Classification, LossConfig
 
-if TYPE_CHECKING:
-    pass
-
 Loss = Callable[[Any, Any], Any]
+
+# Of AdaFace: how far from its ends an angle stays, and the share of the images (68 %) whose quality is not clipped.
+_ANGLE = 1e-3
+_CONCENTRATION = 0.333
 
 
 def classification(config: LossConfig) -> Loss:
     """Softmax cross-entropy over scaled cosines, with the configured margin on the true identity.
 
-    `y_true` are identity labels, `(N,)` or `(N, 1)`; `y_pred` are cosines, `(N, identities)`. The loss of a face of
-    nobody, label -1, is 0.
+    `y_true` are identity labels, `(N,)` or `(N, 1)`; `y_pred` are cosines, `(N, identities)`, for AdaFace followed by
+    the norm of the embedding, `(N, identities + 1)`. The loss of a face of nobody, label -1, is 0.
 
     CosFace subtracts the margin from the true cosine (Wang et al. 2018, eq. 4); ArcFace adds it to the true angle
     (Deng et al. 2019, eq. 3) and, where the angle would pass pi, goes on with a line so that the loss stays monotonic.
+    AdaFace does both by the quality of the image, which its embedding's norm tells (Kim et al. 2022, eq. 13 to 15).
     """
     margin, scale = config.margin, config.scale
 
     def loss(y_true: Any, y_pred: Any) -> Any:
         labels = ops.reshape(ops.cast(y_true, "int32"), (-1,))
-        cosines = ops.clip(y_pred, -1.0, 1.0)
+        cosines = ops.clip(y_pred[:, :-1] if config.norms else y_pred, -1.0, 1.0)
         truth = ops.one_hot(labels, ops.shape(cosines)[-1], dtype=cosines.dtype)
         if config.classification == Classification.COSFACE:
             cosines = cosines - margin * truth
         elif config.classification == Classification.ARCFACE:
             cosines = ops.where(truth > 0, _arcface(cosines, margin), cosines)
+        elif config.classification == Classification.ADAFACE:
+            cosines = ops.where(truth > 0, _adaface(cosines, _quality(y_pred[:, -1:]), margin), cosines)
         return -ops.sum(truth * ops.log_softmax(scale * cosines, axis=-1), axis=-1)
 
     return loss
@@ -46,6 +50,29 @@ def classification(config: LossConfig) -> Loss:
 def distillation(y_true: Any, y_pred: Any) -> Any:
     """One minus the cosine between the teacher's embedding and ours; both `(N, E)`; neither need be normalized."""
     return 1.0 - ops.sum(_unit(ops.cast(y_true, y_pred.dtype)) * _unit(y_pred), axis=-1)
+
+
+def embedding_loss(config: LossConfig, centers: Any = None) -> Loss:
+    """The whole loss of embeddings, `(N, E)`, but for feature maps, without a classifier in the model.
+
+    `y_true` is a pair: identity labels, `(N,)`, and the teacher's embeddings, `(N, E)`, or None.
+
+    Args:
+        config: Weights of the parts.
+        centers: `(E, identities)` learned center of each identity; None leaves out what classifies.
+    """
+    classify = classification(config) if config.classifies and centers is not None else None
+
+    def loss(y_true: Any, y_pred: Any) -> Any:
+        labels, embeddings = y_true
+        total = ops.zeros_like(y_pred[:, 0])
+        if classify is not None:
+            total += config.classification_weight * classify(labels, ops.matmul(_unit(y_pred), centers))
+        if config.distillation_weight > 0:
+            total += config.distillation_weight * distillation(embeddings, y_pred)
+        return total
+
+    return loss
 
 
 def features(y_true: Any, y_pred: Any) -> Any:
@@ -79,6 +106,26 @@ def _arcface(cosine: Any, margin: float) -> Any:
     shifted = cosine * math.cos(margin) - sine * math.sin(margin)
     beyond = cosine - margin * math.sin(math.pi - margin)
     return ops.where(cosine > math.cos(math.pi - margin), shifted, beyond)
+
+
+def _adaface(cosine: Any, quality: Any, margin: float) -> Any:
+    """The margin on the angle is -1 to 1 times the quality, that on the cosine 0 to 2 times."""
+    # As in the paper's code: the gradient of the angle is not finite at 0 and pi.
+    angle = ops.arccos(ops.clip(cosine, -1.0 + _ANGLE, 1.0 - _ANGLE))
+    moved = ops.clip(angle - margin * quality, _ANGLE, math.pi - _ANGLE)
+    return ops.cos(moved) - margin * (1.0 + quality)
+
+
+def _quality(norms: Any) -> Any:
+    """The quality of images from the norms of their embeddings, `(N, 1)`: deviations from the mean, times 0.333.
+
+    Mean and deviation are the batch's; nothing is learned by changing norms.
+    """
+    norms = ops.clip(ops.stop_gradient(norms), 1e-3, 100.0)
+    count = ops.cast(ops.shape(norms)[0], norms.dtype)
+    mean = ops.mean(norms)
+    deviation = ops.sqrt(ops.sum(ops.square(norms - mean)) / ops.maximum(count - 1.0, 1.0))
+    return ops.clip(_CONCENTRATION * (norms - mean) / (deviation + 1e-3), -1.0, 1.0)
 
 
 def _unit(x: Any) -> Any:

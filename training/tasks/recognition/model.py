@@ -7,7 +7,6 @@ device normalizes outside the graph.
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,9 +15,9 @@ from typing import TYPE_CHECKING, Any, TypeGuard
 import numpy as np
 
 from slimcam.deploy.common.messages import did_you_mean, first_line
-from slimcam.deploy.common.result_key import file_content, in_key
+from slimcam.deploy.common.result_key import file_content, in_key, source_digest
 from slimcam.deploy.common.vectors import unit_length
-from slimcam.training.tasks.recognition.backbones import small_resnet
+from slimcam.training.tasks.recognition.backbones import of_file, own_builder, small_resnet
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -34,14 +33,37 @@ COSINES = "cosines"
 FEATURES = "features"
 
 
+def import_builder(config: ModelConfig) -> None:
+    """Imports the module of a builder of the user's, so that models with the layers that it registers can be read.
+
+    Raises:
+        ValueError: there is no such module or function.
+    """
+    if ":" in config.backbone and config.backbone not in _EARLIER:
+        try:
+            own_builder(config.backbone)
+        except ValueError as error:
+            raise ValueError(f"model.backbone {config.backbone}: {first_line(error)}") from error
+
+
 def _is_file(backbone: str) -> bool:
     return backbone.endswith((".keras", ".h5"))
 
 
 def _backbone_key(backbone: str) -> Any:
-    """A file counts by its content, a builder by its name: that of earlier versions, where it had another."""
+    """A file counts by its content, a builder of yours by its name and its source.
+
+    Builders of ours and of Keras count by their name alone, that of earlier versions where it had another: what they
+    build is part of the stages' versions.
+    """
+    if _is_file(backbone):
+        return file_content(backbone)
+    if ":" in backbone and backbone not in _EARLIER:
+        module = backbone.partition(":")[0]
+        source = None if module.startswith("slimcam.") else source_digest(module)
+        return backbone if source is None else {"builder": backbone, "source": source}
     earlier = {name: before for before, name in _EARLIER.items()}
-    return file_content(backbone) if _is_file(backbone) else earlier.get(backbone, backbone)
+    return earlier.get(backbone, backbone)
 
 
 def _weights_key(weights: str | None) -> Any:
@@ -54,8 +76,10 @@ class ModelConfig:
 
     Attributes:
         backbone: `small_resnet`; a name in `keras.applications`, for example `ResNet50`; a `.keras` file of a
-            functional model that gives features; or `module:function` of your own builder, called with `input_shape`
-            and the options.
+            functional or sequential model that takes RGB images of `input_size`, or of any size, and gives features;
+            or `module:function` of your own builder, called with `input_shape` and the options. Every stage imports
+            that module, so that layers which it registers can be read again, and runs again when its source, or that
+            of another module of its package, was edited.
         weights: `null` for random ones, a `.weights.h5` file of the backbone, `imagenet` for Keras' own download, or a
             `.keras` file of the whole recognizer, whose training goes on. Best are weights trained on RGB in [-1, 1],
             as these models are fed; Keras' ResNet and VGG were trained on other pixels (BGR, 0 to 255, mean taken off)
@@ -63,6 +87,8 @@ class ModelConfig:
         input_size: Height and width of the input, pixels; aligned 112x112 faces are resized to it.
         embedding_size: Dimensions of the embedding.
         options: Further arguments of the function that builds the backbone, for example `alpha` of MobileNetV2.
+        path: A `.keras` file of any functional model, to be pruned alone: with `stages=[prune]`, of which nothing else
+            above, no data and no training are part. `null` builds and trains a recognizer.
     """
 
     backbone: str = field(default="ResNet50", metadata=in_key(material=_backbone_key))
@@ -70,6 +96,7 @@ class ModelConfig:
     input_size: int = 112
     embedding_size: int = 512
     options: dict[str, Any] = field(default_factory=dict)
+    path: str | None = field(default=None, metadata=in_key(material=file_content, unless_default=True))
 
     def __post_init__(self) -> None:
         if self.input_size < 1 or self.embedding_size < 1:
@@ -109,8 +136,16 @@ def build(config: ModelConfig) -> Any:
     return model
 
 
-def with_classifier(model: Any, classes: int, kernel: NDArray[np.float32] | None = None, *, keras: Any) -> Any:
-    """Adds cosines between the embedding and one learned center for each identity, as a second output.
+def with_classifier(
+    model: Any,
+    classes: int,
+    kernel: NDArray[np.float32] | None = None,
+    *,
+    keras: Any,
+    subcenters: int = 1,
+    norms: bool = False,
+) -> Any:
+    """Adds cosines between the embedding and the nearest learned center of each identity, as a second output.
 
     Built of standard layers, so that it serves Keras 3 and tf_keras alike: a Dense layer whose columns are kept at
     unit length.
@@ -118,25 +153,44 @@ def with_classifier(model: Any, classes: int, kernel: NDArray[np.float32] | None
     Args:
         model: image -> embedding.
         classes: identities.
-        kernel: `(embedding_size, classes)` centers to start from; random ones if absent.
+        kernel: `(embedding_size, subcenters * classes)` centers to start from, the first of all identities before the
+            second of any; random ones if absent.
         keras: the module that `model` belongs to, `keras` or `tf_keras`.
+        subcenters: centers of each identity.
+        norms: whether the norm of the embedding follows the cosines.
 
     Returns:
-        A model with the outputs `{"embedding": (N, E), "cosines": (N, classes)}`.
+        A model with the outputs `{"embedding": (N, E), "cosines": (N, classes)}`, or `(N, classes + 1)` with norms.
+
+    Raises:
+        ValueError: the kernel is of another number of centers.
     """
+    shape = (int(model.outputs[0].shape[-1]), subcenters * classes)
+    if kernel is not None and kernel.shape != shape:
+        raise ValueError(
+            f"loss.subcenters: the stage before has {kernel.shape[1]:,} centers of {kernel.shape[0]} dimensions, this "
+            f"one {shape[1]:,} of {shape[0]}; take as many subcenters"
+        )
     embedding = model.outputs[0]
     unit = keras.layers.UnitNormalization(name="unit_embedding")(embedding)
     dense = keras.layers.Dense(
-        classes,
+        shape[1],
         use_bias=False,
         kernel_initializer="random_normal",
         kernel_constraint=keras.constraints.UnitNorm(axis=0),
         name=COSINES,
     )
-    outputs = {EMBEDDING: embedding, COSINES: dense(unit)}
+    cosines = dense(unit)
+    if subcenters > 1:
+        centers = keras.layers.Reshape((subcenters, classes), name="subcenters")(cosines)
+        cosines = keras.layers.GlobalMaxPooling1D(name="nearest_centers")(centers)
+    if norms:
+        norm = keras.layers.Dot(axes=1, name="norm")([embedding, unit])
+        cosines = keras.layers.Concatenate(name="cosines_and_norm")([cosines, norm])
+    outputs = {EMBEDDING: embedding, COSINES: cosines}
     if kernel is None:
         rng = np.random.default_rng(classes)
-        kernel = rng.normal(size=(int(embedding.shape[-1]), classes)).astype(np.float32)
+        kernel = rng.normal(size=shape).astype(np.float32)
     dense.set_weights([unit_length(kernel.T).T])
     return keras.Model(model.inputs, outputs, name=f"{model.name}_classifier")
 
@@ -196,18 +250,14 @@ def _train_on(model: Any, file: str) -> None:
 
 
 def _backbone(config: ModelConfig) -> Any:
-    import keras
-
     if _is_file(config.backbone):
-        if not Path(config.backbone).is_file():
-            raise FileNotFoundError(f"model.backbone: no file {config.backbone}")
-        return keras.saving.load_model(config.backbone, compile=False)
+        return of_file(config.backbone, config.input_size)
     weights = None if _of_recognizer(config.weights) else config.weights
     shape = (config.input_size, config.input_size, 3)
     try:
         own = BACKBONES.get(_EARLIER.get(config.backbone, config.backbone))
         if own is None and ":" in config.backbone:
-            own = _own_builder(config.backbone)
+            own = own_builder(config.backbone)
         if own is not None:
             model = own(input_shape=shape, **config.options)
             if weights is not None:
@@ -217,15 +267,6 @@ def _backbone(config: ModelConfig) -> Any:
         return builder(include_top=False, weights=weights, input_shape=shape, **config.options)
     except (ValueError, TypeError) as error:
         raise ValueError(f"model.backbone {config.backbone}: {first_line(error)}") from error
-
-
-def _own_builder(name: str) -> Callable[..., Any]:
-    module, _, function = name.partition(":")
-    try:
-        builder: Callable[..., Any] = getattr(importlib.import_module(module), function)
-    except (ImportError, AttributeError) as error:
-        raise ValueError(f"expected module:function of a builder; {error}") from error
-    return builder
 
 
 def _application(name: str) -> Callable[..., Any]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -23,7 +24,7 @@ from slimcam.training.data.recognition.teacher_targets import TargetSource
 from slimcam.training.data.sources import fingerprint, load
 from slimcam.training.fit.config import FitConfig
 from slimcam.training.fit.files import EVENTS, MODEL, load_keras
-from slimcam.training.fit.fit import History, Objective, fit
+from slimcam.training.fit.fit import History, Loss, Objective, fit
 from slimcam.training.tasks.job import Job
 from slimcam.training.tasks.recognition import verification
 from slimcam.training.tasks.recognition.config import LossConfig
@@ -34,6 +35,7 @@ from slimcam.training.tasks.recognition.model import (
     FEATURES,
     ModelConfig,
     build,
+    import_builder,
     initial_weights,
     with_classifier,
     with_features,
@@ -58,6 +60,13 @@ class Recognition(Task):
         "Whoever can print a photograph can fool it: there is no liveness test.",
     )
 
+    def __init__(self, job: Job) -> None:
+        super().__init__(job)
+        # Every stage that reads a model asks for its task first.
+        model = getattr(job.config, "model", None)
+        if isinstance(model, ModelConfig):
+            import_builder(model)
+
     @cached_property
     def data(self) -> FaceData:
         return load(self.job.config.data, self.job.cache)
@@ -72,6 +81,22 @@ class Recognition(Task):
 
     def samples(self, count: int, size: Size, batch_size: int) -> Iterator[Float]:
         return sample_batches(self.data.train.images, count, size[0], batch_size)
+
+    def labeled(self, count: int, batch_size: int) -> tuple[Callable[[], Iterator[tuple[Float, Any]]], Loss]:
+        from slimcam.training.tasks.recognition.losses import embedding_loss
+
+        loss, fit_config = self.job.config.train.loss, self.job.config.train.fit
+        centers = self.job.inputs["train"] / CENTERS
+        kernel = np.load(centers)["kernel"] if loss.classifies and centers.is_file() else None
+
+        def batches() -> Iterator[tuple[Float, Any]]:
+            targets = self._targets(loss, Teacher.EXTERNAL)
+            source = training_batches(self.job, self.data, replace(fit_config, batch_size=batch_size), targets)
+            for step in range(-(-count // batch_size)):
+                batch = source.batch(step, self.job.config.model.input_size)
+                yield batch.images, (batch.labels, None if batch.targets is None else batch.targets.embeddings)
+
+        return batches, embedding_loss(loss, kernel)
 
     def test_images(self, count: int, size: Size) -> Pixels:
         images = self.data.test.images
@@ -104,7 +129,14 @@ class Recognition(Task):
             centers = None
             if spec.source is not None and (spec.source / CENTERS).is_file():
                 centers = np.load(spec.source / CENTERS)["kernel"]
-            learner = with_classifier(model, len(self.data.train.identities), centers, keras=keras)
+            learner = with_classifier(
+                model,
+                len(self.data.train.identities),
+                centers,
+                keras=keras,
+                subcenters=loss.subcenters,
+                norms=loss.norms,
+            )
         else:
             # The same layers in a model of its own: a compiled model would be saved with its optimizer.
             learner = keras.Model(model.inputs, model.outputs[0], name=f"{model.name}_learner")
@@ -120,8 +152,9 @@ class Recognition(Task):
             keras=keras,
             title=spec.title,
             events=job.out / EVENTS,
-            validate=held_out_accuracy(self.data.held_out[0]) if self.data.held_out else None,
+            validate=self.validator(),
             rates=spec.rates,
+            recalibrate=spec.recalibrate,
         )
         if loss.classifies:
             save_arrays(job.out / CENTERS, kernel=learner.get_layer(COSINES).get_weights()[0])
@@ -150,6 +183,9 @@ class Recognition(Task):
             "teacher": ", ".join(teachers) if taught and teachers else None,
             "taught_stages": taught,
         }
+
+    def validator(self) -> Callable[[Any], float] | None:
+        return held_out_accuracy(self.data.held_out[0]) if self.data.held_out else None
 
     def evaluate(self, folders: Mapping[str, Path], *, test_alone: bool = False) -> Evaluation:
         config = self.job.config.evaluate
@@ -257,5 +293,7 @@ def _part(faces: FaceSet, images: int = 1000) -> Verification:
 
 
 def _people(faces: FaceSet, kind: str = "") -> str:
+    if faces.unlabeled == len(faces):
+        return f"{len(faces):,} images without names"
     unlabeled = f" and {faces.unlabeled:,} unlabeled ones" if faces.unlabeled else ""
     return f"{len(faces) - faces.unlabeled:,} images of {len(faces.identities):,} {kind}people{unlabeled}"

@@ -7,7 +7,7 @@ import json
 import logging
 import os
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -17,17 +17,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from slimcam.deploy.common.files import atomic
-from slimcam.deploy.common.messages import did_you_mean, first_line
+from slimcam.deploy.common.messages import first_line
 from slimcam.deploy.common.result_key import key_material
 from slimcam.deploy.common.vectors import unit_length
-from slimcam.deploy.inference.bundle import InputSpec
-from slimcam.deploy.inference.interpreter import Interpreter
-from slimcam.deploy.inference.preprocessing import dequantized, input_table, look_up
 from slimcam.training.data.images import IMAGE_SIZE, Images, Selection, normalize
 from slimcam.training.data.recognition.batches import plain_batches, resize
 from slimcam.training.data.recognition.teacher_targets import TargetSource, TeacherTargets
 from slimcam.training.fit.progress import Progress
 from slimcam.training.tasks.recognition.config import Color, TeacherConfig, TeacherModelConfig
+from slimcam.training.tasks.recognition.runners import open_runner
 
 logger = logging.getLogger(__name__)
 
@@ -296,19 +294,20 @@ def open_teacher(config: TeacherModelConfig, features: str | None = None) -> Tea
         raise ValueError(f"teacher.path {path.name}: expected a .tflite or .onnx file")
     if features and path.suffix != ".onnx":
         raise ValueError(f"teacher.features: feature maps are read from .onnx files, not from {path.name}")
+    # One inference of ONNX Runtime has one thread: those that ask are many already.
+    threads = (os.cpu_count() or 1) if path.suffix == ".tflite" else 1
     try:
-        run = _open_tflite(path, config) if path.suffix == ".tflite" else _open_onnx(path, config, features)
+        runner = open_runner(path, config.mean, config.scale, threads, features)
     except Exception as error:  # the runtimes raise what they like on a file that is not a model
         raise ValueError(f"teacher.path {path.name} cannot be opened: {first_line(error)}") from error
-    top, left, height, width = config.crop
 
     def teach(images: NDArray[np.uint8]) -> TeacherTargets:
-        faces = images[:, top : top + height, left : left + width]
-        return run(np.ascontiguousarray(faces[..., ::-1] if config.color == Color.BGR else faces))
+        return TeacherTargets(*runner.outputs(seen(images, config.crop, config.color)))
 
     try:
         teach(np.zeros((1, IMAGE_SIZE, IMAGE_SIZE, 3), np.uint8))
     except Exception as error:  # the runtimes raise what they like on an input of another shape
+        height, width = config.crop[2:]
         raise ValueError(
             f"teacher {path.name} does not take a {height}x{width} image; set "
             f"teacher.crop=[top,left,height,width] to what it was trained on ({first_line(error)})"
@@ -316,57 +315,8 @@ def open_teacher(config: TeacherModelConfig, features: str | None = None) -> Tea
     return teach
 
 
-def _open_tflite(path: Path, config: TeacherModelConfig) -> Teach:
-    interpreter = Interpreter(path, os.cpu_count() or 1)
-    height, width = config.crop[2:]
-    table = input_table(InputSpec(height, width, config.mean, config.scale), interpreter.input)
-    lock = threading.Lock()
-
-    def run(faces: NDArray[np.uint8]) -> TeacherTargets:
-        with lock:
-            targets = [dequantized(interpreter.run(look_up(table, face)[None]), interpreter.output) for face in faces]
-        return TeacherTargets(np.concatenate(targets).reshape(len(faces), -1))
-
-    return run
-
-
-def _open_onnx(path: Path, config: TeacherModelConfig, features: str | None) -> Teach:
-    import onnxruntime
-
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = 3
-    # Threads of the caller are many already, and its own would wait spinning while the student trains.
-    options.intra_op_num_threads = 1
-    model = _with_output(path, features) if features else path.read_bytes()
-    session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
-    source = session.get_inputs()[0]
-    channels_first = source.shape[1] == 3
-    one_by_one = source.shape[0] == 1
-    names = [session.get_outputs()[0].name] + ([features] if features else [])
-
-    def run(faces: NDArray[np.uint8]) -> TeacherTargets:
-        images = (faces.astype(np.float32) - np.float32(config.mean)) / np.float32(config.scale)
-        if channels_first:
-            images = np.ascontiguousarray(images.transpose(0, 3, 1, 2))
-        parts = np.split(images, len(images)) if one_by_one else [images]
-        outputs_of_parts = [session.run(names, {source.name: part}) for part in parts]
-        outputs = [np.concatenate(found) for found in zip(*outputs_of_parts, strict=True)]
-        embeddings = outputs[0].reshape(len(images), -1).astype(np.float32)
-        if not features:
-            return TeacherTargets(embeddings)
-        return TeacherTargets(embeddings, outputs[1].transpose(0, 2, 3, 1) if channels_first else outputs[1])
-
-    return run
-
-
-def _with_output(path: Path, name: str) -> bytes:
-    """The model with one of its inner values, a feature map, as a further output."""
-    import onnx
-
-    model = onnx.load(path)
-    inner = [output for node in model.graph.node for output in node.output]
-    if name not in inner:
-        raise ValueError(f"it has no value {name!r}{did_you_mean(name, inner, 0.3)}")
-    model.graph.output.append(onnx.helper.make_empty_tensor_value_info(name))
-    content: bytes = model.SerializeToString()
-    return content
+def seen(images: NDArray[np.uint8], crop: Sequence[int], color: str) -> NDArray[np.uint8]:
+    """The part of faces, `(N, 112, 112, 3)` RGB, that a model sees, in its order of the channels."""
+    top, left, height, width = crop
+    faces = images[:, top : top + height, left : left + width]
+    return np.ascontiguousarray(faces[..., ::-1] if color == Color.BGR else faces)

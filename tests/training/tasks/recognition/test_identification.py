@@ -51,3 +51,11 @@ def test_rates_that_too_few_people_support_are_absent():
 
 def test_there_is_nothing_to_identify_where_nobody_has_another_photo():
     assert identification(embeddings_of(0.5), LABELS, 5, [0.1]) is None
+
+
+def test_rank_five_counts_who_is_among_the_five_most_similar():
+    rng = np.random.default_rng(0)
+    labels = np.repeat(np.arange(20), 100).astype(np.int32)
+    found = identification(rng.normal(size=(2000, 64)).astype(np.float32), labels, 1, [0.1])
+    assert found.rank_five == pytest.approx(5 / 10, abs=0.05)
+    assert identification(embeddings_of(0.01), LABELS, 1, [0.1]).rank_five == 1.0

@@ -54,6 +54,37 @@ def test_arcface_stays_monotonic_where_the_angle_would_pass_pi():
     assert np.all(np.diff(values) <= 1e-5)
 
 
+NORMS = np.array([[10.0], [20.0], [30.0], [20.0], [20.0], [20.0]], np.float32)
+
+
+def adaface_loss(norms=NORMS, cosines=COSINES):
+    loss = losses.classification(LossConfig(classification="adaface", margin=0.4, scale=16.0))
+    return keras.ops.convert_to_numpy(loss(LABELS, np.hstack([cosines, norms])))
+
+
+def test_adaface_moves_the_margin_from_the_angle_to_the_cosine_with_the_norm():
+    # Norms of mean 20 and deviation 6.3246 (five degrees of freedom): one is 1.5811 deviations below, one above.
+    quality = 0.333 * np.array([-1.58089, 0.0, 1.58089, 0.0, 0.0, 0.0])
+    expected = with_margin(lambda cosine: np.cos(np.arccos(cosine) - 0.4 * quality) - 0.4 * (1 + quality))
+    np.testing.assert_allclose(adaface_loss(), expected, rtol=1e-3)
+
+
+def test_adaface_of_average_images_is_cosface():
+    np.testing.assert_allclose(
+        adaface_loss(np.full((6, 1), 7.0, np.float32)), loss_of("cosface", margin=0.4), rtol=1e-3
+    )
+
+
+def test_adaface_clips_the_quality_of_extreme_images():
+    # 99 images alike and one far off, nine deviations: at most the whole margin.
+    cosines, labels = np.zeros((100, 2), np.float32), np.zeros(100, np.int32)
+    norms = np.r_[np.full(99, 5.0), 95.0].astype(np.float32)[:, None]
+    loss = losses.classification(LossConfig(classification="adaface", margin=0.4, scale=1.0))
+    far = keras.ops.convert_to_numpy(loss(labels, np.hstack([cosines, norms])))[-1]
+    logit = np.cos(np.pi / 2 - 0.4) - 0.8
+    assert far == pytest.approx(np.log(np.exp(logit) + 1) - logit, rel=1e-4)
+
+
 @pytest.mark.parametrize("classification", ["softmax", "cosface", "arcface"])
 def test_a_face_of_nobody_is_not_classified(classification):
     loss = losses.classification(LossConfig(classification=classification))
@@ -70,6 +101,18 @@ def test_gradients_are_finite_at_the_ends_of_the_cosine(classification):
     with tf.GradientTape() as tape:
         value = tf.reduce_sum(loss(np.array([0, 0], np.int32), cosines))
     assert np.isfinite(tape.gradient(value, cosines).numpy()).all()
+
+
+def test_adaface_has_finite_gradients_and_none_through_the_norm():
+    import tensorflow as tf
+
+    cosines, norms = tf.Variable([[1.0, -1.0], [-1.0, 1.0]]), tf.Variable([[3.0], [5.0]])
+    loss = losses.classification(LossConfig(classification="adaface"))
+    with tf.GradientTape() as tape:
+        value = tf.reduce_sum(loss(np.array([0, 0], np.int32), tf.concat([cosines, norms], axis=1)))
+    by_cosines, by_norms = tape.gradient(value, [cosines, norms])
+    assert np.isfinite(by_cosines.numpy()).all()
+    np.testing.assert_array_equal(by_norms.numpy(), 0)
 
 
 def test_distillation_ignores_lengths_and_is_zero_for_the_same_direction():

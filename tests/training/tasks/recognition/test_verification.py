@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from slimcam.training.data.recognition.faces import Pairs
+from slimcam.training.data.recognition.faces import UNLABELED, FaceSet, Pairs, Verification
 from slimcam.training.data.recognition.pairs import sample_pairs
 from slimcam.training.tasks.bootstrap import paired_bootstrap
 from slimcam.training.tasks.recognition import verification
@@ -114,3 +114,64 @@ def test_sampled_pairs_are_distinct_balanced_and_true():
 def test_sampling_pairs_without_a_genuine_one_is_refused():
     with pytest.raises(ValueError, match="two images of one identity"):
         sample_pairs(np.arange(10, dtype=np.int32), 10)
+
+
+def test_the_equal_error_rate_is_where_both_errors_meet():
+    # Of the genuine pairs a quarter lies below 0.5, of the impostors a quarter above.
+    genuine = np.array([0.1, 0.6, 0.7, 0.8], np.float32)
+    impostors = np.sort(np.array([0.0, 0.2, 0.3, 0.9], np.float32))
+    assert verification.equal_error_rate(genuine, impostors) == pytest.approx(0.25)
+    assert verification.equal_error_rate(genuine + 1, impostors) == 0
+    normal = np.random.default_rng(0).normal(size=(2, 20_000)).astype(np.float32)
+    # Two normal distributions two deviations apart err equally often one deviation from either.
+    assert verification.equal_error_rate(normal[0] + 2, np.sort(normal[1])) == pytest.approx(0.1587, abs=0.005)
+
+
+def people(count, photos, spread, seed=0):
+    """Embeddings of so many people, a verification set of them and its pairs."""
+    rng = np.random.default_rng(seed)
+    labels = np.repeat(np.arange(count), photos).astype(np.int32)
+    embeddings = rng.normal(size=(count, 32))[labels] + spread * rng.normal(size=(len(labels), 32))
+    images = np.zeros((len(labels), 1, 1, 3), np.uint8)
+    faces = FaceSet(images, labels, tuple(map(str, range(count))))
+    return embeddings.astype(np.float32), Verification(faces, sample_pairs(labels, 400, seed=seed))
+
+
+def test_comparisons_are_all_pairs_of_different_people_with_their_people():
+    embeddings, faces = people(8, 4, 1.0)
+    found = verification.comparisons(embeddings, faces)
+    np.testing.assert_array_equal(found.impostors, verification.impostor_scores(embeddings, faces.faces.labels))
+    assert np.all(found.impostor_people[0] != found.impostor_people[1])
+    assert np.bincount(found.impostor_people.ravel()).tolist() == [4 * 28] * 8
+    assert found.images.tolist() == [4] * 8
+
+
+def test_intervals_hold_the_rate_and_cover_the_true_one():
+    embeddings, faces = people(2000, 2, 1.6)
+    everybody = verification.comparisons(embeddings, faces)
+    truth = verification.tar_at_far(everybody.genuine, everybody.impostors, 0.01)
+    covered = 0
+    for trial in range(40):
+        some = np.random.default_rng(trial).permutation(2000)[:60]
+        rows = np.flatnonzero(np.isin(faces.faces.labels, some))
+        labels = faces.faces.labels[rows]
+        part = Verification(
+            FaceSet(faces.faces.images[rows], labels, faces.faces.identities), sample_pairs(labels, 120)
+        )
+        found = verification.comparisons(embeddings[rows], part)
+        low, high = verification.tar_intervals(found, [0.01], samples=200)["0.01"]
+        assert low <= verification.tar_at_far(found.genuine, found.impostors, 0.01) <= high
+        covered += low <= truth <= high
+    assert covered >= 34
+
+
+def test_intervals_of_nameless_pairs_come_from_the_pairs():
+    embeddings, faces = people(100, 2, 1.0)
+    nameless = Verification(
+        FaceSet(faces.faces.images, np.full(len(faces.faces), UNLABELED, np.int32), ()), faces.pairs
+    )
+    found = verification.comparisons(embeddings, nameless)
+    assert len(found.impostors) == np.sum(~faces.pairs.same)
+    assert list(verification.tar_intervals(found, [0.1, 0.001])) == ["0.1"]
+    low, high = verification.tar_intervals(found, [0.1])["0.1"]
+    assert low < verification.tar_at_far(found.genuine, found.impostors, 0.1) <= high

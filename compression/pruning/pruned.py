@@ -1,0 +1,118 @@
+"""Pruning a model in one call: no task, no training."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from slimcam.compression.normal_form.normalize import normalize
+from slimcam.compression.pruning.batch_norm import recalibrate_batch_norm
+from slimcam.compression.pruning.budget import Measure, measure, meet
+from slimcam.compression.pruning.config import PruningRatioConfig, Target
+from slimcam.compression.pruning.cost import Cost, cost
+from slimcam.compression.pruning.graph import ChannelGraph, trace
+from slimcam.compression.pruning.importance import Scores, importance
+from slimcam.compression.pruning.plan import PruningPlan
+from slimcam.compression.pruning.samples import Samples
+from slimcam.compression.pruning.surgery import cut
+
+_TOLERANCE = 0.02
+
+
+@dataclass(frozen=True)
+class Pruned:
+    """A pruned model, and how it came about.
+
+    Attributes:
+        model: The smaller Keras 3 model, flat and functional.
+        plan: The channels that stayed.
+        before: Cost of the model that was given.
+        after: Cost of the smaller one.
+    """
+
+    model: Any
+    plan: PruningPlan
+    before: Cost
+    after: Cost
+
+    def __str__(self) -> str:
+        return f"{self.plan}\n{saved(self.before, self.after)}"
+
+
+def prune(
+    model: Any,
+    *,
+    plan: PruningPlan | None = None,
+    samples: Samples | None = None,
+    latency: Callable[[Any], float] | None = None,
+    **options: Any,
+) -> Pruned:
+    """Removes channels of a functional or sequential Keras 3 model.
+
+        smaller = compression.prune(model, target="macs", ratio=0.5).model
+
+    The weights that stay are not trained: fine-tune the result. With `samples.inputs` the statistics of batch
+    normalization are recalibrated.
+
+    Args:
+        model: it is not changed.
+        plan: channels to keep; chosen by the options if absent.
+        samples: what the criterion may judge by beside the weights.
+        latency: from a Keras model to its milliseconds, for `target="latency"`.
+        options: those of `PruningRatioConfig`.
+
+    Raises:
+        CompressionError: the model, the plan or the options do not serve; the message says why.
+    """
+    model = normalize(model).model
+    graph = trace(model)
+    if plan is None:
+        measured = None if latency is None else _measured(model, graph, latency)
+        plan = choose(model, graph, PruningRatioConfig(**options), samples, measured)
+    smaller = cut(model, plan, graph)
+    if samples is not None and samples.inputs is not None:
+        recalibrate_batch_norm(smaller, samples.inputs())
+    return Pruned(smaller, plan, cost(model), cost(smaller))
+
+
+def choose(
+    model: Any, graph: ChannelGraph, config: PruningRatioConfig, samples: Samples | None, latency: Measure | None
+) -> PruningPlan:
+    """The plan that a configuration asks for.
+
+    Args:
+        model: in normal form.
+        graph: the model's, from `trace`.
+        config: how many channels are removed, from where, and which.
+        samples: what the criterion may judge by beside the weights.
+        latency: how many milliseconds plans take, for `target=latency`.
+
+    Raises:
+        CompressionError: the budget cannot be reached, a pattern matches nothing, or the criterion lacks its samples.
+    """
+    measured = None
+    if config.target == Target.LATENCY and latency is not None:
+        measured = latency
+    elif config.target != Target.CHANNELS or config.budget is not None:
+        measured = measure(model, graph, config.target)
+    return meet(graph, scores(model, graph, config, samples), config, measured)
+
+
+def scores(model: Any, graph: ChannelGraph, config: PruningRatioConfig, samples: Samples | None) -> Scores:
+    """The importance of channels by the criterion of a configuration."""
+    options = {"reduction": config.reduction, "normalization": config.normalization}
+    return importance(model, graph, config.criterion, samples, **options)
+
+
+def saved(before: Cost, after: Cost) -> str:
+    """What pruning has saved, in a line."""
+    parts = [
+        f"{name} {old:,} -> {new:,} ({1 - new / max(old, 1):.1%} less)"
+        for name, old, new in (("parameters", before.parameters, after.parameters), ("MACs", before.macs, after.macs))
+    ]
+    return "; ".join(parts)
+
+
+def _measured(model: Any, graph: ChannelGraph, latency: Callable[[Any], float]) -> Measure:
+    return Measure(latency(model), lambda plan: latency(cut(model, plan, graph)), _TOLERANCE)

@@ -1,0 +1,1 @@
+"""`slimcam-verify`: recognizers of any format side by side on the same faces."""
