@@ -116,7 +116,7 @@ def _train(job: Job, task: Task, pruned: Any, form: NormalForm, policies: Mappin
         job.inputs["prune"],
         tf_keras,
         "quantization-aware training",
-        rates,
+        rates=rates,
     )
     images = next(samples())
     before = layer_errors(model, images)
