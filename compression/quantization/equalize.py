@@ -175,7 +175,7 @@ def _limited(group: _FactorGroup, factors: _PerChannel, largest: dict[str, _PerC
     """The factors with which nothing is cut off that was not, and nothing is left that was cut off."""
     for tensor, limit in group.cut_off:
         reached = largest[tensor_key(tensor)]
-        room = limit / np.maximum(reached, _TINY)
+        room = limit / np.maximum(reached, _WEAKEST * limit)
         factors = np.where(reached < limit, np.minimum(factors, room), 1).astype(np.float32)
     return factors
 

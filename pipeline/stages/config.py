@@ -169,6 +169,8 @@ class QuantizeConfig:
         for pattern, policy in self.layers.items():
             if choose(f"layers.{pattern}", LayerPolicy, policy) == LayerPolicy.INT8_WEIGHTS and scheme.facts.trains:
                 raise ValueError(f"layers.{pattern}: {scheme} has layers that are int8 or float, no '{policy}'")
+        if self.layers and scheme == Scheme.NONE:
+            raise ValueError("layers: nothing is quantized with scheme=none; leave them out")
         if self.learning_rates and not scheme.facts.trains:
             raise ValueError(f"learning_rates: nothing is trained with scheme={scheme}; leave them out")
         if any(factor < 0 for factor in self.learning_rates.values()):

@@ -159,6 +159,7 @@ def test_mixed_keeps_as_few_operators_float_as_reach_the_accuracy(
         ({"scheme": "int8"}, "scheme is one of qat_int8, ptq_int8, mixed"),
         ({"layers": {"stem": "int4"}}, "layers.stem is one of int8, int8 weights, float"),
         ({"layers": {"stem": "int8 weights"}}, "qat_int8 has layers that are int8 or float"),
+        ({"scheme": "none", "layers": {"stem": "float"}}, "nothing is quantized with scheme=none"),
         ({"scheme": "float16", "learning_rates": {"last": 0.1}}, "nothing is trained with scheme=float16"),
         ({"learning_rates": {"last": -1.0}}, "factors from 0 on"),
         ({"input_range": [0.5, 1.0]}, "input_range is a value up to 0 and one above it"),

@@ -161,8 +161,8 @@ class Recognition(Task):
             title=spec.title,
             events=job.out / EVENTS,
             validate=self.validator(),
-            recalibrate=spec.recalibrate,
             rates=spec.rates,
+            recalibrate=spec.recalibrate,
         )
         if loss.classifies:
             save_arrays(job.out / CENTERS, kernel=learner.get_layer(COSINES).get_weights()[0])
