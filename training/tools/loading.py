@@ -5,7 +5,7 @@
 Each FACES is a folder for each person, a folder with train.rec, or one with .tar files, as
 `slimcam.training.tools.convert_faces` makes them. For each and each number of worker threads (0 loads in the training
 thread itself) it prints the seconds until the set is open, and the images a second of loading alone and of training a
-small network, whose step is so short that loading hurts; beside them the same network fed with one batch again and again.
+small network, whose step is so short that loading hurts; beside them the same network fed with one batch over and over.
 """
 
 from __future__ import annotations
