@@ -3,9 +3,10 @@
     python -m slimcam.training.tools.loading FACES [FACES ...] --workers 0 1 2
 
 Each FACES is a folder for each person, a folder with train.rec, or one with .tar files, as
-`slimcam.training.tools.convert_faces` makes them. For each and each number of worker threads (0 loads in the training
-thread itself) it prints the seconds until the set is open, and the images a second of loading alone and of training a
-small network, whose step is so short that loading hurts; beside them the same network fed with one batch over and over.
+`slimcam.training.tools.convert_faces` makes them. For each it prints the seconds until it is open; and for each number
+of worker threads (0 loads in the training thread itself) the images a second of loading alone, the milliseconds of the
+processors that an image takes, which a busy machine changes little, and the images a second of training a network
+so small that loading hurts, beside the same network fed with one batch over and over.
 """
 
 from __future__ import annotations
@@ -72,12 +73,13 @@ def opened(paths: Sequence[Path]) -> tuple[dict[str, FaceSet], Rows]:
     Raises:
         FileNotFoundError, ValueError: a set is not there, or damaged.
     """
-    sets, rows = {}, [("faces", "images", "open, s", "memory, MB")]
+    sets: dict[str, FaceSet] = {}
+    rows: Rows = [("faces", "images", "open, s", "CPU s", "memory, MB")]
     for path in paths:
-        start = time.perf_counter()
+        start, used = time.perf_counter(), time.process_time()
         sets[path.name] = faces = open_faces(path)
-        seconds = time.perf_counter() - start
-        rows.append((path.name, f"{len(faces):,}", f"{seconds:.2f}", f"{_own_memory_mb():.0f}"))
+        seconds, cpu = time.perf_counter() - start, time.process_time() - used
+        rows.append((path.name, f"{len(faces):,}", f"{seconds:.2f}", f"{cpu:.2f}", f"{_own_memory_mb():.0f}"))
     return sets, rows
 
 
@@ -89,16 +91,17 @@ def speeds(sets: Mapping[str, FaceSet], options: argparse.Namespace) -> Rows:
     pixels = np.stack([first.images[int(index)] for index in chosen])
     memory = FaceSet(pixels, first.labels[chosen], first.identities)
     one = _batches(memory, options).batch(0, options.size)
-    bound = _rate(step, itertools.repeat(one), options)
-    rows = [
-        ("faces", "workers", "loading alone", "training", "of one batch"),
-        ("one batch", "", "", f"{bound:.0f}", ""),
+    bound, _ = _rate(step, itertools.repeat(one), options)
+    rows: Rows = [
+        ("faces", "workers", "loading alone", "CPU ms an image", "training", "of one batch"),
+        ("one batch", "", "", "", f"{bound:.0f}", ""),
     ]
     for name, faces in {"in memory": memory, **sets}.items():
         for workers in options.workers:
-            alone = _rate(lambda _: None, _stream(faces, workers, options), options)
-            training = _rate(step, _stream(faces, workers, options), options)
-            rows.append((name, str(workers), f"{alone:.0f}", f"{training:.0f}", f"{100 * training / bound:.1f} %"))
+            alone, cpu_ms = _rate(lambda _: None, _stream(faces, workers, options), options)
+            training, _ = _rate(step, _stream(faces, workers, options), options)
+            figures = (f"{alone:.0f}", f"{cpu_ms:.2f}", f"{training:.0f}", f"{100 * training / bound:.1f} %")
+            rows.append((name, str(workers), *figures))
     return rows
 
 
@@ -125,17 +128,23 @@ def _training_step(options: argparse.Namespace) -> Callable[[Batch], object]:
     return lambda batch: learner.train_on_batch(batch.images, targets)
 
 
-def _rate(step: Callable[[Batch], object], batches: Iterator[Batch], options: argparse.Namespace) -> float:
-    """Images a second; the first steps, in which graphs are made and queues filled, do not count."""
+def _rate(
+    step: Callable[[Batch], object], batches: Iterator[Batch], options: argparse.Namespace
+) -> tuple[float, float]:
+    """Images a second, and milliseconds of all processors for each.
+
+    The first steps, in which graphs are made and queues filled, do not count.
+    """
     for _ in range(5):
         step(next(batches))
-    count, start = 0, time.perf_counter()
+    count, start, used = 0, time.perf_counter(), time.process_time()
     while (elapsed := time.perf_counter() - start) < options.seconds:
         step(next(batches))
         count += 1
     if isinstance(batches, Generator):
         batches.close()
-    return count * options.batch / elapsed
+    images = count * options.batch
+    return images / elapsed, 1000 * (time.process_time() - used) / images
 
 
 def _own_memory_mb() -> float:

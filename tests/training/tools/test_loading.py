@@ -27,7 +27,7 @@ def test_every_set_is_opened_loaded_and_trained_on(sets, capsys):
     opened, speeds = (block.splitlines() for block in capsys.readouterr().out.strip().split("\n\n"))
     assert [line.split()[0] for line in opened[1:]] == ["folders", "records", "shards"]
     assert len(speeds) == 2 + 2 * 4
-    assert all(float(line.split()[-3]) > 0 for line in speeds[2:])
+    assert all(float(line.split()[-3]) > 0 and float(line.split()[-4]) > 0 for line in speeds[2:])
 
 
 def test_a_set_that_is_not_there_is_one_line(tmp_path):
