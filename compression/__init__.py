@@ -44,7 +44,6 @@ _PUBLIC = {
     "layer_errors": "slimcam.compression.quantization.errors",
     "float_tflite": "slimcam.compression.export.tflite",
     "int8_tflite": "slimcam.compression.export.tflite",
-    "post_training_int8": "slimcam.compression.export.tflite",
     "Scheme": "slimcam.compression.quantization.schemes",
     "quantized": "slimcam.compression.quantization.post_training",
     "post_training_int8": "slimcam.compression.quantization.post_training",

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterable
 from typing import Any
 
 import keras
@@ -11,9 +10,8 @@ import numpy as np
 import tensorflow as tf
 import tf_keras
 from ai_edge_litert.interpreter import Interpreter
-from numpy.typing import NDArray
 
-from slimcam.compression.errors import CompressionError, ConversionError
+from slimcam.compression.errors import ConversionError
 from slimcam.compression.normal_form.normalize import in_float32
 from slimcam.compression.quantization import ranges
 from slimcam.compression.quantization.keras2 import to_tf_keras

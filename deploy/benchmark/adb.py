@@ -20,10 +20,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from slimcam.deploy.benchmark.a53.sysroot import cache_folder
 from slimcam.deploy.benchmark.benchmark_tool import ToolOutput, parse
 from slimcam.deploy.common.choices import Choice, choose
-from slimcam.deploy.common.files import atomic, file_sha256
+from slimcam.deploy.common.files import atomic, cache_folder, file_sha256
 from slimcam.deploy.common.messages import last_line
 from slimcam.deploy.inference.interpreter import Interpreter
 from slimcam.deploy.latency.machine import read_clusters, read_condition

@@ -93,6 +93,13 @@ def hdf5(path: Path) -> Iterator[Path]:
             raise OSError(f"{path} could not be written: {error}") from error
 
 
+def cache_folder() -> Path:
+    """Where slimcam keeps what can be made or fetched again: `$SLIMCAM_CACHE`, or `slimcam` in the user's cache."""
+    chosen = os.environ.get("SLIMCAM_CACHE")
+    base = os.environ.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
+    return Path(chosen) if chosen else Path(base) / "slimcam"
+
+
 def file_sha256(path: Path) -> str:
     """The SHA-256 of a file, in hexadecimal."""
     digest = hashlib.sha256()

@@ -35,9 +35,9 @@ from slimcam.deploy.benchmark.a53.fit import (
 )
 from slimcam.deploy.benchmark.a53.latency import CONSTANTS, Constants
 from slimcam.deploy.benchmark.a53.profile import Profile, compact, save_profile
-from slimcam.deploy.benchmark.a53.sysroot import cache_folder, make_sysroot
+from slimcam.deploy.benchmark.a53.sysroot import make_sysroot
 from slimcam.deploy.common.console import log_to_console, show
-from slimcam.deploy.common.files import atomic
+from slimcam.deploy.common.files import atomic, cache_folder
 
 logger = logging.getLogger(__name__)
 

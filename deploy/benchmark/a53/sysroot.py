@@ -22,6 +22,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from slimcam.deploy.benchmark.a53.elf import Functions, read_functions
+from slimcam.deploy.common.files import cache_folder
 
 logger = logging.getLogger(__name__)
 
@@ -102,13 +103,6 @@ class Sysroot:
             str(self.device / "usr/bin/python3.11"),
             *arguments,
         ]
-
-
-def cache_folder() -> Path:
-    """Where slimcam keeps what it downloads: `$SLIMCAM_CACHE`, or `slimcam` in the user's cache folder."""
-    chosen = os.environ.get("SLIMCAM_CACHE")
-    base = os.environ.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
-    return Path(chosen) if chosen else Path(base) / "slimcam"
 
 
 def make_sysroot(cache: Path | None = None) -> Sysroot:

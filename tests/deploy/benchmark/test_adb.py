@@ -15,8 +15,9 @@ from pathlib import Path
 
 import pytest
 
-from slimcam.deploy.benchmark.a53.sysroot import Sysroot, cache_folder
+from slimcam.deploy.benchmark.a53.sysroot import Sysroot
 from slimcam.deploy.benchmark.adb import AdbConfig, measure_over_adb
+from slimcam.deploy.common.files import cache_folder
 from slimcam.deploy.inference.bundle import Bundle
 from slimcam.deploy.latency.record import Cluster
 

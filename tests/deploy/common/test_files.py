@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from slimcam.deploy.common.files import atomic, atomic_folder, write_text
+from slimcam.deploy.common.files import atomic, atomic_folder, cache_folder, write_text
 
 
 def test_a_file_is_there_whole_or_not_at_all(tmp_path: Path) -> None:
@@ -84,3 +84,11 @@ def test_a_folder_replaces_a_full_one_or_leaves_it(tmp_path: Path) -> None:
         (partial / "new").write_text("new")
     assert [file.name for file in folder.iterdir()] == ["new"]
     assert list(tmp_path.iterdir()) == [folder]
+
+
+def test_the_cache_is_where_the_user_wants_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SLIMCAM_CACHE", str(tmp_path))
+    assert cache_folder() == tmp_path
+    monkeypatch.delenv("SLIMCAM_CACHE")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    assert cache_folder() == tmp_path / "slimcam"

@@ -56,8 +56,8 @@ def test_a_cost_table_prices_the_channels_that_a_plan_leaves(tmp_path: Path, mon
     layers = [layer("a", 3, 32), layer("b", 32, 64), layer("out", 64, 8)]
     table = CostTable("toy", 1000.0, "toy", "", {}, 0.1, layers, {"MEAN": 10.0})
     profile = Profile("toy", "1", "XNNPACK", 4, (), (), operators)
-    monkeypatch.setattr(latency, "profile_with_costs", lambda file, target: (profile, table))
-    monkeypatch.setattr(latency, "_milliseconds", lambda models, target: dict.fromkeys(models, 100.0))
+    monkeypatch.setattr(latency, "profile_with_costs", lambda *_: (profile, table))
+    monkeypatch.setattr(latency, "_milliseconds", lambda models, _: dict.fromkeys(models, 100.0))
     model = network()
     graph = trace(model)
 

@@ -71,7 +71,6 @@ class Stage:
             ),
             train=TrainConfig(workers=1),
             prune=PruneConfig(fit=FitConfig(**fit), **pruning),
-            model=SimpleNamespace(input_size=16),
         )
         out = self.folder / f"{name}-{attempt}"
         function(Job(config, {"train": self.folder / "train"}, out, self.folder / f"{name}-work", self.cache))

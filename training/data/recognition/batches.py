@@ -98,7 +98,21 @@ class Batches:
         return chosen[:, 0], chosen[:, 1]
 
     def _order(self, epoch: int) -> NDArray[np.int64]:
-        """An epoch's images and the variant of each, `(2, N)`."""
+        """An epoch's images and the variant of each, `(2, N)`, kept while batches are taken of it."""
+        orders = self._orders
+        order = orders.get(epoch)
+        if order is None:
+            order = orders[epoch] = self._shuffled(epoch)
+            # Threads may still be at the end of the epoch before.
+            for old in [known for known in list(orders) if known < epoch - 1]:
+                orders.pop(old, None)
+        return order
+
+    @cached_property
+    def _orders(self) -> dict[int, NDArray[np.int64]]:
+        return {}
+
+    def _shuffled(self, epoch: int) -> NDArray[np.int64]:
         count, rng = len(self.faces), np.random.default_rng((self.seed, epoch))
         views = self.targets.views if self.targets is not None else 0
         if self.balance:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from collections.abc import Collection, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar
@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from slimcam.deploy.common.result_key import KEY_UNLESS_DEFAULT, NOT_KEY, key_material
 from slimcam.training.data.images import IMAGE_SIZE, Image, decode, read_bytes
 from slimcam.training.data.recognition.faces import FaceData, FaceSet
+from slimcam.training.data.recognition.file_index import contents_of
 from slimcam.training.data.recognition.split import split_people
 
 EXTENSIONS = frozenset(
@@ -134,25 +135,27 @@ def scan(folders: Sequence[Path], *, exclude: Sequence[str] = (), only: Collecti
         only: identities to look at; all where it is `None`.
     """
     left_out = set(exclude)
-    found: list[tuple[str, Path]] = []
+    kept: list[Path] = []
+    names: list[str] = []
     notes: list[str] = []
     for folder in folders:
         if not folder.is_dir():
             raise FileNotFoundError(f"data: no folder {folder}")
+        files: list[Path] = []
         for identity in identity_folders(folder):
             if identity.name in left_out or (only is not None and identity.name not in only):
                 continue
-            names = image_names(identity)
-            files = [path for path in names if path.is_file()]
-            notes += [f"skipped {path}: {_no_file(path)}" for path in names if path not in set(files)]
-            if not files:
+            called = {path: path.is_file() for path in image_names(identity)}
+            own = [path for path, file in called.items() if file]
+            notes += [f"skipped {path}: {_no_file(path)}" for path, file in called.items() if not file]
+            if not own:
                 notes.append(f"skipped {identity}: no image in it")
-            found += [(identity.name, path) for path in files]
-    with ThreadPoolExecutor() as pool:
-        whole = list(pool.map(lambda item: readable(item[1]), found))
-    notes += [f"skipped {path}: not a readable image" for (_, path), ok in zip(found, whole, strict=True) if not ok]
-    kept = [item for item, ok in zip(found, whole, strict=True) if ok]
-    return Listing(tuple(path for _, path in kept), tuple(name for name, _ in kept), tuple(notes))
+            files += own
+        whole = contents_of(folder, files).readable
+        notes += [f"skipped {path}: not a readable image" for path, ok in zip(files, whole, strict=True) if not ok]
+        kept += (readable := [path for path, ok in zip(files, whole, strict=True) if ok])
+        names += [path.parent.name for path in readable]
+    return Listing(tuple(kept), tuple(names), tuple(notes))
 
 
 def identity_folders(folder: Path) -> list[Path]:
@@ -162,7 +165,10 @@ def identity_folders(folder: Path) -> list[Path]:
 
 def image_names(folder: Path) -> list[Path]:
     """What in a folder is called like an image, in order; hidden files are not."""
-    return sorted(path for path in folder.iterdir() if path.name[0] != "." and path.suffix.lower() in EXTENSIONS)
+    with os.scandir(folder) as entries:
+        names = sorted(entry.name for entry in entries if entry.name[0] != ".")
+    # Half a million times the suffix of a path would take seconds.
+    return [folder / name for name in names if f".{name.rpartition('.')[2].lower()}" in EXTENSIONS]
 
 
 def layout_hint(folder: Path, kind: str) -> str:
@@ -202,9 +208,8 @@ def digest_files(folders: Sequence[Path]) -> bytes:
         if not folder.is_dir():
             raise FileNotFoundError(f"data: no folder {folder}")
         files = [path for identity in identity_folders(folder) for path in image_names(identity) if path.is_file()]
-        with ThreadPoolExecutor() as pool:
-            for path, digest in zip(files, pool.map(digest_file, files), strict=True):
-                total.update(path.relative_to(folder).as_posix().encode() + b"\0" + digest)
+        for path, digest in zip(files, contents_of(folder, files).digests, strict=True):
+            total.update(path.relative_to(folder).as_posix().encode() + b"\0" + digest.tobytes())
     return total.digest()
 
 
@@ -226,11 +231,6 @@ def decode_image(encoded: NDArray[np.uint8]) -> Image | None:
     if image is not None and image.shape[:2] != (IMAGE_SIZE, IMAGE_SIZE):
         image = cv2.resize(image, (IMAGE_SIZE, IMAGE_SIZE), interpolation=cv2.INTER_AREA)
     return image
-
-
-def readable(path: Path) -> bool:
-    """Whether a file is an image that can be decoded."""
-    return decode(read_bytes(path)) is not None
 
 
 def digest_file(path: Path) -> bytes:

@@ -66,7 +66,8 @@ class ShardImages:
     def encoded(self, index: int) -> Bytes:
         """The bytes of an image as they are stored."""
         begin, end = self._places[index]
-        return self._shards[self._numbers[index]][1][begin:end]
+        content: Bytes = self._shards[self._numbers[index]][1][begin:end]
+        return content
 
 
 def open_shards(folder: Path) -> FaceSet:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +12,8 @@ import numpy as np
 from slimcam.training.data.images import Images, Joined
 from slimcam.training.data.recognition import packed
 from slimcam.training.data.recognition.faces import UNLABELED, FaceSet
-from slimcam.training.data.recognition.folders import EXTENSIONS, FileImages, digest_file, readable
+from slimcam.training.data.recognition.file_index import contents_of
+from slimcam.training.data.recognition.folders import EXTENSIONS, FileImages
 from slimcam.training.data.recognition.packed import PackedConfig
 
 
@@ -40,10 +40,9 @@ def beside(faces: FaceSet, paths: Sequence[Path]) -> tuple[FaceSet, tuple[str, .
             parts.append(packed.load(PackedConfig(path=str(path))).train.images)
             continue
         files = _files(path)
-        with ThreadPoolExecutor() as pool:
-            whole = list(pool.map(readable, files))
+        whole = contents_of(path, files).readable
         notes += [f"skipped {file}: not a readable image" for file, ok in zip(files, whole, strict=True) if not ok]
-        if not any(whole):
+        if not whole.any():
             raise ValueError(f"data.unlabeled: no readable image in {path}")
         parts.append(FileImages([file for file, ok in zip(files, whole, strict=True) if ok]))
     images = Joined(parts)
@@ -60,9 +59,8 @@ def fingerprint(paths: Sequence[Path]) -> bytes:
             total.update(packed.fingerprint(PackedConfig(path=str(path))).encode())
             continue
         files = _files(path)
-        with ThreadPoolExecutor() as pool:
-            for file, digest in zip(files, pool.map(digest_file, files), strict=True):
-                total.update(file.relative_to(path).as_posix().encode() + b"\0" + digest)
+        for file, digest in zip(files, contents_of(path, files).digests, strict=True):
+            total.update(file.relative_to(path).as_posix().encode() + b"\0" + digest.tobytes())
     return total.digest()
 
 

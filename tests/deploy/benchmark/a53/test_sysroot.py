@@ -37,11 +37,3 @@ def test_a_system_that_cannot_make_one_is_told_what_is_missing(tmp_path: Path, m
     with pytest.raises(OSError, match="need apt-get"):
         sysroot.make_sysroot(tmp_path)
     assert not (tmp_path / "a53").exists()
-
-
-def test_the_cache_is_where_the_user_wants_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("SLIMCAM_CACHE", str(tmp_path))
-    assert sysroot.cache_folder() == tmp_path
-    monkeypatch.delenv("SLIMCAM_CACHE")
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    assert sysroot.cache_folder() == tmp_path / "slimcam"
