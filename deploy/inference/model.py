@@ -106,10 +106,10 @@ class ArrayModel:
         taken = [tensor.shape for tensor in self.interpreter.inputs]
         given = [tensor.shape for tensor in self.interpreter.outputs]
         for stated, found, verb in ((self.bundle.inputs, taken, "takes"), (self.bundle.outputs, given, "gives")):
-            expected = [(1, *spec.shape) for spec in stated.specs]
-            if found != expected:
+            shapes = [(1, *spec.shape) for spec in stated.specs]
+            if found != shapes:
                 raise BundleError(
-                    f"bundle {self.bundle.path}: the model {verb} {found}, the bundle says {expected}; make it again"
+                    f"bundle {self.bundle.path}: the model {verb} {found}, the bundle says {shapes}; make it again"
                 )
         if check:
             for place, example in enumerate(zip(*self.bundle.inputs.golden, strict=True)):

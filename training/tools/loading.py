@@ -20,7 +20,6 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-from slimcam.training.tasks.recognition.backbones import small_resnet
 
 from slimcam.deploy.common.console import show
 from slimcam.deploy.common.text_table import grid
@@ -29,6 +28,7 @@ from slimcam.training.data.recognition.batches import Batch, Batches
 from slimcam.training.data.recognition.faces import FaceSet
 from slimcam.training.fit.accelerate import accelerated
 from slimcam.training.fit.config import FitConfig
+from slimcam.training.tasks.own_backbones import small_resnet
 from slimcam.training.tools.convert_faces import open_faces
 
 IN_MEMORY = 2000
