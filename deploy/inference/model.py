@@ -113,8 +113,8 @@ class ArrayModel:
                 )
         if check:
             for place, example in enumerate(zip(*self.bundle.inputs.golden, strict=True)):
-                expected = [array[place : place + 1] for array in self.bundle.outputs.golden]
-                _require_agreement(self.bundle, self.interpreter, place, self.run(*example), expected)
+                wanted = [array[place : place + 1] for array in self.bundle.outputs.golden]
+                _require_agreement(self.bundle, self.interpreter, place, self.run(*example), wanted)
 
     def run(self, *arrays: NDArray[Any]) -> tuple[NDArray[np.float32], ...]:
         """What the model gives for one example, an array of the stated shape for each input.
