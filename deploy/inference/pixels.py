@@ -45,9 +45,9 @@ def input_spec(pixels: str, height: int, width: int) -> InputSpec:
 
 def normalized(images: NDArray[np.uint8], spec: InputSpec) -> NDArray[np.float32]:
     """What a float model reads of RGB images, `(..., 3)`."""
-    values: NDArray[np.float32] = (images.astype(np.float32) - np.asarray(spec.mean, np.float32)) / np.asarray(
-        spec.scale, np.float32
-    )
+    mean: NDArray[np.float32] = np.asarray(spec.mean, np.float32)
+    scale: NDArray[np.float32] = np.asarray(spec.scale, np.float32)
+    values: NDArray[np.float32] = (images.astype(np.float32) - mean) / scale
     return np.ascontiguousarray(values[..., ::-1]) if spec.order == "bgr" else values
 
 
