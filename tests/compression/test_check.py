@@ -32,11 +32,12 @@ def test_sound_model_is_delegated_throughout() -> None:
 
 
 def test_everything_that_is_not_supported_is_told_at_once_by_name() -> None:
-    found = preflight(network(L.Activation("gelu", name="smooth"), L.LayerNormalization(name="norm")), HALF)
+    odd = L.Activation("gelu", name="smooth"), L.LayerNormalization(name="norm"), L.Softmax(name="shares")
+    found = preflight(network(*odd), HALF)
     text = str(found)
     assert "layer 'smooth': activation 'gelu' has no int8 form; use" in text
     assert "layer 'norm' (LayerNormalization) has no int8 form; replace it" in text
-    assert "channels, read by norm" in text
+    assert "channels, read by shares" in text
     assert found.operators is None
 
 

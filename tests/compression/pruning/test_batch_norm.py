@@ -14,7 +14,7 @@ def test_batch_norm_statistics_become_those_of_the_images():
     inputs = keras.Input((16, 16, 3))
     model = keras.Model(inputs, keras.layers.BatchNormalization(name="norm", momentum=0.9)(inputs))
     before = model.get_layer("norm").moving_mean.numpy().copy()
-    recalibrate_batch_norm(model, sample_batches(images, 64, 16, 16))
+    recalibrate_batch_norm(model, sample_batches(images, 64, InputSpec(16, 16), 16))
     pixels = normalized(images, InputSpec())
     norm = model.get_layer("norm")
     np.testing.assert_allclose(norm.moving_mean.numpy(), pixels.mean(axis=(0, 1, 2)), atol=1e-4)
@@ -26,5 +26,5 @@ def test_batch_norm_statistics_become_those_of_the_images():
 def test_no_images_leave_the_statistics_alone():
     inputs = keras.Input((16, 16, 3))
     model = keras.Model(inputs, keras.layers.BatchNormalization(name="norm")(inputs))
-    recalibrate_batch_norm(model, sample_batches(np.zeros((8, 16, 16, 3), np.uint8), 0, 16, 16))
+    recalibrate_batch_norm(model, sample_batches(np.zeros((8, 16, 16, 3), np.uint8), 0, InputSpec(16, 16), 16))
     np.testing.assert_array_equal(model.get_layer("norm").moving_mean.numpy(), 0.0)

@@ -52,8 +52,8 @@ def test_a_model_file_that_rescales_pixels_is_not_fed_silently(tmp_path):
     scaled = keras.layers.Rescaling(1 / 255)(image)
     keras.Model(image, keras.layers.Conv2D(4, 3)(scaled)).save(tmp_path / "own.keras")
     with pytest.raises(ValueError, match=r"begins with a Rescaling layer: say what pixels it takes, model\.pixels=raw"):
-        features_of(BackboneConfig(str(tmp_path / "own.keras")))
-    assert features_of(BackboneConfig(str(tmp_path / "own.keras"), pixels="raw")).output_shape[-1] == 4
+        features_of(BackboneConfig(str(tmp_path / "own.keras"), input_size=16))
+    assert features_of(BackboneConfig(str(tmp_path / "own.keras"), input_size=16, pixels="raw")).output_shape[-1] == 4
 
 
 def test_a_backbone_without_its_own_preprocessing_is_not_fed_silently():
