@@ -74,7 +74,7 @@ def finish(*overrides: str, gates: tuple[dict[str, object], ...] = (), stages: t
     [
         (
             ["train.lerning=1"],
-            "override 'train.lerning=1': train has no key 'lerning'; known are augment, balance, fit, loss",
+            "override 'train.lerning=1': train has no key 'lerning'; known are augment, balance, bn_images, fit, loss",
         ),
         (
             ["train.fit.learning_rte=1"],
@@ -84,12 +84,12 @@ def finish(*overrides: str, gates: tuple[dict[str, object], ...] = (), stages: t
         (["train.fit.epochs=abc"], "override 'train.fit.epochs=abc': train.fit.epochs is a number; got 'abc'"),
         (["train.fit.batch_size=1.5"], "train.fit.batch_size is an integer; got '1.5'"),
         (["debgu=fast"], "the configuration has no key 'debgu'; did you mean 'debug'?"),
-        (["epochs=3"], "did you mean train.fit.epochs, prune.fit.epochs or quantize.fit.epochs?"),
+        (["epochs=3"], "did you mean train.fit.epochs, prune.sparse.epochs or prune.fit.epochs?"),
         (["ratio=0.5"], "the configuration has no key 'ratio'; did you mean prune.ratio?"),
         (["data.root=/x"], "data has no key 'root'; it is an option of data=folders, data=lfw,"),
         (["experiment=lwf"], "experiment=lwf: experiment has no 'lwf'; did you mean 'lfw'?"),
         (["modle=resnet50"], "override 'modle=resnet50': the configuration has no key 'modle'; did you mean 'model'?"),
-        (["model=vgg"], "model=vgg: model has no 'vgg'; known are classifier, detector, mobilenet_v2, resnet50"),
+        (["model=vgg"], "model=vgg: model has no 'vgg'; known are classifier, detector, efficientnet_b0"),
         (["data=lfw"], "data.root is required; give it on the command line as data.root=..."),
         (["model.options.alpha=0.5"], "model.options has no key 'alpha'; write +model.options.alpha=... to add it"),
         (["train.seed=[1"], "override 'train.seed=[1' is not understood"),

@@ -64,7 +64,7 @@ def train_key(backbone: str) -> str:
 def test_layer_of_the_users_own_goes_through_all_stages(tmp_path: Path) -> None:
     (tmp_path / "mynet.py").write_text(SOURCE)
     options = (
-        "model.backbone='mynet:custom' model.input_size=32 data.identities=4 "
+        "model.backbone='mynet:custom' +model.options.width=16 model.input_size=32 data.identities=4 "
         "data.images_per_identity=4 data.test_identities=4 data.test_pairs=20 train.fit.batch_size=8 "
         "prune.fit.epochs=0.1 prune.fit.batch_size=8 prune.bn_images=8 quantize.fit.epochs=0.1 "
         "quantize.fit.batch_size=8 quantize.calibration_images=8 convert.fidelity_images=4 "

@@ -60,7 +60,7 @@ class Stage:
         fit |= options.pop("fit", {})
         pruning = {"ratio": 0.7, "bn_images": 16, "round_to": 4, **options}
         config = SimpleNamespace(
-            model=ModelConfig(),
+            model=ModelConfig(input_size=16),
             data=SyntheticConfig(
                 identities=4,
                 images_per_identity=4,

@@ -21,6 +21,7 @@ from slimcam.training.data.recognition.synthetic import SyntheticConfig
 from slimcam.training.fit.config import FitConfig
 from slimcam.training.tasks.job import Job
 from slimcam.training.tasks.recognition.config import TrainConfig
+from slimcam.training.tasks.recognition.model import ModelConfig
 from slimcam.training.tasks.recognition.task import Recognition
 
 L = keras.layers
@@ -45,6 +46,7 @@ class Stage:
     def run(self, **options: Any) -> Path:
         fit = FitConfig(epochs=1.0, batch_size=8, learning_rate=0.05, log_seconds=0.0)
         config = SimpleNamespace(
+            model=ModelConfig(input_size=16),
             data=SyntheticConfig(
                 identities=4,
                 images_per_identity=4,
