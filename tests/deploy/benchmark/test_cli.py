@@ -75,7 +75,11 @@ def test_help_shows_how_to_call_it_and_what_can_be_set(tmp_path: Path) -> None:
     ("arguments", "line"),
     [
         ((), "slimcam-benchmark: which model? give model=FILE.tflite, model=BUNDLE_FOLDER or model=[A,B]"),
-        (("model=gone.tflite",), "slimcam-benchmark: gone.tflite: there is no such .tflite file or bundle"),
+        (
+            ("model=gone.tflite",),
+            "slimcam-benchmark: gone.tflite: there is no such .tflite file or bundle; those that come with slimcam are "
+            "recognizer and detector",
+        ),
         (
             ("model=a", "target.sampels=3"),
             "slimcam-benchmark: override 'target.sampels=3': target has no key 'sampels'; did you mean 'samples'?",

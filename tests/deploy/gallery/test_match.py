@@ -95,7 +95,7 @@ def test_the_threshold_of_a_rate_is_the_bundles() -> None:
     assert threshold(bundle, 0.001) == 0.5
     assert threshold(bundle, 0.00001) == 0.9
     with pytest.raises(
-        ValueError, match=r"bundle b has no threshold for a false accept rate of 0.002; only for far=0.01, 0.001"
+        ValueError, match=r"bundle b has no threshold for a false accept rate of 0.002, only for far=0.01, 0.001"
     ):
         threshold(bundle, 0.002)
     bundle.thresholds = {}
