@@ -49,7 +49,7 @@ class Row:
     Attributes:
         model: Constructor in `keras.applications`, or an example.
         pruned: Share of the channels that was pruned.
-        scheme: `ptq` for TFLite's quantization after training, `qat` for quantization-aware training.
+        scheme: `ptq` for quantization after training, `qat` for quantization-aware training.
         normal_error: Largest difference of the normal form's output, as a share of the model's largest.
         delegated_share: Share of the int8 file's operators that XNNPACK runs.
         operators: Their number.

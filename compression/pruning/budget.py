@@ -20,6 +20,9 @@ from slimcam.compression.pruning.graph import ChannelGraph
 from slimcam.compression.pruning.plan import PruningPlan
 from slimcam.compression.pruning.selection import blocks_of, keep_best, plan
 
+MEASURED_TOLERANCE = 0.02
+"""`Measure.tolerance` of what is measured on a device: each measurement takes a while."""
+
 _HALVINGS = 12
 _FILE_BYTES, _LAYER_BYTES, _CHANNEL_BYTES = 1200, 580, 25
 """Of an int8 file, beside a byte for each weight: for itself, for each kernel, and for each channel that one writes.
@@ -104,12 +107,14 @@ def meet(
     if value(small) > limit:
         raise CompressionError(_out_of_reach(small, value(small), measured.whole, limit, config))
     if value(large) <= limit:
+        if large.counts != dict(large.sizes):  # by ratios of their own, or rounding
+            return large
         raise CompressionError(
             f"target={config.target}: the model has {_amount(value(large), config)} already, within the "
             f"{_amount(limit, config)} that are allowed: nothing is to be pruned"
         )
     for _ in range(_HALVINGS):
-        if enough(small) or large.counts == small.counts:
+        if enough(small):
             break
         ratio = (low + high) / 2
         found = at(ratio)

@@ -8,7 +8,7 @@ from typing import Any
 
 from slimcam.compression.normal_form.normalize import normalize
 from slimcam.compression.pruning.batch_norm import recalibrate_batch_norm
-from slimcam.compression.pruning.budget import Measure, measure, meet
+from slimcam.compression.pruning.budget import MEASURED_TOLERANCE, Measure, measure, meet
 from slimcam.compression.pruning.config import PruningRatioConfig, Target
 from slimcam.compression.pruning.cost import Cost, cost
 from slimcam.compression.pruning.graph import ChannelGraph, trace
@@ -16,8 +16,6 @@ from slimcam.compression.pruning.importance import Scores, importance
 from slimcam.compression.pruning.plan import PruningPlan
 from slimcam.compression.pruning.samples import Samples
 from slimcam.compression.pruning.surgery import cut
-
-_TOLERANCE = 0.02
 
 
 @dataclass(frozen=True)
@@ -115,4 +113,4 @@ def saved(before: Cost, after: Cost) -> str:
 
 
 def _measured(model: Any, graph: ChannelGraph, latency: Callable[[Any], float]) -> Measure:
-    return Measure(latency(model), lambda plan: latency(cut(model, plan, graph)), _TOLERANCE)
+    return Measure(latency(model), lambda plan: latency(cut(model, plan, graph)), MEASURED_TOLERANCE)

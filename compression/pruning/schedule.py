@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 
 from slimcam.compression.pruning.config import Schedule
+from slimcam.compression.pruning.graph import ChannelGraph
 from slimcam.compression.pruning.plan import PruningPlan
 
 _LEFT: dict[Schedule, Callable[[float, float], float]] = {
@@ -18,19 +19,28 @@ _LEFT: dict[Schedule, Callable[[float, float], float]] = {
 
 
 def width_schedule(
-    target: PruningPlan, steps: int, round_to: Mapping[str, int], schedule: Schedule = Schedule.GEOMETRIC
+    target: PruningPlan, graph: ChannelGraph, steps: int, round_to: int, schedule: Schedule = Schedule.GEOMETRIC
 ) -> list[dict[str, int]]:
-    """The number of channels of each group after each of several cuts, rounded to a multiple of the group's entry in
-    `round_to`.
+    """The number of channels of each group after each of several cuts; the last leaves as many as the target.
 
-    The last cut leaves as many as the target.
+    Before the last cut each block of a group keeps two channels, or what it has: a grouped convolution or group
+    normalization of one channel per block is traced as a depthwise one, whose groups are others.
+
+    Args:
+        target: what the last cut leaves.
+        graph: that of the model before the first cut.
+        steps: number of cuts.
+        round_to: number that widths are a multiple of, as far as blocks allow.
+        schedule: how widths fall.
     """
+    groups = {group.name: group for group in graph.groups}
 
     def width(name: str, step: int) -> int:
         size, last = target.sizes[name], len(target.kept[name])
         if step == steps:
             return last
-        between = size * _LEFT[schedule](last / size, step / steps)
-        return min(size, max(last, int(between / round_to[name] + 0.5) * round_to[name]))
+        multiple = groups[name].step(round_to)
+        between = int(size * _LEFT[schedule](last / size, step / steps) / multiple + 0.5) * multiple
+        return min(size, max(last, between, 2 * groups[name].blocks))
 
     return [{name: width(name, step) for name in target.kept} for step in range(1, steps + 1)]

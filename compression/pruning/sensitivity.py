@@ -11,6 +11,7 @@ import keras
 import numpy as np
 from numpy.typing import NDArray
 
+from slimcam.compression.errors import CompressionError
 from slimcam.compression.pruning.batch_norm import recalibrate_batch_norm
 from slimcam.compression.pruning.config import PruningRatioConfig
 from slimcam.compression.pruning.graph import trace
@@ -58,7 +59,7 @@ class Sensitivity:
         Li et al. 2017, https://arxiv.org/abs/1608.08710, section 3.2, choose by hand what this does by bisection.
         """
         total = sum(self.sizes.values())
-        low, high = 0.0, max(self.whole - min(values) for values in self.left.values())
+        low, high = 0.0, max(0.0, *(self.whole - min(values) for values in self.left.values()))
         for _ in range(40):
             loss = (low + high) / 2
             found = {name: self._at(name, loss) for name in self.removed}
@@ -92,7 +93,7 @@ def sensitivity(
         accuracy: from a model to its accuracy.
 
     Raises:
-        CompressionError: there are no inputs, or nothing is in scope.
+        CompressionError: there are no inputs, nothing is in scope, or rounding leaves every group whole.
     """
     graph = trace(model)
     importances = scores(model, graph, config, samples)
@@ -114,6 +115,11 @@ def sensitivity(
             removed[name], left[name] = tuple(1 - count / size for count in counts), tuple(values)
         logger.info(
             f"sensitivity: {number} of {len(chosen.sizes)}, {name}: {' '.join(f'{value:.3f}' for value in values)}"
+        )
+    if not removed:
+        raise CompressionError(
+            f"no group can lose channels in multiples of round_to={config.round_to}: the largest has "
+            f"{max(chosen.sizes.values())}; lower round_to"
         )
     sizes = {name: chosen.sizes[name] for name in removed}
     return Sensitivity(measure, judge(model), removed, left, sizes)

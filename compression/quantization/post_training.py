@@ -27,7 +27,7 @@ from slimcam.compression.export.delegation import layers_of, read_operators
 from slimcam.compression.export.tflite import float_tflite, require_runtime
 from slimcam.compression.quantization.errors import LayerError, error_of
 from slimcam.compression.quantization.ranges import clipped_range
-from slimcam.compression.quantization.schemes import LayerPolicy, Scheme
+from slimcam.compression.quantization.schemes import PERCENTILE, LayerPolicy, Scheme
 from slimcam.deploy.common.messages import one_line
 
 Ranges = Mapping[str, tuple[float, float]]
@@ -106,7 +106,7 @@ def post_training_int8(model: Any, batches: Iterable[NDArray[np.float32] | list[
 def observed_ranges(
     content: bytes,
     batches: Iterable[NDArray[np.float32] | list[NDArray[np.float32]]],
-    percentile: float = 95.0,
+    percentile: float = PERCENTILE,
     input_range: Sequence[float] = (),
 ) -> Ranges:
     """The ranges of the activations of a float model over images.

@@ -25,14 +25,11 @@ from tensorflow_model_optimization.python.core.quantization.keras.quantize_wrapp
 from slimcam.compression.errors import CompressionError
 from slimcam.compression.quantization.layout import OBJECTS, LayerWrapper, layer_quantizations
 from slimcam.compression.quantization.ranges import clipped_range
+from slimcam.compression.quantization.schemes import PERCENTILE
 from slimcam.deploy.common.files import hdf5
 
 PIXEL_RANGE = (-1.0, 127 / 128)
 """Range of (pixel - 128) / 128: as an int8 input it has scale 1/128 and zero point 0, so the input is pixel - 128."""
-
-
-PERCENTILE = 95.0
-"""Of the images, by their smallest or largest activation, that a range holds: the others are outlier images."""
 
 _Extremes = NDArray[np.float32]
 
@@ -134,8 +131,7 @@ def calibrate(model: tf_keras.Model, batches: Iterable[NDArray[np.float32]], per
     Raises:
         CompressionError: `batches` is empty.
     """
-    wrappers = [layer for layer in model.layers if isinstance(layer, QuantizeWrapper)]
-    for wrapper in wrappers:
+    for wrapper in wrappers(model):
         for weight, quantizer, limits in wrapper._weight_vars:
             largest = quantizer.largest(weight.numpy())
             limits["min_var"].assign(-largest)
@@ -194,9 +190,9 @@ def fixed_ranges(model: tf_keras.Model) -> Iterator[None]:
 def _activation_quantizers(model: tf_keras.Model, replacement: Callable[[Any], Any]) -> Iterator[None]:
     """Replaces each quantizer of an activation within the block."""
     inputs = [layer for layer in model.layers if isinstance(layer, QuantizeLayer)]
-    wrappers = [layer for layer in model.layers if isinstance(layer, QuantizeWrapper) and layer._output_quantizers]
+    observing = [layer for layer in wrappers(model) if layer._output_quantizers]
     given = [(layer, layer.quantizer) for layer in inputs if _observes(layer.quantizer)]
-    outputs = [(layer, layer._output_quantizers) for layer in wrappers if _observes(layer._output_quantizers[0])]
+    outputs = [(layer, layer._output_quantizers) for layer in observing if _observes(layer._output_quantizers[0])]
     for layer, quantizer in given:
         layer.quantizer = replacement(quantizer)
     for layer, found in outputs:
@@ -229,8 +225,8 @@ def freeze_batch_norm(model: tf_keras.Model) -> None:
     Args:
         model: from `quantize_aware`; changed in place.
     """
-    for wrapper in model.layers:
-        if isinstance(wrapper, QuantizeWrapper) and isinstance(wrapper.layer, tf_keras.layers.BatchNormalization):
+    for wrapper in wrappers(model):
+        if isinstance(wrapper.layer, tf_keras.layers.BatchNormalization):
             wrapper.layer.trainable = False
             # tfmot's wrapper keeps a list of its own, blind to the layer's flag.
             own = {id(weight) for weight in wrapper.layer.weights}

@@ -13,6 +13,9 @@ from slimcam.deploy.common.messages import did_you_mean
 
 V = TypeVar("V")
 
+PERCENTILE = 95.0
+"""Of the images, by their smallest or largest activation, that a range holds: the others are outlier images."""
+
 
 class Scheme(Choice):
     """What the numbers of a file are, and how they are found."""

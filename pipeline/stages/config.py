@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from slimcam.compression.pruning.config import Penalty, PruningRatioConfig, Schedule
-from slimcam.compression.quantization.schemes import LayerPolicy, Scheme
+from slimcam.compression.quantization.schemes import PERCENTILE, LayerPolicy, Scheme
 from slimcam.deploy.common.choices import Choice, choose
 from slimcam.deploy.common.result_key import KEY_UNLESS_DEFAULT, file_content, in_key
 from slimcam.deploy.inference.bundle import InputSpec
@@ -154,7 +154,7 @@ class QuantizeConfig:
     layers: dict[str, str] = field(default_factory=dict, metadata=KEY_UNLESS_DEFAULT)
     learning_rates: dict[str, float] = field(default_factory=dict, metadata=KEY_UNLESS_DEFAULT)
     input_range: list[float] | None = field(default=None, metadata=KEY_UNLESS_DEFAULT)
-    percentile: float = field(default=95.0, metadata=KEY_UNLESS_DEFAULT)
+    percentile: float = field(default=PERCENTILE, metadata=KEY_UNLESS_DEFAULT)
     accuracy_loss: float | None = field(default=None, metadata=KEY_UNLESS_DEFAULT)
     teacher: str = Teacher.DENSE.value
     calibration_images: int = 512

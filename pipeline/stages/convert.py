@@ -11,7 +11,7 @@ import numpy as np
 
 from slimcam.compression.export.delegation import delegation_problems
 from slimcam.compression.pruning.plan import PruningPlan
-from slimcam.compression.quantization.schemes import Scheme
+from slimcam.compression.quantization.schemes import LayerPolicy, Scheme
 from slimcam.deploy.common.files import write_text
 from slimcam.deploy.inference.bundle import write_bundle
 from slimcam.deploy.inference.model import Model
@@ -40,7 +40,7 @@ def run(job: Job) -> None:
     spec = task.input(size)
     images = task.test_images(config.convert.fidelity_images, size)
     samples = task.samples(config.quantize.calibration_images, size, 32)
-    quantized, expected = _quantized(job.inputs["quantize"], pruned, normalized(images, spec), samples)
+    quantized, expected = _quantized(job, pruned, normalized(images, spec), samples)
     files = {"dense": tflite.float_tflite(dense), "pruned": tflite.float_tflite(pruned), "quantized": quantized}
     origins = json.loads((job.inputs["quantize"] / ORIGINS).read_text())
     if not _scheme(job.inputs["quantize"])["layers"]:  # some of which are to run in float
@@ -69,7 +69,7 @@ def run(job: Job) -> None:
     logger.info(f"quantized file against its model, cosine over {len(cosines)} images: mean {cosines.mean():.4f}")
 
 
-def _quantized(folder: Path, pruned: Any, images: Any, samples: Any) -> tuple[bytes, Any]:
+def _quantized(job: Job, pruned: Any, images: Any, samples: Any) -> tuple[bytes, Any]:
     """The quantized file, and what the model that it is made of gives for images.
 
     That is the quantization-aware model where there is one, else the pruned one. `samples` are batches to calibrate on.
@@ -78,6 +78,7 @@ def _quantized(folder: Path, pruned: Any, images: Any, samples: Any) -> tuple[by
     from slimcam.compression.quantization import qat
     from slimcam.compression.quantization.trained import trained_file
 
+    folder = job.inputs["quantize"]
     if (folder / QUANTIZED_FILE).is_file():
         return (folder / QUANTIZED_FILE).read_bytes(), np.asarray(pruned.predict(images, verbose=0))
     model = qat.load(folder / QUANTIZED)
@@ -85,8 +86,10 @@ def _quantized(folder: Path, pruned: Any, images: Any, samples: Any) -> tuple[by
     expected = np.asarray(model.predict(images, verbose=0))
     origins = json.loads((folder / ORIGINS).read_text())
     policies = _scheme(folder)["layers"]
-    exceptions = {name: policies[origin] for name, origin in origins.items() if policies.get(origin) == "float"}
-    return trained_file(model, exceptions, samples) if exceptions else tflite.int8_tflite(model), expected
+    floats = {name: LayerPolicy.FLOAT for name, origin in origins.items() if policies.get(origin) == LayerPolicy.FLOAT}
+    if floats:
+        return trained_file(model, floats, samples, job.config.quantize.percentile), expected
+    return tflite.int8_tflite(model), expected
 
 
 def _scheme(folder: Path) -> dict[str, Any]:

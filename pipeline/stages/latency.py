@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from slimcam.compression.export.tflite import float_tflite
 from slimcam.compression.keras_graph import calls, tensor_key
 from slimcam.compression.normal_form.normalize import normalize
-from slimcam.compression.pruning.budget import Measure
+from slimcam.compression.pruning.budget import MEASURED_TOLERANCE, Measure
 from slimcam.compression.pruning.graph import ChannelGraph
 from slimcam.compression.pruning.plan import PruningPlan
 from slimcam.compression.pruning.surgery import cut
@@ -33,7 +33,6 @@ from slimcam.deploy.benchmark.targets import measure_on_target
 
 logger = logging.getLogger(__name__)
 
-_TOLERANCE = 0.02
 _SAMPLES, _SECONDS = 50, 2.0
 """Of each measurement, at the most: the search makes a dozen."""
 
@@ -67,7 +66,7 @@ def latency(model: Any, graph: ChannelGraph, target: Any, folder: Path) -> Measu
         logger.info(f"latency: {plan.removed:.1%} of the channels removed: {milliseconds:.3g} ms")
         return milliseconds
 
-    return Measure(whole, measured, _TOLERANCE)
+    return Measure(whole, measured, MEASURED_TOLERANCE)
 
 
 def _milliseconds(models: Mapping[str, Path], target: Any) -> dict[str, float]:

@@ -54,8 +54,7 @@ def run(job: Job) -> None:
     samples = _samples(config, task, input_size(dense))
     target = chosen_plan(job, dense, samples, job.config.train.seed)
     tell(job, dense, target)
-    round_to = {group.name: group.step(config.round_to) for group in trace(dense).groups}
-    widths = width_schedule(target, config.steps, round_to, Schedule(config.schedule))
+    widths = width_schedule(target, trace(dense), config.steps, config.round_to, Schedule(config.schedule))
     for step, counts, fit in zip(cuts, widths, config.fine_tuning, strict=True):
         if not (step.out / MODEL).is_file():
             _take_step(step, source, target, counts, fit, task)

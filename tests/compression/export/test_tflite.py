@@ -59,6 +59,13 @@ def quantized(model: keras.Model) -> tf_keras.Model:
     return result
 
 
+@pytest.fixture(scope="module")
+def converted() -> tuple[tf_keras.Model, bytes]:
+    """A quantization-aware model and its file; tests leave the model as it is."""
+    model = quantized(network())
+    return model, tflite.int8_tflite(model)
+
+
 def embed(content: bytes, images: np.ndarray) -> np.ndarray:
     interpreter = Interpreter(model_content=content, num_threads=1)
     interpreter.allocate_tensors()
@@ -112,17 +119,16 @@ def test_float_model_computes_the_same_with_batch_norm_folded():
     assert operators(content) == {"PAD", "CONV_2D", "DEPTHWISE_CONV_2D", "MAX_POOL_2D", "ADD", "MEAN", "RESHAPE"}
 
 
-def test_int8_model_computes_what_the_quantization_aware_model_does():
-    model = quantized(network())
-    content = tflite.int8_tflite(model)
+def test_int8_model_computes_what_the_quantization_aware_model_does(converted):
+    model, content = converted
     images = smooth_images(8, seed=1)
     embeddings = embed(content, images)
     assert cosine(embeddings, model(images).numpy()).min() > 0.999
     assert cosine(embeddings, network()(images).numpy()).min() > 0.99
 
 
-def test_int8_model_is_folded_and_runs_in_one_delegate():
-    content = tflite.int8_tflite(quantized(network()))
+def test_int8_model_is_folded_and_runs_in_one_delegate(converted):
+    _, content = converted
     assert operators(content) == {"PAD", "CONV_2D", "DEPTHWISE_CONV_2D", "MAX_POOL_2D", "ADD", "MEAN", "RESHAPE"}
     assert is_delegated_throughout(content)
 
@@ -145,8 +151,8 @@ def test_bias_of_one_number_is_quantized_with_the_scale_of_each_channel():
         np.testing.assert_allclose(given, expected, atol=1.01 * scale)
 
 
-def test_int8_input_is_pixel_minus_128_of_one_image():
-    (source,) = Interpreter(model_content=tflite.int8_tflite(quantized(network()))).get_input_details()
+def test_int8_input_is_pixel_minus_128_of_one_image(converted):
+    (source,) = Interpreter(model_content=converted[1]).get_input_details()
     assert source["dtype"] == np.int8
     assert source["quantization"] == (1 / 128, 0)
     assert list(source["shape"]) == [1, SIZE, SIZE, 3]

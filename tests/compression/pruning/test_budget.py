@@ -153,6 +153,15 @@ def test_a_budget_that_is_met_already_says_so(parts: tuple[Any, Any, Any]) -> No
         meet(graph, scores, PruningRatioConfig(target="parameters", budget="1e9"), measure(model, graph, "parameters"))
 
 
+def test_ratios_of_their_own_that_meet_the_budget_already_are_the_plan(parts: tuple[Any, Any, Any]) -> None:
+    model, graph, scores = parts
+    config = PruningRatioConfig(0.01, target="macs", round_to=1, ratios={"up": 0.5})
+
+    found = meet(graph, scores, config, measure(model, graph, "macs"))
+
+    assert {name for name, size in found.sizes.items() if found.counts[name] < size} == {"up"}
+
+
 def test_a_plan_that_removes_nothing_says_why(parts: tuple[Any, Any, Any]) -> None:
     _, graph, scores = parts
     with pytest.raises(ValueError, match=r"the plan is empty: with ratio=0\.1 rounded to round_to=48"):

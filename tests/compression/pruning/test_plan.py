@@ -1,8 +1,8 @@
 from __future__ import annotations
 
+from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import keras
@@ -13,10 +13,12 @@ from hypothesis import strategies as st
 
 from slimcam.compression.pruning.config import PruningRatioConfig
 from slimcam.compression.pruning.graph import ChannelGraph, trace
-from slimcam.compression.pruning.groups import Group
+from slimcam.compression.pruning.groups import Group, WeightSlice
+from slimcam.compression.pruning.importance import importance
 from slimcam.compression.pruning.plan import PruningPlan
 from slimcam.compression.pruning.schedule import width_schedule
-from slimcam.compression.pruning.selection import keep_best, plan
+from slimcam.compression.pruning.selection import blocks_of, keep_best, plan
+from slimcam.compression.pruning.surgery import cut
 
 L = keras.layers
 
@@ -154,12 +156,12 @@ def test_widths_fall_by_the_same_share_to_exactly_those_of_the_target(
 ) -> None:
     target = plan(graph, scores, PruningRatioConfig(0.7, round_to=8))
 
-    assert width_schedule(target, 3, dict.fromkeys(target.kept, 8)) == [
+    assert width_schedule(target, graph, 3, 8) == [
         {"conv0": 40, "conv1": 16, "conv2": 6},
         {"conv0": 24, "conv1": 8, "conv2": 6},
         {"conv0": 16, "conv1": 8, "conv2": 6},
     ]
-    assert width_schedule(target, 1, dict.fromkeys(target.kept, 8)) == [{"conv0": 16, "conv1": 8, "conv2": 6}]
+    assert width_schedule(target, graph, 1, 8) == [{"conv0": 16, "conv1": 8, "conv2": 6}]
 
 
 @given(
@@ -174,15 +176,51 @@ def test_widths_never_grow_and_end_at_the_target(
 ) -> None:
     names = [str(index) for index in range(len(sizes))]
     config = PruningRatioConfig(ratio, round_to=round_to, minimum=minimum)
-    groups = [Group(name, (name,), "", False, (), np.arange(size)) for name, size in zip(names, sizes, strict=True)]
-    target = plan(SimpleNamespace(groups=groups), {group.name: np.ones(group.size) for group in groups}, config)
+    rows = [np.arange(size) for size in sizes]
+    slices = [(WeightSlice(name, "kernel", -1, row, row, True),) for name, row in zip(names, rows, strict=True)]
+    parts = zip(names, slices, rows, strict=True)
+    groups = [Group(name, (name,), "", False, producing, row) for name, producing, row in parts]
+    graph = ChannelGraph(tuple(groups), {}, {}, {})
+    target = plan(graph, {group.name: np.ones(group.size) for group in groups}, config)
 
-    found = [dict(target.sizes), *width_schedule(target, steps, dict.fromkeys(names, round_to))]
+    found = [dict(target.sizes), *width_schedule(target, graph, steps, round_to)]
 
     assert found[-1] == {name: len(kept) for name, kept in target.kept.items()}
     for before, after in pairwise(found):
         assert all(1 <= after[name] <= before[name] for name in names)
-        assert all(after[name] % round_to == 0 for name in names if found[-1][name] < after[name] < before[name])
+        between = [after[name] for name in names if found[-1][name] < after[name] < before[name]]
+        assert all(width % round_to == 0 or width == 2 for width in between)
+
+
+def grouped(x: Any) -> Any:
+    return L.Conv2D(16, 3, groups=4, name="grouped")(x)
+
+
+def normalized(x: Any) -> Any:
+    return L.GroupNormalization(4, name="normalized")(x)
+
+
+def shuffled(x: Any) -> Any:
+    x = L.Permute((1, 2, 4, 3))(L.Reshape((4, 4, 4, 4))(L.Conv2D(16, 1, groups=4, name="grouped")(x)))
+    return L.Conv2D(16, 1, groups=4, name="again")(L.Reshape((4, 4, 16))(x))
+
+
+@pytest.mark.parametrize("block", [grouped, normalized, shuffled])
+def test_each_of_several_cuts_fits_what_the_one_before_left(block: Callable[[Any], Any]) -> None:
+    """The target has one channel in each group, and rounding would reach it before the last cut."""
+    inputs = keras.Input((4, 4, 3))
+    x = block(L.Conv2D(16, 1, name="first")(inputs))
+    model = keras.Model(inputs, L.Conv2D(2, 1, name="out")(x))
+    graph = trace(model)
+    target = plan(graph, importance(model, graph), PruningRatioConfig(0.9, round_to=1))
+    assert min(target.counts.values()) == min(group.blocks for group in graph.prunable)
+
+    for widths in width_schedule(target, graph, 4, 1):
+        graph = trace(model)
+        model = cut(model, keep_best(importance(model, graph), widths, blocks_of(graph)), graph)
+
+    assert model.get_layer("first").filters == target.counts["first"] == 4
+    assert model(np.zeros((1, 4, 4, 3))).shape[-1] == 2
 
 
 def test_two_plans_after_each_other_are_one(graph: ChannelGraph, scores: dict[str, Any]) -> None:

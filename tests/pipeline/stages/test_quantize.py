@@ -31,7 +31,7 @@ def pruned() -> Any:
     keras.utils.set_random_seed(5)
     inputs = keras.Input((16, 16, 3))
     x = short = L.ReLU(name="re_lu")(L.Conv2D(8, 3, strides=2, name="stem")(inputs))
-    x = L.ReLU()(L.Add(name="add")([L.Conv2D(8, 3, padding="same", name="inner")(x), short]))
+    x = L.ReLU(name="joined")(L.Add(name="add")([L.Conv2D(8, 3, padding="same", name="inner")(x), short]))
     x = L.Conv2D(8, 1, name="embedding_conv")(L.GlobalAveragePooling2D(keepdims=True)(x))
     return keras.Model(inputs, L.Flatten(name="embedding")(x), name="tiny")
 
@@ -43,7 +43,7 @@ class Stage:
     folder: Path
     cache: Path
 
-    def run(self, **options: Any) -> Path:
+    def run(self, name: str = "run", **options: Any) -> Path:
         fit = FitConfig(epochs=1.0, batch_size=8, learning_rate=0.05, log_seconds=0.0)
         config = SimpleNamespace(
             model=ModelConfig(input_size=16),
@@ -58,9 +58,10 @@ class Stage:
             train=TrainConfig(workers=1),
             quantize=QuantizeConfig(fit=fit, calibration_images=16, **options),
         )
-        out = self.folder / "out"
+        out = self.folder / name
+        out.mkdir()
         inputs = dict.fromkeys(("train", "prune"), self.folder / "model")
-        quantize.run(Job(config, inputs, out, self.folder / "work", self.cache))
+        quantize.run(Job(config, inputs, out, self.folder / f"{name}-work", self.cache))
         return out
 
 
@@ -71,8 +72,7 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def stage(tmp_path: Path, cache: Path) -> Stage:
-    for name in ("model", "out"):
-        (tmp_path / name).mkdir()
+    (tmp_path / "model").mkdir()
     pruned().save(tmp_path / "model/model.keras")
     return Stage(tmp_path, cache)
 
@@ -120,8 +120,24 @@ def test_without_training_a_layers_error_is_that_of_the_file(stage: Stage) -> No
     assert 20 < told["layers"]["inner"]["error"]["sqnr_db"] < 80
 
 
-def test_frozen_layers_and_float_layers_of_quantization_aware_training(stage: Stage) -> None:
-    out = stage.run(layers={"first": "float"}, learning_rates={"first": 0.0, "last": 0.1})
+def test_learning_rates_by_pattern_reach_the_training(stage: Stage) -> None:
+    kernels = {}
+    for name, factors in {"still": {"*": 0.0}, "scaled": {"first": 0.0, "last": 0.1}, "plain": {}}.items():
+        model = qat.load(stage.run(name, learning_rates=factors) / "model.h5")
+        kernels[name] = {
+            each.layer.name: each._weight_vars[0][0].numpy() for each in qat.wrappers(model) if each._weight_vars
+        }
+
+    def moved(name: str, layer: str) -> float:
+        return float(np.abs(kernels[name][layer] - kernels["still"][layer]).max())
+
+    assert moved("scaled", "stem") == 0
+    assert min(moved("plain", "stem"), moved("scaled", "inner")) > 0
+    assert 0 < moved("scaled", "embedding_conv") < 0.2 * moved("plain", "embedding_conv")
+
+
+def test_float_layers_of_quantization_aware_training(stage: Stage) -> None:
+    out = stage.run(layers={"first": "float"})
     model = qat.load(out / "model.h5")
     quantized = {each.layer.name: len(each._weight_vars) for each in qat.wrappers(model)}
     assert (quantized["stem"], quantized["inner"]) == (0, 1)
