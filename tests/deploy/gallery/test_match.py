@@ -95,9 +95,9 @@ def test_the_threshold_of_a_rate_is_the_bundles() -> None:
     assert threshold(bundle, 0.001) == 0.5
     assert threshold(bundle, 0.00001) == 0.9
     with pytest.raises(
-        ValueError, match=r"bundle b has no threshold for a false accept rate of 0.002; only for far=0.01, 0.001"
+        ValueError, match=r"bundle b has no threshold for a false accept rate of 0.002, only for far=0.01, 0.001"
     ):
         threshold(bundle, 0.002)
     bundle.thresholds = {}
-    with pytest.raises(ValueError, match="it has none"):
+    with pytest.raises(ValueError, match="has no thresholds: it was not evaluated"):
         threshold(bundle, 0.1)
