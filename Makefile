@@ -10,7 +10,7 @@ GALLERY := gallery=runs/camera/gallery/gallery.db key=runs/camera/key/gallery.ke
 .PHONY: help demo camera test lint docs validate-a53 runtimes
 
 help: ## this list
-	@sed -n 's/^\([a-z0-9-]*\):.*## /  make \1   /p' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 demo: $(READY) ## sets up and runs the whole pipeline on built-in synthetic faces
 	$(BIN)/slimcam experiment=demo

@@ -11,7 +11,8 @@ from typing import Any
 from slimcam import conf
 from slimcam.pipeline.config import SCHEMAS
 
-_MOST = 3
+_MOST = 4
+"""Options of one name that a hint lists."""
 
 
 def hint(path: str) -> str:

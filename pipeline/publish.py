@@ -38,18 +38,14 @@ def publish(config: Config, name: str, results: Mapping[str, Path]) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     stale = _stale(folder, results)
     if report := results.get("report"):
-        for source in sorted(report.iterdir()):
-            if source.name != RECEIPT:
-                _replace(source, folder / source.name)
+        _replace_all(report, folder)
     if (evaluate := results.get("evaluate")) and (evaluate / BUNDLE).is_dir():
         _replace(evaluate / BUNDLE, folder / BUNDLE)
     if getattr(config.model, "path", None) is not None:
-        for source in results["prune"].iterdir():
-            if source.name != RECEIPT:
-                _replace(source, folder / source.name)
+        _replace_all(results["prune"], folder)
     if "sensitivity" in config.stages:
-        for name in (SENSITIVITY, SENSITIVITY_PLOT, RATIOS):
-            _replace(results["sensitivity"] / name, folder / name)
+        for file in (SENSITIVITY, SENSITIVITY_PLOT, RATIOS):
+            _replace(results["sensitivity"] / file, folder / file)
     if "pack" in config.stages:
         _replace(results["pack"], folder / PACK)
     _mark(folder, stale)
@@ -97,6 +93,13 @@ def _mark(folder: Path, stale: Sequence[str]) -> None:
         if mark not in text:
             write_text(folder / name, text.replace(start, start + mark, 1) if start in text else mark + text)
     logger.warning(f"slimcam: of an earlier configuration, in {folder}: {', '.join(stale)}")
+
+
+def _replace_all(result: Path, folder: Path) -> None:
+    """Copies all of a result but its receipt."""
+    for source in sorted(result.iterdir()):
+        if source.name != RECEIPT:
+            _replace(source, folder / source.name)
 
 
 def _replace(source: Path, target: Path) -> None:

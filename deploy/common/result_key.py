@@ -1,8 +1,8 @@
 """What of a configuration the key of a result is made of: said at the field of each option.
 
 Results are kept under a digest of what made them (`slimcam.pipeline.store`). Every option is part of it as it is,
-unless the
-metadata of its field say otherwise: `field(default=None, metadata=KEY_FILE)`.
+unless the metadata
+of its field say otherwise: `field(default=None, metadata=KEY_FILE)`.
 """
 
 from __future__ import annotations

@@ -6,10 +6,15 @@ python -m slimcam.deploy.gallery.match        prints the time of a search among 
 from __future__ import annotations
 
 import math
+import os
+import sys
+import time
 
 import numpy as np
 from numpy.typing import NDArray
 
+from slimcam.deploy.common.console import show
+from slimcam.deploy.common.vectors import unit_length
 from slimcam.deploy.gallery.people import Person, Snapshot
 from slimcam.deploy.inference.bundle import Bundle
 from slimcam.deploy.types import Identity
@@ -99,3 +104,29 @@ def threshold(bundle: Bundle, far: float) -> float:
         f"{', '.join(bundle.thresholds)}: give one of these. Its evaluation was not asked for that rate "
         f"(evaluate.rates), or had fewer than the {needed:,} impostor pairs that it rests on"
     )
+
+
+def _measure(templates: int = 100_000, size: int = 128, searches: int = 200) -> str:
+    rng = np.random.default_rng(0)
+    embeddings = unit_length(rng.standard_normal((templates, size), np.float32))
+    owners = np.arange(templates) // 4
+    people = tuple(Person(f"{i:032x}", f"person {i}", 4, 0.0, None, "drawn") for i in range(int(owners[-1]) + 1))
+    matcher = Matcher(Snapshot(1, people, embeddings, owners), 0.5)
+    took = []
+    for probe in rng.choice(templates, searches):
+        start = time.perf_counter()
+        identity = matcher.match(embeddings[probe])
+        took.append(1000 * (time.perf_counter() - start))
+        if identity.person != people[owners[probe]].id:
+            raise RuntimeError(f"template {probe} was not found as its own person's")
+    p50, p90, p99 = np.percentile(took, (50, 90, 99))
+    return f"{templates:,} templates of {size}, {searches} searches: p50 {p50:.2f} ms, p90 {p90:.2f}, p99 {p99:.2f}"
+
+
+if __name__ == "__main__":
+    # Libraries of linear algebra read it when they are loaded.
+    single = {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
+    if os.environ.items() >= single.items():
+        show(_measure())
+    else:
+        os.execve(sys.executable, [sys.executable, "-m", "slimcam.deploy.gallery.match"], {**os.environ, **single})

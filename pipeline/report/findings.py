@@ -21,7 +21,6 @@ FITS = {"train": "dense", "prune": "pruned", "quantize": "quantized"}
 
 TITLES = {"train": "training", "prune": "fine-tuning after pruning", "quantize": "quantization-aware training"}
 
-
 _WORST = 8
 """Number of the layers that the report names."""
 
@@ -94,7 +93,7 @@ def gather(job: Job) -> Findings:
         ValueError: a result file is damaged.
     """
     folders = job.inputs
-    # VerificationResults are the figures of the first number of threads that was measured.
+    # The figures are those of the first number of threads that was measured.
     records = first_of_each(read_records(folders["benchmark"] / BENCHMARK))
     evaluation = _read(folders["evaluate"] / EVALUATION)
     histories = {stage: _read_lines(folders[stage] / HISTORY) for stage in FITS}

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import pytest
 
+from slimcam.deploy.common.errors import BundleError
+from slimcam.deploy.inference.bundle import load_bundle
 from slimcam.deploy.inference.model import Recognizer
 from slimcam.deploy.vision.detector import open_detector
 from slimcam.training.data.detection.scenes import drawn_points
@@ -25,6 +29,14 @@ def test_the_recognizer_is_int8_fully_delegated_and_reproduces_its_golden_embedd
     assert recognizer.bundle.thresholds
     assert "non-commercial research" in recognizer.bundle.license
     assert "non-commercial research" in recognizer.bundle.card.read_text()
+
+
+@pytest.mark.parametrize("shift", [(0, 1), (0, -1), (1, 0), (-1, 0)])
+def test_the_recognizer_is_refused_where_faces_come_to_it_shifted_by_a_pixel(shift: tuple[int, int]) -> None:
+    bundle = load_bundle(MODELS / "recognizer")
+    shifted = np.roll(bundle.golden_input, shift, axis=(1, 2))
+    with pytest.raises(BundleError, match="gives another output on this device"):
+        Recognizer(replace(bundle, inputs=replace(bundle.inputs, golden=(shifted,))))
 
 
 def test_the_recognizer_tells_that_a_face_is_like_itself_and_not_like_noise():

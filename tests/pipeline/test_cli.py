@@ -84,7 +84,7 @@ def finish(*overrides: str, gates: tuple[dict[str, object], ...] = (), stages: t
         (["train.fit.epochs=abc"], "override 'train.fit.epochs=abc': train.fit.epochs is a number; got 'abc'"),
         (["train.fit.batch_size=1.5"], "train.fit.batch_size is an integer; got '1.5'"),
         (["debgu=fast"], "the configuration has no key 'debgu'; did you mean 'debug'?"),
-        (["epochs=3"], "did you mean train.fit.epochs, prune.sparse.epochs or prune.fit.epochs?"),
+        (["epochs=3"], "did you mean train.fit.epochs, prune.sparse.epochs, prune.fit.epochs or quantize.fit.epochs?"),
         (["ratio=0.5"], "the configuration has no key 'ratio'; did you mean prune.ratio?"),
         (["data.root=/x"], "data has no key 'root'; it is an option of data=folders, data=lfw,"),
         (["experiment=lwf"], "experiment=lwf: experiment has no 'lwf'; did you mean 'lfw'?"),

@@ -99,5 +99,5 @@ def test_the_threshold_of_a_rate_is_the_bundles() -> None:
     ):
         threshold(bundle, 0.002)
     bundle.thresholds = {}
-    with pytest.raises(ValueError, match="it has none"):
+    with pytest.raises(ValueError, match="has no thresholds: it was not evaluated"):
         threshold(bundle, 0.1)

@@ -43,7 +43,7 @@ def test_a_model_whose_golden_vectors_do_not_come_out_is_bad(tmp_path: Path) -> 
     bundle = load_bundle(RECOGNIZER)
     wrong = variant(RECOGNIZER, tmp_path / "wrong", golden_output=-bundle.golden_output)
     found = verdict(Request({**REFERENCE, "recognizer": str(wrong.path)}, REFERENCE, 10_000))
-    assert "golden image 0 gives another output on this device (cosine -1.0000" in found
+    assert "golden example 0 gives another output on this device (cosine -1.0000" in found
 
 
 def test_a_slow_model_is_bad(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -155,7 +155,7 @@ class NcnnRunner:
         try:
             import ncnn
         except ImportError as error:
-            raise ImportError("ncnn is not installed: pip install slimcam[ncnn]") from error
+            raise ImportError("ncnn is not installed: pip install 'slimcam[ncnn]'") from error
 
         weights = path.with_suffix(".bin")
         if not weights.is_file():
