@@ -112,8 +112,8 @@ class ArrayModel:
                 )
         if check:
             examples = [self.run(*example) for example in zip(*self.bundle.inputs.golden, strict=True)]
-            for found, expected in zip(zip(*examples, strict=True), self.bundle.outputs.golden, strict=True):
-                _require_golden(self.bundle, self.interpreter, np.stack(found), expected)
+            for outputs, expected in zip(zip(*examples, strict=True), self.bundle.outputs.golden, strict=True):
+                _require_golden(self.bundle, self.interpreter, np.stack(outputs), expected)
 
     def run(self, *arrays: NDArray[Any]) -> tuple[NDArray[np.float32], ...]:
         """What the model gives for one example, an array of the stated shape for each input.
