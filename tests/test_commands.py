@@ -2,8 +2,17 @@
 
 from __future__ import annotations
 
+import os
 import re
+import sys
+from collections.abc import Callable
+from importlib.metadata import version
 from pathlib import Path
+
+import pytest
+
+from slimcam.pipeline.verify.cli import main as verify
+from slimcam.training.tools.align_faces import main as align
 
 ROOT = Path(__file__).parent.parent
 PAGES = (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")))
@@ -34,3 +43,14 @@ def test_links_of_the_readme_lead_to_pages_and_headings() -> None:
         assert page.exists(), path
         headings = re.findall(r"^#+ (.*)$", page.read_text(), re.MULTILINE) if anchor else []
         assert not anchor or anchor in {re.sub(r"[^\w -]", "", each).lower().replace(" ", "-") for each in headings}
+
+
+@pytest.mark.parametrize(("program", "main"), [("slimcam-align", align), ("slimcam-verify", verify)])
+def test_programs_outside_of_hydra_tell_their_version_too(
+    program: str, main: Callable[[], None], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "argv", [program, "--version"])
+    monkeypatch.setattr(os, "environ", dict(os.environ))  # slimcam-verify limits the threads of its process
+    with pytest.raises(SystemExit) as ended:
+        main()
+    assert (ended.value.code, capsys.readouterr().out) == (0, f"{program} {version('slimcam')}\n")

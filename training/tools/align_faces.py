@@ -11,6 +11,7 @@ import csv
 import sys
 from collections import Counter
 from collections.abc import Sequence
+from importlib.metadata import version
 from pathlib import Path
 
 import cv2
@@ -40,6 +41,7 @@ def main() -> None:
     parser.add_argument("folder", type=Path, help="photos, one folder for each person")
     parser.add_argument("out", type=Path, help="gets a 112x112 crop of each photo, in folders as they were")
     parser.add_argument("--detector", type=Path, default=DETECTOR, help="a bundle, or YuNet's .onnx file")
+    parser.add_argument("--version", action="version", version=f"%(prog)s {version('slimcam')}")
     arguments = parser.parse_args()
     try:
         print(align_folder(arguments.folder, arguments.out, open_detector(arguments.detector)))
