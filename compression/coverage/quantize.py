@@ -172,7 +172,7 @@ def _qat(normal: Any, images: Any, row: Row) -> None:
     from slimcam.compression.quantization.errors import file_steps
 
     compression.equalize(normal, [images])
-    trainable = compression.quantize_aware(compression.to_tf_keras(normal), input_range=(-1.0, 127 / 128))
+    trainable = compression.quantize_aware(compression.to_tf_keras(normal), input_range=qat.PIXEL_RANGE)
     compression.calibrate(trainable, [images])
     qat.freeze_batch_norm(trainable)
     _train(trainable, images, normal(images, training=False))

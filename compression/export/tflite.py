@@ -9,7 +9,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 import tf_keras
-from ai_edge_litert.interpreter import Interpreter
+from ai_edge_litert.interpreter import Interpreter, OpResolverType
 
 from slimcam.compression.errors import ConversionError
 from slimcam.compression.normal_form.normalize import in_float32
@@ -99,6 +99,19 @@ def _convert(converter: Any, name: str) -> bytes:
             raise ConversionError(f"model '{name}' cannot be converted to TensorFlow Lite: {reason}") from error
     require_runtime(content, name)
     return content
+
+
+def with_all_tensors(content: bytes) -> Interpreter:
+    """Opens a file so that all its tensors can be read: without a delegate, which keeps none of its own."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Warning: Enabling `experimental_preserve_all_tensors`")
+        interpreter = Interpreter(
+            model_content=content,
+            experimental_preserve_all_tensors=True,
+            experimental_op_resolver_type=OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES,
+        )
+    interpreter.allocate_tensors()
+    return interpreter
 
 
 def require_runtime(content: bytes, name: str) -> None:

@@ -11,9 +11,10 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 import tf_keras
-from ai_edge_litert.interpreter import Interpreter, OpResolverType
 from numpy.typing import NDArray
 from tensorflow_model_optimization.python.core.quantization.keras.quantize_wrapper import QuantizeWrapper
+
+from slimcam.compression.export.tflite import with_all_tensors
 
 _SILENT = 1e-30
 
@@ -92,12 +93,7 @@ def file_steps(content: bytes, model: tf_keras.Model, images: Sequence[NDArray[n
         model: from `qat.quantize_aware`, calibrated.
         images: `(N, ...)` for each input of the model.
     """
-    interpreter = Interpreter(
-        model_content=content,
-        experimental_preserve_all_tensors=True,
-        experimental_op_resolver_type=OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES,
-    )
-    interpreter.allocate_tensors()
+    interpreter = with_all_tensors(content)
     details = {int(each["index"]): each for each in interpreter.get_tensor_details()}
     operators = interpreter._get_ops_details()
     layers = {layer.name: (place, layer) for place, layer in enumerate(model.layers) if len(layer.inbound_nodes) == 1}

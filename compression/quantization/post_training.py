@@ -9,13 +9,12 @@ from __future__ import annotations
 import io
 import re
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, redirect_stderr
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import redirect_stderr
 from typing import Any
 
 import keras
 import numpy as np
-from ai_edge_litert.interpreter import Interpreter, OpResolverType
 from ai_edge_quantizer import qtyping
 from ai_edge_quantizer.algorithm_manager import AlgorithmName
 from ai_edge_quantizer.quantizer import Quantizer
@@ -24,7 +23,7 @@ from numpy.typing import NDArray
 
 from slimcam.compression.errors import CompressionError, ConversionError
 from slimcam.compression.export.delegation import layers_of, read_operators
-from slimcam.compression.export.tflite import float_tflite, require_runtime
+from slimcam.compression.export.tflite import float_tflite, require_runtime, with_all_tensors
 from slimcam.compression.quantization.errors import LayerError, error_of
 from slimcam.compression.quantization.ranges import clipped_range
 from slimcam.compression.quantization.schemes import PERCENTILE, LayerPolicy, Scheme
@@ -72,7 +71,9 @@ def quantized(
     quantizer = Quantizer(bytearray(content), recipe.get_quantization_recipe())
     observed = {name: {"min": _bound(low), "max": _bound(high)} for name, (low, high) in (ranges or {}).items()}
     try:
-        with _quiet():
+        with warnings.catch_warnings(), redirect_stderr(io.StringIO()):
+            # A progress bar that cannot be switched off, and a warning of tensors that are kept.
+            warnings.filterwarnings("ignore", message="Warning: Enabling `experimental_preserve_all_tensors`")
             result = quantizer.quantize(observed, enable_progress_bar=False, enable_progress_report=False)
     except (ValueError, RuntimeError) as error:
         raise ConversionError(f"the model cannot be quantized as {scheme}: {one_line(error)}") from error
@@ -120,7 +121,7 @@ def observed_ranges(
     Raises:
         CompressionError: `batches` is empty.
     """
-    interpreter = _open(content)
+    interpreter = with_all_tensors(content)
     given = interpreter.get_input_details()
     known = {int(index) for node in interpreter._get_ops_details() for index in node["outputs"]}
     known |= {int(each["index"]) for each in given}
@@ -142,26 +143,6 @@ def observed_ranges(
     if len(input_range):
         ranges |= {each["name"]: (input_range[0], input_range[1]) for each in given}
     return ranges
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Holds back a progress bar that cannot be switched off, and a warning of tensors that are kept."""
-    with warnings.catch_warnings(), redirect_stderr(io.StringIO()):
-        warnings.filterwarnings("ignore", message="Warning: Enabling `experimental_preserve_all_tensors`")
-        yield
-
-
-def _open(content: bytes) -> Interpreter:
-    """Opens a file so that all its tensors can be read: without a delegate, which keeps none of its own."""
-    with _quiet():
-        interpreter = Interpreter(
-            model_content=content,
-            experimental_preserve_all_tensors=True,
-            experimental_op_resolver_type=OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES,
-        )
-    interpreter.allocate_tensors()
-    return interpreter
 
 
 def exceptions(content: bytes, policies: Mapping[str, str], origins: Mapping[str, str]) -> dict[str, str]:
@@ -197,7 +178,7 @@ def tensor_errors(content: bytes, file: bytes, images: NDArray[np.float32]) -> d
 
 def _values(content: bytes, names: Sequence[str], images: NDArray[np.float32]) -> list[NDArray[np.float32]]:
     """What tensors hold for images, as real numbers."""
-    interpreter = _open(content)
+    interpreter = with_all_tensors(content)
     (given,) = interpreter.get_input_details()
     tensors = {each["name"]: each for each in interpreter.get_tensor_details()}
     values: dict[str, list[NDArray[np.float32]]] = {name: [] for name in names}
