@@ -12,6 +12,7 @@ takes hundredths of a second.
 from __future__ import annotations
 
 import argparse
+import faulthandler
 import json
 import logging
 import os
@@ -129,6 +130,8 @@ def _forked(work: Callable[[], str], who: str, seconds: float = _SECONDS) -> str
         text = ""
         try:
             os.close(receiver)
+            # Who waits says how it ended.
+            faulthandler.disable()
             signal.setitimer(signal.ITIMER_REAL, 0)
             text = work()
         except BaseException as error:
