@@ -16,6 +16,7 @@ from slimcam.deploy.apps import camera, faces, ota
 from slimcam.deploy.benchmark import cli as benchmark_cli
 from slimcam.pipeline.config import SCHEMAS, Config, register, validate
 from slimcam.training.data.recognition.packed import PackedConfig
+from slimcam.training.tasks.recognition.model import build
 
 CONF = Path(str(conf.__file__)).parent
 ALL = sorted(path.relative_to(CONF).with_suffix("").as_posix() for path in CONF.rglob("*.yaml"))
@@ -35,6 +36,7 @@ REQUIRED = {
     "experiment/lfw": ["data.root=x"],
     "experiment/recognizer": ["data.root=x"],
 }
+OF_OTHER_TASKS = ("model/classifier", "model/detector")
 
 
 @pytest.fixture
@@ -52,6 +54,13 @@ def test_every_file_composes_and_passes_its_schema(name: str) -> None:
     chosen = [f"{group}={option}"] if group else []
     config = validate(compose("slimcam", overrides=[*chosen, *REQUIRED.get(name, [])]))
     assert isinstance(config, Config)
+
+
+@pytest.mark.usefixtures("_pipeline")
+@pytest.mark.parametrize("name", [name for name in FILES if name.startswith("model/") and name not in OF_OTHER_TASKS])
+def test_the_recognizer_of_every_file_can_be_built(name: str) -> None:
+    config = validate(compose("slimcam", overrides=[name.replace("/", "="), "model.input_size=32"]))
+    assert build(config.model).outputs[0].shape == (None, config.model.embedding_size)
 
 
 @pytest.mark.parametrize("name", DEVICE)
