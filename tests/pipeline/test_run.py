@@ -214,6 +214,13 @@ def test_a_killed_worker_is_said_to_be_killed_and_its_work_is_kept(toy: Any, tmp
     assert [path.read_text() for path in (tmp_path / "store").glob("*/*.partial/work/checkpoint")] == ["1"]
 
 
+def test_a_worker_killed_for_memory_is_said_to_be_and_what_to_lower(toy: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    # What the kernel counts, before the stage and after it.
+    monkeypatch.setattr("slimcam.pipeline.run._killed_for_memory", iter([4, 5]).__next__)
+    with pytest.raises(StageError, match=r"^first: its process was killed for want of memory.* lower fit\.batch_size"):
+        run(replace(toy, stages=["first"]), (Stage("first", "toy_stages:die", ("one",)),))
+
+
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
 def test_a_run_killed_in_the_middle_goes_on_where_it_was(
     toy: Any, tmp_path: Path, environment: dict[str, str], how: signal.Signals, capsys: pytest.CaptureFixture[str]
