@@ -50,6 +50,7 @@ __all__ = [
     "add_evaluation",
     "is_bundle",
     "load_bundle",
+    "place_of",
     "write_bundle",
 ]
 
@@ -272,6 +273,11 @@ def add_evaluation(
 
 def is_bundle(folder: Path) -> bool:
     return (folder / MANIFEST).is_file()
+
+
+def place_of(model: Path) -> Path:
+    """Where a model is: its path, or where nothing is there the folder of the bundle in `BUNDLED` of that name."""
+    return model if model.exists() else BUNDLED.get(str(model), model)
 
 
 def _replace_folder(folder: Path, files: Mapping[str, bytes]) -> None:

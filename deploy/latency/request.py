@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from slimcam.deploy.inference.bundle import BUNDLED, load_bundle
+from slimcam.deploy.inference.bundle import BUNDLED, load_bundle, place_of
 
 
 def thread_counts(threads: Any) -> list[int]:
@@ -51,11 +51,10 @@ def model_file(path: Path) -> Path:
         FileNotFoundError: there is no such file or bundle.
         ValueError: the bundle is damaged.
     """
+    path = place_of(path)
     if path.is_dir():
         return load_bundle(path).model
     if not path.is_file():
-        if str(path) in BUNDLED:
-            return load_bundle(BUNDLED[str(path)]).model
         raise FileNotFoundError(
             f"{path}: there is no such .tflite file or bundle; those that come with slimcam are {' and '.join(BUNDLED)}"
         )

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from slimcam.deploy.common.messages import did_you_mean, first_line
-from slimcam.deploy.inference.bundle import MODEL, InputSpec, is_bundle, load_bundle
+from slimcam.deploy.inference.bundle import MODEL, InputSpec, is_bundle, load_bundle, place_of
 from slimcam.deploy.inference.preprocessing import resized
 from slimcam.pipeline.verify.macs import count_macs
 from slimcam.training.data.images import IMAGE_SIZE, Images
@@ -96,9 +96,10 @@ def open_candidate(spec: str) -> Candidate:
     """Opens a recognizer.
 
     Args:
-        spec: path of a bundle, or of a `.tflite`, `.onnx`, `.keras` or ncnn `.param` file, then what is not as usual of
-            the options of `TeacherModelConfig` and its `name`: `FILE,scale=127.5,color=bgr,crop=0:8:112:96,name=x`. By
-            default a model that takes less than a whole face gets the middle of it.
+        spec: path of a bundle or name of one that comes with slimcam, or path of a `.tflite`, `.onnx`, `.keras` or
+            ncnn `.param` file, then the options of `TeacherModelConfig` that differ from their defaults and its `name`:
+            `FILE,scale=127.5,color=bgr,crop=0:8:112:96,name=x`. By default a model that takes less than a whole face
+            gets the middle of it.
 
     Raises:
         FileNotFoundError: no such file.
@@ -106,7 +107,7 @@ def open_candidate(spec: str) -> Candidate:
         ValueError: no such option, or the file is not a model that can be run.
     """
     text, *words = spec.split(",")
-    path, options = Path(text), _options(words, spec)
+    path, options = place_of(Path(text)), _options(words, spec)
     name = options.pop("name", path.resolve().name.removesuffix(path.suffix if path.is_file() else ""))
     if is_bundle(path):
         if options:

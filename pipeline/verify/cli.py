@@ -35,12 +35,13 @@ DESCRIPTION = """Compares recognizers on the same aligned faces, 112x112: accura
 differences, TAR at FAR, EER, identification with one and three photos enrolled, size, MACs and milliseconds."""
 
 EPILOG = """
-A MODEL is a bundle, or a .tflite, .onnx, .keras or ncnn .param file. Pixels are fed as (pixel - 127.5) / 128, RGB, to
-.keras files as (pixel - 128) / 128; a model that takes less than a whole face gets the middle of it. What is different
-follows the file: FILE,mean=127.5,scale=127.5,color=bgr,crop=TOP:LEFT:HEIGHT:WIDTH,name=NAME
+A MODEL is a bundle (`recognizer` is the one that comes with slimcam), or a .tflite, .onnx, .keras or ncnn .param file.
+Pixels are fed as (pixel - 127.5) / 128, RGB, to .keras files as (pixel - 128) / 128; a model that takes less than a
+whole face gets the middle of it. What is different follows the file:
+FILE,mean=127.5,scale=127.5,color=bgr,crop=TOP:LEFT:HEIGHT:WIDTH,name=NAME
 
 example:
-  slimcam-verify deploy/models/recognizer edgeface_xs.onnx,scale=127.5 --faces lfw112/pairsDevTest.txt --out runs/verify
+  slimcam-verify recognizer edgeface_xs.onnx,scale=127.5 --faces lfw112/pairsDevTest.txt --out runs/verify
 """
 
 

@@ -10,6 +10,7 @@ import cv2
 import numpy as np
 import pytest
 
+from slimcam.deploy.inference.bundle import RECOGNIZER
 from slimcam.pipeline.verify import cli
 from slimcam.pipeline.verify.candidates import open_candidate
 from slimcam.training.data.recognition import verification_pack
@@ -94,6 +95,12 @@ def test_the_people_that_stage_evaluate_judges_by_are_a_set(make_bundle, tmp_pat
         *("data.test_identities=6", "data.test_images_per_identity=4", "data.test_pairs=40", f"paths.cache={tmp_path}"),
     )
     assert "test: 40 pairs of 24 images of 6 people" in capsys.readouterr().out
+
+
+def test_the_recognizer_that_comes_with_slimcam_goes_by_its_name():
+    candidate = open_candidate("recognizer")
+    assert candidate.name == "recognizer"
+    assert candidate.file == RECOGNIZER / "model.tflite"
 
 
 def test_a_model_sees_the_part_of_the_face_and_the_colors_that_are_asked_for(float_model, tmp_path):
