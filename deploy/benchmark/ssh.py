@@ -27,7 +27,7 @@ from typing import IO, TypeVar
 
 from slimcam.deploy.benchmark.wheel import NAME, device_wheel, requirements_of
 from slimcam.deploy.common.files import file_sha256
-from slimcam.deploy.inference.bundle import CARD, GOLDEN, MANIFEST, MODEL, is_bundle, place_of
+from slimcam.deploy.inference.bundle import CARD, GOLDEN, MANIFEST, MODEL, is_bundle
 from slimcam.deploy.latency import board
 from slimcam.deploy.latency.host import HostConfig
 from slimcam.deploy.latency.provenance import own_version
@@ -76,7 +76,7 @@ def measure_over_ssh(models: Mapping[str, Path], config: SshConfig) -> list[Reco
     """Measures models on the board, interleaved; progress goes to stderr.
 
     Args:
-        models: name to .tflite file or bundle folder, or name of a bundle that comes with slimcam.
+        models: name to .tflite file or bundle folder.
         config: Options of the board.
 
     Returns:
@@ -93,7 +93,7 @@ def measure_over_ssh(models: Mapping[str, Path], config: SshConfig) -> list[Reco
     link = _Link(config)
     with tempfile.TemporaryDirectory() as scratch:
         wheel = device_wheel(Path(scratch))
-        job = _Job(link, wheel, {name: place_of(path) for name, path in models.items()}, config)
+        job = _Job(link, wheel, models, config)
         job.prepare()
         records = job.collect()
     commit = own_version()[1]

@@ -9,6 +9,7 @@ from typing import Any
 from hydra.core.config_store import ConfigStore
 
 from slimcam.deploy.benchmark import adb, emulated, ssh
+from slimcam.deploy.inference.bundle import place_of
 from slimcam.deploy.latency import host
 from slimcam.deploy.latency.record import Record
 
@@ -31,7 +32,7 @@ def measure_on_target(models: Mapping[str, Path], config: Any) -> list[Record]:
     """Measures models on the target that the configuration is of.
 
     Args:
-        models: name to .tflite file or bundle folder.
+        models: name to .tflite file or bundle folder, or to the name of a bundle that comes with slimcam.
         config: Options of one of `TARGETS`.
 
     Returns:
@@ -42,5 +43,5 @@ def measure_on_target(models: Mapping[str, Path], config: Any) -> list[Record]:
     """
     for kind, function in TARGETS.values():
         if type(config) is kind:
-            return function(models, config)
+            return function({name: place_of(path) for name, path in models.items()}, config)
     raise ValueError(f"there is no target for a {type(config).__name__}; choose one of {', '.join(TARGETS)}")

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from slimcam.deploy.inference.bundle import BUNDLED, load_bundle, place_of
+from slimcam.deploy.inference.bundle import BUNDLED, load_bundle
 
 
 def thread_counts(threads: Any) -> list[int]:
@@ -45,13 +45,12 @@ def model_files(models: Mapping[str, Path]) -> dict[str, Path]:
 
 
 def model_file(path: Path) -> Path:
-    """The .tflite file of a path that names one, or a bundle (which is checked), or by name one that slimcam has.
+    """The .tflite file of a path that names one, or a bundle, which is checked.
 
     Raises:
         FileNotFoundError: there is no such file or bundle.
         ValueError: the bundle is damaged.
     """
-    path = place_of(path)
     if path.is_dir():
         return load_bundle(path).model
     if not path.is_file():

@@ -44,6 +44,12 @@ def test_models_are_compared_and_recorded_and_nothing_else_is_written(folder: Pa
     assert sorted(path.name for path in folder.iterdir()) == ["dense.tflite", "out", "slim.tflite"]
 
 
+def test_a_model_that_comes_with_slimcam_is_measured_by_its_name(tmp_path: Path) -> None:
+    result = benchmark(tmp_path, "model=recognizer", *QUICK)
+    assert result.returncode == 0, result.stderr
+    assert result.stdout.splitlines()[2].split()[0] == "recognizer"
+
+
 def test_a_sweep_measures_each_of_its_settings(folder: Path) -> None:
     result = benchmark(folder, "-m", "model=slim.tflite", "target.samples=1,2", "target.seconds=0")
     assert result.returncode == 0, result.stderr

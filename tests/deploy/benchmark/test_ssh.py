@@ -24,7 +24,7 @@ import pytest
 
 from slimcam.deploy.benchmark.ssh import SshConfig, measure_over_ssh
 from slimcam.deploy.benchmark.wheel import NAME, requirements_of
-from slimcam.deploy.inference.bundle import RECOGNIZER, Bundle, load_bundle
+from slimcam.deploy.inference.bundle import Bundle
 
 SSHD = shutil.which("sshd", path=f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin")
 
@@ -225,11 +225,6 @@ def test_a_file_and_a_bundle_are_measured_on_the_board(
     measure_over_ssh(models, board.config)
     assert "virtual environment" not in capfd.readouterr().err
     assert board.line.sent < next(board.folder.glob("*.whl")).stat().st_size
-
-
-def test_a_model_that_comes_with_slimcam_goes_by_its_name(board: Board) -> None:
-    (record,) = measure_over_ssh({"recognizer": Path("recognizer")}, board.config)
-    assert record.model.sha256 == load_bundle(RECOGNIZER).sha256
 
 
 def test_a_connection_that_drops_while_measuring_is_made_again(
