@@ -124,7 +124,6 @@ def fit(
     writer = event_writer(events)
     for entry in history:
         write_event(writer, int(entry["step"]), _scalars(entry))
-    count = batches.batch_size
     progress = Progress(steps * count, title, unit="images", seconds=config.log_seconds, done=start * count)
     saved = logged = time.monotonic()
     logged_step = start
