@@ -18,7 +18,7 @@ from slimcam.deploy.common.result_key import KEY_UNLESS_DEFAULT, NOT_KEY, key_ma
 from slimcam.training.data.images import IMAGE_SIZE, Image, decode, read_bytes
 from slimcam.training.data.recognition.faces import FaceData, FaceSet
 from slimcam.training.data.recognition.file_index import contents_of
-from slimcam.training.data.recognition.split import split_people
+from slimcam.training.data.recognition.split import LEAST_PEOPLE, split_people, too_few
 
 EXTENSIONS = frozenset(
     f".{kind}"
@@ -107,11 +107,8 @@ def load(config: FoldersConfig) -> FaceData:
     """
     listing = scan([Path(config.root) / folder for folder in config.folders], exclude=config.exclude)
     identities = sorted(set(listing.names))
-    if len(identities) < 4:
-        raise ValueError(
-            f"data.root {config.root}: {len(identities)} people with readable images; at least 4 are needed, 2 to "
-            f"train on and 2 others to verify{layout_hint(Path(config.root), 'person')}"
-        )
+    if len(identities) < LEAST_PEOPLE:
+        raise too_few(len(identities), config.root, layout_hint(Path(config.root), "person"))
     faces = face_set(listing, set(identities))
     return split_people(
         faces, config.test_fraction, config.test_pairs, config.seed, listing.notes, config.held_out_fraction

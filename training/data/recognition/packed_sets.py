@@ -14,7 +14,7 @@ from slimcam.training.data.recognition.faces import FaceData
 from slimcam.training.data.recognition.folders import choices, digest_file
 from slimcam.training.data.recognition.record_file import open_records, records_fingerprint
 from slimcam.training.data.recognition.shards import open_shards, shards_fingerprint
-from slimcam.training.data.recognition.split import split_people
+from slimcam.training.data.recognition.split import LEAST_PEOPLE, split_people, too_few
 
 
 @dataclass
@@ -71,8 +71,8 @@ def load(config: PackedSetConfig) -> FaceData:
     root = Path(config.root)
     faces = open_records(root) if isinstance(config, RecordsConfig) else open_shards(root)
     if not config.packs:
-        if len(faces.identities) < 3:
-            raise ValueError(f"data.root {root}: {len(faces.identities)} people; give at least 3, or data.packs")
+        if len(faces.identities) < LEAST_PEOPLE:
+            raise too_few(len(faces.identities), config.root, "; or give data.packs to verify by")
         return split_people(faces, config.test_fraction, config.test_pairs, config.seed)
     test, *others = (verification_pack.read(root / name) for name in config.packs)
     return FaceData(faces, test.faces, test.pairs, held_out=tuple(others))

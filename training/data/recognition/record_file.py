@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from slimcam.deploy.common.files import atomic
-from slimcam.training.data.images import Image, existing
+from slimcam.training.data.images import Image, existing, sampled_blocks
 from slimcam.training.data.recognition.faces import FaceSet
 from slimcam.training.data.recognition.folders import decode_image
 
@@ -31,9 +31,6 @@ _HEADER = struct.Struct("<IfQQ")
 _WORD = 4
 # Words from a record's begin to its data, and those of the data's header.
 _PREFIX, _FIXED = 2, _HEADER.size // _WORD
-
-# Enough of the images to tell one file from another of the same index.
-_SAMPLED = 1000
 
 Words = NDArray[np.uint32]
 Places = NDArray[np.int64]
@@ -98,14 +95,13 @@ def open_records(folder: Path, name: str = "train") -> FaceSet:
 
 
 def records_fingerprint(folder: Path, name: str = "train") -> bytes:
-    """A digest of the index and the file's size, and of the bytes of a thousand records spread over it."""
+    """A digest of the index, the file's size, and a thousand blocks of bytes spread over it."""
     path, index = existing(folder / f"{name}.rec"), existing(folder / f"{name}.idx")
     total = hashlib.sha256(index.read_bytes() + str(path.stat().st_size).encode())
     for extra in (folder / f"{name}.lst", folder / "property"):
         total.update(extra.read_bytes() if extra.is_file() else b"")
-    content = np.memmap(path, dtype=np.uint8, mode="r")
-    for place in np.linspace(0, max(0, len(content) - 4096), _SAMPLED).astype(int):
-        total.update(content[place : place + 4096].tobytes())
+    for block in sampled_blocks(path):
+        total.update(block)
     return total.digest()
 
 
@@ -213,12 +209,12 @@ def _check_order(records: Records, keys: Places, people: tuple[int, int]) -> Non
     bounds = np.stack([floats[records.begins[rows] // _WORD - 2], floats[records.begins[rows] // _WORD - 1]]).astype(
         int
     )
-    empty = records.begins[rows] != records.ends[rows]
+    filled = records.begins[rows] != records.ends[rows]
     inside = (bounds[0] >= 1) & (bounds[0] <= bounds[1]) & (bounds[1] <= first)
     low, high = np.searchsorted(keys, bounds)
     changes = np.concatenate([[0], np.cumsum(np.diff(records.labels) != 0)])
     several = inside & (high > low) & (changes[np.maximum(high - 1, low)] != changes[low])
-    if empty.any() or not inside.all() or several.any():
+    if filled.any() or not inside.all() or several.any():
         raise ValueError(
             f"{records.path}: its index is another file's, or shuffled: images of one person have several labels; copy "
             "both again"
@@ -239,8 +235,15 @@ def _face_set(images: Records, listing: Path) -> FaceSet:
 def _names(listing: Path) -> dict[int, str]:
     """The folder's name of each label, of a list as MXNet's `im2rec` has it: key, label, path."""
     names: dict[int, str] = {}
-    with listing.open(encoding="utf-8") as lines:
-        for line in lines:
-            _, label, path = line.rstrip("\n").split("\t")
-            names.setdefault(int(float(label)), path.rpartition("/")[0])
+    line = ""
+    try:
+        with listing.open(encoding="utf-8") as lines:
+            for line in lines:
+                _, label, path = line.rstrip("\n").split("\t")
+                names.setdefault(int(float(label)), path.rpartition("/")[0])
+    except ValueError as error:
+        raise ValueError(
+            f"{listing}: expected lines of a key, a label and a path; got {line[:60].rstrip()!r}. Remove the file, and people "
+            "are named by their numbers"
+        ) from error
     return names

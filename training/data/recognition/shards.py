@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from slimcam.deploy.common.files import atomic
-from slimcam.training.data.images import Image
+from slimcam.training.data.images import Image, sampled_blocks
 from slimcam.training.data.recognition.encoded import Bytes, suffix_of
 from slimcam.training.data.recognition.faces import FaceSet
 from slimcam.training.data.recognition.folders import EXTENSIONS, decode_image
@@ -31,7 +31,6 @@ INDEX = "v1.2"
 _BLOCK = 512
 # Where a tar header has the mark of its format.
 _MARK = 257
-_SAMPLED = 1000
 # Of each file of a sample its suffix, place, size and name, in which there may be spaces.
 _LISTED = re.compile(r"\S+ (\d+) (\d+) (.+?)(?= \S+ \d+ \d+ |$)")
 
@@ -109,10 +108,9 @@ def shards_fingerprint(folder: Path) -> bytes:
     """A digest of the shards' names and sizes, and of a thousand blocks spread over each."""
     total = hashlib.sha256()
     for path in _shards(folder):
-        content = np.memmap(path, dtype=np.uint8, mode="r")
-        total.update(f"{path.name} {len(content)}\n".encode())
-        for place in np.linspace(0, max(0, len(content) - 4096), _SAMPLED).astype(int):
-            total.update(content[place : place + 4096].tobytes())
+        total.update(f"{path.name} {path.stat().st_size}\n".encode())
+        for block in sampled_blocks(path):
+            total.update(block)
     return total.digest()
 
 

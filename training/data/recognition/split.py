@@ -10,11 +10,22 @@ from slimcam.training.data.images import Selection
 from slimcam.training.data.recognition.faces import FaceData, FaceSet, Verification
 from slimcam.training.data.recognition.pairs import sample_pairs
 
+LEAST_PEOPLE = 4
+"""Two to train on and two others to verify."""
+
+
+def too_few(people: int, root: str, hint: str = "") -> ValueError:
+    """The error of a source with fewer than `LEAST_PEOPLE` people; `hint` ends its message."""
+    return ValueError(
+        f"data.root {root}: {people} people with readable images; at least {LEAST_PEOPLE} are needed, 2 to train on "
+        f"and 2 others to verify{hint}"
+    )
+
 
 def split_people(
     faces: FaceSet, fraction: float, pairs: int, seed: int, notes: Sequence[str] = (), held_out: float = 0.0
 ) -> FaceData:
-    """Keeps a share of the people for verification, and samples pairs of them.
+    """Keeps a share of `LEAST_PEOPLE` or more people for verification, and samples pairs of them.
 
     Args:
         fraction: share of the people kept; two of them at the least, and two are left to train on.
@@ -23,13 +34,9 @@ def split_people(
         held_out: share of the people by whom the best weights are chosen; none at 0, else two of them at the least.
 
     Raises:
-        ValueError: as `sample_pairs`, or there are too few people.
+        ValueError: as `sample_pairs`, or the shares leave too few people to train on.
     """
     count = len(faces.identities)
-    if count < 4:
-        raise ValueError(
-            f"data: {count} people with readable images; at least 4 are needed, 2 to train on and 2 others to verify"
-        )
     kept = min(max(2, round(fraction * count)), count - 2)
     chosen = max(2, round(held_out * count)) if held_out else 0
     if kept + chosen > count - 2:

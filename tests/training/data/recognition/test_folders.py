@@ -88,10 +88,11 @@ def test_people_are_held_out_to_validate_by_and_the_test_stays_as_it_was(people)
 
 
 def test_three_people_are_too_few_and_loose_images_are_no_people(tmp_path, write_image):
-    for person in range(3):
-        write_image(tmp_path / f"person {person}" / "x.png")
-    with pytest.raises(ValueError, match=r"3 people .* at least 4 are needed, 2 to train on and 2 others to verify"):
-        folders.load(FoldersConfig(root=str(tmp_path)))
+    for count in (1, 2, 3):
+        write_image(tmp_path / f"person {count}" / "x.png")
+        said = rf"{count} people .* at least 4 are needed, 2 to train on and 2 others to verify"
+        with pytest.raises(ValueError, match=said):
+            folders.load(FoldersConfig(root=str(tmp_path)))
     write_image(tmp_path / "flat" / "x.png")
     with pytest.raises(ValueError, match=r"1 images lie in .*flat itself: make one folder for each person, as .*NAME"):
         folders.load(FoldersConfig(root=str(tmp_path / "flat")))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import struct
 import tarfile
 
@@ -61,6 +62,30 @@ def test_a_set_is_split_as_its_folders_are(people, packed, form, tmp_path):
     before = sources.fingerprint(config)
     config.seed = 1
     assert sources.fingerprint(config) != before
+
+
+@pytest.mark.parametrize("count", [1, 3])
+def test_too_few_people_to_train_on_and_to_verify_by_are_refused(count, people, form, tmp_path):
+    for person in range(count, 10):
+        shutil.rmtree(people / f"person {person}")
+    convert(people, tmp_path / "set", form)
+    config = {"records": RecordsConfig, "shards": ShardsConfig}[form](root=str(tmp_path / "set"))
+    with pytest.raises(ValueError, match=rf"set: {count} people .*at least 4 are needed.*; or give data\.packs"):
+        sources.load(config, tmp_path)
+
+
+def test_an_empty_shard_is_passed_over(people, tmp_path):
+    convert(people, tmp_path / "set", "shards")
+    (tmp_path / "set/000001.tar").touch()
+    config = ShardsConfig(root=str(tmp_path / "set"))
+    assert len(open_shards(tmp_path / "set")) == 30
+    assert sources.fingerprint(config)
+
+
+def test_a_list_of_another_form_is_one_clear_error(records):
+    (records / "train.lst").write_text("1\t/faces/person/1.jpg\t0\n")
+    with pytest.raises(ValueError, match=r"train\.lst: expected lines of a key, a label and a path"):
+        open_records(records)
 
 
 def test_packs_are_what_records_are_judged_on(people, tmp_path):
