@@ -243,7 +243,7 @@ def _names(listing: Path) -> dict[int, str]:
                 names.setdefault(int(float(label)), path.rpartition("/")[0])
     except ValueError as error:
         raise ValueError(
-            f"{listing}: expected lines of a key, a label and a path; got {line[:60].rstrip()!r}. Remove the file, and people "
-            "are named by their numbers"
+            f"{listing}: expected lines of a key, a label and a path; got {line[:60].rstrip()!r}. Remove the file, and "
+            "people are named by their numbers"
         ) from error
     return names
