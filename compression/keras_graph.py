@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import keras
@@ -23,6 +26,17 @@ def functional(model: Any) -> Any:
             "keras.Model(inputs, outputs)"
         )
     return inside
+
+
+@contextmanager
+def deep_graphs(nodes: int) -> Iterator[None]:
+    """Lets Keras make models of so many nodes in a row, which it follows by recursion, three calls a node at most."""
+    limit = sys.getrecursionlimit()
+    sys.setrecursionlimit(max(limit, 1000 + 3 * nodes))
+    try:
+        yield
+    finally:
+        sys.setrecursionlimit(limit)
 
 
 def calls(model: Any) -> list[Any]:

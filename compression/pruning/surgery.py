@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from slimcam.compression.errors import UnsupportedLayerError
-from slimcam.compression.keras_graph import calls, functional, tensor_key
+from slimcam.compression.keras_graph import calls, deep_graphs, functional, tensor_key
 from slimcam.compression.layers.table import layer_spec
 from slimcam.compression.layers.weights import weight as find
 from slimcam.compression.pruning.graph import ChannelGraph, trace
@@ -113,7 +113,8 @@ def _rebuild(
     """
     operations: dict[str, Any] = {}
     tensors: dict[int, Any] = {}
-    for node in calls(model):
+    nodes = calls(model)
+    for node in nodes:
         original = node.operation
         name, known = original.name, original.name in operations
         if not known:
@@ -133,11 +134,13 @@ def _rebuild(
         for old, new in zip(node.outputs, made, strict=True):
             tensors[id(old)] = after(tensor_key(old), new)
     source = functional(model)
-    rebuilt = keras.Model(
-        keras.tree.map_structure(lambda tensor: tensors[id(tensor)], source.input),
-        keras.tree.map_structure(lambda tensor: tensors[id(tensor)], source.output),
-        name=model.name,
-    )
+    # A mask adds a node after each tensor.
+    with deep_graphs(2 * len(nodes)):
+        rebuilt = keras.Model(
+            keras.tree.map_structure(lambda tensor: tensors[id(tensor)], source.input),
+            keras.tree.map_structure(lambda tensor: tensors[id(tensor)], source.output),
+            name=model.name,
+        )
     if not model.trainable:
         rebuilt.trainable = False
     return rebuilt

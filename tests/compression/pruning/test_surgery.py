@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import inspect
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -296,3 +298,18 @@ def test_the_case_studys_sizes_are_reproduced(scope: str, parameters: int, macs:
     found = cost(cut(model, plan(graph, anything, PruningRatioConfig(0.7, scope=scope))))
 
     assert (found.parameters, found.macs) == (parameters, macs)
+
+
+def test_a_network_deeper_than_pythons_recursion_is_masked() -> None:
+    inputs = x = keras.Input((4, 4, 8))
+    for _ in range(400):
+        x = keras.layers.ReLU()(x)
+    model = keras.Model(inputs, keras.layers.Conv2D(4, 1)(keras.layers.Conv2D(16, 1)(x)))
+    limit = sys.getrecursionlimit()
+    sys.setrecursionlimit(len(inspect.stack(0)) + 300)  # as of a network thrice as deep
+    try:
+        graph = trace(model)
+        chosen = plan(graph, importance(model, graph), PruningRatioConfig(ratio=0.5))
+        assert mask(model, chosen).output_shape == model.output_shape
+    finally:
+        sys.setrecursionlimit(limit)
