@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -15,12 +14,12 @@ from slimcam.deploy.common.messages import did_you_mean, first_line
 from slimcam.deploy.inference.bundle import MODEL, InputSpec, is_bundle, load_bundle, place_of
 from slimcam.deploy.inference.preprocessing import resized
 from slimcam.pipeline.verify.macs import count_macs
-from slimcam.training.data.images import IMAGE_SIZE, Images
-from slimcam.training.data.recognition.batches import plain_batches
+from slimcam.training.data.images import IMAGE_SIZE, Images, ahead
+from slimcam.training.data.recognition.batches import resize
 from slimcam.training.fit.progress import Progress
 from slimcam.training.tasks.recognition.config import TeacherModelConfig
 from slimcam.training.tasks.recognition.runners import Runner, open_runner
-from slimcam.training.tasks.recognition.teacher import seen
+from slimcam.training.tasks.recognition.teacher import cropped
 
 Float = NDArray[np.float32]
 
@@ -35,7 +34,7 @@ class Candidate:
         name: Name in tables.
         file: File of the model, of a bundle the one inside.
         runner: Runs it.
-        config: Part of the face that it sees, and the order of its channels.
+        crop: Part of the face that it sees, `[top, left, height, width]`.
         size_bytes: Size of the file, or of both files of ncnn.
         macs: Multiply-accumulates for one face; `None` where they cannot be counted.
     """
@@ -43,7 +42,7 @@ class Candidate:
     name: str
     file: Path
     runner: Runner
-    config: TeacherModelConfig
+    crop: list[int]
     size_bytes: int
     macs: int | None
 
@@ -64,10 +63,10 @@ class Candidate:
         """
         progress = Progress(len(images), f"embeddings of {self.name}", unit="images")
         parts = []
-        with ThreadPoolExecutor() as pool:
-            for part in pool.map(self.embed, plain_batches(images, IMAGE_SIZE, _BATCH)):
-                parts.append(part)
-                progress.advance(len(part))
+        # Not `ThreadPoolExecutor.map`, which reads all images before it gives the first result.
+        for part in ahead(lambda start: self.embed(_faces(images, start)), range(0, len(images), _BATCH), workers=0):
+            parts.append(part)
+            progress.advance(len(part))
         progress.close()
         found = np.concatenate(parts)
         if not np.isfinite(found).all():
@@ -76,7 +75,7 @@ class Candidate:
 
     def _seen(self, faces: NDArray[np.uint8]) -> NDArray[np.uint8]:
         height, width = self.runner.height, self.runner.width
-        return np.stack([resized(face, height, width) for face in seen(faces, self.config.crop, self.config.color)])
+        return np.stack([resized(face, height, width) for face in cropped(faces, self.crop)])
 
 
 def open_candidates(specs: Sequence[str]) -> list[Candidate]:
@@ -115,21 +114,27 @@ def open_candidate(spec: str) -> Candidate:
         bundle = load_bundle(path)
         if bundle.task != "recognition":
             raise ValueError(f"{path} is for {bundle.task}, not for recognition")
-        path, options = path / MODEL, {"mean": bundle.input.mean, "scale": bundle.input.scale}
-    elif path.suffix == ".keras":
-        options = {"mean": InputSpec().mean, "scale": InputSpec().scale, **options}
-    config = TeacherModelConfig(path=str(path), **options)
+        path, pixels, crop = path / MODEL, bundle.input, None
+    else:
+        if path.suffix == ".keras":
+            options = {"mean": InputSpec().mean, "scale": InputSpec().scale, **options}
+        config = TeacherModelConfig(**options)
+        pixels, crop = config.input, config.crop if "crop" in options else None
     try:
-        runner = open_runner(path, config.mean, config.scale)
-        if "crop" not in options:
-            config = replace(config, crop=_middle(runner.height, runner.width))
-        candidate = Candidate(name, path, runner, config, _size_bytes(path), count_macs(path, runner))
+        runner = open_runner(path, pixels)
+        crop = crop or _middle(runner.height, runner.width)
+        candidate = Candidate(name, path, runner, crop, _size_bytes(path), count_macs(path, runner))
         candidate.prepared()()
     except (FileNotFoundError, ImportError):
         raise
     except Exception as error:  # the libraries raise what they like on a file that is not a model
         raise ValueError(f"{path} cannot be run: {first_line(error)}") from error
     return candidate
+
+
+def _faces(images: Images, start: int) -> NDArray[np.uint8]:
+    """A batch of whole faces, `(<= _BATCH, 112, 112, 3)`."""
+    return np.stack([resize(images[index], IMAGE_SIZE) for index in range(start, min(start + _BATCH, len(images)))])
 
 
 def _options(words: Sequence[str], spec: str) -> dict[str, Any]:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import sys
+import time
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -11,6 +13,9 @@ import numpy as np
 import pytest
 
 from slimcam.deploy.inference.bundle import RECOGNIZER
+from slimcam.deploy.inference.model import BundledModel
+from slimcam.deploy.inference.pixels import PixelFormat, input_spec
+from slimcam.deploy.inference.preprocessing import resized
 from slimcam.pipeline.verify import cli
 from slimcam.pipeline.verify.candidates import open_candidate
 from slimcam.training.data.recognition import verification_pack
@@ -39,6 +44,34 @@ def faces(tmp_path_factory) -> Path:
     (root / "pairs.txt").write_text("\n".join(lines) + "\n")
     verification_pack.write(root / "pack.bin", encoded, np.array(same))
     return root
+
+
+class Counted:
+    """Images of which it is known how many were asked for."""
+
+    asked = 0
+
+    def __len__(self):
+        return 32 * 200
+
+    def __getitem__(self, index):
+        self.asked += 1
+        return np.zeros((112, 112, 3), np.uint8)
+
+
+class SlowRunner:
+    """A model that takes longer than the reading of its images."""
+
+    height = width = 112
+
+    def __init__(self, images):
+        self.images, self.done, self.most_waiting = images, 0, 0
+
+    def outputs(self, faces):
+        time.sleep(0.005)
+        self.done += len(faces)
+        self.most_waiting = max(self.most_waiting, self.images.asked - self.done)
+        return [np.ones((len(faces), 2), np.float32)]
 
 
 def verify(monkeypatch, *words: object) -> None:
@@ -101,6 +134,24 @@ def test_the_recognizer_that_comes_with_slimcam_goes_by_its_name():
     candidate = open_candidate("recognizer")
     assert candidate.name == "recognizer"
     assert candidate.file == RECOGNIZER / "model.tflite"
+
+
+@pytest.mark.parametrize("pixels", list(PixelFormat))
+def test_a_bundle_is_fed_as_it_says(pixels, make_bundle):
+    bundle = make_bundle(input=input_spec(pixels, 32, 32))
+    faces = np.random.default_rng(0).integers(0, 256, (2, 112, 112, 3), dtype=np.uint8)
+    found = open_candidate(str(bundle.path)).embed(faces)
+    small = np.stack([resized(face, 32, 32) for face in faces])
+    np.testing.assert_allclose(found, BundledModel(bundle.path, check=False).outputs(small), atol=1e-6)
+
+
+def test_images_are_read_as_they_are_needed(float_model, tmp_path):
+    """A set may be larger than the memory."""
+    (tmp_path / "m.tflite").write_bytes(float_model)
+    candidate, images = open_candidate(f"{tmp_path}/m.tflite"), Counted()
+    slow = replace(candidate, runner=SlowRunner(images))
+    assert slow.embed_all(images).shape == (len(images), 2)
+    assert slow.runner.most_waiting < len(images) / 4
 
 
 def test_a_model_sees_the_part_of_the_face_and_the_colors_that_are_asked_for(float_model, tmp_path):

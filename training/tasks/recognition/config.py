@@ -7,6 +7,7 @@ from typing import Any
 
 from slimcam.deploy.common.choices import Choice, choose
 from slimcam.deploy.common.result_key import KEY_FILE, KEY_UNLESS_DEFAULT, NOT_KEY, in_key
+from slimcam.deploy.inference.bundle import InputSpec
 from slimcam.training.data.recognition.augment import AugmentConfig
 from slimcam.training.fit.config import FitConfig, check, phases_of
 
@@ -111,6 +112,11 @@ class TeacherModelConfig:
         check(self.scale > 0, f"teacher scale must be above 0, since pixels are divided by it; got {self.scale}")
         check(self.weight > 0, f"teacher weight must be above 0; got {self.weight}")
         choose("teacher color", Color, self.color)
+
+    @property
+    def input(self) -> InputSpec:
+        """What the model reads of a pixel."""
+        return InputSpec(mean=self.mean, scale=self.scale, order=self.color)
 
 
 @dataclass

@@ -13,7 +13,9 @@ from numpy.typing import NDArray
 from slimcam.deploy.common.messages import did_you_mean
 from slimcam.deploy.inference.bundle import InputSpec
 from slimcam.deploy.inference.interpreter import Interpreter
+from slimcam.deploy.inference.pixels import normalized
 from slimcam.deploy.inference.preprocessing import dequantized, input_table, look_up
+from slimcam.training.data.images import IMAGE_SIZE
 
 Pixels = NDArray[np.uint8]
 Float = NDArray[np.float32]
@@ -37,13 +39,12 @@ class Runner(Protocol):
         """One inference on a face, `(height, width, 3)`, that is in the model's own form already, for a clock."""
 
 
-def open_runner(path: Path, mean: float, scale: float, threads: int = 1, features: str | None = None) -> Runner:
+def open_runner(path: Path, spec: InputSpec, threads: int = 1, features: str | None = None) -> Runner:
     """Opens a model file.
 
     Args:
         path: `.tflite`, `.onnx`, `.keras`, or the `.param` of ncnn, whose `.bin` lies beside it.
-        mean: Pixel value that becomes 0.
-        scale: Divisor of the pixels.
+        spec: What the model reads of a pixel; the size that it takes is the file's.
         threads: Number of threads of one inference, where the library can be told.
         features: Name of an inner value of an `.onnx` file, to give as a second output.
 
@@ -60,33 +61,37 @@ def open_runner(path: Path, mean: float, scale: float, threads: int = 1, feature
     if features and path.suffix != ".onnx":
         raise ValueError(f"feature maps are read from .onnx files, not from {path.name}")
     if path.suffix == ".onnx":
-        return OnnxRunner(path, mean, scale, threads, features)
-    return RUNNERS[path.suffix](path, mean, scale, threads)
+        return OnnxRunner(path, spec, threads, features)
+    return RUNNERS[path.suffix](path, spec, threads)
 
 
 class TfliteRunner:
     """A `.tflite` file on the runtime of the devices; `Runner`."""
 
-    def __init__(self, path: Path, mean: float, scale: float, threads: int = 1) -> None:
+    def __init__(self, path: Path, spec: InputSpec, threads: int = 1) -> None:
         self.interpreter = Interpreter(path, threads)
         self.height, self.width = self.interpreter.input.shape[1:3]
-        self._table = input_table(InputSpec(self.height, self.width, mean, scale), self.interpreter.input)
+        self._spec, self._table = spec, input_table(spec, self.interpreter.input)
         self._lock = threading.Lock()
 
     def outputs(self, faces: Pixels) -> list[Float]:
         with self._lock:
-            found = [self.interpreter.run(look_up(self._table, face)[None])[0] for face in faces]
+            found = [self.interpreter.run(self._image(face))[0] for face in faces]
         return [dequantized(np.concatenate(found), self.interpreter.output).reshape(len(faces), -1)]
 
     def prepared(self, face: Pixels) -> Callable[[], object]:
-        self.interpreter.feed(look_up(self._table, face)[None])
+        self.interpreter.feed(self._image(face))
         return self.interpreter.invoke
+
+    def _image(self, face: Pixels) -> NDArray[Any]:
+        values = look_up(self._table, face)[np.newaxis]
+        return np.ascontiguousarray(values[..., ::-1]) if self._spec.order == "bgr" else values
 
 
 class OnnxRunner:
     """An `.onnx` file on ONNX Runtime; `Runner`."""
 
-    def __init__(self, path: Path, mean: float, scale: float, threads: int = 1, features: str | None = None) -> None:
+    def __init__(self, path: Path, spec: InputSpec, threads: int = 1, features: str | None = None) -> None:
         import onnxruntime
 
         options = onnxruntime.SessionOptions()
@@ -96,12 +101,12 @@ class OnnxRunner:
         model = _with_output(path, features) if features else path.read_bytes()
         self._session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
         source = self._session.get_inputs()[0]
-        self._input, self._mean, self._scale = source.name, np.float32(mean), np.float32(scale)
+        self._input, self._spec = source.name, spec
         self._channels_first = source.shape[1] == 3
         self._one_by_one = source.shape[0] == 1
         sides = source.shape[2:4] if self._channels_first else source.shape[1:3]
         # A size that the file leaves open is a whole face's.
-        self.height, self.width = (side if isinstance(side, int) else 112 for side in sides)
+        self.height, self.width = (side if isinstance(side, int) else IMAGE_SIZE for side in sides)
         self._names = [self._session.get_outputs()[0].name] + ([features] if features else [])
 
     def outputs(self, faces: Pixels) -> list[Float]:
@@ -118,40 +123,36 @@ class OnnxRunner:
         return lambda: self._session.run(self._names, {self._input: image})
 
     def _images(self, faces: Pixels) -> Float:
-        images: Float = (faces.astype(np.float32) - self._mean) / self._scale
+        images = normalized(faces, self._spec)
         return np.ascontiguousarray(images.transpose(0, 3, 1, 2)) if self._channels_first else images
 
 
 class KerasRunner:
     """A `.keras` file on the backend of Keras; `Runner`. Threads are set by the backend's own means."""
 
-    def __init__(self, path: Path, mean: float, scale: float, threads: int = 1) -> None:
+    def __init__(self, path: Path, spec: InputSpec, threads: int = 1) -> None:
         import keras
 
         del threads
         self._model = keras.saving.load_model(path, compile=False)
         self.height, self.width = (int(side) for side in self._model.inputs[0].shape[1:3])
-        self._mean, self._scale = np.float32(mean), np.float32(scale)
+        self._spec = spec
         self._lock = threading.Lock()
 
     def outputs(self, faces: Pixels) -> list[Float]:
         with self._lock:
-            found = np.asarray(self._model.predict_on_batch(self._images(faces)), dtype=np.float32)
+            found = np.asarray(self._model.predict_on_batch(normalized(faces, self._spec)), dtype=np.float32)
         return [found.reshape(len(faces), -1)]
 
     def prepared(self, face: Pixels) -> Callable[[], object]:
-        image = self._images(face[None])
+        image = normalized(face[np.newaxis], self._spec)
         return lambda: self._model.predict_on_batch(image)
-
-    def _images(self, faces: Pixels) -> Float:
-        images: Float = (faces.astype(np.float32) - self._mean) / self._scale
-        return images
 
 
 class NcnnRunner:
     """A `.param` file, and the `.bin` beside it, on ncnn; `Runner`. It takes whole faces, 112x112."""
 
-    def __init__(self, path: Path, mean: float, scale: float, threads: int = 1) -> None:
+    def __init__(self, path: Path, spec: InputSpec, threads: int = 1) -> None:
         try:
             import ncnn
         except ImportError as error:
@@ -165,8 +166,8 @@ class NcnnRunner:
         if self.net.load_param(str(path)) or self.net.load_model(str(weights)):
             raise ValueError(f"{path.name}: ncnn cannot read it, or {weights.name} beside it")
         (self._input,), self._output = self.net.input_names(), self.net.output_names()[0]
-        self.height, self.width = 112, 112
-        self._mean, self._scale = np.float32(mean), np.float32(scale)
+        self.height = self.width = IMAGE_SIZE
+        self._spec = spec
 
     def outputs(self, faces: Pixels) -> list[Float]:
         return [np.stack([self.extract(self.image(face), self._output).ravel() for face in faces])]
@@ -177,7 +178,7 @@ class NcnnRunner:
 
     def image(self, face: Pixels) -> Any:
         """ncnn's own array of a face."""
-        planes = np.ascontiguousarray(((face.astype(np.float32) - self._mean) / self._scale).transpose(2, 0, 1))
+        planes = np.ascontiguousarray(normalized(face, self._spec).transpose(2, 0, 1))
         # A copy: ncnn's array uses the memory of NumPy's without keeping it.
         return self._mat(planes).clone()
 
@@ -188,7 +189,7 @@ class NcnnRunner:
         return np.array(extractor.extract(blob)[1])
 
 
-RUNNERS: dict[str, Callable[[Path, float, float, int], Runner]] = {
+RUNNERS: dict[str, Callable[[Path, InputSpec, int], Runner]] = {
     ".tflite": TfliteRunner,
     ".onnx": OnnxRunner,
     ".keras": KerasRunner,

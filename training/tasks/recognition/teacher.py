@@ -26,7 +26,7 @@ from slimcam.training.data.images import IMAGE_SIZE, Images, Selection
 from slimcam.training.data.recognition.batches import plain_batches, resize
 from slimcam.training.data.recognition.teacher_targets import TargetSource, TeacherTargets
 from slimcam.training.fit.progress import Progress
-from slimcam.training.tasks.recognition.config import Color, TeacherConfig, TeacherModelConfig
+from slimcam.training.tasks.recognition.config import TeacherConfig, TeacherModelConfig
 from slimcam.training.tasks.recognition.runners import open_runner
 
 logger = logging.getLogger(__name__)
@@ -298,12 +298,12 @@ def open_teacher(config: TeacherModelConfig, features: str | None = None) -> Tea
     # One inference of ONNX Runtime has one thread: those that ask are many already.
     threads = (os.cpu_count() or 1) if path.suffix == ".tflite" else 1
     try:
-        runner = open_runner(path, config.mean, config.scale, threads, features)
+        runner = open_runner(path, config.input, threads, features)
     except Exception as error:  # the runtimes raise what they like on a file that is not a model
         raise ValueError(f"teacher.path {path.name} cannot be opened: {first_line(error)}") from error
 
     def teach(images: NDArray[np.uint8]) -> TeacherTargets:
-        return TeacherTargets(*runner.outputs(seen(images, config.crop, config.color)))
+        return TeacherTargets(*runner.outputs(cropped(images, config.crop)))
 
     try:
         teach(np.zeros((1, IMAGE_SIZE, IMAGE_SIZE, 3), np.uint8))
@@ -316,8 +316,7 @@ def open_teacher(config: TeacherModelConfig, features: str | None = None) -> Tea
     return teach
 
 
-def seen(images: NDArray[np.uint8], crop: Sequence[int], color: str) -> NDArray[np.uint8]:
-    """The part of faces, `(N, 112, 112, 3)` RGB, that a model sees, in its order of the channels."""
+def cropped(images: NDArray[np.uint8], crop: Sequence[int]) -> NDArray[np.uint8]:
+    """The part of faces, `(N, 112, 112, 3)`, that a model sees: `[top, left, height, width]`."""
     top, left, height, width = crop
-    faces = images[:, top : top + height, left : left + width]
-    return np.ascontiguousarray(faces[..., ::-1] if color == Color.BGR else faces)
+    return np.ascontiguousarray(images[:, top : top + height, left : left + width])

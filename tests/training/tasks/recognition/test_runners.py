@@ -12,10 +12,12 @@ import onnx
 import pytest
 import tensorflow as tf
 
+from slimcam.deploy.inference.bundle import InputSpec
 from slimcam.pipeline.verify.macs import count_macs
 from slimcam.training.tasks.recognition.runners import RUNNERS, open_runner
 
 FACES = np.random.default_rng(0).integers(0, 256, (5, 112, 112, 3), dtype=np.uint8)
+PIXELS = InputSpec(mean=100.0, scale=50.0)
 MEANS = ((FACES.astype(np.float32) - 100) / 50).mean(axis=(1, 2))
 MACS = 112 * 112 * 9
 
@@ -62,7 +64,7 @@ def path(request, models) -> Path:
 
 
 def test_every_format_gives_the_same_embeddings_to_any_number_of_threads(path):
-    runner = open_runner(path, mean=100, scale=50)
+    runner = open_runner(path, PIXELS)
     assert (runner.height, runner.width) == (112, 112)
     with ThreadPoolExecutor(4) as pool:
         found = np.concatenate([outputs[0] for outputs in pool.map(runner.outputs, np.split(FACES, 5))])
@@ -70,21 +72,28 @@ def test_every_format_gives_the_same_embeddings_to_any_number_of_threads(path):
     np.testing.assert_allclose(found, MEANS, atol=2e-3)
 
 
+def test_each_channel_may_have_a_mean_and_a_scale_and_channels_their_order(path):
+    mean, scale = (100.0, 110.0, 120.0), (50.0, 60.0, 70.0)
+    runner = open_runner(path, InputSpec(mean=mean, scale=scale, order="bgr"))
+    expected = ((FACES.astype(np.float32) - np.float32(mean)) / np.float32(scale)).mean(axis=(1, 2))[:, ::-1]
+    np.testing.assert_allclose(runner.outputs(FACES)[0], expected, atol=2e-3)
+
+
 def test_what_is_timed_is_an_inference(path):
-    runner = open_runner(path, mean=100, scale=50)
+    runner = open_runner(path, PIXELS)
     inference = runner.prepared(FACES[0])
     inference()
     np.testing.assert_allclose(runner.outputs(FACES[1:2])[0], MEANS[1:2], atol=2e-3)
 
 
 def test_multiply_accumulates_are_those_of_the_convolution(path):
-    assert count_macs(path, open_runner(path, mean=0, scale=1)) == MACS
+    assert count_macs(path, open_runner(path, PIXELS)) == MACS
 
 
 def test_other_files_are_refused(tmp_path, models):
     with pytest.raises(ValueError, match=r"expected a .tflite, .onnx, .keras or .param file"):
-        open_runner(tmp_path / "model.pt", 0, 1)
+        open_runner(tmp_path / "model.pt", PIXELS)
     with pytest.raises(FileNotFoundError, match="no file"):
-        open_runner(tmp_path / "model.onnx", 0, 1)
+        open_runner(tmp_path / "model.onnx", PIXELS)
     with pytest.raises(ValueError, match=r"feature maps are read from .onnx files"):
-        open_runner(models[".tflite"], 0, 1, features="pixels")
+        open_runner(models[".tflite"], PIXELS, features="pixels")
