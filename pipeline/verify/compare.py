@@ -1,4 +1,4 @@
-"""Recognizers on the same faces, each as its own judge and against the first, and their milliseconds in turn."""
+"""Errors of recognizers on the same faces, each against the first, and their latencies measured in turn."""
 
 from __future__ import annotations
 
@@ -29,8 +29,8 @@ class Comparison:
 
     Attributes:
         faces: The set.
-        cards: What each recognizer is told of its errors, the first one first.
-        changes: Change of each other one's accuracy against the first's, on the same pairs.
+        cards: Errors of each recognizer, in the order in which they were named.
+        changes: Change of accuracy against the first recognizer, on the same pairs, of each further one.
     """
 
     faces: Verification

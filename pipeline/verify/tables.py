@@ -1,4 +1,4 @@
-"""What was found, as tables of text."""
+"""The comparison as tables of text: costs, verification, identification, groups of people."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How sure a share of correct answers is, and whether two models differ by their answers to the same questions."""
+"""Confidence intervals of shares of correct answers, and of the difference of two models on the same questions."""
 
 from __future__ import annotations
 
@@ -28,9 +28,14 @@ def wilson(successes: int, count: int, z: float = 1.96) -> tuple[float, float]:
 
 
 def guessing(share: float, count: int) -> float:
-    """What who guesses rightly with this probability hardly exceeds in so many answers.
+    """The share of correct answers up to which a model may be guessing.
 
-    That is the 97.5 % quantile of the normal approximation, and at the least a tenth of the way to knowing all.
+    That is the 97.5 % quantile of the share that guessing gets right (normal approximation), and at the least a tenth
+    of the way from guessing to no error.
+
+    Args:
+        share: probability that a guess is right.
+        count: number of answers.
     """
     return max(share + 1.96 * math.sqrt(share * (1 - share) / count), share + (1 - share) / 10)
 

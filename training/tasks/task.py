@@ -122,7 +122,7 @@ class Evaluation:
         facts: Sentences for its model card.
         tables: Tables of the report.
         curves: Plot of the report.
-        chance: Share of correct answers that who knows nothing hardly exceeds (`bootstrap.guessing`), if there is one.
+        chance: Share of correct answers up to which a model may be guessing (`bootstrap.guessing`), if there is one.
     """
 
     accuracies: dict[str, float]

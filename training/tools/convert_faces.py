@@ -110,9 +110,13 @@ def _contents(faces: FaceSet) -> Iterator[NDArray[np.uint8]]:
     progress.close()
 
 
+def _require_empty(folder: Path) -> None:
+    if folder.exists() and any(folder.iterdir()):
+        raise FileExistsError(f"{folder} is not empty; choose another one")
+
+
 def _write_folders(out: Path, faces: FaceSet, contents: Iterator[NDArray[np.uint8]]) -> None:
-    if out.exists() and any(out.iterdir()):
-        raise FileExistsError(f"{out} is not empty; choose another folder")
+    _require_empty(out)
     with atomic_folder(out) as new:
         for place, (label, content) in enumerate(zip(faces.labels.tolist(), contents, strict=True)):
             path = new / faces.identities[label] / f"{place:08d}.{suffix_of(content)}"
@@ -133,8 +137,7 @@ def _to_pack(source: Path, images: Path, out: Path) -> str:
 
 def _from_pack(source: Path, out: Path) -> str:
     found = verification_pack.read(source)
-    if out.exists() and any(out.iterdir()):
-        raise FileExistsError(f"{out} is not empty; choose another folder")
+    _require_empty(out)
     lines = []
     with atomic_folder(out) as new:
         for pair, same in enumerate(found.pairs.same.tolist()):

@@ -36,7 +36,6 @@ IN_MEMORY = 2000
 
 EMBEDDING = 64
 
-
 Rows = list[tuple[str, ...]]
 
 

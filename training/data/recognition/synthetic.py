@@ -39,7 +39,6 @@ __all__ = ["SyntheticConfig", "draw_face", "fingerprint", "load"]
 _TEST_BIT = 1 << 32
 """Set in the seeds of test identities, which so are never those of training ones."""
 
-
 _HELD_OUT_BIT = 1 << 31
 """Set in the seeds of people held out, of whom there may be as many."""
 

@@ -24,7 +24,7 @@ def classification(config: LossConfig) -> Loss:
     """Softmax cross-entropy over scaled cosines, with the configured margin on the true identity.
 
     `y_true` are identity labels, `(N,)` or `(N, 1)`; `y_pred` are cosines, `(N, identities)`, for AdaFace followed by
-    the norm of the embedding, `(N, identities + 1)`. The loss of a face of nobody, label -1, is 0.
+    the norm of the embedding, `(N, identities + 1)`. The loss of an unlabeled face, label -1, is 0.
 
     CosFace subtracts the margin from the true cosine (Wang et al. 2018, eq. 4); ArcFace adds it to the true angle
     (Deng et al. 2019, eq. 3) and, where the angle would pass pi, goes on with a line so that the loss stays monotonic.

@@ -1,4 +1,4 @@
-"""All that one recognizer is told of its errors on one set of faces."""
+"""The errors of one recognizer on one set of faces: verification, identification, groups of people."""
 
 from __future__ import annotations
 

@@ -130,9 +130,9 @@ def impostors_of(embeddings: Float, faces: Verification) -> Float:
 
 
 def equal_error_rate(genuine: Float, impostors: Float) -> float:
-    """The rate at which as large a share of impostors (ascending) is accepted as of genuine pairs is not.
+    """The error rate at the threshold where the false-accept rate equals the false-reject rate.
 
-    Between the two thresholds where the one error overtakes the other it is interpolated.
+    It is interpolated between the two thresholds around that point. `impostors` are ascending.
     """
     ascending = np.sort(genuine)
     thresholds = np.unique(np.concatenate([ascending, np.quantile(impostors, np.linspace(0, 1, 10_001))]))
@@ -168,7 +168,7 @@ def tar_intervals(
     for _ in range(samples):
         weights = np.bincount(rng.integers(count, size=count), minlength=count).astype(np.float32)
         if found.images is None:
-            weights[-1] = 1.0  # nobody: each pair has the weight of its own
+            weights[-1] = 1.0  # No person: each pair has a weight of its own.
             total = float(weights[found.impostor_people[0]].sum())
         else:
             images = weights * found.images

@@ -87,7 +87,7 @@ def test_adaface_clips_the_quality_of_extreme_images():
 
 
 @pytest.mark.parametrize("classification", ["softmax", "cosface", "arcface"])
-def test_a_face_of_nobody_is_not_classified(classification):
+def test_an_unlabeled_face_is_not_classified(classification):
     loss = losses.classification(LossConfig(classification=classification))
     values = keras.ops.convert_to_numpy(loss(np.where(LABELS == 0, UNLABELED, LABELS), COSINES))
     np.testing.assert_array_equal(values == 0, LABELS == 0)
