@@ -55,13 +55,13 @@ class Config:
     """Everything that a run depends on.
 
     Attributes:
-        name: of the run, for the folder and the title of its report.
-        stages: which stages to bring up to date.
-        data: of which kind it is says what the task is; model, train, prune and quantize belong to the same task.
+        name: Name of the run, for its folder and the title of its report.
+        stages: Stages to bring up to date.
+        data: Source of the data, whose kind decides the task; model, train, prune and quantize belong to the same task.
         model, train, prune, quantize, evaluate: Sections of the model and of the stages.
-        backend: of Keras, for training and pruning; a run started on one goes on with another. Quantization needs
-            TensorFlow and brings it along.
-        benchmark: the target to measure on, as in `slimcam-benchmark target=`.
+        backend: Backend of Keras for training and pruning; a run started on one goes on with another. Quantization
+            always runs on TensorFlow.
+        benchmark: Target to measure on, as in `slimcam-benchmark target=`.
     """
 
     name: str = MISSING

@@ -35,7 +35,7 @@ class SparseConfig:
         penalty: `group_lasso` on the kernels of each channel, `bn_scale` on its scale of batch normalization, or
             `none`, which leaves this training out.
         strength: Weight of the penalty in the loss.
-        epochs: Epochs of it, which are some of `fit.epochs`.
+        epochs: Epochs of the sparse training, which are part of `fit.epochs`.
     """
 
     penalty: str = Penalty.NONE.value
@@ -216,9 +216,9 @@ class GatesConfig:
     """What the compressed model must reach; `null` leaves a gate out.
 
     Attributes:
-        accuracy: of the compressed model, percent (of a detector: recall), at the least.
+        accuracy: Least accuracy of the compressed model, percent (of a detector: recall).
         accuracy_loss: percentage points of accuracy (of a detector: recall) that may be lost against the dense model.
-        size_mb: of the `.tflite` file, in units of a million bytes.
+        size_mb: Largest size of the `.tflite` file, in units of a million bytes.
         latency_ratio: the dense float model's p50 over the compressed model's, at the least.
         memory_mb: peak resident memory that the model adds to the process, in units of a million bytes.
         delegated: share of the operators that XNNPACK executes, at the least; of the schemes that it has kernels for
@@ -240,9 +240,9 @@ class EvaluateConfig:
     """The evaluate stage.
 
     Attributes:
-        rates: of errors, for which thresholds and what is found with them are reported where the data support it:
-            false-accept rates of a recognizer, false faces an image of a detector.
-        threads: of the interpreter.
+        rates: Rates of errors for which thresholds are found and reported where the data support it: false-accept rates
+            of a recognizer, false faces an image of a detector, shares of wrong answers of a classifier.
+        threads: Number of threads of the interpreter.
     """
 
     rates: list[float] = field(default_factory=lambda: [0.1, 0.01, 0.001, 0.0001])

@@ -25,8 +25,8 @@ class ImageFoldersConfig:
 
     Attributes:
         root: Folder with the folders of `train` and `test`, or, without these, with those of the classes.
-        train: Folder below it to train on.
-        test: Folder below it to evaluate on.
+        train: Folder of the images to train on, relative to `root`.
+        test: Folder of the images to evaluate on, relative to `root`.
         exclude: Classes to leave out.
         test_fraction: Share of each class's images to evaluate on where root has no folders `train` and `test`.
         held_out_fraction: Share of each class's training images by which the best weights are chosen

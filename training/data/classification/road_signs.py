@@ -42,8 +42,9 @@ class RoadSignsConfig:
 
     Attributes:
         images_per_class: Number of images of each sign to train on.
-        held_out_per_class: Number of further ones by which the best weights are chosen (`fit.validations`).
-        test_images_per_class: Number of further ones to evaluate on.
+        held_out_per_class: Number of further images of each sign, by which the best weights are chosen
+            (`fit.validations`).
+        test_images_per_class: Number of further images of each sign to evaluate on.
         seed: Seed of the images; others give other images.
         workers: Threads that draw; 0 takes one for each processor. The images do not depend on it.
     """

@@ -41,7 +41,7 @@ class FoldersConfig:
         unlabeled: Folders of aligned crops, however deep they lie, or files of the pack stage, relative to `root`; what
             they hold is trained on by distillation alone.
         test_fraction: Share of the identities kept for verification.
-        test_pairs: Number of verification pairs sampled from them.
+        test_pairs: Number of verification pairs sampled from the people kept.
         seed: Seed of the split and the pairs.
         held_out_fraction: Share of the identities by whom the best weights are chosen (`fit.validations`).
     """

@@ -41,7 +41,7 @@ class LfwConfig:
         held_out: Number of people of `extra` who are not trained on, but kept as a second verification set.
         held_out_folder: Folder of identity directories of which nothing is trained on: a further verification set,
             of another source, and the one that the best weights of a training are chosen by.
-        held_out_pairs: Number of verification pairs sampled from either.
+        held_out_pairs: Number of verification pairs of either further verification set.
     """
 
     task: ClassVar[str] = "recognition"

@@ -28,7 +28,7 @@ class PackedSetConfig:
         unlabeled: Folders of aligned crops, or files of the pack stage, relative to `root`; what they hold is trained
             on by distillation alone.
         test_fraction: Share of the people kept, where there are no packs.
-        test_pairs: Number of verification pairs sampled from them.
+        test_pairs: Number of verification pairs sampled from the people kept.
         seed: Seed of the split and the pairs.
     """
 

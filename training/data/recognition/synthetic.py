@@ -49,9 +49,9 @@ class SyntheticConfig:
 
     Attributes:
         identities: Number of people to train on.
-        images_per_identity: Number of images of each of them.
-        test_identities: Number of other people, for verification.
-        test_images_per_identity: Number of images of each of these.
+        images_per_identity: Number of images of each person to train on.
+        test_identities: Number of people for verification, others than those to train on.
+        test_images_per_identity: Number of images of each person for verification.
         test_pairs: Number of verification pairs, half of them genuine.
         held_out_identities: Number of further people by whom the best weights are chosen (`fit.validations`), with as
             many images each and as many pairs as there are for verification.

@@ -43,8 +43,8 @@ class LossConfig:
         classification_weight: Weight of the classification loss.
         distillation_weight: Weight of the embedding distillation; 0 needs no teacher.
         features_weight: Weight of the distillation of the teacher's feature map (`train.teacher.features`).
-        features_layer: Layer of the student from which a 1x1 convolution, dropped after training, regresses that map
-            (Romero et al. 2015, "FitNets"); best one whose map has the same size. Keras 3 only.
+        features_layer: Layer of the student from which a 1x1 convolution, dropped after training, regresses the
+            teacher's feature map (Romero et al. 2015, "FitNets"); best one whose map has the same size. Keras 3 only.
     """
 
     classification: str = Classification.COSFACE.value
@@ -93,7 +93,7 @@ class TeacherModelConfig:
         mean: Pixel value that becomes 0: the teacher takes `(pixel - mean) / scale`.
         scale: Divisor of the pixels.
         color: Order of the channels, `rgb` or `bgr`.
-        weight: Weight of its cosines among those of several teachers.
+        weight: Weight of the cosines of this teacher among those of several.
     """
 
     path: str | None = field(default=None, metadata=KEY_FILE)
