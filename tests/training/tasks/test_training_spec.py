@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from slimcam.training.fit.config import FitConfig
+from slimcam.training.tasks import imitation
 from slimcam.training.tasks.classification import task as classification
 from slimcam.training.tasks.classification.config import ClassifierLossConfig
 from slimcam.training.tasks.detection import task as detection
@@ -35,7 +36,8 @@ def test_rates_recalibration_and_title_reach_the_fit(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, module: Any, kind: Any, loss: Any
 ) -> None:
     given: dict[str, Any] = {}
-    monkeypatch.setattr(module, "fit", lambda *_, **options: given.update(options) or [])
+    for place in (module, imitation):
+        monkeypatch.setattr(place, "fit", lambda *_, **options: given.update(options) or [], raising=False)
     for name in ("validator", "_batches", "_targets", "input"):
         monkeypatch.setattr(kind, name, lambda *_: None, raising=False)
     monkeypatch.setattr(module, "training_batches", lambda *_: None, raising=False)

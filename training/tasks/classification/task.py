@@ -17,14 +17,14 @@ from slimcam.training.data.classification.labeled import ClassData
 from slimcam.training.data.recognition.batches import Batch, Batches, Resized, plain_batches, resize, sample_batches
 from slimcam.training.data.recognition.faces import FaceSet
 from slimcam.training.data.sources import load_classes
-from slimcam.training.fit.files import EVENTS, MODEL, load_keras
-from slimcam.training.fit.fit import History, Loss, Objective, fit
+from slimcam.training.fit.fit import History, Loss, Objective
 from slimcam.training.tasks.backbone import import_builder, initial_weights, pixels_of
 from slimcam.training.tasks.classification.config import ClassifierConfig, ClassifierLossConfig
 from slimcam.training.tasks.classification.evaluation import evaluation, predict
 from slimcam.training.tasks.classification.network import classifier
+from slimcam.training.tasks.imitation import learn, taught_stages
 from slimcam.training.tasks.job import Job
-from slimcam.training.tasks.task import Evaluation, Float, Pixels, Size, Task, Teacher, TrainingSpec, input_size
+from slimcam.training.tasks.task import Evaluation, Float, Pixels, Size, Task, TrainingSpec, input_size
 
 
 class Classification(Task):
@@ -94,50 +94,33 @@ class Classification(Task):
         return input_spec(pixels_of(self.job.config.model), *size)
 
     def learn(self, model: Any, spec: TrainingSpec, job: Job) -> History:
-        keras, loss = spec.keras, spec.loss
-        dense = None
-        if loss.distillation_weight > 0:
-            if spec.teacher != Teacher.DENSE:
-                raise ValueError("a classifier imitates nobody but its dense model: set teacher=dense")
-            dense = load_keras(self.job.inputs["train"] / MODEL)
-        read = self.input(input_size(model))
-        # The same layers in a model of its own: a compiled model would be saved with its optimizer.
-        learner = keras.Model(model.inputs, model.outputs[0], name=f"{model.name}_learner")
-        return fit(
-            learner,
-            self._batches(spec.fit.batch_size, read),
-            spec.fit,
-            objective(loss, dense),
-            job.work,
-            keras=keras,
-            title=spec.title,
-            events=job.out / EVENTS,
-            validate=self.validator(),
-            recalibrate=spec.recalibrate,
-            rates=spec.rates,
-        )
+        batches = self._batches(spec.fit.batch_size, self.input(input_size(model)))
+        return learn(self, model, spec, job, batches, objective)
 
     def validate(self, outputs: Callable[[Pixels], Float], size: Size) -> float | None:
         held_out = self.data.held_out
-        if held_out is None:
-            return None
-        logits = np.concatenate([outputs(batch) for batch in plain_batches(held_out.images, size[0], 64)])
-        return float((logits.argmax(axis=1) == held_out.labels).mean())
+        return None if held_out is None else top_one(outputs, held_out, size[0])
 
     def origin(self) -> dict[str, Any]:
         config = self.job.config
-        sections = {name: getattr(config, name) for name in ("prune", "quantize")}
         return {
             "backbone": config.model.backbone.replace("\\", "/").rsplit("/", 1)[-1],
             "initial_weights": initial_weights(config.model),
             "data": f"{self.describe()['summary']} (data: {config.data.kind})",
             "teacher": None,
-            "taught_stages": [name for name, section in sections.items() if section.loss.distillation_weight > 0],
+            "taught_stages": taught_stages(self.job),
         }
 
     def validator(self) -> Callable[[Any], float] | None:
-        size = self.job.config.model.input_size
-        return None if self.data.held_out is None else top_one(self.data.held_out, self.input((size, size)))
+        held_out, size = self.data.held_out, self.job.config.model.input_size
+        if held_out is None:
+            return None
+        spec = self.input((size, size))
+
+        def accuracy(model: Any) -> float:
+            return top_one(lambda batch: np.asarray(model.predict_on_batch(normalized(batch, spec))), held_out, size)
+
+        return accuracy
 
     def evaluate(self, folders: Mapping[str, Path], *, test_alone: bool = False) -> Evaluation:  # noqa: ARG002
         config, test = self.job.config.evaluate, self.data.test
@@ -171,15 +154,7 @@ def objective(loss: ClassifierLossConfig, dense: Any = None) -> Objective:
     return Objective({"classes": losses.classes(loss)}, {"classes": 1.0}, truth)
 
 
-def top_one(images: FaceSet, spec: InputSpec) -> Callable[[Any], float]:
-    """A function from a model to its accuracy on images held out."""
-
-    def accuracy(model: Any) -> float:
-        right, start = 0, 0
-        for batch in plain_batches(images.images, spec.height, 64):
-            logits = np.asarray(model.predict_on_batch(normalized(batch, spec)))
-            right += int((logits.argmax(axis=1) == images.labels[start : start + len(batch)]).sum())
-            start += len(batch)
-        return right / len(images)
-
-    return accuracy
+def top_one(outputs: Callable[[Pixels], Float], images: FaceSet, side: int) -> float:
+    """The share of images whose class is that of the largest of the outputs."""
+    logits = np.concatenate([outputs(batch) for batch in plain_batches(images.images, side, 64)])
+    return float((logits.argmax(axis=1) == images.labels).mean())

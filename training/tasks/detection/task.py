@@ -14,15 +14,15 @@ from slimcam.deploy.inference.pixels import normalized
 from slimcam.deploy.vision.detector_output import decode_faces
 from slimcam.training.data.detection import scenes
 from slimcam.training.data.detection.scenes import SceneData, Scenes
-from slimcam.training.fit.files import EVENTS, MODEL, load_keras
-from slimcam.training.fit.fit import History, Loss, Objective, fit
+from slimcam.training.fit.fit import History, Loss, Objective
 from slimcam.training.tasks.detection.batches import SceneBatch, SceneBatches
 from slimcam.training.tasks.detection.config import DetectorConfig, DetectorLossConfig
 from slimcam.training.tasks.detection.evaluation import FPPI, LEAST_SCORE, evaluation, find
 from slimcam.training.tasks.detection.metrics import SIZES, match, recall_at
 from slimcam.training.tasks.detection.network import network
+from slimcam.training.tasks.imitation import learn, taught_stages
 from slimcam.training.tasks.job import Job
-from slimcam.training.tasks.task import Evaluation, Float, Pixels, Size, Task, Teacher, TrainingSpec
+from slimcam.training.tasks.task import Evaluation, Float, Pixels, Size, Task, TrainingSpec
 
 
 class Detection(Task):
@@ -92,38 +92,17 @@ class Detection(Task):
     def learn(self, model: Any, spec: TrainingSpec, job: Job) -> History:
         if spec.fit.sizes:
             raise ValueError("fit.sizes: the scenes of a detector have one size; leave it out")
-        keras, loss = spec.keras, spec.loss
-        dense = None
-        if loss.distillation_weight > 0:
-            if spec.teacher != Teacher.DENSE:
-                raise ValueError("a detector imitates nobody but its dense model: set teacher=dense")
-            dense = load_keras(self.job.inputs["train"] / MODEL)
         train = self.job.config.train
         batches = SceneBatches(self.data.scenes, spec.fit.batch_size, train.epoch_scenes, train.workers)
-        # The same layers in a model of its own: a compiled model would be saved with its optimizer.
-        learner = keras.Model(model.inputs, model.outputs[0], name=f"{model.name}_learner")
-        return fit(
-            learner,
-            batches,
-            spec.fit,
-            objective(loss, dense),
-            job.work,
-            keras=keras,
-            title=spec.title,
-            events=job.out / EVENTS,
-            validate=self.validator(),
-            recalibrate=spec.recalibrate,
-            rates=spec.rates,
-        )
+        return learn(self, model, spec, job, batches, objective)
 
     def origin(self) -> dict[str, Any]:
-        sections = {name: getattr(self.job.config, name) for name in ("prune", "quantize")}
         return {
             "backbone": "slimcam detector",
             "initial_weights": "random",
             "data": f"{self.describe()['summary']} (data: {self.job.config.data.kind})",
             "teacher": None,
-            "taught_stages": [name for name, section in sections.items() if section.loss.distillation_weight > 0],
+            "taught_stages": taught_stages(self.job),
         }
 
     def validator(self) -> Callable[[Any], float]:
