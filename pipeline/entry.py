@@ -1,4 +1,4 @@
-"""The console scripts of the pipeline, see `slimcam.deploy.common.entry`."""
+"""The console scripts of a developer's machine, see `slimcam.deploy.common.entry`."""
 
 from slimcam.deploy.common.entry import start
 
@@ -9,3 +9,7 @@ def main() -> None:
 
 def verify_script() -> None:
     start("slimcam.pipeline.verify.cli")
+
+
+def align_script() -> None:
+    start("slimcam.training.tools.align_faces")

@@ -61,10 +61,12 @@ class Model:
             raise ValueError(f"the model takes {taken}; expected is {expected}")
         self.shape = self.interpreter.output.shape[1:]
         self._table = input_table(spec, self.interpreter.input)
+        # For all images: memory that is new each time has to be mapped each time.
+        self._values = np.empty((spec.height, spec.width, 3), self._table.dtype)
 
     def output(self, image: NDArray[np.uint8]) -> NDArray[np.float32]:
         """What the model gives for an image, `(height, width, 3)` uint8 RGB of its size."""
-        values = look_up(self._table, image)
+        values = look_up(self._table, image, self._values)
         if self.spec.order == "bgr":
             values = np.ascontiguousarray(values[..., ::-1])
         (found,) = self.interpreter.run(values[np.newaxis])

@@ -114,7 +114,7 @@ def similarity(source: NDArray[np.floating], target: NDArray[np.floating]) -> ND
 def face_sizes(points: NDArray[np.floating]) -> NDArray[np.float32]:
     """Widths of faces in pixels, `(N,)` for `(N, 5, 2)` or one `(5, 2)`: 72 pixels of the aligned crop.
 
-    It is 0 where points coincide.
+    It is 0, to rounding, where points coincide.
 
     Measured on the template brought onto the points, not the other way round: the two differ for points that do not
     lie as the template's do, and this one is the smaller.
@@ -177,12 +177,8 @@ def _placed_template(points: NDArray[np.floating]) -> tuple[NDArray[np.float64],
     comes to lie. The template is always the same, and its points sum to nothing once centered: what is left of the
     least squares is a product of the points with forty constants.
     """
-    places = np.asarray(points, np.float64).reshape(-1, 5, 2)
-    first = places[:, :1]
-    with np.errstate(over="ignore", invalid="ignore"):
-        # From the first point on, so that points that coincide make a size of just 0.
-        found = (places - first).reshape(-1, 10) @ _ONTO_FACES
-        return found[:, :2], found[:, 2:] + first[:, 0]
+    found = np.asarray(points, np.float64).reshape(-1, 10).dot(_ONTO_FACES)
+    return found[:, :2], found[:, 2:]
 
 
 def _complex(points: NDArray[np.floating]) -> Complex:

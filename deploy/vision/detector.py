@@ -48,11 +48,12 @@ class FaceDetector:
         expected = (len(cell_centers(height, width)), CHANNELS)
         if model.shape != expected:
             raise ValueError(f"the model gives {model.shape}; a face detector at {width}x{height} gives {expected}")
+        self._image = np.empty((height, width, 3), np.uint8)
 
     def detect(self, frame: NDArray[np.uint8]) -> Faces:
         """See `Detector`."""
         height, width = self.model.spec.height, self.model.spec.width
-        image, scale = letterbox(frame, height, width)
+        image, scale = letterbox(frame, height, width, self._image)
         return undo_letterbox(decode_faces(self.model.output(image), height, width, self.threshold), scale)
 
 

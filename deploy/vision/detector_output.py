@@ -102,10 +102,10 @@ def decode_faces(output: Float, height: int, width: int, threshold: float) -> Fa
             f"an input of {width}x{height} has {len(centers)} cells of {CHANNELS} channels; got {output.shape}"
         )
     logits = output[:, 0]
-    seen = np.flatnonzero(logits >= math.log(threshold / (1 - threshold)))
+    (seen,) = (logits >= math.log(threshold / (1 - threshold))).nonzero()
     if not len(seen):
         return Faces(np.empty((0, 5, 2), np.float32), np.empty(0, np.float32))
-    seen = seen[np.argsort(-logits[seen], kind="stable")[:CANDIDATES]]
+    seen = seen[(-logits[seen]).argsort(kind="stable")[:CANDIDATES]]
     rows = output[seen].astype(np.float64)
     sizes = 64 * np.exp2(np.minimum(np.maximum(rows[:, 1] / 2, -8), 8))
     points = centers[seen, np.newaxis] + rows[:, 2:].reshape(-1, 5, 2) * (sizes / 8)[:, np.newaxis, np.newaxis]
@@ -127,25 +127,33 @@ def vote_boxes(points: NDArray[np.float64], scores: NDArray[np.float64]) -> Face
     if not finite.all():
         whole = finite.all(axis=(1, 2))
         points, scores = points[whole], scores[whole]
-    boxes = face_boxes(points)
-    shared, areas = _shared(boxes, boxes), boxes[:, 2] * boxes[:, 3]
-    row, column = areas, areas[:, np.newaxis]
-    near = shared >= OVERLAP * np.maximum(row + column - shared, _NO_AREA)
-    near.flat[:: len(near) + 1] = True  # a box without area overlaps nothing, not even itself
-    smaller = np.minimum(row, column)
-    inside = (shared >= OVER_SMALLER * np.maximum(smaller, _NO_AREA)) & (
-        np.maximum(row, column) <= SIZE_RATIO * smaller
-    )
+    x, y, width, height = np.ascontiguousarray(face_boxes(points).T)
+    areas = width * height
+    shared = _common(x, width) * _common(y, height)
+    column = areas[:, np.newaxis]
+    sums, smaller = column + areas, np.minimum(column, areas)
+    # Without a division, and so that a box without area overlaps nothing.
+    near = shared * (1 + OVERLAP) > sums * OVERLAP
+    near.flat[:: len(near) + 1] = True  # not even itself
+    others = ~(near | ((shared > smaller * OVER_SMALLER) & (sums <= smaller * (1 + SIZE_RATIO))))
     left = np.ones(len(points), bool)
-    groups = []
+    best, groups = [], []
     for i in range(len(points)):
         if left[i]:
+            best.append(i)
             groups.append(left & near[i])
-            left &= ~(near[i] | inside[i])
-    best = [int(group.argmax()) for group in groups]
+            left &= others[i]
     weights = np.array(groups, np.float64).reshape(-1, len(points)) * scores**SCORE_EXPONENT
     voted = weights @ points.reshape(-1, 10) / weights.sum(axis=1, keepdims=True)
     return Faces(voted.reshape(-1, 5, 2).astype(np.float32), scores[best].astype(np.float32))
+
+
+def _common(starts: Float, lengths: Float) -> Float:
+    """What each two of these stretches of a line have in common, `(K, K)`."""
+    ends = starts + lengths
+    common = np.minimum(ends[:, np.newaxis], ends)
+    common -= np.maximum(starts[:, np.newaxis], starts)
+    return np.maximum(common, 0, out=common)
 
 
 @lru_cache(maxsize=8)
@@ -162,17 +170,11 @@ def cell_centers(height: int, width: int) -> NDArray[np.float64]:
 
 def box_overlaps(first: Float, second: Float) -> Float:
     """Intersection over union of boxes x, y, width, height: `(A, B)` for `(A, 4)` and `(B, 4)`; 0 without any area."""
-    shared = _shared(first, second)
-    areas = (first[:, 2] * first[:, 3])[:, np.newaxis] + second[:, 2] * second[:, 3]
-    return np.asarray(shared / np.maximum(areas - shared, _NO_AREA), dtype=np.float32)
-
-
-def _shared(first: Float, second: Float) -> Float:
-    """The area that boxes have in common, `(A, B)`."""
     ends = (boxes[:, :2] + boxes[:, 2:] for boxes in (first, second))
     sides = np.minimum(next(ends)[:, np.newaxis], next(ends)) - np.maximum(first[:, np.newaxis, :2], second[:, :2])
-    np.maximum(sides, 0, out=sides)
-    return np.asarray(sides[..., 0] * sides[..., 1], dtype=np.float32)
+    shared = np.maximum(sides, 0).prod(axis=2)
+    areas = (first[:, 2] * first[:, 3])[:, np.newaxis] + second[:, 2] * second[:, 3]
+    return np.asarray(shared / np.maximum(areas - shared, _NO_AREA), dtype=np.float32)
 
 
 def check_threshold(threshold: float) -> None:

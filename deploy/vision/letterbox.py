@@ -13,8 +13,13 @@ _GRAY = 128
 """What the input is padded with."""
 
 
-def letterbox(frame: NDArray[np.uint8], height: int, width: int) -> tuple[NDArray[np.uint8], NDArray[np.float64]]:
+def letterbox(
+    frame: NDArray[np.uint8], height: int, width: int, out: NDArray[np.uint8] | None = None
+) -> tuple[NDArray[np.uint8], NDArray[np.float64]]:
     """Resizes a frame as large as it fits into `height` x `width`, keeping its aspect, and pads right and bottom gray.
+
+    Args:
+        out: Array `(height, width, 3)` uint8 for the image; memory that is new for each frame is mapped each time.
 
     Returns:
         `(height, width, 3)` uint8, and `(2,)`: how many of its pixels one of the frame has become, in x and y (a side
@@ -27,12 +32,9 @@ def letterbox(frame: NDArray[np.uint8], height: int, width: int) -> tuple[NDArra
     rows, columns = frame.shape[:2]
     ratio = min(height / rows, width / columns)
     inner = max(1, round(rows * ratio)), max(1, round(columns * ratio))
-    image = resized(frame, *inner)
-    if inner != (height, width):
-        padded = np.empty((height, width, 3), np.uint8)
-        padded[: inner[0], : inner[1]] = image
-        padded[inner[0] :], padded[: inner[0], inner[1] :] = _GRAY, _GRAY
-        image = padded
+    image: NDArray[np.uint8] = np.empty((height, width, 3), np.uint8) if out is None else out
+    resized(frame, *inner, out=image[: inner[0], : inner[1]])
+    image[inner[0] :], image[: inner[0], inner[1] :] = _GRAY, _GRAY
     return image, np.array([inner[1] / columns, inner[0] / rows])
 
 

@@ -151,23 +151,26 @@ class Tracker:
         order = np.lexsort((*faces.points.reshape(-1, 10).T[::-1], -faces.scores)) if len(faces) > 1 else slice(None)
         points, scores = faces.points[order], faces.scores[order].tolist()
         sizes = face_sizes(points).tolist() if scores else []
-        distances = _distances(kept, points, sizes, seconds)
-        reach = [config.reach + config.speed * min(seconds - path.last, _AHEAD) for path in kept]
-        near = distances <= np.array(reach, np.float32)[:, np.newaxis]
-        distances[[path.last < self._seconds for path in kept]] += _HIDDEN
+        pairs = []
+        for path, row in enumerate(_distances(kept, points, sizes, seconds)):
+            reach = config.reach + config.speed * min(seconds - kept[path].last, _AHEAD)
+            hidden = _HIDDEN if kept[path].last < self._seconds else 0.0
+            pairs += [
+                (scores[face] < config.low_threshold, distance + hidden, path, face)
+                for face, distance in enumerate(row)
+                if distance <= reach
+            ]
         self._seconds = seconds
-        strong = np.array([score >= config.low_threshold for score in scores], bool)
-        joined: dict[int, int] = {}  # the index of a face by that of its path
-        for round_ in (strong, ~strong):
-            _join(distances, near & round_, joined)
+        joined = _joined(pairs)
 
         seen = [
             self._moved(kept[path], points[face], scores[face], sizes[face], seconds) for path, face in joined.items()
         ]
+        taken = set(joined.values())
         seen += [
-            self._begun(points[face], scores[face], sizes[face], seconds)
-            for face in np.flatnonzero(strong).tolist()
-            if face not in joined.values()
+            self._begun(points[face], score, sizes[face], seconds)
+            for face, score in enumerate(scores)
+            if score >= config.low_threshold and face not in taken
         ]
         missed = [path for index, path in enumerate(kept) if index not in joined]
         # What was seen in a few frames only, and now is not, was none.
@@ -199,26 +202,28 @@ def _tracks(paths: list[_Path]) -> list[Track]:
     return sorted((path.track for path in paths if path.number), key=lambda track: track.number)
 
 
-def _distances(paths: list[_Path], points: Float, sizes: list[float], seconds: float) -> Float:
-    """`(P, F)`: how far faces are from where paths expect theirs, in widths of the smaller."""
+def _distances(paths: list[_Path], points: Float, sizes: list[float], seconds: float) -> list[list[float]]:
+    """How far each of the faces is from where each path expects its own, in widths of the smaller; a row a path."""
     if not paths or not sizes:
-        return np.empty((len(paths), len(sizes)), np.float32)
-    apart = np.stack([path.expected(seconds) for path in paths])[:, np.newaxis] - points
+        return []
+    apart = np.array([path.expected(seconds) for path in paths])[:, np.newaxis] - points
     summed = np.hypot(apart[..., 0], apart[..., 1]).sum(axis=2)
     # A path's face keeps its size on its way to where it is expected.
     smaller = np.minimum(np.array([[path.size] for path in paths], np.float32), np.array(sizes, np.float32))
-    distances: Float = summed / (points.shape[1] * np.maximum(smaller, np.float32(1e-3)))
+    distances: list[list[float]] = (summed / (points.shape[1] * np.maximum(smaller, np.float32(1e-3)))).tolist()
     return distances
 
 
-def _join(distances: Float, allowed: NDArray[np.bool_], joined: dict[int, int]) -> None:
-    """Adds to the pairs, of those that are allowed and free, the nearest, then the nearest of what is left."""
-    paths, faces = np.nonzero(allowed)
-    if not len(paths):
-        return
-    taken = set(joined.values())
-    for i in np.argsort(distances[paths, faces], kind="stable").tolist():
-        path, face = int(paths[i]), int(faces[i])
+def _joined(pairs: list[tuple[bool, float, int, int]]) -> dict[int, int]:
+    """The face of each path that has one: the nearest pair of the first round first, then the nearest of what is left.
+
+    Args:
+        pairs: Round (the second is `True`), distance, path and face of those that are near enough.
+    """
+    joined: dict[int, int] = {}
+    taken: set[int] = set()
+    for _, _, path, face in sorted(pairs):
         if path not in joined and face not in taken:
             joined[path] = face
             taken.add(face)
+    return joined

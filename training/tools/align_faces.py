@@ -18,6 +18,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from slimcam.deploy.common import entry
 from slimcam.deploy.common.files import atomic
 from slimcam.deploy.common.messages import one_line
 from slimcam.deploy.inference.bundle import DETECTOR
@@ -44,6 +45,7 @@ def main() -> None:
     parser.add_argument("--version", action="version", version=f"%(prog)s {version('slimcam')}")
     arguments = parser.parse_args()
     try:
+        entry.begin()
         print(align_folder(arguments.folder, arguments.out, open_detector(arguments.detector)))
     except KeyboardInterrupt:
         print("slimcam-align: stopped; the same command goes on", file=sys.stderr)

@@ -3,7 +3,9 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import threading
 import time
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -15,11 +17,13 @@ from omegaconf import OmegaConf
 
 from slimcam.deploy.apps.faces import COMMANDS, FacesConfig
 from slimcam.deploy.apps.faces_arguments import ARGUMENTS, overrides
+from slimcam.deploy.gallery import enrollment
 from slimcam.deploy.gallery.crops import encode_crop
 from slimcam.deploy.gallery.gallery import Gallery, Person, Template
 from slimcam.deploy.inference.bundle import load_bundle
 from slimcam.deploy.inference.model import Recognizer
 from slimcam.training.data.recognition.synthetic import draw_face
+from tests.deploy.camera.sources.test_sources import Stream, serving
 
 ROOT = Path(__file__).resolve().parents[3]
 RECOGNIZER = ROOT / "deploy/models/recognizer"
@@ -55,6 +59,7 @@ def faces(home: Path, *words: str, passphrase: str | None = PASSPHRASE) -> subpr
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,
+        timeout=120,
     )
 
 
@@ -246,6 +251,50 @@ def test_pictures_are_enrolled_from_the_command_line(home: Path) -> None:
         (after,) = gallery.people()
     assert (after.templates, after.consent) == (anna.templates + 1, "drawn, by us")
     assert time.strftime("%Y-%m-%d", time.localtime(after.expires)) == "2090-01-01"
+
+
+def test_where_nobody_answers_enrolling_ends_in_one_line_after_a_bounded_wait(home: Path) -> None:
+    begin = time.monotonic()
+    done = faces(home, "enroll", "Anna", "source=http://127.0.0.1:9/live", "capture.timeout=0.5")
+    assert done.returncode == 1
+    lines = [line for line in done.stderr.splitlines() if line.startswith("slimcam-faces:")]
+    assert len(lines) == 1, done.stderr
+    assert "no picture came within 1 s; is it on, and the address right?" in lines[0]
+    assert "Traceback" not in done.stderr
+    assert time.monotonic() - begin < 60
+
+
+def test_a_stream_that_falls_silent_ends_enrolling_with_what_was_seen(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import cv2
+
+    frame = np.full((480, 640, 3), 120, np.uint8)
+    frame[100:324, 200:424] = cv2.resize(draw_face(1, 0), (224, 224))
+    picture = cv2.imencode(".jpg", frame[..., ::-1])[1].tobytes()
+    monkeypatch.setattr(enrollment, "VIEWS_SECONDS", 1.5)
+
+    class Stopping(Stream):
+        ended = False
+
+        def do_GET(self) -> None:  # noqa: N802
+            if Stopping.ended:
+                return self.send_error(404)
+            self.times = 6
+            super().do_GET()
+            Stopping.ended = self.times == 0  # and not only asked what kind of address it is
+            return None
+
+    with serving(partial(Stopping, picture)) as port:
+        files = f"gallery={home / 'data/slimcam/gallery.db'}", f"key={home / 'conf/slimcam/gallery.key'}"
+        config = composed("enroll", "Anna", f"source=http://127.0.0.1:{port}/video", *files)
+        enrolling = threading.Thread(target=COMMANDS["enroll"], args=(config,), daemon=True)
+        enrolling.start()
+        enrolling.join(60)
+        assert not enrolling.is_alive(), "it waits for ever"
+    with opened(home) as gallery:
+        (anna,) = gallery.people()
+    assert anna.name == "Anna"
 
 
 @pytest.mark.parametrize(

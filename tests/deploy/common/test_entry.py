@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -12,20 +13,19 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[3]
-STARTS = {
-    "slimcam": "from slimcam.pipeline.entry import main as start",
-    "slimcam-verify": "from slimcam.pipeline.entry import verify_script as start",
-    "slimcam-camera": "from slimcam.deploy.common.entry import camera_script as start",
-    "slimcam-faces": "from slimcam.deploy.common.entry import faces_script as start",
-    "slimcam-benchmark": "from slimcam.deploy.common.entry import benchmark_script as start",
-    "slimcam-ota": "from slimcam.deploy.common.entry import ota_script as start",
-}
+SCRIPTS = dict(re.findall(r'^(slimcam[a-z-]*) = "(.+)"$', (ROOT / "pyproject.toml").read_text(), re.MULTILINE))
 
 
-@pytest.mark.parametrize("name", STARTS)
+def test_all_console_scripts_are_found() -> None:
+    assert {"slimcam", "slimcam-align", "slimcam-camera", "slimcam-verify"} <= SCRIPTS.keys()
+
+
+@pytest.mark.parametrize("name", SCRIPTS)
 @pytest.mark.parametrize("delay", [0.0, 0.05, 0.1])
 def test_it_is_silent(name: str, delay: float, tmp_path: Path) -> None:
-    program = f"import sys; sys.argv = [{name!r}, 'list']; {STARTS[name]}; print('begins', flush=True); start()"
+    module, function = SCRIPTS[name].split(":")
+    start = f"from {module} import {function} as start; print('begins', flush=True); start()"
+    program = f"import sys; sys.argv = [{name!r}, 'list']; {start}"
     process = subprocess.Popen(
         [sys.executable, "-c", program],
         cwd=tmp_path,

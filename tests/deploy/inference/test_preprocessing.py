@@ -5,7 +5,7 @@ import pytest
 
 from slimcam.deploy.inference.bundle import InputSpec
 from slimcam.deploy.inference.interpreter import TensorInfo
-from slimcam.deploy.inference.preprocessing import input_table
+from slimcam.deploy.inference.preprocessing import input_table, look_up
 
 
 def tensor(dtype: type, scale: float, zero_point: int) -> TensorInfo:
@@ -34,3 +34,24 @@ def test_a_float_model_gets_normalized_pixels() -> None:
 def test_an_input_of_another_type_is_refused() -> None:
     with pytest.raises(ValueError, match="it is int64"):
         input_table(InputSpec(), tensor(np.int64, 0.0, 0))
+
+
+@pytest.mark.parametrize(
+    ("spec", "dtype", "scale"),
+    [
+        (InputSpec(), np.int8, 1 / 128),
+        (InputSpec(mean=3.0), np.int8, 1 / 64),
+        (InputSpec(), np.float32, 0.0),
+        (InputSpec(mean=(1.0, 2.0, 3.0)), np.float32, 0.0),
+    ],
+)
+def test_values_of_pixels_are_written_where_they_are_wanted(spec: InputSpec, dtype: type, scale: float) -> None:
+    table = input_table(spec, tensor(dtype, scale, 0))
+    image = np.random.default_rng(0).integers(0, 256, (5, 7, 3), np.uint8)
+    out = np.empty(image.shape, dtype)
+    look_up(table, image, out)
+    expected = (
+        table[image] if table.ndim == 1 else np.take_along_axis(table, image.reshape(-1, 3), 0).reshape(image.shape)
+    )
+    np.testing.assert_array_equal(out, expected)
+    np.testing.assert_array_equal(look_up(table, image), expected)

@@ -99,8 +99,8 @@ def test_size_is_that_of_the_template_brought_onto_the_points() -> None:
 def test_no_faces_have_no_boxes_and_points_that_coincide_no_size() -> None:
     assert face_boxes(np.empty((0, 5, 2))).shape == (0, 4)
     assert face_sizes(np.empty((0, 5, 2))).shape == (0,)
-    assert face_sizes(np.full((1, 5, 2), 7.0))[0] == 0
-    np.testing.assert_allclose(face_boxes(np.full((1, 5, 2), 7.0)), [[7, 7, 0, 0]])
+    assert face_sizes(np.full((1, 5, 2), 7.0))[0] == pytest.approx(0, abs=1e-9)
+    np.testing.assert_allclose(face_boxes(np.full((1, 5, 2), 7.0)), [[7, 7, 0, 0]], atol=1e-9)
 
 
 @pytest.mark.parametrize(

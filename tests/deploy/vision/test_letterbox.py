@@ -36,3 +36,12 @@ def test_a_frame_that_shrinks_is_averaged() -> None:
     frame = np.zeros((4 * HEIGHT, 4 * WIDTH, 3), np.uint8)
     frame[::4, ::4] = 160
     assert (letterbox(frame, HEIGHT, WIDTH)[0] == 10).all()
+
+
+def test_an_array_that_is_used_again_holds_nothing_of_the_frame_before() -> None:
+    out = np.empty((HEIGHT, WIDTH, 3), np.uint8)
+    for shape in ((480, 640), (1920, 1080), (1080, 1920), (HEIGHT, WIDTH)):
+        frame = np.random.default_rng(0).integers(0, 256, (*shape, 3), np.uint8)
+        image, _ = letterbox(frame, HEIGHT, WIDTH, out)
+        assert image is out
+        np.testing.assert_array_equal(image, letterbox(frame, HEIGHT, WIDTH)[0])
