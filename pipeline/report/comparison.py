@@ -8,6 +8,7 @@ from pathlib import Path
 
 from slimcam.deploy.common.files import atomic, write_text
 from slimcam.deploy.common.text_table import grid
+from slimcam.pipeline.members import Outcome, outcomes
 from slimcam.pipeline.report import plots, wording
 from slimcam.pipeline.report.table import TABLE, Row, Table, change, load
 
@@ -37,7 +38,8 @@ class Comparison:
         """What to know before figures are compared."""
         machines = {table.machine for table in self.runs.values()}
         measures = {table.measure for table in self.runs.values()}
-        notes = ["* no other run is both at least as accurate and as fast, and better in one of the two"]
+        star = "* no other run is both at least as accurate and as fast, and better in one of the two"
+        notes = [star] if self.runs else []
         if len(machines) > 1:
             notes.append(f"latencies are of different machines and do not compare: {', '.join(sorted(machines))}")
         if len(measures) > 1:
@@ -72,6 +74,25 @@ class Comparison:
         return rows + [[name, *["–"] * 5, "did not finish"] for name in self.failed]
 
 
+def of_members(outcomes: Mapping[Path, Outcome], prefix: str = "") -> Comparison:
+    """Members of a sweep or a search: those that have a report, and what is said of the others.
+
+    Args:
+        outcomes: What became of each, by its folder.
+        prefix: What their names begin with.
+    """
+    names = {folder: f"{prefix}{name}" for folder, name in _apart(list(outcomes)).items()}
+    tables = {names[folder]: load(folder / TABLE) for folder, one in outcomes.items() if not one.line}
+    return Comparison(tables, {names[folder]: one.line for folder, one in outcomes.items() if one.line})
+
+
+def _apart(folders: Sequence[Path]) -> dict[Path, str]:
+    """The names of members without the options that all of them have."""
+    options = {folder: folder.name.split(",") for folder in folders}
+    shared = set.intersection(*map(set, options.values())) if len(folders) > 1 else set()
+    return {folder: ",".join(one for one in options[folder] if one not in shared) for folder in folders}
+
+
 def read_runs(words: Sequence[str], runs: Path) -> Comparison:
     """The runs that are named, each a folder or a name below `runs`; a sweep stands for all its members.
 
@@ -81,15 +102,18 @@ def read_runs(words: Sequence[str], runs: Path) -> Comparison:
     """
     if not words:
         raise ValueError("compare what? slimcam compare RUN RUN ..., each a name below runs/ or a folder")
-    found: dict[str, Table] = {}
+    found, failed = {}, {}
     for word in words:
         folder = next((path for path in (Path(word), runs / word) if path.is_dir()), None)
-        files = [] if folder is None else sorted(folder.glob(TABLE)) or sorted(folder.glob(f"*/{TABLE}"))
-        if not files:
+        if folder is not None and (folder / TABLE).is_file():
+            found[word] = load(folder / TABLE)
+            continue
+        members = of_members(outcomes(sorted(folder.iterdir())), f"{word}/") if folder is not None else None
+        if members is None or not members.runs:
             raise FileNotFoundError(f"{word}: no run with a report of that name; run it to its end (stage report)")
-        for file in files:
-            found[word if len(files) == 1 else f"{word}/{file.parent.name}"] = load(file)
-    return Comparison(found, {})
+        found |= members.runs
+        failed |= members.failed
+    return Comparison(found, failed)
 
 
 def write(comparison: Comparison, folder: Path) -> str:

@@ -6,6 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from slimcam.pipeline import members
+from slimcam.pipeline.members import Outcome
 from slimcam.pipeline.report import comparison, table
 from slimcam.pipeline.report.comparison import Comparison
 from slimcam.pipeline.report.table import Row, Table
@@ -56,12 +58,25 @@ def test_what_does_not_compare_is_said():
 
 
 def test_runs_are_found_by_name_and_a_sweep_stands_for_its_members(tmp_path: Path):
-    for name, found in RUNS.items():
+    for name, made in RUNS.items():
         folder = tmp_path / ("single" if name == "slow" else f"sweep/{name}")
         folder.mkdir(parents=True)
-        table.save(found, folder / table.TABLE)
-    assert set(comparison.read_runs(["single", "sweep"], tmp_path).runs) == {"single", "sweep/beaten", "sweep/fast"}
+        table.save(made, folder / table.TABLE)
+        if name != "slow":
+            members.write(folder, Outcome(members.DONE))
+    table.save(RUNS["slow"], tmp_path / "sweep/killed" / table.TABLE)
+    members.write(tmp_path / "sweep/killed", members.STOPPED)
+    found = comparison.read_runs(["single", "sweep"], tmp_path)
+    assert set(found.runs) == {"single", "sweep/beaten", "sweep/fast"}
+    # Its table is of an earlier configuration.
+    assert found.failed == {"sweep/killed": members.STOPPED.line}
     with pytest.raises(FileNotFoundError, match="nowhere: no run with a report of that name"):
         comparison.read_runs(["nowhere"], tmp_path)
     with pytest.raises(ValueError, match="slimcam compare RUN RUN"):
         comparison.read_runs([], tmp_path)
+
+
+def test_members_are_named_by_what_sets_them_apart(tmp_path: Path):
+    folders = [tmp_path / f"epochs=3,ratio={ratio},scheme=ptq" for ratio in (0.3, 0.5)]
+    found = comparison.of_members({folders[0]: members.WAITS, folders[1]: members.STOPPED})
+    assert found.failed == {"ratio=0.3": members.WAITS.line, "ratio=0.5": members.STOPPED.line}
