@@ -49,8 +49,9 @@ class Comparison:
 
     def cells(self) -> list[list[str]]:
         """The table: a heading, and a row for the compressed model of each run."""
-        rows = [["run", "parameters", "MB", "accuracy", "change, points (95 % interval)", "p50 ms", "gates"]]
-        for name, table in self.runs.items():
+        rows = [["run", "parameters", "MB", self.measure, "change, points (95 % interval)", "p50 ms", "gates"]]
+        rows += self._dense()
+        for number, (name, table) in enumerate(self.runs.items(), 1):
             row = table.rows[-1]
             mark = " *" if name in self.front else ""
             gates = (
@@ -62,7 +63,7 @@ class Comparison:
             )
             rows.append(
                 [
-                    f"{name}{mark}",
+                    f"{number}. {name}{mark}",
                     wording.count(row.parameters),
                     wording.megabytes(row.size_mb),
                     wording.percent(row.accuracy),
@@ -71,7 +72,23 @@ class Comparison:
                     gates,
                 ]
             )
-        return rows + [[name, *["–"] * 5, "did not finish"] for name in self.failed]
+        return rows + [[name, *[wording.UNKNOWN] * 5, "did not finish"] for name in self.failed]
+
+    def _dense(self) -> list[list[str]]:
+        """The model that all runs made smaller, where it is one and the same."""
+        dense = [table.rows[0] for table in self.runs.values()]
+        if len({(row.parameters, row.size_mb, row.accuracy) for row in dense}) != 1:
+            return []
+        row, times = dense[0], sorted({wording.milliseconds(one.p50_ms) for one in dense}, key=float)
+        slowest = f" to {times[-1]}" if len(times) > 1 else ""
+        figures = [wording.count(row.parameters), wording.megabytes(row.size_mb), wording.percent(row.accuracy)]
+        return [["dense", *figures, wording.UNKNOWN, f"{times[0]}{slowest}", ""]]
+
+    @property
+    def measure(self) -> str:
+        """What the accuracies are, where they are of one kind."""
+        measures = {table.measure for table in self.runs.values()}
+        return measures.pop().lower() if len(measures) == 1 else "accuracy"
 
 
 def of_members(outcomes: Mapping[Path, Outcome], prefix: str = "") -> Comparison:
@@ -126,7 +143,10 @@ def write(comparison: Comparison, folder: Path) -> str:
         lines += ["", f"![Accuracy against latency of each run]({PARETO})"]
         with atomic(folder / PARETO) as partial:
             figure = plots.pareto(
-                {name: table.rows[-1] for name, table in comparison.runs.items()}, comparison.front, plots.LIGHT
+                {name: table.rows[-1] for name, table in comparison.runs.items()},
+                comparison.front,
+                comparison.measure,
+                plots.LIGHT,
             )
             partial.write_bytes(plots.png(figure))
     write_text(folder / COMPARISON, "\n".join(lines) + "\n")

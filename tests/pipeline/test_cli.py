@@ -265,7 +265,7 @@ def test_a_sweep_runs_each_job_and_gives_each_its_folder(slimcam: Slimcam, tmp_p
     assert ended.out.count("nothing to do") == 2
     for ratio in ("0.5", "0.6"):
         assert (tmp_path / f"runs/demo/prune.ratio={ratio}/report.html").exists()
-        assert f"| prune.ratio={ratio} * |" in (tmp_path / "runs/demo/comparison.md").read_text()
+        assert f". prune.ratio={ratio} * |" in (tmp_path / "runs/demo/comparison.md").read_text()
     assert (tmp_path / "runs/demo/pareto.png").is_file()
     compared = slimcam("compare", "demo")
     assert (compared.code, compared.err) == (0, "")

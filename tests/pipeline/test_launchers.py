@@ -50,7 +50,7 @@ def test_a_sweep_of_which_a_process_was_killed_is_told_and_goes_on(
     assert (again.returncode, again.stderr) == (0, "")
     assert again.stdout.count("nothing to do") == 3
     page = Path("runs/fast/comparison.md").read_text()
-    assert [line.split()[1] for line in page.splitlines()[4:7]] == [f"prune.ratio={ratio}" for ratio in (0.4, 0.5, 0.6)]
+    assert [line.split()[2] for line in page.splitlines()[5:8]] == [f"prune.ratio={ratio}" for ratio in (0.4, 0.5, 0.6)]
     outcomes = [json.loads(path.read_text()) for path in Path("runs/fast").glob(f"*/{members.MEMBER}")]
     assert outcomes == [{"code": 0, "line": ""}] * 3
 
