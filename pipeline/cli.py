@@ -4,38 +4,28 @@ from __future__ import annotations
 
 import logging
 import os
-import re
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import NoReturn
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
-from hydra.errors import HydraException
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
-from omegaconf.errors import OmegaConfBaseException
 
 from slimcam.deploy.common import entry
-from slimcam.deploy.common.config_errors import explain
 from slimcam.deploy.common.console import log_to_console, show, version_asked
 from slimcam.deploy.common.hydra_args import with_texts
 from slimcam.deploy.common.renamed_options import with_new_names
 from slimcam.pipeline.config import Config, PathsConfig, register, validate
-from slimcam.pipeline.hints import hint
+from slimcam.pipeline.members import ERROR, Announced, Outcome, attempt, failure, folder_of, outcomes, own_part, perform
 from slimcam.pipeline.options import help_text
-from slimcam.pipeline.publish import failed_gates, publish
 from slimcam.pipeline.renamed_options import RENAMED, accept_in_files
-from slimcam.pipeline.report.table import TABLE, load, summary
-from slimcam.pipeline.run import StageError, run
 from slimcam.pipeline.worker import RESULTS_OF
 
 logger = logging.getLogger(__name__)
 
-ERROR = 1
-GATES_FAILED = 3
 INTERRUPTED = 130
 
 
@@ -65,18 +55,19 @@ def main() -> None:
     for notice in notices:
         _tell(notice)
     codes: list[int] = []
-    done: list[Member] = []
 
     def job(composed: DictConfig) -> None:
         # Errors stop here: Hydra would print lines of its own, and a sweep goes on with its next job.
+        if sweep:
+            _member(composed, tracebacks=traceback)
+            return
         try:
             entry.begin()
-            codes.append(_job(composed, done))
+            codes.append(_job(composed).code)
         except Exception as error:
             if traceback:
                 raise
             codes.append(_fail(error))
-            done.append(Member(_own_part(), None, explain(error)))
 
     try:
         hydra.main(version_base=None, config_path="pkg://slimcam.conf", config_name="slimcam")(job)()
@@ -87,8 +78,7 @@ def main() -> None:
         if traceback:
             raise
         codes.append(_fail(error))
-    if sweep and done:
-        _compare_members(done)
+    codes += _compare_members() if sweep else []
     sys.exit(max(codes, default=0))
 
 
@@ -104,26 +94,15 @@ def _compare(words: Sequence[str]) -> NoReturn:
     sys.exit(0)
 
 
-@dataclass(frozen=True)
-class Member:
-    """One job of a sweep: its folder with the results, or what went wrong."""
+def _compare_members() -> list[int]:
+    """Shows the members of a sweep side by side, and writes that to the folder above theirs; gives their exit codes."""
+    found = outcomes(Announced.folders)
+    if any(not outcome.line or outcome.code == ERROR for outcome in found.values()):
+        from slimcam.pipeline.report import comparison
 
-    name: str
-    folder: Path | None
-    error: str = ""
-
-
-def _compare_members(members: Sequence[Member]) -> None:
-    """Shows the jobs of a sweep side by side, and writes that to the folder above theirs."""
-    from slimcam.pipeline.report import comparison
-
-    folders = {member.name: member.folder for member in members if member.folder is not None}
-    reports = {name: folder / TABLE for name, folder in folders.items() if (folder / TABLE).is_file()}
-    if not reports:
-        return
-    failed = {member.name: member.error for member in members if member.folder is None}
-    found = comparison.Comparison({name: load(file) for name, file in reports.items()}, failed)
-    show("\n" + comparison.write(found, next(iter(reports.values())).parent.parent))
+        parent = next(iter(found)).parent
+        show("\n" + comparison.write(comparison.of_members(found), parent))
+    return [outcome.code for outcome in found.values()]
 
 
 def is_path(key: str) -> bool:
@@ -131,34 +110,31 @@ def is_path(key: str) -> bool:
     return key.startswith("paths.") or key.rpartition(".")[2] in ("root", "path", "weights", "plan")
 
 
-def _job(composed: DictConfig, done: list[Member]) -> int:
+def _member(composed: DictConfig, *, tracebacks: bool) -> None:
+    """Runs a member of a sweep, which may be in a process of a launcher's."""
+    chosen = HydraConfig.get()
+    beside = chosen.runtime.choices["hydra/launcher"] != "basic"
+    log_to_console(to_stdout=RESULTS_OF, prefix=f"{own_part(chosen.job)}: " if beside else "")
+    entry.begin()
+    attempt(folder_of(composed, chosen.job), lambda: _job(composed), tracebacks=tracebacks)
+
+
+def _job(composed: DictConfig) -> Outcome:
     config = validate(composed)
     name = _run_name(config)
     if name != config.name:
         show(f"\n{name}")
-    results = run(config)
-    folder = publish(config, name, results)
-    show(f"results are in {folder}")
-    if "report" in config.stages:
-        show(summary(results))
-    done.append(Member(_own_part(), folder if "report" in results else None, "it has no report (stage report)"))
-    failures = failed_gates(results) if {"evaluate", "report"} & set(config.stages) else []
-    for line in failures:
-        logger.error(f"slimcam: {line}")
-    return GATES_FAILED if failures else 0
+    if config.search.ratios:
+        from slimcam.pipeline import search  # late: it loads Optuna
+
+        return search.search(config, name)
+    return perform(config, name)
 
 
 def _run_name(config: Config) -> str:
-    """The run's name; a job of a sweep gets a folder below it, named after what sets it apart."""
-    hydra_config = HydraConfig.get()
-    if hydra_config.mode != RunMode.MULTIRUN:
-        return config.name
-    return f"{config.name}/{_own_part()}"
-
-
-def _own_part() -> str:
-    """What sets a job of a sweep apart from its siblings, as the name of a folder."""
-    return re.sub(r"[^A-Za-z0-9_.,=+-]+", "_", HydraConfig.get().job.override_dirname)
+    """The run's name; a member of a sweep gets a folder below it, named after what sets it apart."""
+    chosen = HydraConfig.get()
+    return config.name if chosen.mode != RunMode.MULTIRUN else f"{config.name}/{own_part(chosen.job)}".rstrip("/")
 
 
 def _tell(line: str) -> None:
@@ -166,10 +142,7 @@ def _tell(line: str) -> None:
 
 
 def _fail(error: Exception) -> int:
-    line = explain(error, hint)
-    if not isinstance(error, (ValueError, OSError, StageError, HydraException, OmegaConfBaseException)):
-        line = f"{type(error).__name__}: {line} (HYDRA_FULL_ERROR=1 shows where)"
-    logger.error(f"slimcam: {line}")
+    logger.error(f"slimcam: {failure(error)}")
     return ERROR
 
 

@@ -51,6 +51,32 @@ class PathsConfig:
 
 
 @dataclass
+class SearchConfig:
+    """A search for the pruning ratio of each group of channels; there is none where `ratios` is empty.
+
+    Attributes:
+        ratios: Smallest and largest ratio to try, by a pattern of groups as in `prune.ratios`: `{conv5_*: [0.3, 0.9]}`.
+        step: Distance between the ratios that are tried.
+        trials: Number of networks to try in all, those of earlier starts of the same search among them.
+        seed: Seed of what is tried.
+    """
+
+    ratios: dict[str, list[float]] = field(default_factory=dict)
+    step: float = 0.05
+    trials: int = 20
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        for pattern, span in self.ratios.items():
+            if not (len(span) == 2 and 0 <= span[0] <= span[1] < 1):
+                raise ValueError(f"ratios.{pattern} is a smallest and a largest ratio, from 0 to below 1; got {span}")
+        if self.step <= 0 or self.trials < 1 or self.seed < 0:
+            raise ValueError(
+                f"step is above 0, trials 1 or more, seed 0 or more; got {self.step}, {self.trials} and {self.seed}"
+            )
+
+
+@dataclass
 class Config:
     """Everything that a run depends on.
 
@@ -75,6 +101,7 @@ class Config:
     evaluate: Any = MISSING
     benchmark: Any = MISSING
     convert: ConvertConfig = field(default_factory=ConvertConfig)
+    search: SearchConfig = field(default_factory=SearchConfig)
     paths: PathsConfig = field(default_factory=PathsConfig)
 
     def __post_init__(self) -> None:
@@ -124,6 +151,7 @@ SCHEMAS: dict[str, type] = {
     "quantize/classification": ClassifierQuantizeConfig,
     "convert": ConvertConfig,
     "evaluate": EvaluateConfig,
+    "search": SearchConfig,
     "paths": PathsConfig,
 }
 
@@ -169,7 +197,27 @@ def validate(composed: DictConfig) -> Config:
             sections[name] = OmegaConf.to_object(value) if OmegaConf.is_config(value) else value
         except ValueError as error:
             raise ValueError(f"{name}: {one_line(error)}") from error
-    return Config(**sections)
+    return Config(**{**sections, "quantize": _of_task(sections["quantize"], sections["data"])})
+
+
+def _of_task(quantize: Any, data: Any) -> Any:
+    """The quantize section with the loss of the data's task, where it came with that of a recognizer.
+
+    The files that `quantize=NAME` chooses are about a scheme, and the same for all tasks.
+
+    Raises:
+        ValueError: options of a recognizer's loss are set, which the task does not have.
+    """
+    schema = SCHEMAS.get(f"quantize/{data.task}")
+    if schema is None or type(quantize) is not QuantizeConfig:
+        return quantize
+    if quantize.loss != QuantizeConfig().loss:
+        raise ValueError(
+            f"quantize.loss: {data.task} has other options than these, which are a recognizer's; leave quantize=NAME "
+            f"out, and set quantize.scheme=NAME"
+        )
+    shared = {option.name: getattr(quantize, option.name) for option in fields(quantize) if option.name != "loss"}
+    return schema(**shared)
 
 
 def _unknown_keys(node: DictConfig, path: str) -> Iterator[tuple[str, str, type]]:

@@ -15,7 +15,7 @@ from typing import Any
 from slimcam.deploy.benchmark.targets import TARGETS
 from slimcam.pipeline.config import SCHEMAS
 
-_SECTIONS = ("slimcam", "paths", "model", "train", "prune", "quantize", "convert", "evaluate")
+_SECTIONS = ("slimcam", "paths", "model", "train", "prune", "quantize", "convert", "evaluate", "search")
 """Sections of a recognizer's configuration; those of other tasks and of data sources follow them."""
 
 

@@ -36,7 +36,6 @@ def run(config: Any, stages: Sequence[Stage] | None = None) -> dict[str, Path]:
 
     Raises:
         ValueError: no such stage, or one builds on a result that is not there.
-        BlockingIOError: another run is at work on one of the stages.
         StageError: a stage failed.
     """
     stages = stages_of(config) if stages is None else stages

@@ -9,7 +9,10 @@ from __future__ import annotations
 import fcntl
 import hashlib
 import json
+import logging
+import math
 import os
+import platform
 import shutil
 import time
 from collections.abc import Iterator, Mapping
@@ -22,7 +25,10 @@ from slimcam.deploy.common.files import file_sha256, write_text
 
 RECEIPT = "stage.json"
 
-# The worker of a killed run notices at once that it is alone, but needs a moment to let go of the lock.
+logger = logging.getLogger(__name__)
+
+# The worker of a killed run notices at once that it is alone, but needs a moment to let go of the lock: no wait to
+# speak of.
 LOCK_PATIENCE_SECONDS = 3.0
 
 
@@ -84,28 +90,39 @@ def content_digest(receipt: Mapping[str, Any] | None) -> str | None:
 def claim(place: Slot) -> Iterator[int]:
     """Holds the only right to write to a slot; gives the lock's file descriptor, which keeps it while it is open.
 
-    Raises:
-        BlockingIOError: another process has it.
+    Another run may be at work there, a member of the same sweep that needs the same result: this one waits for it, and
+    says so.
     """
-    place.lock.parent.mkdir(parents=True, exist_ok=True)
-    with place.lock.open("a+") as file:
-        patience = time.monotonic() + LOCK_PATIENCE_SECONDS
-        while True:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                break
-            except BlockingIOError:
-                if time.monotonic() > patience:
-                    file.seek(0)
-                    raise BlockingIOError(
-                        f"another slimcam (process {file.read().strip() or 'unknown'}) is at work on "
-                        f"{place.final.parent.name}; wait until it has finished, or stop it"
-                    ) from None
-                time.sleep(0.1)
+    stage, told = place.final.parent.name, time.monotonic() + LOCK_PATIENCE_SECONDS
+    while True:
+        with alone(place.lock) as lock:
+            if lock is not None:
+                yield lock
+                return
+        if time.monotonic() > told:
+            logger.info(f"{stage}  waits for {_holder(place.lock)}, which is at work on it; stop that one, or this one")
+            told = math.inf
+        time.sleep(0.1)
+
+
+@contextmanager
+def alone(path: Path) -> Iterator[int | None]:
+    """Locks a file, and writes there who has it; gives its descriptor, or none where another process has it."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("a+") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            yield None
+            return
         file.truncate(0)
-        file.write(str(os.getpid()))
+        file.write(f"process {os.getpid()} of {platform.node()}")
         file.flush()
         yield file.fileno()
+
+
+def _holder(lock: Path) -> str:
+    return f"another slimcam ({lock.read_text() or 'unknown'})"
 
 
 def prepare(place: Slot) -> bool:

@@ -19,10 +19,10 @@ PACKAGES = ("slimcam", "__main__")
 class _ConsoleHandler(logging.Handler):
     """One line for each record: on stderr, or on stdout what loggers of some packages say below a warning."""
 
-    def __init__(self, to_stdout: Sequence[str]) -> None:
+    def __init__(self, to_stdout: Sequence[str], prefix: str) -> None:
         super().__init__()
         self._to_stdout = tuple(to_stdout)
-        self.setFormatter(logging.Formatter("%(message)s"))
+        self.setFormatter(logging.Formatter(prefix.replace("%", "%%") + "%(message)s"))
 
     def emit(self, record: logging.LogRecord) -> None:
         ours = any(record.name == package or record.name.startswith(f"{package}.") for package in self._to_stdout)
@@ -35,14 +35,15 @@ class _ConsoleHandler(logging.Handler):
                 print(self.format(record), file=stream, flush=True)
 
 
-def log_to_console(level: int = logging.INFO, to_stdout: Sequence[str] = ()) -> None:
+def log_to_console(level: int = logging.INFO, to_stdout: Sequence[str] = (), prefix: str = "") -> None:
     """Shows the log of our packages on the console, one line a record; called again, it replaces what it did before.
 
     Args:
         level: Least severe records that are shown.
         to_stdout: Packages whose records below WARNING are results, and go to stdout.
+        prefix: What each line begins with, where several processes write to one console.
     """
-    handler = _ConsoleHandler(to_stdout)
+    handler = _ConsoleHandler(to_stdout, prefix)
     for package in PACKAGES:
         logger = logging.getLogger(package)
         for old in [each for each in logger.handlers if isinstance(each, _ConsoleHandler)]:

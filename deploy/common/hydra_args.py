@@ -19,7 +19,8 @@ def with_texts(
     lists: bool = False,
     sweep: bool = False,
 ) -> list[str]:
-    """Overrides of a command line whose values of some options are taken as they are; `null` stays none.
+    """Overrides of a command line whose values of some options are taken as they are; `null` stays none, and
+    a dictionary may have new keys.
 
     Args:
         words: As they were typed.
@@ -36,6 +37,9 @@ def with_texts(
         if found is None:
             return word
         sign, key, value = found.groups()
+        # Hydra takes a key that a dictionary does not have yet with `++` alone. A misspelt option is found later.
+        if value.startswith("{"):
+            return f"{sign or '++'}{key}={value}"
         if value == "null" or (lists and value.startswith("[")) or (sweep and "," in value):
             return word
         if is_path(key):

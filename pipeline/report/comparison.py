@@ -8,6 +8,7 @@ from pathlib import Path
 
 from slimcam.deploy.common.files import atomic, write_text
 from slimcam.deploy.common.text_table import grid
+from slimcam.pipeline.members import Outcome, outcomes
 from slimcam.pipeline.report import plots, wording
 from slimcam.pipeline.report.table import TABLE, Row, Table, change, load
 
@@ -37,7 +38,8 @@ class Comparison:
         """What to know before figures are compared."""
         machines = {table.machine for table in self.runs.values()}
         measures = {table.measure for table in self.runs.values()}
-        notes = ["* no other run is both at least as accurate and as fast, and better in one of the two"]
+        star = "* no other run is both at least as accurate and as fast, and better in one of the two"
+        notes = [star] if self.runs else []
         if len(machines) > 1:
             notes.append(f"latencies are of different machines and do not compare: {', '.join(sorted(machines))}")
         if len(measures) > 1:
@@ -47,8 +49,9 @@ class Comparison:
 
     def cells(self) -> list[list[str]]:
         """The table: a heading, and a row for the compressed model of each run."""
-        rows = [["run", "parameters", "MB", "accuracy", "change, points (95 % interval)", "p50 ms", "gates"]]
-        for name, table in self.runs.items():
+        rows = [["run", "parameters", "MB", self.measure, "change, points (95 % interval)", "p50 ms", "gates"]]
+        rows += self._dense()
+        for number, (name, table) in enumerate(self.runs.items(), 1):
             row = table.rows[-1]
             mark = " *" if name in self.front else ""
             gates = (
@@ -60,7 +63,7 @@ class Comparison:
             )
             rows.append(
                 [
-                    f"{name}{mark}",
+                    f"{number}. {name}{mark}",
                     wording.count(row.parameters),
                     wording.megabytes(row.size_mb),
                     wording.percent(row.accuracy),
@@ -69,7 +72,42 @@ class Comparison:
                     gates,
                 ]
             )
-        return rows + [[name, *["–"] * 5, "did not finish"] for name in self.failed]
+        return rows + [[name, *[wording.UNKNOWN] * 5, "did not finish"] for name in self.failed]
+
+    def _dense(self) -> list[list[str]]:
+        """The model that all runs made smaller, where it is one and the same."""
+        dense = [table.rows[0] for table in self.runs.values()]
+        if len({(row.parameters, row.size_mb, row.accuracy) for row in dense}) != 1:
+            return []
+        row, times = dense[0], sorted({wording.milliseconds(one.p50_ms) for one in dense}, key=float)
+        slowest = f" to {times[-1]}" if len(times) > 1 else ""
+        figures = [wording.count(row.parameters), wording.megabytes(row.size_mb), wording.percent(row.accuracy)]
+        return [["dense", *figures, wording.UNKNOWN, f"{times[0]}{slowest}", ""]]
+
+    @property
+    def measure(self) -> str:
+        """What the accuracies are, where they are of one kind."""
+        measures = {table.measure for table in self.runs.values()}
+        return measures.pop().lower() if len(measures) == 1 else "accuracy"
+
+
+def of_members(outcomes: Mapping[Path, Outcome], prefix: str = "") -> Comparison:
+    """Members of a sweep or a search: those that have a report, and what is said of the others.
+
+    Args:
+        outcomes: What became of each, by its folder.
+        prefix: What their names begin with.
+    """
+    names = {folder: f"{prefix}{name}" for folder, name in _apart(list(outcomes)).items()}
+    tables = {names[folder]: load(folder / TABLE) for folder, one in outcomes.items() if not one.line}
+    return Comparison(tables, {names[folder]: one.line for folder, one in outcomes.items() if one.line})
+
+
+def _apart(folders: Sequence[Path]) -> dict[Path, str]:
+    """The names of members without the options that all of them have."""
+    options = {folder: folder.name.split(",") for folder in folders}
+    shared = set.intersection(*map(set, options.values())) if len(folders) > 1 else set()
+    return {folder: ",".join(one for one in options[folder] if one not in shared) for folder in folders}
 
 
 def read_runs(words: Sequence[str], runs: Path) -> Comparison:
@@ -81,15 +119,18 @@ def read_runs(words: Sequence[str], runs: Path) -> Comparison:
     """
     if not words:
         raise ValueError("compare what? slimcam compare RUN RUN ..., each a name below runs/ or a folder")
-    found: dict[str, Table] = {}
+    found, failed = {}, {}
     for word in words:
         folder = next((path for path in (Path(word), runs / word) if path.is_dir()), None)
-        files = [] if folder is None else sorted(folder.glob(TABLE)) or sorted(folder.glob(f"*/{TABLE}"))
-        if not files:
+        if folder is not None and (folder / TABLE).is_file():
+            found[word] = load(folder / TABLE)
+            continue
+        members = of_members(outcomes(sorted(folder.iterdir())), f"{word}/") if folder is not None else None
+        if members is None or not members.runs:
             raise FileNotFoundError(f"{word}: no run with a report of that name; run it to its end (stage report)")
-        for file in files:
-            found[word if len(files) == 1 else f"{word}/{file.parent.name}"] = load(file)
-    return Comparison(found, {})
+        found |= members.runs
+        failed |= members.failed
+    return Comparison(found, failed)
 
 
 def write(comparison: Comparison, folder: Path) -> str:
@@ -102,7 +143,10 @@ def write(comparison: Comparison, folder: Path) -> str:
         lines += ["", f"![Accuracy against latency of each run]({PARETO})"]
         with atomic(folder / PARETO) as partial:
             figure = plots.pareto(
-                {name: table.rows[-1] for name, table in comparison.runs.items()}, comparison.front, plots.LIGHT
+                {name: table.rows[-1] for name, table in comparison.runs.items()},
+                comparison.front,
+                comparison.measure,
+                plots.LIGHT,
             )
             partial.write_bytes(plots.png(figure))
     write_text(folder / COMPARISON, "\n".join(lines) + "\n")

@@ -11,6 +11,7 @@ from typing import Any
 import matplotlib as mpl
 import numpy as np
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullFormatter
 from matplotlib.transforms import Bbox
 
@@ -109,26 +110,36 @@ def tradeoff(rows: Sequence[Row], measure: str, theme: Theme) -> Figure:
     return figure
 
 
-def pareto(rows: Mapping[str, Row], front: Sequence[str], theme: Theme) -> Figure:
-    """Accuracy against latency of several runs, those that no other beats joined by a line."""
-    figure, axes = _figure(theme, 3.8)
+def pareto(rows: Mapping[str, Row], front: Sequence[str], measure: str, theme: Theme) -> Figure:
+    """Accuracy against latency of several runs, those that no other beats joined by a line; names are below it."""
+    figure, axes = _figure(theme, 3.4 + 0.17 * len(rows))
     best = sorted((rows[name].p50_ms, rows[name].accuracy or 0.0) for name in front)
     axes.plot(*zip(*best, strict=True), color=theme.models["quantized"], linewidth=1.2, drawstyle="steps-post")
-    marks, colors = [], []
-    for name, row in rows.items():
-        color = theme.models["quantized"] if name in front else theme.muted
+    marks = []
+    colors = [theme.models["quantized"] if name in front else theme.muted for name in rows]
+    numbers = [str(number) for number in range(1, len(rows) + 1)]
+    for row, color in zip(rows.values(), colors, strict=True):
         accuracy = row.accuracy or 0.0
         axes.scatter([row.p50_ms], [accuracy], s=36, color=color, edgecolors=theme.paper, zorder=3)
         marks.append(_Mark(row.p50_ms, row.p50_ms, accuracy, accuracy, accuracy, radius=3))
-        colors.append(color)
     _log_latency(axes, list(rows.values()))
-    axes.margins(x=0.15, y=0.2)
+    axes.margins(x=0.08, y=0.12)
     axes.yaxis.set_major_formatter(_PERCENT)
     axes.set_xlabel("latency, ms (p50)")
-    axes.set_ylabel("accuracy")
-    _name_marks(
-        figure, axes, marks, [f"{_shortened(name)}\n{row.size_mb:.2f} MB" for name, row in rows.items()], colors
+    axes.set_ylabel(measure)
+    figure.legend(
+        [
+            Line2D([], [], linestyle="", marker=f"${number}$", markeredgewidth=0, color=color)
+            for number, color in zip(numbers, colors, strict=True)
+        ],
+        [f"{_shortened(name, 56)}, {wording.megabytes(row.size_mb)} MB" for name, row in rows.items()],
+        loc="outside lower left",
+        frameon=False,
+        labelcolor="linecolor",
+        fontsize=8,
+        labelspacing=0.25,
     )
+    _name_marks(figure, axes, marks, numbers, colors)
     return figure
 
 

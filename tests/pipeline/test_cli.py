@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from hydra import compose, initialize_config_module
 
-from slimcam.pipeline import cli, store
+from slimcam.pipeline import cli, members, store
 from slimcam.pipeline.config import register, validate
 from slimcam.pipeline.report import table
 from slimcam.pipeline.report.table import Row, Table
@@ -252,7 +252,7 @@ def test_a_failed_gate_fails_the_run_every_time(slimcam: Slimcam) -> None:
     finish(gates=gates)
     for _ in range(2):
         ended = slimcam("name=slimcam")
-        assert ended.code == cli.GATES_FAILED
+        assert ended.code == members.GATES_FAILED
         assert ended.err == "slimcam: gate size FAILED: 3.2, wanted at most 2 MB\n"
     assert slimcam("stages=[train]").code == 0
 
@@ -265,7 +265,7 @@ def test_a_sweep_runs_each_job_and_gives_each_its_folder(slimcam: Slimcam, tmp_p
     assert ended.out.count("nothing to do") == 2
     for ratio in ("0.5", "0.6"):
         assert (tmp_path / f"runs/demo/prune.ratio={ratio}/report.html").exists()
-        assert f"| prune.ratio={ratio} * |" in (tmp_path / "runs/demo/comparison.md").read_text()
+        assert f". prune.ratio={ratio} * |" in (tmp_path / "runs/demo/comparison.md").read_text()
     assert (tmp_path / "runs/demo/pareto.png").is_file()
     compared = slimcam("compare", "demo")
     assert (compared.code, compared.err) == (0, "")
@@ -280,12 +280,28 @@ def test_a_sweep_goes_on_after_a_job_that_failed(slimcam: Slimcam) -> None:
     assert ended.err.startswith("slimcam: prune: ratio is the share to remove")
     assert ended.out.count("nothing to do") == 1
     assert "failed: prune.ratio=2: prune: ratio is the share" in ended.out
+    compared = slimcam("compare", "slimcam")
+    assert "failed: slimcam/prune.ratio=2: prune: ratio is the share" in compared.out
+
+
+def test_a_sweep_tells_of_members_that_were_not_reached(slimcam: Slimcam, monkeypatch: pytest.MonkeyPatch) -> None:
+    finish("prune.ratio=0.6")
+
+    def killed(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    assert slimcam("-m", "prune.ratio=0.6,0.5").code == 1
+    monkeypatch.setattr(members, "run", killed)
+    assert slimcam("-m", "prune.ratio=0.6,0.5,0.4").code == cli.INTERRUPTED
+    outcomes = {path.parent.name: json.loads(path.read_text())["line"] for path in Path("runs").rglob(members.MEMBER)}
+    assert "has not come to its end; the same command goes on" in outcomes["prune.ratio=0.6"]
+    assert "has not begun" in outcomes["prune.ratio=0.4"]
 
 
 def test_help_tells_what_can_be_chosen(slimcam: Slimcam) -> None:
     ended = slimcam("--help")
     assert ended.code == 0
-    assert "experiment  classifier, demo, detector, lfw, recognizer, shapes" in ended.out
+    assert "experiment  classifier, demo, detector, lfw, recognizer, search, shapes" in ended.out
     assert "learning_rate" in ended.out
 
 

@@ -6,6 +6,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -244,18 +245,32 @@ def test_a_run_killed_in_the_middle_goes_on_where_it_was(
     assert not list((tmp_path / "store" / "slow").glob("*.partial"))
 
 
-def test_two_runs_do_not_work_on_one_result(toy: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_runs_that_need_one_result_make_it_once_and_the_others_wait(
+    toy: Any, tmp_path: Path, environment: dict[str, str]
+) -> None:
+    command = [sys.executable, "-c", DRIVER, toy.paths.store]
+    runs = [subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL) for _ in range(2)]
+    assert [run.wait(timeout=60) for run in runs] == [0, 0]
+    (result,) = (tmp_path / "store/slow").glob("*/result.txt")
+    assert result.read_text() == "from 0"
+
+
+def test_a_run_says_for_whom_it_waits(
+    toy: Any, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     toy = replace(toy, stages=["first"])
-    key = run(toy, TABLE)["first"].name
-    place = store.slot(Path(toy.paths.store), "first", key)
-    (place.final / store.RECEIPT).unlink()
-    monkeypatch.setattr(store, "LOCK_PATIENCE_SECONDS", 0.2)
-    with (
-        store.claim(place),
-        pytest.raises(BlockingIOError, match=rf"another slimcam \(process {os.getpid()}\) is at work on first"),
-    ):
-        run(toy, TABLE)
-    assert run(toy, TABLE)["first"] == place.final
+    place = run(toy, TABLE)["first"]
+    (place / store.RECEIPT).unlink()
+    monkeypatch.setattr(store, "LOCK_PATIENCE_SECONDS", 0.1)
+    waiting = threading.Thread(target=run, args=(toy, TABLE))
+    with store.claim(store.slot(Path(toy.paths.store), "first", place.name)):
+        waiting.start()
+        said = ""
+        while "waits for" not in said:
+            said += capsys.readouterr().out
+    assert f"first  waits for another slimcam (process {os.getpid()} of " in said
+    waiting.join(timeout=60)
+    assert (place / store.RECEIPT).is_file()
 
 
 def _wait_for(folder: Path, pattern: str) -> Path:
