@@ -22,6 +22,7 @@ from slimcam.pipeline.config import Config, PathsConfig, register, validate
 from slimcam.pipeline.members import ERROR, Announced, Outcome, attempt, failure, folder_of, outcomes, own_part, perform
 from slimcam.pipeline.options import help_text
 from slimcam.pipeline.renamed_options import RENAMED, accept_in_files
+from slimcam.pipeline.stages.file_config import STAGE as COMPRESS
 from slimcam.pipeline.worker import RESULTS_OF
 
 logger = logging.getLogger(__name__)
@@ -46,6 +47,8 @@ def main() -> None:
         sys.argv.append("--help")
     if sys.argv[1:2] == ["compare"]:
         _compare(sys.argv[2:])
+    if sys.argv[1:2] == [COMPRESS]:
+        sys.argv[1] = f"task={COMPRESS}"
     register()
     OmegaConf.register_new_resolver("option_meanings", help_text, replace=True)
     accept_in_files(RENAMED, _tell)

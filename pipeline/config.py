@@ -16,10 +16,12 @@ from hydra.core.config_store import ConfigStore
 from omegaconf import MISSING, DictConfig, OmegaConf
 
 from slimcam import conf
+from slimcam.compression.quantization.schemes import default_scheme
 from slimcam.deploy.benchmark import targets
 from slimcam.deploy.common.choices import Choice, choose
 from slimcam.deploy.common.messages import did_you_mean, one_line
 from slimcam.pipeline.stages.config import ConvertConfig, EvaluateConfig, PruneConfig, QuantizeConfig
+from slimcam.pipeline.stages.file_config import FilePruneConfig, ModelFileConfig
 from slimcam.training.data.sources import SOURCES
 from slimcam.training.tasks.classification.config import ClassifierConfig, ClassifierLossConfig, ClassifierTrainConfig
 from slimcam.training.tasks.detection.config import DetectorConfig, DetectorLossConfig, DetectorTrainConfig
@@ -140,12 +142,14 @@ SCHEMAS: dict[str, type] = {
     "model": ModelConfig,
     "model/detector": DetectorConfig,
     "model/classifier": ClassifierConfig,
+    "model/file": ModelFileConfig,
     "train": TrainConfig,
     "train/detection": DetectorTrainConfig,
     "train/classification": ClassifierTrainConfig,
     "prune": PruneConfig,
     "prune/detection": DetectorPruneConfig,
     "prune/classification": ClassifierPruneConfig,
+    "prune/file": FilePruneConfig,
     "quantize": QuantizeConfig,
     "quantize/detection": DetectorQuantizeConfig,
     "quantize/classification": ClassifierQuantizeConfig,
@@ -164,6 +168,13 @@ def register() -> None:
         store.store(group=group, name=name, node=schema)
     targets.register()
     OmegaConf.register_new_resolver("config_groups", _config_groups, replace=True)
+    OmegaConf.register_new_resolver("stem", _stem, replace=True)
+    OmegaConf.register_new_resolver("default_scheme", lambda root: default_scheme(root).value, replace=True)
+
+
+def _stem(path: str | None) -> str:
+    """The name of a file or folder without its suffix, as that of a run."""
+    return Path(path or "").resolve().stem.lstrip(".") or "model"
 
 
 def _config_groups() -> str:

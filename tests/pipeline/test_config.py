@@ -35,8 +35,10 @@ REQUIRED = {
     "experiment/detector": ["data.root=x"],
     "experiment/lfw": ["data.root=x"],
     "experiment/recognizer": ["data.root=x"],
+    "model/file": ["model.path=x"],
+    "task/compress": ["model.path=x"],
 }
-OF_OTHER_TASKS = ("model/classifier", "model/detector")
+OF_OTHER_TASKS = ("model/classifier", "model/detector", "model/file")
 
 
 @pytest.fixture

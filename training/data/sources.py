@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from slimcam.deploy.common.result_key import key_material
+from slimcam.training.data import samples
 from slimcam.training.data.classification import image_folders, road_signs
 from slimcam.training.data.classification.image_folders import ImageFoldersConfig
 from slimcam.training.data.classification.labeled import ClassData
@@ -22,6 +23,7 @@ from slimcam.training.data.recognition.lfw import LfwConfig
 from slimcam.training.data.recognition.packed import PackedConfig
 from slimcam.training.data.recognition.packed_sets import RecordsConfig, ShardsConfig
 from slimcam.training.data.recognition.synthetic import SyntheticConfig
+from slimcam.training.data.samples import SamplesConfig
 
 
 @dataclass(frozen=True)
@@ -54,6 +56,7 @@ SOURCES = {
     "image_folders": DataSource(
         ImageFoldersConfig, image_folders.fingerprint, load_classes=lambda config, _: image_folders.load(config)
     ),
+    "samples": DataSource(SamplesConfig, samples.fingerprint),
 }
 """The one place to enter a new source."""
 

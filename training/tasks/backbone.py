@@ -137,17 +137,23 @@ def features_of(config: BackboneConfig) -> Any:
         raise ValueError(
             f"backbone {config.backbone} gives {features.output.shape}, not a feature map (N, height, width, channels)"
         )
-    first = next((layer for layer in features.layers if type(layer).__name__ != "InputLayer"), None)
-    rescales = type(first).__name__ in ("Rescaling", "Normalization")
+    rescales = rescaling_layer(features)
     own = _is_file(config.backbone) or _is_own(config.backbone)
     without = config.backbone.startswith(_RESCALING) and not config.options.get("include_preprocessing", True)
-    if config.pixels is None and ((own and rescales) or without):
-        how = f"begins with a {type(first).__name__} layer" if rescales else "does not rescale pixels here"
+    if config.pixels is None and ((own and rescales is not None) or without):
+        how = f"begins with a {rescales} layer" if rescales else "does not rescale pixels here"
         raise ValueError(
             f"model.backbone {config.backbone} {how}: say what pixels it takes, model.pixels=raw for 0 to 255, "
             "zero_one, minus_one_one, caffe or torch"
         )
     return features
+
+
+def rescaling_layer(model: Any) -> str | None:
+    """The kind of layer by which a model begins that rescales pixels; `None` where it begins otherwise."""
+    first = next((layer for layer in model.layers if type(layer).__name__ != "InputLayer"), None)
+    kind = type(first).__name__
+    return kind if kind in ("Rescaling", "Normalization") else None
 
 
 def import_builder(config: BackboneConfig) -> None:

@@ -242,6 +242,9 @@ def task_of(job: Job) -> Task:
     Raises:
         ValueError: a section of the configuration belongs to another task.
     """
-    module, name = TASKS[job.config.data.task].split(":")
+    known = TASKS.get(job.config.data.task)
+    if known is None:
+        raise ValueError(f"data={job.config.data.kind} is of no task; choose another source of data")
+    module, name = known.split(":")
     task: Task = getattr(importlib.import_module(module), name)(job)
     return task
