@@ -49,6 +49,7 @@ def main() -> None:
         _compare(sys.argv[2:])
     if sys.argv[1:2] == [COMPRESS]:
         sys.argv[1] = f"task={COMPRESS}"
+    find_own_code()
     register()
     OmegaConf.register_new_resolver("option_meanings", help_text, replace=True)
     accept_in_files(RENAMED, _tell)
@@ -83,6 +84,12 @@ def main() -> None:
         codes.append(_fail(error))
     codes += _compare_members() if sweep else []
     sys.exit(max(codes, default=0))
+
+
+def find_own_code() -> None:
+    """Puts the working directory on the path, last: a file of the user's hides no library by its name."""
+    if str(Path.cwd()) not in sys.path:
+        sys.path.append(str(Path.cwd()))
 
 
 def _compare(words: Sequence[str]) -> NoReturn:

@@ -105,7 +105,13 @@ def stages_of(config: Any) -> tuple[Stage, ...]:
     if isinstance(config.model, ModelFileConfig):
         check_file(config)
         return (_with_target(FILE_STAGE, config),)
-    return tuple(_with_target(stage, config) if stage.name == "prune" else stage for stage in STAGES)
+    stages = tuple(_with_target(stage, config) if stage.name == "prune" else stage for stage in STAGES)
+    if config.task._target_ is None:
+        return stages
+    # A task of the user's is part of what each stage depends on that asks for its task.
+    return tuple(
+        replace(stage, sections=(*stage.sections, "task")) if "data" in stage.sections else stage for stage in stages
+    )
 
 
 def _with_target(stage: Stage, config: Any) -> Stage:

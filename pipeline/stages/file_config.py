@@ -54,13 +54,6 @@ class FilePruneConfig(PruningRatioConfig):
     ratio: float = 0.0
     plan: str | None = field(default=None, metadata=KEY_FILE)
 
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if self.target != Target.CHANNELS and not self.asked:
-            raise ValueError(
-                f"target={self.target}: say how much goes, prune.ratio=0.5, or what may stay, prune.budget=2x"
-            )
-
     @property
     def asked(self) -> bool:
         """Whether anything is to be pruned."""
@@ -81,6 +74,10 @@ def check_file(config: Any) -> None:
         raise ValueError(
             "model.pixels is required with data.root, for no file tells it: say what the model reads of a pixel, "
             f"model.pixels=NAME with one of {', '.join(PixelFormat)}"
+        )
+    if config.prune.target != Target.CHANNELS and not config.prune.asked:
+        raise ValueError(
+            f"prune.target={config.prune.target}: say how much goes, prune.ratio=0.5, or what stays, prune.budget=2x"
         )
     scheme, root = Scheme(config.quantize.scheme), config.data.root
     try:

@@ -29,6 +29,7 @@ REQUIRED = {
     "data/insightface": ["data.root=x"],
     "data/lfw": ["data.root=x"],
     "data/lfw_pins": ["data.root=x"],
+    "data/own": ["data._target_=x.y"],
     "data/packed": ["data.path=x"],
     "data/public_faces": ["data.root=x"],
     "data/shards": ["data.root=x"],

@@ -5,18 +5,25 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import cv2
 import keras
 import numpy as np
 import pytest
+from hydra import compose as compose_config
+from hydra import initialize_config_module
 
 from slimcam.compression.pruning.cost import cost
+from slimcam.compression.quantization.schemes import default_scheme
 from slimcam.deploy.latency.host import HostConfig, measure_on_host
 from slimcam.pipeline.config import register, validate
 from slimcam.pipeline.stages import compress
+from slimcam.pipeline.stages.config import QuantizeConfig
+from slimcam.pipeline.stages.file_config import FilePruneConfig, ModelFileConfig
 from slimcam.pipeline.steps import steps
+from slimcam.training.data.samples import SamplesConfig
 from slimcam.training.fit.files import load_keras
 from slimcam.training.tasks.job import Job
 
@@ -43,18 +50,24 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def composed(*overrides: str) -> Any:
-    from hydra import compose, initialize_config_module
-
-    register()
-    with initialize_config_module("slimcam.conf", version_base=None):
-        return validate(compose("slimcam", ["task=compress", *overrides]))
+def configured(file: Path, **sections: Any) -> Any:
+    """The configuration of `slimcam compress`, with the options that are given by section."""
+    given = {name: sections.get(name, {}) for name in ("data", "model", "prune", "quantize")}
+    root = given["data"].get("root")
+    return SimpleNamespace(
+        stages=sections.get("stages", ["compress"]),
+        data=SamplesConfig(**given["data"]),
+        model=ModelFileConfig(**{"path": str(file), **given["model"]}),
+        prune=FilePruneConfig(**given["prune"]),
+        quantize=QuantizeConfig(**{"scheme": default_scheme(root).value, **given["quantize"]}),
+        benchmark=sections.get("benchmark", "host"),
+    )
 
 
 @pytest.fixture
 def run(tmp_path: Path, folder: Path) -> Callable[..., Path]:
-    def of_file(*overrides: str) -> Path:
-        config = composed(f"model.path={folder / 'mine.keras'}", *overrides)
+    def of_file(**sections: Any) -> Path:
+        config = configured(folder / "mine.keras", **sections)
         steps(config)  # refuses what does not go together
         out = tmp_path / "out"
         compress.run(Job(config, {}, out, tmp_path / "work", tmp_path / "cache"))
@@ -78,7 +91,8 @@ def test_a_file_without_images_gets_int8_weights_and_is_measured_alone(run: Call
 def test_a_file_with_images_is_pruned_and_calibrated_by_them(
     run: Callable[..., Path], folder: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    out = run(f"data.root={folder / 'photos'}", "model.pixels=zero_one", "prune.target=macs", "prune.ratio=0.5")
+    data, model = {"root": str(folder / "photos")}, {"pixels": "zero_one"}
+    out = run(data=data, model=model, prune={"target": "macs", "ratio": 0.5})
     before, after = cost(load_keras(folder / "mine.keras")), cost(load_keras(out / "model.keras"))
     assert 0.4 * before.macs < after.macs <= 0.5 * before.macs
     assert {"cost.json", "plan.json", "plan.png"} <= {path.name for path in out.iterdir()}
@@ -89,53 +103,59 @@ def test_a_file_with_images_is_pruned_and_calibrated_by_them(
     assert "no weight was trained after the cut" in summary
 
 
-@pytest.mark.parametrize(
-    ("options", "message"),
-    [
-        (["data.root=PHOTOS"], "model.pixels is required with data.root"),
-        (["data.root=FOLDER/none", "model.pixels=raw"], "data.root: no folder .*none"),
-        (["data.root=FOLDER/photos/deep/empty", "model.pixels=raw"], "data.root: no image in .*empty or below it"),
-        (["quantize=ptq_int8"], "quantize: ptq_int8 takes the ranges of activations from samples, and none are given"),
-        (["quantize=qat_int8"], "quantize: qat_int8 is trained, and here is a model alone; take one of ptq_int8,"),
-        (["quantize=mixed"], "quantize: mixed is judged by the accuracy of a task"),
-        (["prune.target=macs"], "prune: target=macs: say how much goes"),
-        (["prune.ratio=0.5", "prune.criterion=apoz"], "criterion apoz judges by inputs, and none are given"),
-        (["prune.ratio=0.5", "prune.keep=[c]"], "keep: no group .* matches 'c'"),
-        (["quantize.layers={c: float}"], "no layer of the model is called 'c'"),
-        (["stages=[prune]"], "a model file has no stages of its own: slimcam compress"),
-        (["model.input_size=32"], r"model\.path: .*mine\.keras takes 16x24 pixels, not 32x32"),
-        (["model.path=FOLDER/none.keras"], r"model\.path: there is no file or folder .*none\.keras"),
-        (["model.path=FOLDER/model.pt"], r"model\.path: .*model\.pt is neither a \.keras nor a \.h5 file"),
-        (["model.path=PHOTOS"], r"model\.path: .*photos is a folder without saved_model\.pb"),
-    ],
-)
-def test_what_a_file_alone_cannot_have_is_refused_in_one_line(
-    run: Callable[..., Path], folder: Path, options: list[str], message: str
-) -> None:
+def test_what_a_file_alone_cannot_have_is_refused_in_one_line(run: Callable[..., Path], folder: Path) -> None:
     (folder / "model.pt").write_text("")
-    (folder / "photos/deep/empty").mkdir(exist_ok=True)
-    words = [each.replace("PHOTOS", f"{folder}/photos").replace("FOLDER", str(folder)) for each in options]
-    with pytest.raises((ValueError, OSError), match=message) as error:
-        run(*words)
-    assert "\n" not in str(error.value)
+    (folder / "empty").mkdir()
+    photos, raw = {"root": str(folder / "photos")}, {"pixels": "raw"}
+    alone: list[tuple[dict[str, Any], str]] = [
+        ({"data": photos}, "model.pixels is required with data.root"),
+        ({"data": {"root": "none"}, "model": raw}, "data.root: no folder none"),
+        ({"data": {"root": str(folder / "empty")}, "model": raw}, "data.root: no image in .*empty or below it"),
+        ({"quantize": {"scheme": "ptq_int8"}}, "quantize: ptq_int8 takes the ranges of activations from samples"),
+        ({"quantize": {"scheme": "qat_int8"}}, "quantize: qat_int8 is trained, .* take one of ptq_int8,"),
+        ({"prune": {"target": "macs"}}, "prune.target=macs: say how much goes"),
+        ({"prune": {"ratio": 0.5, "criterion": "apoz"}}, "criterion apoz judges by inputs, and none are given"),
+        ({"prune": {"ratio": 0.5, "keep": ["c"]}}, "keep: no group .* matches 'c'"),
+        ({"quantize": {"scheme": "float16", "layers": {"c": "float"}}}, "no layer of the model is called 'c'"),
+        ({"stages": ["prune"]}, "a model file has no stages of its own: slimcam compress"),
+        ({"model": {"input_size": 32}}, r"model\.path: .*mine\.keras takes 16x24 pixels, not 32x32"),
+        ({"model": {"path": "none.keras"}}, r"model\.path: there is no file or folder none\.keras"),
+        (
+            {"model": {"path": str(folder / "model.pt")}},
+            r"model\.path: .*model\.pt is neither a \.keras nor a \.h5 file",
+        ),
+        ({"model": {"path": photos["root"]}}, r"model\.path: .*photos is a folder without saved_model\.pb"),
+    ]
+    for sections, message in alone:
+        with pytest.raises((ValueError, OSError), match=message) as error:
+            run(**sections)
+        assert "\n" not in str(error.value)
 
 
 def test_the_one_stage_depends_on_the_content_of_the_file_and_of_the_images(folder: Path, tmp_path: Path) -> None:
-    file = tmp_path / "other name.keras"
+    file = tmp_path / "mine.keras"
     file.write_bytes((folder / "mine.keras").read_bytes())
 
-    def key(*overrides: str) -> str:
-        (step,) = steps(composed(f"model.path='{file}'", *overrides)).values()
+    def key(file: Path = file, **sections: Any) -> str:
+        (step,) = steps(configured(file, **sections)).values()
         return step.key
 
-    photos = (f"data.root={folder / 'photos'}", "model.pixels=raw")
-    before = key(), key(*photos)
-    assert composed(f"model.path='{file}'").name == "other name"
-    assert (key("train.seed=3", "benchmark=snapdragon_625"), key(*photos)) == before
-    latency = ("prune.target=latency", "prune.budget=5x")
-    assert key(*latency, "benchmark=snapdragon_625") != key(*latency)
+    photos: dict[str, Any] = {"data": {"root": str(folder / "photos")}, "model": {"pixels": "raw"}}
+    before = key(), key(**photos)
+    assert key(folder / "mine.keras", benchmark="snapdragon_625") == before[0]
+    latency = {"prune": {"target": "latency", "budget": "5x"}}
+    assert key(**latency, benchmark="snapdragon_625") != key(**latency)
     (folder / "photos/new.png").write_bytes((folder / "photos/deep/0.png").read_bytes())
-    assert key(*photos) != before[1]
+    assert key(**photos) != before[1]
     (folder / "photos/new.png").unlink()
     file.write_bytes(file.read_bytes() + b" ")
     assert key() != before[0]
+
+
+def test_the_command_chooses_name_and_scheme_by_what_is_given(tmp_path: Path) -> None:
+    register()
+    with initialize_config_module("slimcam.conf", version_base=None):
+        alone = validate(compose_config("slimcam", ["task=compress", "model.path='a folder/my.model.keras'"]))
+        images = validate(compose_config("slimcam", ["task=compress", "model.path=my.h5", f"data.root={tmp_path}"]))
+    assert (alone.name, alone.stages, alone.quantize.scheme) == ("my.model", ["compress"], "weights_int8")
+    assert (images.name, images.quantize.scheme, images.quantize.calibration_images) == ("my", "ptq_int8", 128)
