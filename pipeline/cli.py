@@ -125,6 +125,7 @@ def _member(composed: DictConfig, *, tracebacks: bool) -> None:
     chosen = HydraConfig.get()
     beside = chosen.runtime.choices["hydra/launcher"] != "basic"
     log_to_console(to_stdout=RESULTS_OF, prefix=f"{own_part(chosen.job)}: " if beside else "")
+    find_own_code()
     entry.begin()
     attempt(folder_of(composed, chosen.job), lambda: _job(composed), tracebacks=tracebacks)
 
