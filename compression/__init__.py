@@ -1,5 +1,8 @@
 """A Keras 3 model in, a smaller one out: structured pruning, quantization, TFLite files.
 
+    model = compression.load_model("my.keras")
+    compression.compress(model, scheme="float16").save("my.tflite")
+
     pruned = compression.prune(model, target="macs", ratio=0.5)
     print(pruned)
     pruned.model.save("smaller.keras")
@@ -17,6 +20,9 @@ from importlib import import_module
 from typing import Any
 
 _PUBLIC = {
+    "load_model": "slimcam.compression.model_files",
+    "compress": "slimcam.compression.compressed",
+    "Compressed": "slimcam.compression.compressed",
     "normalize": "slimcam.compression.normal_form.normalize",
     "trace": "slimcam.compression.pruning.graph",
     "importance": "slimcam.compression.pruning.importance",

@@ -22,6 +22,7 @@ from slimcam.pipeline.config import Config, PathsConfig, register, validate
 from slimcam.pipeline.members import ERROR, Announced, Outcome, attempt, failure, folder_of, outcomes, own_part, perform
 from slimcam.pipeline.options import help_text
 from slimcam.pipeline.renamed_options import RENAMED, accept_in_files
+from slimcam.pipeline.stages.file_config import STAGE as COMPRESS
 from slimcam.pipeline.worker import RESULTS_OF
 
 logger = logging.getLogger(__name__)
@@ -46,6 +47,9 @@ def main() -> None:
         sys.argv.append("--help")
     if sys.argv[1:2] == ["compare"]:
         _compare(sys.argv[2:])
+    if sys.argv[1:2] == [COMPRESS]:
+        sys.argv[1] = f"task={COMPRESS}"
+    find_own_code()
     register()
     OmegaConf.register_new_resolver("option_meanings", help_text, replace=True)
     accept_in_files(RENAMED, _tell)
@@ -82,6 +86,12 @@ def main() -> None:
     sys.exit(max(codes, default=0))
 
 
+def find_own_code() -> None:
+    """Puts the working directory on the path, last: a file of the user's hides no library by its name."""
+    if str(Path.cwd()) not in sys.path:
+        sys.path.append(str(Path.cwd()))
+
+
 def _compare(words: Sequence[str]) -> NoReturn:
     """`slimcam compare RUN RUN ...`; ends the process."""
     from slimcam.pipeline.report import comparison  # late: it loads Matplotlib
@@ -115,6 +125,7 @@ def _member(composed: DictConfig, *, tracebacks: bool) -> None:
     chosen = HydraConfig.get()
     beside = chosen.runtime.choices["hydra/launcher"] != "basic"
     log_to_console(to_stdout=RESULTS_OF, prefix=f"{own_part(chosen.job)}: " if beside else "")
+    find_own_code()
     entry.begin()
     attempt(folder_of(composed, chosen.job), lambda: _job(composed), tracebacks=tracebacks)
 

@@ -16,15 +16,22 @@ from hydra.core.config_store import ConfigStore
 from omegaconf import MISSING, DictConfig, OmegaConf
 
 from slimcam import conf
+from slimcam.compression.quantization.schemes import default_scheme
 from slimcam.deploy.benchmark import targets
 from slimcam.deploy.common.choices import Choice, choose
 from slimcam.deploy.common.messages import did_you_mean, one_line
 from slimcam.pipeline.stages.config import ConvertConfig, EvaluateConfig, PruneConfig, QuantizeConfig
+from slimcam.pipeline.stages.file_config import FilePruneConfig, ModelFileConfig
+from slimcam.training.data.own import OwnDataConfig
 from slimcam.training.data.sources import SOURCES
 from slimcam.training.tasks.classification.config import ClassifierConfig, ClassifierLossConfig, ClassifierTrainConfig
 from slimcam.training.tasks.detection.config import DetectorConfig, DetectorLossConfig, DetectorTrainConfig
 from slimcam.training.tasks.recognition.config import TrainConfig
 from slimcam.training.tasks.recognition.model import ModelConfig
+from slimcam.training.tasks.task import TaskConfig
+
+_TASK_OF = {ModelConfig: "recognition", ClassifierConfig: "classification", DetectorConfig: "detection"}
+"""The task that data of the user's own are for, by what is built."""
 
 
 class Backend(Choice):
@@ -85,6 +92,7 @@ class Config:
         stages: Stages to bring up to date.
         data: Source of the data, whose kind decides the task; model, train, prune and quantize belong to the same task.
         model, train, prune, quantize, evaluate: Sections of the model and of the stages.
+        task: Task of your own.
         backend: Backend of Keras for training and pruning; a run started on one goes on with another. Quantization
             always runs on TensorFlow.
         benchmark: Target to measure on, as in `slimcam-benchmark target=`.
@@ -100,12 +108,15 @@ class Config:
     quantize: Any = MISSING
     evaluate: Any = MISSING
     benchmark: Any = MISSING
+    task: TaskConfig = field(default_factory=TaskConfig)
     convert: ConvertConfig = field(default_factory=ConvertConfig)
     search: SearchConfig = field(default_factory=SearchConfig)
     paths: PathsConfig = field(default_factory=PathsConfig)
 
     def __post_init__(self) -> None:
         choose("backend", Backend, self.backend)
+        if isinstance(self.data, OwnDataConfig) and self.data.task is None:
+            self.data.task = _TASK_OF.get(type(self.model))
         if not self.name or self.name.startswith(".") or "/" in self.name:
             raise ValueError(f"name becomes a folder, so it has no slash and no leading dot; got {self.name!r}")
 
@@ -140,12 +151,14 @@ SCHEMAS: dict[str, type] = {
     "model": ModelConfig,
     "model/detector": DetectorConfig,
     "model/classifier": ClassifierConfig,
+    "model/file": ModelFileConfig,
     "train": TrainConfig,
     "train/detection": DetectorTrainConfig,
     "train/classification": ClassifierTrainConfig,
     "prune": PruneConfig,
     "prune/detection": DetectorPruneConfig,
     "prune/classification": ClassifierPruneConfig,
+    "prune/file": FilePruneConfig,
     "quantize": QuantizeConfig,
     "quantize/detection": DetectorQuantizeConfig,
     "quantize/classification": ClassifierQuantizeConfig,
@@ -153,6 +166,7 @@ SCHEMAS: dict[str, type] = {
     "evaluate": EvaluateConfig,
     "search": SearchConfig,
     "paths": PathsConfig,
+    "task": TaskConfig,
 }
 
 
@@ -164,6 +178,13 @@ def register() -> None:
         store.store(group=group, name=name, node=schema)
     targets.register()
     OmegaConf.register_new_resolver("config_groups", _config_groups, replace=True)
+    OmegaConf.register_new_resolver("stem", _stem, replace=True)
+    OmegaConf.register_new_resolver("default_scheme", lambda root: default_scheme(root).value, replace=True)
+
+
+def _stem(path: str | None) -> str:
+    """The name of a file or folder without its suffix, as that of a run."""
+    return Path(path or "").resolve().stem.lstrip(".") or "model"
 
 
 def _config_groups() -> str:

@@ -32,6 +32,8 @@ from slimcam.pipeline.hints import hint
 from slimcam.pipeline.publish import failed_gates, publish
 from slimcam.pipeline.report.table import summary
 from slimcam.pipeline.run import StageError, run
+from slimcam.pipeline.stages.artifacts import SUMMARY
+from slimcam.pipeline.stages.file_config import STAGE as COMPRESS
 
 logger = logging.getLogger(__name__)
 
@@ -76,6 +78,8 @@ def perform(config: Config, name: str) -> Outcome:
     show(f"results are in {folder}")
     if "report" in config.stages:
         show(summary(results))
+    if COMPRESS in results:
+        show((results[COMPRESS] / SUMMARY).read_text())
     failures = failed_gates(results) if {"evaluate", "report"} & set(config.stages) else []
     for line in failures:
         logger.error(f"slimcam: {line}")

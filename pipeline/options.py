@@ -72,11 +72,11 @@ def page() -> str:
     return "\n".join(lines)
 
 
-def help_text() -> str:
-    """The options of a recognizer's sections, a line each, for `--help`."""
+def help_text(*sections: str) -> str:
+    """The options of some sections, a line each, for `--help`; those of a recognizer where none is named."""
     found = []
-    for section in _SECTIONS:
-        prefix = "" if section == "slimcam" else f"{section}."
+    for section in sections or _SECTIONS:
+        prefix = "" if section == "slimcam" else f"{section.partition('/')[0]}."
         for option in _own(section):
             sentence = re.split(r"(?<!al)\.(?= [A-Z])", option.meaning, maxsplit=1)[0].rstrip(".")
             meaning = textwrap.shorten(sentence, 100, placeholder=" ...")

@@ -12,9 +12,19 @@ from omegaconf import OmegaConf
 
 from slimcam.deploy.common.files import atomic, atomic_folder, write_text
 from slimcam.pipeline.config import Config
-from slimcam.pipeline.stages.artifacts import BUNDLE, EVALUATION, RATIOS, SENSITIVITY, SENSITIVITY_PLOT
+from slimcam.pipeline.stages.artifacts import (
+    BUNDLE,
+    COST,
+    EVALUATION,
+    PLAN,
+    PLAN_PLOT,
+    RATIOS,
+    SENSITIVITY,
+    SENSITIVITY_PLOT,
+)
+from slimcam.pipeline.stages.file_config import STAGE as COMPRESS
 from slimcam.pipeline.store import RECEIPT
-from slimcam.training.fit.files import EVENTS
+from slimcam.training.fit.files import EVENTS, MODEL
 
 STAGES, PACK, STALE = "stages.json", "pack", "STALE"
 
@@ -41,8 +51,10 @@ def publish(config: Config, name: str, results: Mapping[str, Path]) -> Path:
         _replace_all(report, folder)
     if (evaluate := results.get("evaluate")) and (evaluate / BUNDLE).is_dir():
         _replace(evaluate / BUNDLE, folder / BUNDLE)
-    if getattr(config.model, "path", None) is not None:
-        _replace_all(results["prune"], folder)
+    if compressed := results.get(COMPRESS):
+        for name in (MODEL, PLAN, PLAN_PLOT, COST):  # of an earlier run, which pruned
+            (folder / name).unlink(missing_ok=True)
+        _replace_all(compressed, folder)
     if "sensitivity" in config.stages:
         for file in (SENSITIVITY, SENSITIVITY_PLOT, RATIOS):
             _replace(results["sensitivity"] / file, folder / file)

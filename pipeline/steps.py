@@ -9,6 +9,8 @@ from typing import Any
 
 from slimcam.deploy.common.messages import did_you_mean
 from slimcam.deploy.common.result_key import key_material
+from slimcam.pipeline.stages.file_config import STAGE as COMPRESS
+from slimcam.pipeline.stages.file_config import ModelFileConfig, check_file
 from slimcam.pipeline.store import key_of
 
 
@@ -86,17 +88,30 @@ STAGES = (
 )
 
 
+FILE_STAGE = Stage(
+    COMPRESS, "slimcam.pipeline.stages.compress:run", ("data", "model", "prune", "quantize"), (), "tensorflow"
+)
+"""The stage of a model file alone."""
+
+
 def stages_of(config: Any) -> tuple[Stage, ...]:
     """The stages under a configuration, in order.
 
-    A model file is pruned alone. A latency is that of the configured target, on which the prune stage then depends.
+    A model file has one of its own. A latency is that of the configured target, on which pruning then depends.
+
+    Raises:
+        ValueError: What is configured does not go with a model file.
     """
-    if getattr(config.model, "path", None) is not None:
-        if set(config.stages) != {"prune"}:
-            raise ValueError("model.path: a model file is pruned and no more; set stages=[prune]")
-        alone = Stage("prune", "slimcam.pipeline.stages.prune_file:run", ("model", "prune"), (), "keras")
-        return (_with_target(alone, config),)
-    return tuple(_with_target(stage, config) if stage.name == "prune" else stage for stage in STAGES)
+    if isinstance(config.model, ModelFileConfig):
+        check_file(config)
+        return (_with_target(FILE_STAGE, config),)
+    stages = tuple(_with_target(stage, config) if stage.name == "prune" else stage for stage in STAGES)
+    if config.task._target_ is None:
+        return stages
+    # A task of the user's is part of what each stage depends on that asks for its task.
+    return tuple(
+        replace(stage, sections=(*stage.sections, "task")) if "data" in stage.sections else stage for stage in stages
+    )
 
 
 def _with_target(stage: Stage, config: Any) -> Stage:

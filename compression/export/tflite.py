@@ -12,17 +12,18 @@ import tf_keras
 from ai_edge_litert.interpreter import Interpreter, OpResolverType
 
 from slimcam.compression.errors import ConversionError
+from slimcam.compression.export.graph import Graph
 from slimcam.compression.normal_form.normalize import in_float32
 from slimcam.compression.quantization import ranges
 from slimcam.compression.quantization.keras2 import to_tf_keras
 from slimcam.deploy.common.messages import one_line
 
 
-def float_tflite(model: keras.Model) -> bytes:
+def float_tflite(model: keras.Model | Graph) -> bytes:
     """Converts to float32, with batch normalization folded into the convolutions.
 
     Args:
-        model: any Keras 3 model; on a backend other than TensorFlow, one that `keras2.to_tf_keras` takes.
+        model: any Keras 3 model; on a backend other than TensorFlow, one that `keras2.to_tf_keras` takes. Or a graph.
 
     Raises:
         ConversionError: TensorFlow Lite has no form for a layer of the model.
@@ -67,7 +68,9 @@ def _tell_biases_apart(model: tf_keras.Model) -> None:
                 variable.assign(values)
 
 
-def _on_tensorflow(model: keras.Model) -> Any:
+def _on_tensorflow(model: keras.Model | Graph) -> Any:
+    if isinstance(model, Graph):
+        return model
     model = in_float32(model)
     return model if keras.backend.backend() == "tensorflow" else to_tf_keras(model)
 

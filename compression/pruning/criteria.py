@@ -11,7 +11,6 @@ group by name, the value of each channel, `(size,)`, or a row of them for each l
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -23,7 +22,7 @@ from slimcam.compression.pruning.config import Criterion
 from slimcam.compression.pruning.graph import ChannelGraph
 from slimcam.compression.pruning.samples import Samples
 from slimcam.deploy.common.choices import choose
-from slimcam.deploy.common.messages import one_line
+from slimcam.deploy.common.own_code import find
 
 CriterionFunction = Callable[[Any, ChannelGraph, "Samples | None"], Mapping[str, NDArray[Any]]]
 
@@ -51,11 +50,8 @@ def criterion_function(name: str) -> CriterionFunction:
     """
     if ":" not in name:
         return CRITERIA[choose("criterion", Criterion, name)]
-    module, _, function = name.partition(":")
     try:
-        found: CriterionFunction = getattr(importlib.import_module(module), function)
-    except (ImportError, AttributeError) as error:
-        raise CompressionError(
-            f"criterion {name}: expected module:function of your own, in a folder that Python finds ({one_line(error)})"
-        ) from error
+        found: CriterionFunction = find(name)
+    except ValueError as error:
+        raise CompressionError(f"criterion {name}: {error}") from error
     return found

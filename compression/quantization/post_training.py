@@ -94,14 +94,21 @@ def post_training_int8(model: Any, batches: Iterable[NDArray[np.float32] | list[
             afterwards.
         CompressionError: `batches` is empty.
     """
+    refuse_recurrent(model)
+    content = float_tflite(model)
+    return quantized(content, Scheme.PTQ_INT8, observed_ranges(content, batches))
+
+
+def refuse_recurrent(model: Any) -> None:
+    """Raises:
+    ConversionError: A layer is recurrent, which has no int8 form.
+    """
     for layer in model._flatten_layers():
         if isinstance(layer, keras.layers.RNN):
             raise ConversionError(
-                f"layer {layer.name!r} ({type(layer).__name__}) has no int8 form; replace it by convolutions, or "
-                "convert to float"
+                f"layer {layer.name!r} ({type(layer).__name__}) has no int8 form; replace it by convolutions, or take "
+                "a scheme in float arithmetic, float16 for example"
             )
-    content = float_tflite(model)
-    return quantized(content, Scheme.PTQ_INT8, observed_ranges(content, batches))
 
 
 def observed_ranges(
@@ -158,6 +165,23 @@ def exceptions(content: bytes, policies: Mapping[str, str], origins: Mapping[str
         for layer in layers_of(operator.output.name, origins):
             if layer in policies:
                 found[operator.output.name] = policies[layer]
+    return found
+
+
+def softmax_in_float(content: bytes) -> dict[str, str]:
+    """Policies that keep softmax, and what only reshapes it, in float, as for `quantized`.
+
+    In int8 its steps are 1/256, so that all of a thousand classes may be 0, and XNNPACK has no kernel for it; in float
+    it has one.
+
+    Args:
+        content: of the float `.tflite` file.
+    """
+    found: dict[str, str] = {}
+    for operator in read_operators(content):
+        passed = operator.kind == "RESHAPE" and any(tensor.name in found for tensor in operator.inputs)
+        if operator.kind == "SOFTMAX" or passed:
+            found[operator.output.name] = LayerPolicy.FLOAT.value
     return found
 
 

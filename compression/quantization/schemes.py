@@ -65,6 +65,34 @@ _FACTS = {
 }
 
 
+ALONE = tuple(scheme for scheme in Scheme if not (scheme.facts.trains or scheme is Scheme.MIXED))
+"""The schemes that need neither a training nor the accuracy of a task: a model, and inputs at the most."""
+
+
+def default_scheme(samples: object) -> Scheme:
+    """The scheme of a model alone where none is named.
+
+    Without samples (`None`) one that slows no network down: `dynamic` speeds convolutions and dense layers up, but
+    XNNPACK has no kernel for its depthwise ones.
+    """
+    return Scheme.WEIGHTS_INT8 if samples is None else Scheme.PTQ_INT8
+
+
+def require_alone(scheme: Scheme, samples: object) -> None:
+    """Raises:
+    CompressionError: A model alone cannot have the scheme, or needs samples for it, which are `None`.
+    """
+    if scheme not in ALONE:
+        what = "is trained" if scheme.facts.trains else "is judged by the accuracy of a task"
+        raise CompressionError(f"{scheme} {what}, and here is a model alone; take one of {', '.join(ALONE)}")
+    if scheme.facts.integer and samples is None:
+        others = [each for each in ALONE if not each.facts.integer]
+        raise CompressionError(
+            f"{scheme} takes the ranges of activations from samples, and none are given; give images, or take a scheme "
+            f"that needs none: {', '.join(others)}"
+        )
+
+
 class LayerPolicy(Choice):
     """What a layer's numbers are, where it is not as the scheme says."""
 

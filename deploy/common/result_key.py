@@ -61,6 +61,15 @@ def file_content(value: Any) -> Any:
     return value
 
 
+def path_content(value: Any) -> Any:
+    """As `file_content`, and of a folder a digest of the names and contents of all files in it."""
+    if not (isinstance(value, str) and Path(value).is_dir()):
+        return file_content(value)
+    files = sorted(path for path in Path(value).rglob("*") if path.is_file())
+    lines = "".join(f"{path.relative_to(value).as_posix()} {file_sha256(path)}\n" for path in files)
+    return f"sha256:{hashlib.sha256(lines.encode()).hexdigest()}"
+
+
 def source_digest(module: str) -> str | None:
     """A digest of the Python source of a module and of the rest of its package, none where the module is not found.
 

@@ -78,10 +78,15 @@ def resized(
 
 def middle_square(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
     """The largest square in the middle of an image `(h, w, 3)`."""
-    height, width = image.shape[:2]
-    side = min(height, width)
-    top, left = (height - side) // 2, (width - side) // 2
-    return image[top : top + side, left : left + side]
+    return middle(image, 1, 1)
+
+
+def middle(image: NDArray[np.uint8], height: int, width: int) -> NDArray[np.uint8]:
+    """The largest part in the middle of an image `(h, w, 3)` whose sides are as `height` to `width`."""
+    side = min(image.shape[0] / height, image.shape[1] / width)
+    tall, wide = max(1, round(side * height)), max(1, round(side * width))
+    top, left = (image.shape[0] - tall) // 2, (image.shape[1] - wide) // 2
+    return image[top : top + tall, left : left + wide]
 
 
 def agreement(found: NDArray[np.float32], expected: NDArray[np.float32]) -> NDArray[np.float32]:

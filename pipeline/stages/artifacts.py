@@ -26,6 +26,7 @@ QUANTIZED, QUANTIZED_FILE, ORIGINS, SCHEME, LAYERS = (
 )
 FIDELITY = "fidelity.json"  # convert
 SENSITIVITY, SENSITIVITY_PLOT, RATIOS = "sensitivity.json", "sensitivity.png", "ratios.yaml"  # sensitivity
+TFLITE, COMPRESSED, SUMMARY = "model.tflite", "compressed.json", "summary.txt"  # compress
 BENCHMARK = "benchmark.json"  # benchmark
 EVALUATION, BUNDLE = "evaluation.json", "bundle"  # evaluate
 

@@ -14,16 +14,14 @@ import tf_keras
 from numpy.typing import NDArray
 
 from slimcam.compression.export.delegation import layers_of
-from slimcam.compression.export.tflite import float_tflite
-from slimcam.compression.keras_graph import kind
-from slimcam.compression.layers.table import layer_spec
-from slimcam.compression.normal_form.normalize import NormalForm, normalize
+from slimcam.compression.normal_form.normalize import NormalForm
 from slimcam.compression.quantization import mixed, post_training, qat
 from slimcam.compression.quantization.equalize import equalize
 from slimcam.compression.quantization.errors import layer_errors
 from slimcam.compression.quantization.keras2 import to_tf_keras
+from slimcam.compression.quantization.preparation import form_for, of_layers, prepare
 from slimcam.compression.quantization.ranges import own_ranges
-from slimcam.compression.quantization.schemes import LayerPolicy, Scheme, by_pattern
+from slimcam.compression.quantization.schemes import LayerPolicy, Scheme
 from slimcam.deploy.common.files import atomic, write_text
 from slimcam.deploy.inference.bundle import InputSpec
 from slimcam.deploy.inference.model import Model
@@ -51,8 +49,10 @@ def run(job: Job) -> None:
     keras.utils.set_random_seed(job.config.train.seed)
     task = task_of(job)
     pruned = load_keras(job.inputs["prune"] / MODEL)
-    form = _normal_form(pruned, scheme)
-    policies = _by_pattern(config.layers, pruned, form)
+    form = form_for(pruned, scheme)
+    for change in form.changes:
+        logger.info(f"normal form: {change}")
+    policies = of_layers(config.layers, pruned, form)
     samples = partial(task.samples, config.calibration_images, input_size(pruned), 32)
     history: History = []
     if scheme.facts.trains:
@@ -68,32 +68,6 @@ def run(job: Job) -> None:
     write_history(job.out, history)
 
 
-def _normal_form(pruned: Any, scheme: Scheme) -> NormalForm:
-    """The form for int8, or the model as it is where nothing computes in integers."""
-    if not scheme.facts.integer:
-        return NormalForm(pruned, (), {layer.name: layer.name for layer in _layers(pruned)})
-    form = normalize(pruned, int8=True)
-    for change in form.changes:
-        logger.info(f"normal form: {change}")
-    return form
-
-
-def _layers(model: Any) -> list[Any]:
-    return list(model._flatten_layers(include_self=False))
-
-
-def _by_pattern(patterns: Mapping[str, Any], pruned: Any, form: NormalForm) -> dict[str, Any]:
-    """What patterns say of the pruned model's layers, by name."""
-    names = list(
-        dict.fromkeys(
-            form.origins[operation.name] for operation in form.model.operations if kind(operation) != "InputLayer"
-        )
-    )
-    known = {layer.name: layer_spec(layer) for layer in _layers(pruned)}
-    kernels = [name for name in names if (spec := known.get(name)) is not None and spec.kernels]
-    return by_pattern(patterns, names, kernels)
-
-
 def _train(job: Job, task: Task, pruned: Any, form: NormalForm, policies: Mapping[str, str], samples: Any) -> History:
     config = job.config.quantize
     equalize(form.model, samples())
@@ -103,7 +77,7 @@ def _train(job: Job, task: Task, pruned: Any, form: NormalForm, policies: Mappin
     )
     qat.calibrate(model, samples(), config.percentile)
     qat.freeze_batch_norm(model)
-    factors = _by_pattern(config.learning_rates, pruned, form)
+    factors = of_layers(config.learning_rates, pruned, form)
     rates = {
         id(weight): factors[form.origins[wrapper.layer.name]]
         for wrapper in qat.wrappers(model)
@@ -139,18 +113,18 @@ def _post_training(
     """The quantized file, and the policies of the layers that are an exception to the scheme."""
     config = job.config.quantize
     scheme = Scheme(config.scheme)
-    if scheme.facts.integer:
-        equalize(form.model, samples())
-    content = float_tflite(form.model)
+    prepared = prepare(
+        form,
+        scheme,
+        samples,
+        policies,
+        percentile=config.percentile,
+        input_range=config.spanned(task.input(input_size(pruned))),
+    )
+    content, ranges, exceptions = prepared.content, prepared.ranges, dict(prepared.exceptions)
     if scheme is Scheme.NONE:
         write_layers(job.out, {}, own=False)
         return content, {}
-    ranges = None
-    if scheme.facts.integer:
-        ranges = post_training.observed_ranges(
-            content, samples(), config.percentile, config.spanned(task.input(input_size(pruned)))
-        )
-    exceptions = post_training.exceptions(content, policies, form.origins)
     if scheme is Scheme.MIXED:
         kept = _kept_float(job, task, pruned, content, ranges, exceptions, next(samples()))
         exceptions |= dict.fromkeys(kept, LayerPolicy.FLOAT.value)

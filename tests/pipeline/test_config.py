@@ -29,14 +29,17 @@ REQUIRED = {
     "data/insightface": ["data.root=x"],
     "data/lfw": ["data.root=x"],
     "data/lfw_pins": ["data.root=x"],
+    "data/own": ["data._target_=x.y"],
     "data/packed": ["data.path=x"],
     "data/public_faces": ["data.root=x"],
     "data/shards": ["data.root=x"],
     "experiment/detector": ["data.root=x"],
     "experiment/lfw": ["data.root=x"],
     "experiment/recognizer": ["data.root=x"],
+    "model/file": ["model.path=x"],
+    "task/compress": ["model.path=x"],
 }
-OF_OTHER_TASKS = ("model/classifier", "model/detector")
+OF_OTHER_TASKS = ("model/classifier", "model/detector", "model/file")
 
 
 @pytest.fixture

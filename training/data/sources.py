@@ -9,12 +9,14 @@ from pathlib import Path
 from typing import Any
 
 from slimcam.deploy.common.result_key import key_material
+from slimcam.training.data import own, samples
 from slimcam.training.data.classification import image_folders, road_signs
 from slimcam.training.data.classification.image_folders import ImageFoldersConfig
 from slimcam.training.data.classification.labeled import ClassData
 from slimcam.training.data.classification.road_signs import RoadSignsConfig
 from slimcam.training.data.detection import scenes
 from slimcam.training.data.detection.scenes import ScenesConfig
+from slimcam.training.data.own import OwnDataConfig
 from slimcam.training.data.recognition import folders, lfw, packed, packed_sets, synthetic, unlabeled
 from slimcam.training.data.recognition.faces import FaceData
 from slimcam.training.data.recognition.folders import FoldersConfig
@@ -22,6 +24,7 @@ from slimcam.training.data.recognition.lfw import LfwConfig
 from slimcam.training.data.recognition.packed import PackedConfig
 from slimcam.training.data.recognition.packed_sets import RecordsConfig, ShardsConfig
 from slimcam.training.data.recognition.synthetic import SyntheticConfig
+from slimcam.training.data.samples import SamplesConfig
 
 
 @dataclass(frozen=True)
@@ -54,6 +57,13 @@ SOURCES = {
     "image_folders": DataSource(
         ImageFoldersConfig, image_folders.fingerprint, load_classes=lambda config, _: image_folders.load(config)
     ),
+    "own": DataSource(
+        OwnDataConfig,
+        own.fingerprint,
+        lambda config, _: own.load_faces(config),
+        lambda config, _: own.load_classes(config),
+    ),
+    "samples": DataSource(SamplesConfig, samples.fingerprint),
 }
 """The one place to enter a new source."""
 

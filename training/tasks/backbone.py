@@ -14,9 +14,10 @@ from typing import Any, TypeGuard
 
 from slimcam.deploy.common.choices import choose
 from slimcam.deploy.common.messages import did_you_mean, first_line
-from slimcam.deploy.common.result_key import file_content, in_key, source_digest
+from slimcam.deploy.common.own_code import code_key, find, of_target
+from slimcam.deploy.common.result_key import NOT_KEY, file_content, in_key
 from slimcam.deploy.inference.pixels import PixelFormat
-from slimcam.training.tasks.own_backbones import of_file, own_builder, small_resnet
+from slimcam.training.tasks.own_backbones import of_file, small_resnet
 
 BACKBONES: dict[str, Callable[..., Any]] = {"small_resnet": small_resnet}
 """Builders of our own by name."""
@@ -55,9 +56,7 @@ def _backbone_key(backbone: str) -> Any:
     if _is_file(backbone):
         return file_content(backbone)
     if _is_own(backbone):
-        module = backbone.partition(":")[0]
-        source = None if module.startswith("slimcam.") else source_digest(module)
-        return backbone if source is None else {"builder": backbone, "source": source}
+        return code_key(backbone)
     earlier = {name: before for before, name in _EARLIER.items()}
     return earlier.get(backbone, backbone)
 
@@ -81,6 +80,7 @@ class BackboneConfig:
             or `module:function` of your own builder, called with `input_shape` and the options. Every stage imports
             that module, so that layers which it registers can be read again, and runs again when its source, or that
             of another module of its package, was edited.
+        _target_: Your own builder as Hydra has it, `package.module.function`, in place of `backbone`.
         weights: `null` for random ones, a `.weights.h5` file of the backbone, `imagenet` for Keras' own download, or a
             `.keras` file of the whole model that this configuration builds, whose training goes on.
         input_size: Height and width of the input, pixels.
@@ -97,8 +97,12 @@ class BackboneConfig:
     input_size: int = 112
     options: dict[str, Any] = field(default_factory=dict)
     pixels: str | None = field(default=None, metadata=in_key(absent=_as_ever))
+    # In the key it is `backbone`.
+    _target_: str | None = field(default=None, metadata=NOT_KEY)
 
     def __post_init__(self) -> None:
+        if self._target_ is not None:
+            self.backbone = of_target(self._target_, "model._target_")
         if self.input_size < 1:
             raise ValueError(f"input_size is 1 or more; got {self.input_size}")
         if self.pixels is not None:
@@ -137,17 +141,23 @@ def features_of(config: BackboneConfig) -> Any:
         raise ValueError(
             f"backbone {config.backbone} gives {features.output.shape}, not a feature map (N, height, width, channels)"
         )
-    first = next((layer for layer in features.layers if type(layer).__name__ != "InputLayer"), None)
-    rescales = type(first).__name__ in ("Rescaling", "Normalization")
+    rescales = rescaling_layer(features)
     own = _is_file(config.backbone) or _is_own(config.backbone)
     without = config.backbone.startswith(_RESCALING) and not config.options.get("include_preprocessing", True)
-    if config.pixels is None and ((own and rescales) or without):
-        how = f"begins with a {type(first).__name__} layer" if rescales else "does not rescale pixels here"
+    if config.pixels is None and ((own and rescales is not None) or without):
+        how = f"begins with a {rescales} layer" if rescales else "does not rescale pixels here"
         raise ValueError(
             f"model.backbone {config.backbone} {how}: say what pixels it takes, model.pixels=raw for 0 to 255, "
             "zero_one, minus_one_one, caffe or torch"
         )
     return features
+
+
+def rescaling_layer(model: Any) -> str | None:
+    """The kind of layer by which a model begins that rescales pixels; `None` where it begins otherwise."""
+    first = next((layer for layer in model.layers if type(layer).__name__ != "InputLayer"), None)
+    kind = type(first).__name__
+    return kind if kind in ("Rescaling", "Normalization") else None
 
 
 def import_builder(config: BackboneConfig) -> None:
@@ -158,7 +168,7 @@ def import_builder(config: BackboneConfig) -> None:
     """
     if _is_own(config.backbone):
         try:
-            own_builder(config.backbone)
+            find(config.backbone)
         except ValueError as error:
             raise ValueError(f"model.backbone {config.backbone}: {first_line(error)}") from error
 
@@ -209,7 +219,7 @@ def _built(config: BackboneConfig) -> Any:
     try:
         own = BACKBONES.get(_own_name(config.backbone))
         if own is None and ":" in config.backbone:
-            own = own_builder(config.backbone)
+            own = find(config.backbone)
         builder = own or _application(config.backbone)
         _check_options(builder, config.options)
         if own is None:

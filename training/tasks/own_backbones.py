@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -42,20 +40,6 @@ def _conv(x: Any, channels: int, kernel: int, stride: int, name: str, *, relu: b
     x = keras.layers.Conv2D(channels, kernel, stride, padding="same", use_bias=False, name=f"{name}_conv")(x)
     x = keras.layers.BatchNormalization(name=f"{name}_norm")(x)
     return keras.layers.ReLU(name=f"{name}_relu")(x) if relu else x
-
-
-def own_builder(name: str) -> Callable[..., Any]:
-    """The function that `module:function` names.
-
-    Raises:
-        ValueError: there is none.
-    """
-    module, _, function = name.partition(":")
-    try:
-        builder: Callable[..., Any] = getattr(importlib.import_module(module), function)
-    except (ImportError, AttributeError) as error:
-        raise ValueError(f"expected module:function of a builder; {error}") from error
-    return builder
 
 
 def of_file(file: str, size: int) -> Any:

@@ -6,7 +6,6 @@ it hands them: a Keras model with one image in and one array out.
 
 from __future__ import annotations
 
-import importlib
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -17,6 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from slimcam.deploy.common.choices import Choice
+from slimcam.deploy.common.own_code import code_key, find, of_target
+from slimcam.deploy.common.result_key import in_key
 from slimcam.deploy.inference.bundle import InputSpec
 from slimcam.training.fit.config import FitConfig
 from slimcam.training.fit.fit import History, Loss
@@ -39,6 +40,23 @@ class Teacher(Choice):
 
     DENSE = "dense"
     EXTERNAL = "external"
+
+
+@dataclass
+class TaskConfig:
+    """The task, where it is one of your own.
+
+    Attributes:
+        _target_: Your subclass of `slimcam.training.tasks.task.Task`, or of one of its subclasses, as
+            `package.module.Class`, in the working directory or wherever Python looks. `null` is the task of the data.
+            The stages run again when its source, or that of another module of its package, was edited.
+    """
+
+    _target_: str | None = field(default=None, metadata=in_key(material=lambda name: name and code_key(name)))
+
+    def __post_init__(self) -> None:
+        if self._target_ is not None:
+            self._target_ = of_target(self._target_, "task._target_")
 
 
 @dataclass(frozen=True)
@@ -242,6 +260,21 @@ def task_of(job: Job) -> Task:
     Raises:
         ValueError: a section of the configuration belongs to another task.
     """
-    module, name = TASKS[job.config.data.task].split(":")
-    task: Task = getattr(importlib.import_module(module), name)(job)
+    own = getattr(job.config, "task", None)
+    if own is not None and own._target_ is not None:
+        return _own_task(own._target_, job)
+    known = TASKS.get(job.config.data.task)
+    if known is None:
+        raise ValueError(f"data={job.config.data.kind} is of no task; choose another source of data")
+    task: Task = find(known)(job)
     return task
+
+
+def _own_task(name: str, job: Job) -> Task:
+    try:
+        own = find(name)
+    except ValueError as error:
+        raise ValueError(f"task._target_ {name}: {error}") from error
+    if not (isinstance(own, type) and issubclass(own, Task)):
+        raise ValueError(f"task._target_ {name}: a subclass of {Task.__module__}.Task is needed")
+    return own(job)

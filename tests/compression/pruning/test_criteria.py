@@ -185,8 +185,8 @@ def test_a_criterion_of_ones_own_is_a_function_in_a_file(tmp_path: Path, monkeyp
     assert scores("own_criterion:last").tolist() == [0, 1, 2, 3]
     with pytest.raises(ValueError, match=r"criterion own_criterion:few: group 'h' needs values of shape \(4,\)"):
         scores("own_criterion:few")
-    with pytest.raises(ValueError, match=r"criterion own_criterion:none: expected module:function of your own"):
+    with pytest.raises(ValueError, match=r"criterion own_criterion:none: expected module:name of your own"):
         scores("own_criterion:none")
-    with pytest.raises(ValueError, match=r"criterion no_such_module:f: expected module:function of your own"):
+    with pytest.raises(ValueError, match=r"criterion no_such_module:f: expected module:name of your own"):
         scores("no_such_module:f")
     sys.modules.pop("own_criterion")

@@ -168,6 +168,21 @@ def image_names(folder: Path) -> list[Path]:
     return [folder / name for name in names if f".{name.rpartition('.')[2].lower()}" in EXTENSIONS]
 
 
+def images_below(folder: Path) -> list[Path]:
+    """The files in a folder, however deep, that are called like images, in order."""
+    found: list[Path] = []
+    seen: set[str] = set()
+    # Links to folders are followed, each folder once: a set often lies on another disk.
+    for place, below, names in os.walk(folder, followlinks=True):
+        real = os.path.realpath(place)
+        if real in seen:
+            below.clear()
+            continue
+        seen.add(real)
+        found += [Path(place, name) for name in names]
+    return sorted(path for path in found if path.suffix.lower() in EXTENSIONS and path.is_file())
+
+
 def layout_hint(folder: Path, kind: str) -> str:
     """What to do where the images of all people or classes lie in one folder, as the end of a message."""
     loose = image_names(folder)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -13,7 +12,7 @@ from slimcam.training.data.images import Images, Joined
 from slimcam.training.data.recognition import packed
 from slimcam.training.data.recognition.faces import UNLABELED, FaceSet
 from slimcam.training.data.recognition.file_index import contents_of
-from slimcam.training.data.recognition.folders import EXTENSIONS, FileImages
+from slimcam.training.data.recognition.folders import FileImages, images_below
 from slimcam.training.data.recognition.packed import PackedConfig
 
 
@@ -67,14 +66,4 @@ def fingerprint(paths: Sequence[Path]) -> bytes:
 def _files(folder: Path) -> list[Path]:
     if not folder.is_dir():
         raise FileNotFoundError(f"data.unlabeled: no folder or file {folder}")
-    found: list[Path] = []
-    seen: set[str] = set()
-    # Links to folders are followed, each folder once: a set often lies on another disk.
-    for place, below, names in os.walk(folder, followlinks=True):
-        real = os.path.realpath(place)
-        if real in seen:
-            below.clear()
-            continue
-        seen.add(real)
-        found += [Path(place, name) for name in names]
-    return sorted(path for path in found if path.suffix.lower() in EXTENSIONS and path.is_file())
+    return images_below(folder)

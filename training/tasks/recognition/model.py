@@ -7,13 +7,12 @@ device normalizes outside the graph.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from slimcam.deploy.common.messages import did_you_mean
-from slimcam.deploy.common.result_key import file_content, in_key
 from slimcam.deploy.common.vectors import unit_length
 from slimcam.training.tasks.backbone import BackboneConfig, adopt_weights, features_of, is_whole_model, model_name
 
@@ -31,12 +30,9 @@ class ModelConfig(BackboneConfig):
 
     Attributes:
         embedding_size: Dimensions of the embedding.
-        path: A `.keras` file of any functional model, to be pruned alone: with `stages=[prune]`, of which nothing else
-            above, no data and no training are part. `null` builds and trains a recognizer.
     """
 
     embedding_size: int = 512
-    path: str | None = field(default=None, metadata=in_key(material=file_content, unless_default=True))
 
     def __post_init__(self) -> None:
         super().__post_init__()

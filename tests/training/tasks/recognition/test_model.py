@@ -49,8 +49,8 @@ def test_a_builder_of_the_users_own_serves_as_backbone(tmp_path, monkeypatch):
         (ModelConfig("ResNet5O"), "did you mean 'ResNet50'"),
         (ModelConfig("MobileNetV2", options={"alfa": 1}), "alfa"),
         (ModelConfig("small_resmet"), "did you mean 'small_resnet'"),
-        (ModelConfig("math:none"), "expected module:function"),
-        (ModelConfig("nowhere:none"), "expected module:function"),
+        (ModelConfig("math:none"), "expected module:name of your own"),
+        (ModelConfig("nowhere:none"), "expected module:name of your own"),
         (ModelConfig("MobileNetV2", input_size=8), "MobileNetV2"),
     ],
 )
