@@ -136,8 +136,10 @@ def _job(composed: DictConfig) -> Outcome:
     if name != config.name:
         show(f"\n{name}")
     if config.search.ratios:
-        from slimcam.pipeline import search  # late: it loads Optuna
-
+        try:
+            from slimcam.pipeline import search  # late: it loads Optuna
+        except ModuleNotFoundError as error:
+            raise ValueError(f"search: {error.name} is not installed: pip install 'slimcam[search]'") from error
         return search.search(config, name)
     return perform(config, name)
 

@@ -144,7 +144,7 @@ def folder_of(config: DictConfig, job: Any) -> Path:
     Args:
         job: `hydra.job` of it.
     """
-    return Path(config.paths.runs) / config.name / own_part(job)
+    return Path(str(config.paths.runs)) / str(config.name) / own_part(job)
 
 
 class Announced(Callback):

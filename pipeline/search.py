@@ -7,7 +7,7 @@ Each trial is a run of the pipeline, whose training is in the store. What was tr
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
@@ -91,7 +91,7 @@ def _next(study: optuna.Study, folder: Path, most: int) -> Iterator[Trial | None
     """A trial that was begun and that no process is at any more, or else a new one; none where there are enough."""
     while True:
         begun = study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
-        waiting = [partial(Trial, study, trial._trial_id) for trial in begun]
+        waiting: list[Callable[[], Trial]] = [partial(Trial, study, trial._trial_id) for trial in begun]
         if len(study.get_trials(deepcopy=False)) < most:
             waiting.append(study.ask)
         for take in waiting:

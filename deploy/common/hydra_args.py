@@ -19,15 +19,15 @@ def with_texts(
     lists: bool = False,
     sweep: bool = False,
 ) -> list[str]:
-    """Overrides of a command line whose values of some options are taken as they are; `null` stays none, and
-    a dictionary may have new keys.
+    """Overrides of a command line whose values of some options are taken as they are; `null` stays none.
 
     Args:
         words: As they were typed.
         texts: Options with any text for a value.
         paths: Options with a file or folder for a value, in which a leading `~` is expanded: a shell leaves it in
             `key=~/file`. Or what tells them by their names.
-        lists: Whether a value in brackets, `[a,b]`, is a list in Hydra's grammar.
+        lists: Whether a value in brackets, `[a,b]`, is a list in Hydra's grammar, and one in braces, `{a: b}`, a
+            dictionary, which may have new keys.
         sweep: Whether a value with commas stands for several runs.
     """
     is_path = paths if callable(paths) else paths.__contains__
@@ -37,14 +37,15 @@ def with_texts(
         if found is None:
             return word
         sign, key, value = found.groups()
-        # Hydra takes a key that a dictionary does not have yet with `++` alone. A misspelt option is found later.
-        if value.startswith("{"):
-            return f"{sign or '++'}{key}={value}"
-        if value == "null" or (lists and value.startswith("[")) or (sweep and "," in value):
+        dictionary = lists and value.startswith("{") and not is_path(key)
+        if value == "null" or (lists and value.startswith("[")) or (sweep and "," in value and not dictionary):
             return word
         if is_path(key):
             return f"{sign}{key}={quoted(expanded(value))}"
-        return f"{sign}{key}={quoted(value)}" if key in texts else word
+        if key in texts:
+            return f"{sign}{key}={quoted(value)}"
+        # Hydra takes a key that a dictionary does not have yet with `++` alone. A misspelt option is found later.
+        return f"++{word}" if dictionary and not sign else word
 
     return [override(word) for word in words]
 

@@ -119,7 +119,8 @@ def read_runs(words: Sequence[str], runs: Path) -> Comparison:
     """
     if not words:
         raise ValueError("compare what? slimcam compare RUN RUN ..., each a name below runs/ or a folder")
-    found, failed = {}, {}
+    found: dict[str, Table] = {}
+    failed: dict[str, str] = {}
     for word in words:
         folder = next((path for path in (Path(word), runs / word) if path.is_dir()), None)
         if folder is not None and (folder / TABLE).is_file():

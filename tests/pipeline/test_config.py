@@ -105,6 +105,17 @@ def test_an_experiment_takes_packed_faces_in_place_of_its_own() -> None:
 
 
 @pytest.mark.usefixtures("_pipeline")
+@pytest.mark.parametrize("task", ["classification", "detection"])
+def test_a_scheme_that_is_chosen_by_name_keeps_the_loss_of_the_task(task: str) -> None:
+    for scheme in ("qat_int8", "ptq_int8"):
+        found = validate(compose("slimcam", overrides=[f"task={task}", f"quantize={scheme}"])).quantize
+        assert (type(found), found.scheme) == (SCHEMAS[f"quantize/{task}"], scheme)
+        assert type(found.loss) is type(SCHEMAS[f"quantize/{task}"]().loss)
+    with pytest.raises(ValueError, match=f"^quantize.loss: {task} has other options"):
+        validate(compose("slimcam", overrides=[f"task={task}", "quantize=qat_int8", "quantize.loss.margin=0.1"]))
+
+
+@pytest.mark.usefixtures("_pipeline")
 def test_the_help_lists_every_group_and_option() -> None:
     OmegaConf.register_new_resolver("option_meanings", lambda: "", replace=True)  # the command's own are long
     template = compose("slimcam", return_hydra_config=True).hydra.help.template

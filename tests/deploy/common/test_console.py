@@ -34,6 +34,12 @@ def test_a_record_is_one_line_on_stderr(capfd: pytest.CaptureFixture[str]) -> No
     assert capfd.readouterr() == ("", "progress: 50 %\n")
 
 
+def test_lines_of_several_processes_tell_whose_they_are(capfd: pytest.CaptureFixture[str]) -> None:
+    log_to_console(prefix="ratio=50%: ")
+    logging.getLogger("slimcam.deploy.latency.host").info("progress")
+    assert capfd.readouterr() == ("", "ratio=50%: progress\n")
+
+
 def test_what_a_package_says_as_its_result_goes_to_stdout(capfd: pytest.CaptureFixture[str]) -> None:
     log_to_console(to_stdout=["slimcam.pipeline"])
     logging.getLogger("slimcam.pipeline.run").info("done")

@@ -69,3 +69,13 @@ def test_a_home_is_expanded_where_no_shell_did(monkeypatch: pytest.MonkeyPatch, 
 def test_none_lists_and_sweeps_stay_hydras() -> None:
     words = ["gallery=null", "data.root=a,b", "train.teacher.path=[a,b]", "seed=1,2", "-m"]
     assert with_texts(words, paths=is_path, lists=True, sweep=True) == words
+
+
+def test_a_dictionary_may_have_new_keys_and_a_folder_may_be_called_like_one() -> None:
+    def changed(word: str, sweep: bool = False) -> str:
+        return with_texts([word], paths=is_path, lists=True, sweep=sweep)[0]
+
+    assert changed("prune.ratios={conv4_*: 0.5, conv5_*: 0.7}") == "++prune.ratios={conv4_*: 0.5, conv5_*: 0.7}"
+    assert changed("prune.ratios={a: 0.5},{a: 0.7}", sweep=True) == "++prune.ratios={a: 0.5},{a: 0.7}"
+    assert changed("+prune.ratios={a: 0.5}") == "+prune.ratios={a: 0.5}"
+    assert changed("data.root={x}") == "data.root='{x}'"
