@@ -151,9 +151,10 @@ def vote_boxes(points: NDArray[np.float64], scores: NDArray[np.float64]) -> Face
 def _common(starts: Float, lengths: Float) -> Float:
     """What each two of these stretches of a line have in common, `(K, K)`."""
     ends = starts + lengths
-    common = np.minimum(ends[:, np.newaxis], ends)
+    common: Float = np.minimum(ends[:, np.newaxis], ends)
     common -= np.maximum(starts[:, np.newaxis], starts)
-    return np.maximum(common, 0, out=common)
+    np.maximum(common, 0, out=common)
+    return common
 
 
 @lru_cache(maxsize=8)
