@@ -259,7 +259,7 @@ def _random(model: Any, span: Sequence[float]) -> list[NDArray[Any]]:
         kind = np.dtype(getattr(tensor.dtype, "as_numpy_dtype", tensor.dtype))
         if not np.issubdtype(kind, np.floating):
             raise CompressionError(f"the model takes {kind}, of which none can be drawn at random: give samples")
-        drawn.append(rng.uniform(*span, (RANDOM_INPUTS, *tuple(tensor.shape)[1:])).astype(kind))
+        drawn.append(rng.uniform(span[0], span[1], (RANDOM_INPUTS, *tuple(tensor.shape)[1:])).astype(kind))
     return drawn
 
 
