@@ -93,7 +93,7 @@ class Compressed:
         """What the file is, without what was pruned."""
         size, before = len(self.content) / 1e6, 4 * self.parameters / 1e6
         lines = [
-            f"{self.scheme} ({self.scheme.facts.text}): {size:.2f} MB; the weights in float32 were {before:.2f} MB"
+            f"{self.scheme} ({self.scheme.facts.text}): {size:.3g} MB; the weights in float32 were {before:.3g} MB"
         ]
         lines.append(f"XNNPACK runs {self.delegation.delegated} of {self.delegation.total} operators")
         lines += [f"  not delegated: {problem}" for problem in self.undelegated]
