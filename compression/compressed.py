@@ -93,7 +93,7 @@ class Compressed:
         """What the file is, without what was pruned."""
         size, before = len(self.content) / 1e6, 4 * self.parameters / 1e6
         lines = [
-            f"{self.scheme} ({self.scheme.facts.text}): {size:.2f} MB; the weights in float32 were {before:.2f} MB"
+            f"{self.scheme} ({self.scheme.facts.text}): {size:.3g} MB; the weights in float32 were {before:.3g} MB"
         ]
         lines.append(f"XNNPACK runs {self.delegation.delegated} of {self.delegation.total} operators")
         lines += [f"  not delegated: {problem}" for problem in self.undelegated]
@@ -259,7 +259,7 @@ def _random(model: Any, span: Sequence[float]) -> list[NDArray[Any]]:
         kind = np.dtype(getattr(tensor.dtype, "as_numpy_dtype", tensor.dtype))
         if not np.issubdtype(kind, np.floating):
             raise CompressionError(f"the model takes {kind}, of which none can be drawn at random: give samples")
-        drawn.append(rng.uniform(*span, (RANDOM_INPUTS, *tuple(tensor.shape)[1:])).astype(kind))
+        drawn.append(rng.uniform(span[0], span[1], (RANDOM_INPUTS, *tuple(tensor.shape)[1:])).astype(kind))
     return drawn
 
 

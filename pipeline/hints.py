@@ -15,6 +15,10 @@ _MOST = 4
 """Options of one name that a hint lists."""
 
 
+_COMMANDS = dict.fromkeys(("model=file", "data=samples", "prune=file"), "slimcam compress")
+"""What is chosen by a command of its own."""
+
+
 def hint(path: str) -> str:
     """The end of a line about an option of this dotted name: `; did you mean train.fit.epochs?`, or nothing.
 
@@ -24,7 +28,8 @@ def hint(path: str) -> str:
     section, _, key = path.rpartition(".")
     if section in _groups():
         others = [name.partition("/")[2] for name, schema in SCHEMAS.items() if _has(name, schema, section, key)]
-        return f"; it is an option of {_either([f'{section}={other}' for other in others])}" if others else ""
+        commands = [f"{section}={other}" for other in others]
+        return f"; it is an option of {_either([_COMMANDS.get(each, each) for each in commands])}" if others else ""
     if section:
         return ""
     if key in _groups():

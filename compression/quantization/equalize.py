@@ -54,7 +54,7 @@ class _FactorGroup:
     fixed: bool = False
 
 
-def equalize(model: Any, batches: Iterable[NDArray[np.float32]]) -> int:
+def equalize(model: Any, batches: Iterable[NDArray[np.float32] | list[NDArray[np.float32]]]) -> int:
     """Equalizes the ranges of the channels wherever factors can pass, in place; the model computes what it did.
 
     They pass from a kernel or BatchNormalization through ReLU, pooling, padding and additions to kernels. Tensors that
@@ -63,7 +63,8 @@ def equalize(model: Any, batches: Iterable[NDArray[np.float32]]) -> int:
 
     Args:
         model: Keras 3, functional, channels last.
-        batches: at least one, each `(N, ...)` as the model's input: what the activations' ranges are taken from.
+        batches: at least one, each `(N, ...)` as the model's input, or a list of such for several inputs: what the
+            activations' ranges are taken from.
 
     Returns:
         The number of groups of tensors that were equalized.

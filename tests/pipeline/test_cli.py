@@ -86,6 +86,7 @@ def finish(*overrides: str, gates: tuple[dict[str, object], ...] = (), stages: t
         (["debgu=fast"], "the configuration has no key 'debgu'; did you mean 'debug'?"),
         (["epochs=3"], "did you mean train.fit.epochs, prune.sparse.epochs, prune.fit.epochs or quantize.fit.epochs?"),
         (["ratio=0.5"], "the configuration has no key 'ratio'; did you mean prune.ratio?"),
+        (["model.path=my.keras"], "model has no key 'path'; it is an option of slimcam compress"),
         (["data.root=/x"], "data has no key 'root'; it is an option of data=folders, data=lfw,"),
         (["experiment=lwf"], "experiment=lwf: experiment has no 'lwf'; did you mean 'lfw'?"),
         (["modle=resnet50"], "override 'modle=resnet50': the configuration has no key 'modle'; did you mean 'model'?"),

@@ -50,12 +50,14 @@ def fingerprint(config: OwnDataConfig) -> str:
 
 def load_faces(config: OwnDataConfig) -> FaceData:
     """What the function gives, for recognition; raises what `_load` raises."""
-    return _load(config, FaceData)
+    faces: FaceData = _load(config, FaceData)
+    return faces
 
 
 def load_classes(config: OwnDataConfig) -> ClassData:
     """What the function gives, for classification; raises what `_load` raises."""
-    return _load(config, ClassData)
+    classes: ClassData = _load(config, ClassData)
+    return classes
 
 
 def _load(config: OwnDataConfig, kind: type[Any]) -> Any:

@@ -5,7 +5,7 @@ import pytest
 
 from slimcam.deploy.inference.bundle import InputSpec
 from slimcam.deploy.inference.interpreter import TensorInfo
-from slimcam.deploy.inference.preprocessing import input_table, look_up
+from slimcam.deploy.inference.preprocessing import input_table, look_up, middle, middle_square
 
 
 def tensor(dtype: type, scale: float, zero_point: int) -> TensorInfo:
@@ -55,3 +55,17 @@ def test_values_of_pixels_are_written_where_they_are_wanted(spec: InputSpec, dty
     )
     np.testing.assert_array_equal(out, expected)
     np.testing.assert_array_equal(look_up(table, image), expected)
+
+
+@pytest.mark.parametrize(
+    ("height", "width", "rows", "columns"),
+    [(16, 24, (1, 28), (0, 40)), (10, 5, (0, 30), (12, 27)), (3, 4, (0, 30), (0, 40))],
+)
+def test_the_middle_of_an_image_has_the_sides_of_the_input(
+    height: int, width: int, rows: tuple[int, int], columns: tuple[int, int]
+) -> None:
+    image = np.arange(30 * 40 * 3).reshape(30, 40, 3).astype(np.uint8)
+    wanted = image[slice(*rows), slice(*columns)]
+    assert middle(image, height, width).shape == wanted.shape
+    assert (middle(image, height, width) == wanted).all()
+    assert middle_square(image).shape == (30, 30, 3)
