@@ -13,7 +13,7 @@ import itertools
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import ClassVar, Protocol
 
@@ -21,10 +21,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from slimcam.deploy.common.files import file_sha256
-from slimcam.deploy.common.result_key import NOT_KEY, file_content, in_key, key_material
+from slimcam.deploy.common.result_key import KEY_UNLESS_DEFAULT, NOT_KEY, file_content, in_key, key_material
 from slimcam.deploy.vision.align import TEMPLATE, face_sizes, similarity
 from slimcam.deploy.vision.letterbox import letterbox as fit_frame
+from slimcam.training.data.detection import photo_sets
 from slimcam.training.data.detection.compose import COMPOSE_VERSION, ComposeConfig, arrange, compose
+from slimcam.training.data.detection.labels import JudgedPhotograph, judged_photographs
+from slimcam.training.data.detection.photo_scenes import LabeledPhotograph, photograph_scene
 from slimcam.training.data.detection.relabel import LABELS_VERSION, averaged
 from slimcam.training.data.detection.scene import Picture, Scene, Sources
 from slimcam.training.data.drawing.canvas import SCALE, View
@@ -49,6 +52,7 @@ _ODD = 0.35
 _IMAGES_PER_PERSON = 4
 
 _HELD_OUT_STREAM, _HELD_OUT_SCENES = 2, 256
+_PHOTO_STREAM = 3
 
 
 @dataclass
@@ -58,6 +62,12 @@ class ScenesConfig(ComposeConfig):
     Attributes:
         root: Folder with `detect/{train,test}`, `detect/{train,test}.csv` and, for more faces, `lfw112`; `None` for
             synthetic faces.
+        photos: Folders of real photographs to train on beside composed scenes, a set each: boxed by people (lists of
+            Pascal VOC, YOLO or WIDER FACE) or not; see `slimcam.training.data.detection.photo_sets`. They need a
+            labeler.
+        photo_share: Share of the scenes that are photographs, where there are some.
+        photos_left_out: List of photographs that must not be trained on: name of the set's folder, tab, path in it.
+        test_photos: Folders of real photographs, boxed by people, to evaluate on; copies of them are not trained on.
         test_scenes: Number of composed scenes to evaluate on.
         labeler: YuNet's .onnx file, whose answers are averaged for the points of the pictures; see
             `slimcam.training.data.detection.relabel`. `None` takes the points in the lists.
@@ -70,6 +80,10 @@ class ScenesConfig(ComposeConfig):
 
     kind: str = "scenes"
     root: str | None = field(default=None, metadata=NOT_KEY)
+    photos: list[str] = field(default_factory=list, metadata=NOT_KEY)
+    photo_share: float = field(default=0.5, metadata=KEY_UNLESS_DEFAULT)
+    photos_left_out: str | None = field(default=None, metadata=NOT_KEY)
+    test_photos: list[str] = field(default_factory=list, metadata=NOT_KEY)
     labeler: str | None = field(default=None, metadata=in_key(name="labeller", material=file_content))
     test_scenes: int = 500
     people: int | None = None
@@ -84,8 +98,12 @@ class ScenesConfig(ComposeConfig):
                 f"scenes need 1 test scene, {least} people and a seed from 0 on at the least; "
                 f"got {self.test_scenes}, {self.drawn} and {self.seed}"
             )
-        if self.labeler is not None and self.root is None:
+        if self.labeler is not None and self.root is None and not self.photos:
             raise ValueError("data.labeler is for photos: the points of drawn faces are known; set data.root")
+        if self.photos and self.labeler is None:
+            raise ValueError("data.photos need points: set data.labeler to YuNet's .onnx file")
+        if not 0 < self.photo_share < 1:
+            raise ValueError(f"data.photo_share must lie between 0 and 1; got {self.photo_share}")
         if not 0 < self.held_out < 1:
             raise ValueError(f"data.held_out must lie between 0 and 1; got {self.held_out}")
 
@@ -128,6 +146,26 @@ class Composed:
 
 
 @dataclass(frozen=True)
+class Mixed:
+    """Composed scenes, and real photographs between them; number `index` is a function of the seed and it alone."""
+
+    composed: Composed
+    photographs: Sequence[LabeledPhotograph]
+
+    def __len__(self) -> int:
+        return len(self.composed)
+
+    def __getitem__(self, index: int, /) -> Scene:
+        _within(index, len(self))
+        config = self.composed.config
+        rng = np.random.default_rng((config.seed, _PHOTO_STREAM, index))
+        if rng.random() >= config.photo_share:
+            return self.composed[index]
+        chosen = self.photographs[int(rng.integers(len(self.photographs)))]
+        return photograph_scene(chosen, config.height, config.width, rng)
+
+
+@dataclass(frozen=True)
 class Photos:
     """Photos as they are, fitted into frames of one size as the device does."""
 
@@ -152,17 +190,22 @@ class SceneData:
         train: Faces to compose scenes of; see `scenes`.
         test: Scenes of people who are not in `train`: `photos` as they are, and `scenes` composed of them.
         notes: One line for each kind of thing that was left out.
+        photographs: Real photographs to train on; see `scenes`.
+        judged: Real photographs to evaluate on.
     """
 
     train: Sources
     test: Mapping[str, Scenes]
     config: ScenesConfig
     notes: Sequence[str] = field(default=())
+    photographs: Sequence[LabeledPhotograph] = field(default=())
+    judged: Sequence[JudgedPhotograph] = field(default=())
 
     @property
-    def scenes(self) -> Composed:
+    def scenes(self) -> Composed | Mixed:
         """The endless stream of scenes to train on."""
-        return Composed(self.train, self.config)
+        composed = Composed(self.train, self.config)
+        return Mixed(composed, self.photographs) if self.photographs else composed
 
     @property
     def held_out(self) -> Composed:
@@ -181,7 +224,8 @@ def load(config: ScenesConfig, cache: Path) -> SceneData:
         ValueError: a list is not one, or no face is left to train on or to be judged by.
         OSError: a list cannot be read, or the cache not be written.
     """
-    return _draw(config, cache) if config.root is None else _read(config, Path(config.root), cache)
+    data = _draw(config, cache) if config.root is None else _read(config, Path(config.root), cache)
+    return _beside(data, config, cache) if config.photos or config.test_photos else data
 
 
 def fingerprint(config: ScenesConfig) -> str:
@@ -189,6 +233,8 @@ def fingerprint(config: ScenesConfig) -> str:
     options = {**key_material(config), "root": None, "labeller": None}
     total = hashlib.sha256(json.dumps(options, sort_keys=True).encode())
     total.update(f"compose {COMPOSE_VERSION}".encode())
+    if config.photos or config.test_photos:
+        total.update(photo_sets.fingerprint(*_photo_paths(config)).encode())
     if config.drawn:
         total.update(synthetic.fingerprint(_drawn_config(config)).encode())
     if config.root is None:
@@ -246,6 +292,30 @@ def _data(
         "scenes": Composed(test, config, stream=1, count=config.test_scenes),
     }
     return SceneData(train, sets, config, tuple(notes))
+
+
+# Real photographs
+
+
+def _photo_paths(config: ScenesConfig) -> tuple[list[Path], list[Path], Path | None, Path | None]:
+    """The sets to train on, those to evaluate on, the list of what is left out, and the labeler."""
+    left_out, labeler = (None if name is None else Path(name) for name in (config.photos_left_out, config.labeler))
+    return (
+        [Path(folder) for folder in config.photos],
+        [Path(folder) for folder in config.test_photos],
+        left_out,
+        labeler,
+    )
+
+
+def _beside(data: SceneData, config: ScenesConfig, cache: Path) -> SceneData:
+    """With real photographs beside the composed scenes."""
+    folders, kept_out, left_out, labeler = _photo_paths(config)
+    judged = [photograph for folder in kept_out for photograph in judged_photographs(folder, labeler, cache)]
+    if not folders or labeler is None:
+        return replace(data, judged=judged)
+    photographs, notes = photo_sets.load_photographs(folders, kept_out, left_out, labeler, cache)
+    return replace(data, judged=judged, photographs=photographs, notes=(*data.notes, *notes))
 
 
 # Drawn faces
