@@ -23,7 +23,7 @@ from slimcam.training.data.images import read_bytes
 Float = NDArray[np.float32]
 Bool = NDArray[np.bool_]
 
-LABELS_VERSION = 1
+FACE_LABELS_VERSION = 1
 """Raise it with every change that changes what a face is, or its points."""
 
 BOX_OVERLAP = 0.3

@@ -17,7 +17,7 @@ from slimcam.training.data.detection.copies import copy_groups, thumbnail
 from slimcam.training.data.detection.finds import FINDS_VERSION, finds_in
 from slimcam.training.data.detection.kept import kept_for_pictures
 from slimcam.training.data.detection.labels import (
-    LABELS_VERSION,
+    FACE_LABELS_VERSION,
     FaceLabels,
     answers,
     drawing_habit,
@@ -89,7 +89,7 @@ def load_photographs(
 
 def fingerprint(folders: Sequence[Path], kept_out: Sequence[Path], left_out: Path | None, labeler: Path | None) -> str:
     """A digest of what the photographs to train on and to judge by are made of: the same in another place."""
-    total = hashlib.sha256(f"{PHOTO_SCENES_VERSION} {LABELS_VERSION} {FINDS_VERSION}".encode())
+    total = hashlib.sha256(f"{PHOTO_SCENES_VERSION} {FACE_LABELS_VERSION} {FINDS_VERSION}".encode())
     if labeler is not None:
         total.update(file_sha256(existing(labeler)).encode())
     if left_out is not None:
