@@ -93,9 +93,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         detectors = {"slimcam": own, "YuNet": Peer(*yunet, options.yunet)}
         for folder in options.photographs:
             judged = judged_photographs(folder, options.labeler or options.yunet, options.cache)
-            print(
-                "\n".join(compare_photographs(folder.name, judged, detectors, full_size=options.full_size)), flush=True
-            )
+            table = compare_photographs(folder.name, judged, detectors, size, full_size=options.full_size)
+            print("\n".join(table), flush=True)
         if options.data is not None:
             data = load(ScenesConfig(root=str(options.data), labeler=str(options.yunet)), options.cache)
             for name, scenes in data.test.items():

@@ -40,7 +40,8 @@ def load_photographs(
 ) -> tuple[list[LabeledPhotograph], list[str]]:
     """The photographs of some sets with their faces, and a line for each set and each thing left out.
 
-    Of copies one stays, the first with the most boxes. A photograph is left out, with all of its copies, where a list
+    Of copies that people boxed one stays, the first with the most boxes; those without boxes stay, for frames of one
+    camera are alike though there are other people in them. A photograph is left out, with all of its copies, where a list
     names it or it is also in a set that is kept out. So are photographs that nobody boxed and in which the labeler is
     sure of no face: some stand on their heads, and in others all faces are too small for it.
 
@@ -67,7 +68,11 @@ def load_photographs(
     best: dict[int, int] = {}
     for index in sorted(range(len(everything)), key=lambda index: -len(everything[index].boxes)):
         best.setdefault(int(groups[index]), index)
-    kept = {index for group, index in best.items() if group not in forbidden}
+    kept = {
+        index
+        for index, photograph in enumerate(everything)
+        if groups[index] not in forbidden and (not photograph.boxed or best[int(groups[index])] == index)
+    }
     found: list[LabeledPhotograph] = []
     notes, start = [], 0
     for name, photographs in sets:
