@@ -41,9 +41,9 @@ def load_photographs(
     """The photographs of some sets with their faces, and a line for each set and each thing left out.
 
     Of copies that people boxed one stays, the first with the most boxes; those without boxes stay, for frames of one
-    camera are alike though there are other people in them. A photograph is left out, with all of its copies, where a list
-    names it or it is also in a set that is kept out. So are photographs that nobody boxed and in which the labeler is
-    sure of no face: some stand on their heads, and in others all faces are too small for it.
+    camera are alike though there are other people in them. A photograph is left out, with all of its copies, where a
+    list names it or it is also in a set that is kept out. So are photographs that nobody boxed and in which the labeler
+    is sure of no face: some stand on their heads, and in others all faces are too small for it.
 
     Args:
         folders: A set each.
