@@ -1,11 +1,18 @@
 """A detector beside YuNet, in one run: faces found by size, error of their points, time, and crops to recognize.
 
-    python -m slimcam.training.tools.compare_detectors deploy/models/detector --data DATA --yunet FILE.onnx \\
+    python -m slimcam.training.tools.compare_detectors deploy/models/detector --yunet FILE.onnx --photographs FOLDER
+    python -m slimcam.training.tools.compare_detectors deploy/models/detector --yunet FILE.onnx --data DATA \\
         --teacher FILE.onnx
 
-DATA holds detect/ (test.csv) and lfw112/ (pairsDevTest.txt). Both detectors look at 320x240 pixels, each picture by
-both in turn, on one thread. The crops of their points go to the teacher, a recognizer; what is compared is how well it
-tells people apart by them. Five minutes.
+Both detectors look at pictures in the size that the bundle takes, each picture by both in turn, on one thread.
+
+FOLDER holds photographs and the boxes of the faces in them, drawn by people: .xml files of Pascal VOC, .txt files of
+YOLO (classes.txt names the classes), or a list *_bbx_gt.txt of WIDER FACE. Recall is told for each label, and by the
+width of the box at that size. Faces that nobody boxed, but that --labeler is sure of, count neither way.
+
+DATA holds detect/ (test.csv) and lfw112/ (pairsDevTest.txt): photos of one face, and scenes composed of them. The crops
+of the detectors' points go to the teacher, a recognizer; what is compared is how well it tells people apart by them.
+Five minutes.
 """
 
 from __future__ import annotations
@@ -16,6 +23,7 @@ import sys
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -24,8 +32,9 @@ from numpy.typing import NDArray
 from slimcam.deploy.common.text_table import grid
 from slimcam.deploy.inference.bundle import MODEL
 from slimcam.deploy.vision.align import align
-from slimcam.deploy.vision.detector import Detector, YuNet, open_detector
+from slimcam.deploy.vision.detector import YUNET_THRESHOLD, Detector, FaceDetector, YuNet, open_detector
 from slimcam.deploy.vision.detector_output import Faces
+from slimcam.training.data.detection.labels import JudgedPhotograph, judged_photographs
 from slimcam.training.data.detection.scenes import Scenes, ScenesConfig, load
 from slimcam.training.data.images import decode, existing, read_bytes
 from slimcam.training.data.recognition.faces import Pairs
@@ -33,7 +42,22 @@ from slimcam.training.data.recognition.lfw import read_pairs
 from slimcam.training.fit.progress import Progress
 from slimcam.training.tasks.bootstrap import paired_bootstrap
 from slimcam.training.tasks.detection.evaluation import FPPI
-from slimcam.training.tasks.detection.metrics import SIZES, Match, average_precision, landmark_error, match, recall_at
+from slimcam.training.tasks.detection.metrics import (
+    PHOTO_SIZES,
+    SIZES,
+    Match,
+    average_precision,
+    landmark_error,
+    match,
+    recall_at,
+)
+from slimcam.training.tasks.detection.photographs import (
+    SMALLEST,
+    judged_labels,
+    match_photograph,
+    read_image,
+    recall_by_label,
+)
 from slimcam.training.tasks.recognition import verification
 from slimcam.training.tasks.recognition.config import TeacherConfig
 from slimcam.training.tasks.recognition.teacher import open_teacher
@@ -44,28 +68,41 @@ LEAST_SCORE = 0.02
 """How recall is bought with false faces is what is asked: scores that no camera would take are."""
 
 
-def main() -> None:
+def main(arguments: Sequence[str] | None = None) -> None:
     """Prints the tables."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        prog="python -m slimcam.training.tools.compare_detectors",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     parser.add_argument("bundle", type=Path)
-    parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--yunet", type=Path, required=True)
-    parser.add_argument("--teacher", type=Path, required=True)
+    parser.add_argument("--photographs", type=Path, nargs="+", default=[], help="folders with boxed faces")
+    parser.add_argument("--labeler", type=Path, help="finds faces that nobody boxed (the file of --yunet)")
+    parser.add_argument("--full-size", action="store_true", help="YuNet at the size of each photograph too")
+    parser.add_argument("--data", type=Path, help="folder with photos of one face")
+    parser.add_argument("--teacher", type=Path, help="recognizer for the crops of --data")
     parser.add_argument("--cache", type=Path, default=Path("runs/cache"), help="of labels and drawn faces")
-    options = parser.parse_args()
+    options = parser.parse_args(arguments)
+    if options.data is None and not options.photographs:
+        parser.error("nothing to compare on: give --photographs, --data, or both")
     try:
-        detectors = {
-            "slimcam": Peer(
-                open_detector(options.bundle), open_detector(options.bundle, LEAST_SCORE), options.bundle / MODEL
-            ),
-            "YuNet": Peer(YuNet(options.yunet), YuNet(options.yunet, LEAST_SCORE), options.yunet),
-        }
-        data = load(ScenesConfig(root=str(options.data), labeler=str(options.yunet)), options.cache)
-        for name, scenes in data.test.items():
-            print("\n".join(compare(name, scenes, detectors)), flush=True)
-        print("\n".join(verify(options.data, detectors, options.teacher)))
+        own = Peer(open_detector(options.bundle), open_detector(options.bundle, LEAST_SCORE), options.bundle / MODEL)
+        size = _input(own.detector)
+        yunet = (YuNet(options.yunet, threshold, input=size) for threshold in (YUNET_THRESHOLD, LEAST_SCORE))
+        detectors = {"slimcam": own, "YuNet": Peer(*yunet, options.yunet)}
+        for folder in options.photographs:
+            judged = judged_photographs(folder, options.labeler or options.yunet, options.cache)
+            table = compare_photographs(folder.name, judged, detectors, size, full_size=options.full_size)
+            print("\n".join(table), flush=True)
+        if options.data is not None:
+            data = load(ScenesConfig(root=str(options.data), labeler=str(options.yunet)), options.cache)
+            for name, scenes in data.test.items():
+                print("\n".join(compare(name, scenes, detectors)), flush=True)
+            if options.teacher is not None:
+                print("\n".join(verify(options.data, detectors, options.teacher)))
     except (ValueError, OSError, ImportError) as error:
-        sys.exit(f"validate_detector: {error}")
+        sys.exit(f"compare_detectors: {error}")
 
 
 @dataclass(frozen=True)
@@ -77,6 +114,92 @@ class Peer:
     file: Path
 
 
+class FullSizeYuNet:
+    """YuNet that looks at each frame in its own size; a network for each, kept."""
+
+    def __init__(self, model: Path, threshold: float) -> None:
+        self._network = lru_cache(maxsize=4)(lambda *input: YuNet(model, threshold, input=input))
+
+    def detect(self, frame: NDArray[np.uint8]) -> Faces:
+        return self._network(*frame.shape[:2]).detect(frame)
+
+
+def compare_photographs(
+    name: str,
+    photographs: Sequence[JudgedPhotograph],
+    peers: Mapping[str, Peer],
+    size: tuple[int, int],
+    *,
+    full_size: bool,
+) -> list[str]:
+    """What each detector finds of the faces that people boxed, and its milliseconds (median), as lines of a table.
+
+    Args:
+        size: Height and width that the detectors look at.
+        full_size: Whether YuNet looks at each photograph in its own size too.
+    """
+    height, width = size
+    found = {f"{peer}, {width}x{height}": each for peer, each in peers.items()}
+    if full_size:
+        # One network for both: the time of making it for a new size is none of finding faces.
+        yunet = FullSizeYuNet(peers["YuNet"].file, LEAST_SCORE)
+        found["YuNet, full size"] = Peer(yunet, yunet, peers["YuNet"].file)
+    matches: dict[str, list[Match]] = {peer: [] for peer in found}
+    times: dict[str, list[float]] = {peer: [] for peer in found}
+    scales = []
+    progress = Progress(len(photographs), name, unit="photographs")
+    for photograph in photographs:
+        image = read_image(photograph)
+        scales.append(min(height / image.shape[0], width / image.shape[1]))
+        for peer, each in found.items():
+            faces, milliseconds = _timed(each, image)
+            times[peer].append(milliseconds)
+            matches[peer].append(match_photograph(faces, photograph, image, height, width))
+        progress.advance(1)
+    progress.close()
+    labels = judged_labels(photographs, scales)
+    kinds = sorted(set(labels.tolist())) if len(set(labels.tolist())) > 1 else []
+    ranges = [f"{size} px ({_count(matches, size)})" for size in PHOTO_SIZES]
+    rows = [("detector", "all", *(f"{kind} ({np.sum(labels == kind)})" for kind in kinds), *ranges, "AP", "ms", "kB")]
+    for peer, each in found.items():
+        recall, precision = recall_at(matches[peer], FPPI), average_precision(matches[peer])
+        by_label = recall_by_label(recall, labels)
+        shares = [recall.share(), *(by_label[kind] for kind in kinds), *recall.by_size(PHOTO_SIZES).values()]
+        figures = ("-" if precision is None else f"{precision:.3f}", f"{np.median(times[peer]):.2f}", _kilobytes(each))
+        rows.append((peer, *(_percent(share) for share in shares), *figures))
+    ignored = sum(len(photograph.ignored) for photograph in photographs)
+    return [
+        f"{name}: {len(photographs):,} photographs, {len(labels):,} faces boxed by people and at least {SMALLEST:g} "
+        f"pixels wide at {width}x{height}, {ignored:,} regions ignored; recall at {FPPI:g} false faces an image",
+        grid(rows),
+        "",
+    ]
+
+
+def _input(detector: Detector) -> tuple[int, int]:
+    """Height and width that a detector looks at."""
+    if not isinstance(detector, FaceDetector):
+        raise ValueError("the first argument is a bundle of slimcam's detector; YuNet's file goes to --yunet")
+    return detector.model.spec.height, detector.model.spec.width
+
+
+def _timed(peer: Peer, image: NDArray[np.uint8]) -> tuple[Faces, float]:
+    """Nearly all that a detector finds, and its milliseconds with the threshold of a camera."""
+    faces = peer.eager.detect(image)  # also brings it back into the caches
+    start = time.perf_counter()
+    peer.detector.detect(image)
+    return faces, 1e3 * (time.perf_counter() - start)
+
+
+def _count(matches: Mapping[str, Sequence[Match]], size: str) -> int:
+    low, high = PHOTO_SIZES[size]
+    return sum(int(np.sum((each.sizes >= low) & (each.sizes < high))) for each in next(iter(matches.values())))
+
+
+def _kilobytes(peer: Peer) -> str:
+    return f"{peer.file.stat().st_size / 1e3:.0f}"
+
+
 def compare(name: str, scenes: Scenes, peers: Mapping[str, Peer]) -> list[str]:
     """What each detector finds in scenes, and its milliseconds (median), as lines of a table."""
     matches: dict[str, list[Match]] = {peer: [] for peer in peers}
@@ -85,10 +208,8 @@ def compare(name: str, scenes: Scenes, peers: Mapping[str, Peer]) -> list[str]:
     for index in range(len(scenes)):
         scene = scenes[index]
         for peer, found in peers.items():
-            faces = found.eager.detect(scene.image)  # also brings it back into the caches
-            start = time.perf_counter()
-            found.detector.detect(scene.image)
-            times[peer].append(1e3 * (time.perf_counter() - start))
+            faces, milliseconds = _timed(found, scene.image)
+            times[peer].append(milliseconds)
             matches[peer].append(match(faces.points, faces.scores, scene.points))
         progress.advance(1)
     progress.close()
@@ -103,7 +224,7 @@ def compare(name: str, scenes: Scenes, peers: Mapping[str, Peer]) -> list[str]:
                 "-" if precision is None else f"{precision:.3f}",
                 "-" if error is None else f"{error.mean:.2f} %",
                 f"{np.median(times[peer]):.2f}",
-                f"{found.file.stat().st_size / 1e3:.0f}",
+                _kilobytes(found),
             )
         )
     first = next(iter(matches.values()))

@@ -20,10 +20,14 @@ class Scene:
     Attributes:
         image: `(H, W, 3)` uint8 RGB.
         points: `(N, 5, 2)` float32, see `slimcam.training.tasks.detection.metrics`.
+        boxed: `(N,)`, faces of which only the size and the middle of the points are known; `None` for no face.
+        ignored: `(K, 4)` boxes x, y, width, height of which is not known whether they are faces; `None` for none.
     """
 
     image: Image
     points: Float
+    boxed: NDArray[np.bool_] | None = None
+    ignored: Float | None = None
 
 
 @dataclass(frozen=True)

@@ -7,13 +7,11 @@ found is a photo fully labeled. Without a folder, everything is made of the draw
 
 from __future__ import annotations
 
-import csv
 import hashlib
 import itertools
 import json
-from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import ClassVar, Protocol
 
@@ -21,17 +19,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from slimcam.deploy.common.files import file_sha256
-from slimcam.deploy.common.result_key import NOT_KEY, file_content, in_key, key_material
-from slimcam.deploy.vision.align import TEMPLATE, face_sizes, similarity
+from slimcam.deploy.common.result_key import KEY_UNLESS_DEFAULT, NOT_KEY, file_content, in_key, key_material
 from slimcam.deploy.vision.letterbox import letterbox as fit_frame
+from slimcam.training.data.detection import photo_sets
 from slimcam.training.data.detection.compose import COMPOSE_VERSION, ComposeConfig, arrange, compose
-from slimcam.training.data.detection.relabel import LABELS_VERSION, averaged
+from slimcam.training.data.detection.labels import JudgedPhotograph, judged_photographs
+from slimcam.training.data.detection.photo_scenes import LabeledPhotograph, photograph_scene
+from slimcam.training.data.detection.relabel import LABELS_VERSION
 from slimcam.training.data.detection.scene import Picture, Scene, Sources
+from slimcam.training.data.detection.single_faces import read_single_faces
 from slimcam.training.data.drawing.canvas import SCALE, View
 from slimcam.training.data.drawing.traits import Person, Shot, sample_person, sample_shot
-from slimcam.training.data.images import IMAGE_SIZE, decode, existing, read_bytes
+from slimcam.training.data.images import IMAGE_SIZE, existing
 from slimcam.training.data.recognition import synthetic
-from slimcam.training.data.recognition.lfw import read_people
 from slimcam.training.data.recognition.synthetic import SyntheticConfig
 
 __all__ = ["Composed", "Scene", "SceneData", "Scenes", "ScenesConfig", "Sources", "compose", "fingerprint", "load"]
@@ -39,16 +39,10 @@ __all__ = ["Composed", "Scene", "SceneData", "Scenes", "ScenesConfig", "Sources"
 Float = NDArray[np.float32]
 
 _LIST = ("train.csv", "test.csv")
-_POINTS = ("lx", "ly", "rx", "ry", "nx", "ny", "mlx", "mly", "mrx", "mry")
-_COLUMNS = ("path", "faces_found", *_POINTS)
-
-# Distance of points from where the template would have them, in sizes of the face. The farthest of 13,233 photos of LFW
-# is 0.26; eyes that are swapped are at 0.6.
-_ODD = 0.35
-
 _IMAGES_PER_PERSON = 4
 
 _HELD_OUT_STREAM, _HELD_OUT_SCENES = 2, 256
+_PHOTO_STREAM = 3
 
 
 @dataclass
@@ -58,6 +52,12 @@ class ScenesConfig(ComposeConfig):
     Attributes:
         root: Folder with `detect/{train,test}`, `detect/{train,test}.csv` and, for more faces, `lfw112`; `None` for
             synthetic faces.
+        photos: Folders of real photographs to train on beside composed scenes, a set each: boxed by people (lists of
+            Pascal VOC, YOLO or WIDER FACE) or not; see `slimcam.training.data.detection.photo_sets`. They need a
+            labeler.
+        photo_share: Share of the scenes that are photographs, where there are some.
+        photos_left_out: List of photographs that must not be trained on: name of the set's folder, tab, path in it.
+        test_photos: Folders of real photographs, boxed by people, to evaluate on; copies of them are not trained on.
         test_scenes: Number of composed scenes to evaluate on.
         labeler: YuNet's .onnx file, whose answers are averaged for the points of the pictures; see
             `slimcam.training.data.detection.relabel`. `None` takes the points in the lists.
@@ -70,6 +70,10 @@ class ScenesConfig(ComposeConfig):
 
     kind: str = "scenes"
     root: str | None = field(default=None, metadata=NOT_KEY)
+    photos: list[str] = field(default_factory=list, metadata=NOT_KEY)
+    photo_share: float = field(default=0.5, metadata=KEY_UNLESS_DEFAULT)
+    photos_left_out: str | None = field(default=None, metadata=NOT_KEY)
+    test_photos: list[str] = field(default_factory=list, metadata=NOT_KEY)
     labeler: str | None = field(default=None, metadata=in_key(name="labeller", material=file_content))
     test_scenes: int = 500
     people: int | None = None
@@ -84,8 +88,12 @@ class ScenesConfig(ComposeConfig):
                 f"scenes need 1 test scene, {least} people and a seed from 0 on at the least; "
                 f"got {self.test_scenes}, {self.drawn} and {self.seed}"
             )
-        if self.labeler is not None and self.root is None:
+        if self.labeler is not None and self.root is None and not self.photos:
             raise ValueError("data.labeler is for photos: the points of drawn faces are known; set data.root")
+        if self.photos and self.labeler is None:
+            raise ValueError("data.photos need points: set data.labeler to YuNet's .onnx file")
+        if not 0 < self.photo_share < 1:
+            raise ValueError(f"data.photo_share must lie between 0 and 1; got {self.photo_share}")
         if not 0 < self.held_out < 1:
             raise ValueError(f"data.held_out must lie between 0 and 1; got {self.held_out}")
 
@@ -128,6 +136,26 @@ class Composed:
 
 
 @dataclass(frozen=True)
+class Mixed:
+    """Composed scenes, and real photographs between them; number `index` is a function of the seed and it alone."""
+
+    composed: Composed
+    photographs: Sequence[LabeledPhotograph]
+
+    def __len__(self) -> int:
+        return len(self.composed)
+
+    def __getitem__(self, index: int, /) -> Scene:
+        _within(index, len(self))
+        config = self.composed.config
+        rng = np.random.default_rng((config.seed, _PHOTO_STREAM, index))
+        if rng.random() >= config.photo_share:
+            return self.composed[index]
+        chosen = self.photographs[int(rng.integers(len(self.photographs)))]
+        return photograph_scene(chosen, config.height, config.width, rng)
+
+
+@dataclass(frozen=True)
 class Photos:
     """Photos as they are, fitted into frames of one size as the device does."""
 
@@ -152,17 +180,22 @@ class SceneData:
         train: Faces to compose scenes of; see `scenes`.
         test: Scenes of people who are not in `train`: `photos` as they are, and `scenes` composed of them.
         notes: One line for each kind of thing that was left out.
+        photographs: Real photographs to train on; see `scenes`.
+        judged: Real photographs to evaluate on.
     """
 
     train: Sources
     test: Mapping[str, Scenes]
     config: ScenesConfig
     notes: Sequence[str] = field(default=())
+    photographs: Sequence[LabeledPhotograph] = field(default=())
+    judged: Sequence[JudgedPhotograph] = field(default=())
 
     @property
-    def scenes(self) -> Composed:
+    def scenes(self) -> Composed | Mixed:
         """The endless stream of scenes to train on."""
-        return Composed(self.train, self.config)
+        composed = Composed(self.train, self.config)
+        return Mixed(composed, self.photographs) if self.photographs else composed
 
     @property
     def held_out(self) -> Composed:
@@ -181,7 +214,8 @@ def load(config: ScenesConfig, cache: Path) -> SceneData:
         ValueError: a list is not one, or no face is left to train on or to be judged by.
         OSError: a list cannot be read, or the cache not be written.
     """
-    return _draw(config, cache) if config.root is None else _read(config, Path(config.root), cache)
+    data = _draw(config, cache) if config.root is None else _read(config, Path(config.root), cache)
+    return _beside(data, config, cache) if config.photos or config.test_photos else data
 
 
 def fingerprint(config: ScenesConfig) -> str:
@@ -189,6 +223,8 @@ def fingerprint(config: ScenesConfig) -> str:
     options = {**key_material(config), "root": None, "labeller": None}
     total = hashlib.sha256(json.dumps(options, sort_keys=True).encode())
     total.update(f"compose {COMPOSE_VERSION}".encode())
+    if config.photos or config.test_photos:
+        total.update(photo_sets.fingerprint(*_photo_paths(config)).encode())
     if config.drawn:
         total.update(synthetic.fingerprint(_drawn_config(config)).encode())
     if config.root is None:
@@ -248,6 +284,30 @@ def _data(
     return SceneData(train, sets, config, tuple(notes))
 
 
+# Real photographs
+
+
+def _photo_paths(config: ScenesConfig) -> tuple[list[Path], list[Path], Path | None, Path | None]:
+    """The sets to train on, those to evaluate on, the list of what is left out, and the labeler."""
+    left_out, labeler = (None if name is None else Path(name) for name in (config.photos_left_out, config.labeler))
+    return (
+        [Path(folder) for folder in config.photos],
+        [Path(folder) for folder in config.test_photos],
+        left_out,
+        labeler,
+    )
+
+
+def _beside(data: SceneData, config: ScenesConfig, cache: Path) -> SceneData:
+    """With real photographs beside the composed scenes."""
+    folders, kept_out, left_out, labeler = _photo_paths(config)
+    judged = [photograph for folder in kept_out for photograph in judged_photographs(folder, labeler, cache)]
+    if not folders or labeler is None:
+        return replace(data, judged=judged)
+    photographs, notes = photo_sets.load_photographs(folders, kept_out, left_out, labeler, cache)
+    return replace(data, judged=judged, photographs=photographs, notes=(*data.notes, *notes))
+
+
 # Drawn faces
 
 
@@ -294,149 +354,9 @@ def _portrait(sources: Sources, seed: tuple[int, ...]) -> Picture:
 # Photos and crops
 
 
-class _Left:
-    """What is left out: how often, why, and the first of each kind."""
-
-    def __init__(self) -> None:
-        self._first: dict[str, str] = {}
-        self._count: dict[str, int] = {}
-
-    def out(self, reason: str, example: str) -> None:
-        self._first.setdefault(reason, example)
-        self._count[reason] = self._count.get(reason, 0) + 1
-
-    @property
-    def notes(self) -> list[str]:
-        return [f"left out {self._count[why]} {why}, the first of them {first}" for why, first in self._first.items()]
-
-
 def _read(config: ScenesConfig, root: Path, cache: Path) -> SceneData:
-    left = _Left()
-    detect = root / "detect"
-    tested = _labeled(detect / "test.csv", left)
-    learned = _labeled(detect / "train.csv", left)
-    people = {_person(path) for path, _ in tested}
-    train = _pictures([row for row in learned if _new(row[0], people, left)], detect / "train", left)
-    test = _pictures(tested, detect / "test", left)
-    for name, pictures in (("train.csv", train), ("test.csv", test)):
-        if not pictures:
-            raise ValueError(f"data: no picture of {detect / name} is usable; {'; '.join(left.notes) or 'it is empty'}")
-    crops = _crops(root / "lfw112", people, left)
-    notes = left.notes
-    if config.labeler is not None:
-        (train, test, crops), note = _labeled_anew((train, test, crops), Path(config.labeler), cache)
-        notes.append(note)
+    labeler = None if config.labeler is None else Path(config.labeler)
+    train, test, crops, notes = read_single_faces(root, labeler, cache)
     if config.drawn:
         crops += _drawn(config, cache)
     return _data(config, Sources(train, crops), test, Sources(test, ()), notes)
-
-
-def _labeled_anew(sets: Sequence[list[Picture]], labeler: Path, cache: Path) -> tuple[list[list[Picture]], str]:
-    """Lists of pictures with points that are means of a detector's answers, and what to say of it."""
-    found = [averaged(pictures, labeler, cache) for pictures in sets]
-    kept = sum(count for _, count in found)
-    note = f"points are means of what {labeler.name} says of 12 views; {kept:,} pictures keep those of their list"
-    return [pictures for pictures, _ in found], note
-
-
-def _labeled(path: Path, left: _Left) -> list[tuple[str, Float]]:
-    """The file names of a list and the points in them, `(5, 2)`, where all faces of the picture are labeled."""
-    rows: list[tuple[str, Float]] = []
-    for line, row in _rows(path):
-        points = _points(row)
-        if points is None:
-            left.out(f"rows of {path.name} with missing or senseless fields", f"line {line}")
-        elif int(row["faces_found"] or 0) != 1:
-            left.out(f"pictures of {path.name} with several faces, of which one is labeled", str(row["path"]))
-        else:
-            rows.append((str(row["path"]), points))
-    return rows
-
-
-def _rows(path: Path) -> Iterator[tuple[int, dict[str, str | None]]]:
-    """The rows of a list by the number of their line."""
-    try:
-        with existing(path).open(newline="", encoding="utf-8", errors="replace") as lines:
-            reader = csv.DictReader(lines, restval=None)
-            absent = [name for name in _COLUMNS if name not in (reader.fieldnames or ())]
-            if absent:
-                raise ValueError(f"{path}: not a list of faces; it lacks the columns {', '.join(absent)}")
-            for row in reader:
-                yield reader.line_num, row
-    except csv.Error as error:
-        raise ValueError(f"{path}: not a list of faces ({error})") from error
-
-
-def _points(row: Mapping[str, str | None]) -> Float | None:
-    """The points of a row; `None` where fields are missing or cannot be those of a face."""
-    try:
-        found = int(row["faces_found"] or 0)
-        points = np.array([float(row[name] or "nan") for name in _POINTS], dtype=np.float32).reshape(5, 2)
-    except ValueError:
-        return None
-    if found < 1 or not row["path"] or not np.isfinite(points).all():
-        return None
-    size = float(face_sizes(points)[0])
-    if size < 4:
-        return None
-    off = np.linalg.norm(_on(similarity(TEMPLATE, points), TEMPLATE) - points, axis=1).mean()
-    return points if off < _ODD * size else None
-
-
-def _pictures(rows: Sequence[tuple[str, Float]], folder: Path, left: _Left) -> list[Picture]:
-    """The pictures of rows that can be read and hold the face, kept as the bytes of their files."""
-    with ThreadPoolExecutor() as pool:
-        shapes = list(pool.map(lambda row: _contents(folder / row[0]), rows))
-    pictures = []
-    for (name, points), (pixels, shape) in zip(rows, shapes, strict=True):
-        if shape is None:
-            left.out(f"pictures of {folder.parent.name}/{folder.name} that cannot be read", name)
-        elif not (np.all(points.mean(axis=0) >= 0) and np.all(points.mean(axis=0) <= np.array(shape[::-1]) - 1)):
-            left.out(f"pictures of {folder.parent.name}/{folder.name} that end before their face", name)
-        else:
-            pictures.append(Picture(pixels, points))
-    return pictures
-
-
-def _contents(path: Path) -> tuple[NDArray[np.uint8], tuple[int, int] | None]:
-    """The bytes of an image file, and height and width of the image; `None` where it cannot be read."""
-    pixels = read_bytes(path)
-    image = decode(pixels)
-    return pixels, None if image is None else image.shape[:2]
-
-
-def _crops(folder: Path, people: set[str], left: _Left) -> list[Picture]:
-    """The aligned crops of people to train on, one alone in the photo if its landmarks are at hand."""
-    names = folder / "peopleDevTrain.txt"
-    if not names.is_file():
-        left.out("folders of aligned crops", f"{folder.name}: no {names.name} in it")
-        return []
-    landmarks = folder / "images_landmarks.csv"
-    trained = read_people(names)
-    rows: list[tuple[str, Float]] = []
-    if landmarks.is_file():
-        for path, points in _labeled(landmarks, left):
-            # The crop was made of these points, which so lie about the template and not on it.
-            rows.append((path, _on(similarity(points, TEMPLATE), points).astype(np.float32)))
-    else:
-        found = (path for name in sorted(trained) for path in sorted((folder / "images" / name).glob("*.jpg")))
-        rows = [(path.relative_to(folder / "images").as_posix(), TEMPLATE) for path in found]
-    known = [row for row in rows if Path(row[0]).parent.name in trained and _new(Path(row[0]).name, people, left)]
-    return _pictures(known, folder / "images", left)
-
-
-def _on(matrix: NDArray[np.float64], points: Float) -> NDArray[np.float64]:
-    return np.asarray(points @ matrix[:, :2].T + matrix[:, 2])
-
-
-def _new(path: str, people: set[str], left: _Left) -> bool:
-    """Whether a picture shows none of the people that the detector is judged by."""
-    if _person(path) not in people:
-        return True
-    left.out("pictures to train on of people to be judged by", path)
-    return False
-
-
-def _person(path: str) -> str:
-    """Who is in `Name_Surname_0001.jpg`."""
-    return Path(path).stem.rpartition("_")[0] or Path(path).stem

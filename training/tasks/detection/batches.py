@@ -1,4 +1,4 @@
-"""Batches of composed scenes, a function of the step alone."""
+"""Batches of scenes, a function of the step alone."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class SceneBatches:
     def batch(self, step: int) -> SceneBatch:
         found = [self.scenes[index] for index in range(step * self.batch_size, (step + 1) * self.batch_size)]
         height, width = found[0].image.shape[:2]
-        truth = np.stack([encode(scene.points, height, width) for scene in found])
+        truth = np.stack([encode(scene.points, height, width, scene.boxed, scene.ignored) for scene in found])
         return SceneBatch(normalized(np.stack([scene.image for scene in found]), InputSpec(height, width)), truth)
 
     def stream(self, sizes: list[int], start: int = 0) -> Generator[SceneBatch, None, None]:

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from slimcam.deploy.vision.detector import open_detector
+from slimcam.training.data.detection.labels import JudgedPhotograph
 from slimcam.training.data.detection.scenes import Scenes
 from slimcam.training.fit.progress import Progress
 from slimcam.training.tasks.bootstrap import paired_bootstrap
@@ -23,6 +24,7 @@ from slimcam.training.tasks.detection.metrics import (
     match,
     recall_at,
 )
+from slimcam.training.tasks.detection.photographs import match_photograph, read_image
 from slimcam.training.tasks.task import Curves, Evaluation, Listing
 
 FPPI = 0.1
@@ -30,6 +32,10 @@ FPPI = 0.1
 
 LEAST_SCORE = 0.02
 """Of a face that is looked at, far below what a camera takes: how recall is bought with false faces is asked."""
+
+
+PHOTOGRAPHS = "photographs"
+"""Name of the set of real photographs that people boxed."""
 
 
 def find(folder: Path, found: Scenes, threads: int) -> list[Match]:
@@ -46,6 +52,21 @@ def find(folder: Path, found: Scenes, threads: int) -> list[Match]:
     return matches
 
 
+def find_boxed(
+    folder: Path, photographs: Sequence[JudgedPhotograph], height: int, width: int, threads: int
+) -> list[Match]:
+    """What the detector of a bundle finds in photographs, against the boxes that people drew."""
+    detector = open_detector(folder, threshold=LEAST_SCORE, threads=threads)
+    progress = Progress(len(photographs), f"evaluating {folder.name}", unit="photographs")
+    matches = []
+    for photograph in photographs:
+        image = read_image(photograph)
+        matches.append(match_photograph(detector.detect(image), photograph, image, height, width))
+        progress.advance(1)
+    progress.close()
+    return matches
+
+
 def evaluation(matches: Mapping[str, Mapping[str, Sequence[Match]]], rates: Sequence[float]) -> Evaluation:
     """What the matches of each model in each set of scenes tell.
 
@@ -54,7 +75,8 @@ def evaluation(matches: Mapping[str, Mapping[str, Sequence[Match]]], rates: Sequ
 
     Args:
         matches: by set, `scenes` among them, then by model, `dense` first and the compressed one last.
-        rates: false faces an image for which the bundle gets thresholds.
+        rates: false faces an image for which the bundle gets thresholds: in real photographs where there are some,
+            `PHOTOGRAPHS`, for what a camera sees is not composed.
     """
     recalls = {
         name: {model: recall_at(found, FPPI) for model, found in models.items()} for name, models in matches.items()
@@ -64,7 +86,7 @@ def evaluation(matches: Mapping[str, Mapping[str, Sequence[Match]]], rates: Sequ
         model: asdict(paired_bootstrap(found, judged["dense"])) for model, found in judged.items() if model != "dense"
     }
     small = list(judged)[-1]
-    compressed = matches["scenes"][small]
+    compressed = matches.get(PHOTOGRAPHS, matches["scenes"])[small]
     thresholds = {str(rate): recall_at(compressed, rate).threshold for rate in rates}
     facts = [
         f"recall {_percent(recall.share(SIZES['24+']))} of faces from 24 pixels on in {len(matches[name][small]):,} "

@@ -18,8 +18,9 @@ def detection(config: DetectorLossConfig) -> Loss:
     12)` more, the answer of a model to imitate if there is one; `y_pred` is `(N, R, 12)`.
 
     Scores: focal loss (Lin et al. 2017, "Focal loss", eq. 5, alpha 0.25, gamma 2). Points: Huber's loss in positive
-    cells. Imitation: the same scores and points as the model's, wherever it sees a face. All are sums over cells,
-    divided by the positive cells of a mean image.
+    cells; where only the box of a face is known, of its size and the middle of its points. Imitation: the same scores
+    and points as the model's, wherever it sees a face. All are sums over cells, divided by the positive cells of a mean
+    image.
     """
 
     def loss(y_true: Any, y_pred: Any) -> Any:
@@ -34,16 +35,25 @@ def detection(config: DetectorLossConfig) -> Loss:
         weight = positive * 0.25 + (1.0 - positive) * 0.75
         entropy = ops.softplus(y_pred[..., 0]) - positive * y_pred[..., 0]
         total = ops.sum(judged * weight * ops.square(wrong) * entropy, axis=1)
-        total += config.points_weight * ops.sum(positive * _huber(y_true[..., 1:CHANNELS], y_pred[..., 1:]), axis=1)
+        boxed = ops.cast(flag > 1.5, "float32")
+        true_points, points = y_true[..., 1:CHANNELS], y_pred[..., 1:]
+        off = (positive - boxed) * _huber(true_points, points) + boxed * _huber(_box(true_points), _box(points))
+        total += config.points_weight * ops.sum(off, axis=1)
         if config.distillation_weight > 0:
             taught = y_true[..., CHANNELS + 1 :]
             sure = ops.sigmoid(taught[..., 0])
             scores = ops.square(share - sure)
-            points = sure * _huber(taught[..., 1:], y_pred[..., 1:])
-            total += config.distillation_weight * ops.sum(scores + config.points_weight * points, axis=1)
+            imitated = sure * _huber(taught[..., 1:], y_pred[..., 1:])
+            total += config.distillation_weight * ops.sum(scores + config.points_weight * imitated, axis=1)
         return total / count
 
     return loss
+
+
+def _box(rows: Any) -> Any:
+    """`(..., 3)`: size, and x and y of the middle of the points, of size and points `(..., 11)`."""
+    x, y = (ops.mean(rows[..., start::2], axis=-1, keepdims=True) for start in (1, 2))
+    return ops.concatenate([rows[..., :1], x, y], axis=-1)
 
 
 def _huber(truth: Any, found: Any) -> Any:

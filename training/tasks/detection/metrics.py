@@ -7,7 +7,7 @@ of drawing boxes compare.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from slimcam.deploy.vision.align import face_boxes, face_sizes
 from slimcam.deploy.vision.detector_output import box_overlaps
+from slimcam.training.data.detection.labels import BOX_OVERLAP
 
 Float = NDArray[np.float32]
 Bool = NDArray[np.bool_]
@@ -22,6 +23,12 @@ Index = NDArray[np.int64]
 
 SIZES = {"16-32": (16.0, 32.0), "32-64": (32.0, 64.0), "64+": (64.0, np.inf), "24+": (24.0, np.inf)}
 """Ranges of face sizes, pixels, that recall is reported for."""
+
+PHOTO_SIZES = {"8-16": (8.0, 16.0), "16-24": (16.0, 24.0), "24-48": (24.0, 48.0), "48+": (48.0, np.inf)}
+"""Those of boxes by hand in photographs: widths, pixels of the detector's input."""
+
+IGNORED_OVERLAP = 0.5
+"""Share of a find's box in an ignored one from which on it counts neither way."""
 
 
 @dataclass(frozen=True)
@@ -34,7 +41,7 @@ class Match:
         truth: `(M,)`, which face each is, -1 for a false one.
         sizes: `(T,)` of the faces that are there, pixels.
         errors: `(M,)`, mean distance of the five points in percent of the true distance of the eyes; NaN for false
-            ones.
+            ones, and where the true points are not known.
     """
 
     scores: Float
@@ -63,21 +70,58 @@ def match(
         raise ValueError(f"{len(found)} faces found, but {len(scores)} scores")
     order = np.argsort(-np.asarray(scores, np.float32), kind="stable")
     found, ranked = found[order], np.asarray(scores, np.float32)[order]
-    overlaps = box_overlaps(face_boxes(found), face_boxes(there))
-    assigned = np.full(len(found), -1, dtype=np.int64)
-    for i in range(len(found)):
-        if not len(there):
-            break
-        best = int(np.argmax(overlaps[i]))
-        if overlaps[i, best] >= overlap:
-            assigned[i] = best
-            overlaps[:, best] = -1
+    assigned = _assigned(box_overlaps(face_boxes(found), face_boxes(there)), overlap)
     errors = np.full(len(found), np.nan, dtype=np.float32)
     hit = assigned >= 0
     eyes = np.linalg.norm(there[:, 0] - there[:, 1], axis=1)
     off = np.linalg.norm(found[hit] - there[assigned[hit]], axis=2).mean(axis=1)
     errors[hit] = 100 * off / np.maximum(eyes[assigned[hit]], 1e-6)
     return Match(ranked, face_sizes(found), assigned, face_sizes(there), errors)
+
+
+def match_boxes(
+    points: NDArray[np.floating],
+    scores: NDArray[np.floating],
+    boxes: NDArray[np.floating],
+    ignored: NDArray[np.floating],
+) -> Match:
+    """Assigns faces found to boxes drawn by hand, as `match` does, at an overlap of `BOX_OVERLAP`.
+
+    Finds that lie by half in an ignored region, and in no face's box, are left out: they are neither true nor false
+    (Yang et al. 2016, "WIDER FACE", and Lin et al. 2014, COCO, do the same with what is not annotated).
+
+    Args:
+        points: `(M, 5, 2)` found.
+        scores: `(M,)`.
+        boxes: `(T, 4)` x, y, width, height of the faces that are there.
+        ignored: `(K, 4)`.
+    """
+    order = np.argsort(-np.asarray(scores, np.float32), kind="stable")
+    found, ranked = np.asarray(points, np.float32).reshape(-1, 5, 2)[order], np.asarray(scores, np.float32)[order]
+    there, own = np.asarray(boxes, np.float32).reshape(-1, 4), face_boxes(found)
+    assigned = _assigned(box_overlaps(own, there), BOX_OVERLAP)
+    kept = (assigned >= 0) | ~(_covered(own, np.asarray(ignored, np.float32).reshape(-1, 4)) >= IGNORED_OVERLAP)
+    unknown = np.full(int(kept.sum()), np.nan, dtype=np.float32)
+    return Match(ranked[kept], face_sizes(found[kept]), assigned[kept], there[:, 2], unknown)
+
+
+def _assigned(overlaps: Float, least: float) -> Index:
+    """Which face each find is of, best find first: the free one that it overlaps most, -1 below the least."""
+    assigned = np.full(len(overlaps), -1, dtype=np.int64)
+    for i in range(len(overlaps) if overlaps.shape[1] else 0):
+        best = int(np.argmax(overlaps[i]))
+        if overlaps[i, best] >= least:
+            assigned[i] = best
+            overlaps[:, best] = -1
+    return assigned
+
+
+def _covered(boxes: Float, others: Float) -> Float:
+    """The largest share of each box `(A,)` that lies in one of the others."""
+    ends = np.minimum((boxes[:, :2] + boxes[:, 2:])[:, None], others[:, :2] + others[:, 2:])
+    sides = np.maximum(ends - np.maximum(boxes[:, None, :2], others[:, :2]), 0)
+    shares = sides[..., 0] * sides[..., 1] / np.maximum(boxes[:, 2] * boxes[:, 3], 1e-12)[:, None]
+    return np.asarray(shares.max(axis=1, initial=0), dtype=np.float32)
 
 
 def average_precision(matches: Sequence[Match], sizes: tuple[float, float] = (0.0, np.inf)) -> float | None:
@@ -123,7 +167,8 @@ class Recall:
             not pictures.
         sizes: `(T,)`, pixels.
         scenes: `(T,)`, the picture that each face is in.
-        errors: `(T,)`, percent of the distance of the eyes; NaN where the face is not found.
+        errors: `(T,)`, percent of the distance of the eyes; NaN where the face is not found, or its
+            points are not known.
         false_positives: `(S,)`, false finds of each picture.
     """
 
@@ -143,9 +188,9 @@ class Recall:
         within = self.within(sizes)
         return float(self.found[within].mean()) if within.any() else None
 
-    def by_size(self) -> dict[str, float | None]:
-        """The share of the faces of each range of `SIZES` that is found."""
-        return {name: self.share(sizes) for name, sizes in SIZES.items()}
+    def by_size(self, ranges: Mapping[str, tuple[float, float]] = SIZES) -> dict[str, float | None]:
+        """The share of the faces of each range of sizes that is found."""
+        return {name: self.share(sizes) for name, sizes in ranges.items()}
 
 
 def recall_at(matches: Sequence[Match], fppi: float) -> Recall:
@@ -207,7 +252,7 @@ def landmark_error(recall: Recall, sizes: tuple[float, float] = (0.0, np.inf)) -
     Args:
         sizes: of the faces that count, pixels.
     """
-    errors = recall.errors[recall.found & recall.within(sizes)]
+    errors = recall.errors[recall.found & recall.within(sizes) & np.isfinite(recall.errors)]
     if not len(errors):
         return None
     return LandmarkError(float(errors.mean()), float(np.median(errors)), len(errors))

@@ -18,6 +18,12 @@ _BAND = 1.25
 _POSITIVE, _NEAR = 0.25, 0.45
 """Distance of a cell from a face's center, in sizes of the face, up to which it is its own, or is not judged."""
 
+POINTED, BOXED = 1, 2
+"""Last channel of positive cells: of a face whose points are known, and of one known by its box alone."""
+
+_IGNORED_MARGIN = 4.0
+"""Pixels about an ignored box whose cells are not judged: half a cell of the finest map, so that none goes without."""
+
 _SURE = 8.0
 """The logit of a certain score; all channels fill about -8..8."""
 
@@ -32,19 +38,29 @@ def cells(height: int, width: int) -> tuple[Float, NDArray[np.int32]]:
     return both
 
 
-def encode(points: NDArray[np.floating], height: int, width: int) -> Float:
+def encode(
+    points: NDArray[np.floating],
+    height: int,
+    width: int,
+    boxed: NDArray[np.bool_] | None = None,
+    ignored: NDArray[np.floating] | None = None,
+) -> Float:
     """What a perfect detector says of a picture with these faces.
 
     A face belongs to the map of the stride that suits its size, near a border between two sizes to both. There the
     cells about its center, and the nearest one in any case, are to find it. Cells a little farther off, and those of
-    maps that suit similar sizes, are not judged. Nor are any cells about a face whose center is outside the picture.
+    maps that suit similar sizes, are not judged. Nor are any cells about a face whose center is outside the picture,
+    and those in an ignored box that no face is at.
 
     Args:
         points: `(N, 5, 2)`.
+        boxed: `(N,)`, faces of which only the size and the middle of the points are known.
+        ignored: `(K, 4)` boxes x, y, width, height that may be faces.
 
     Returns:
-        `(R, 13)`, a row for each cell: score logit (8 or -8), size, ten offsets of points, and 1 for a positive cell, 0
-        for a negative one, -1 for one not to be judged. Size and offsets are 0 but in positive cells.
+        `(R, 13)`, a row for each cell: score logit (8 or -8), size, ten offsets of points, and 1 for a positive cell, 2
+        for that of a boxed face, 0 for a negative one, -1 for one not to be judged. Size and offsets are 0 but in
+        positive cells.
 
     Raises:
         ValueError: points of a face are not finite, or coincide.
@@ -52,6 +68,10 @@ def encode(points: NDArray[np.floating], height: int, width: int) -> Float:
     centers, strides = cells(height, width)
     targets = np.zeros((len(centers), CHANNELS + 1), dtype=np.float32)
     targets[:, 0] = -_SURE
+    if ignored is not None and len(ignored):
+        low, high = ignored[:, :2] - _IGNORED_MARGIN, ignored[:, :2] + ignored[:, 2:] + _IGNORED_MARGIN
+        inside_ignored = ((centers[:, None] >= low) & (centers[:, None] <= high)).all(axis=2).any(axis=1)
+        targets[inside_ignored, CHANNELS] = -1
     faces = np.asarray(points, dtype=np.float32).reshape(-1, 5, 2)
     if not len(faces):
         return targets
@@ -79,7 +99,9 @@ def encode(points: NDArray[np.floating], height: int, width: int) -> Float:
     rank = np.where(positive, distance - 10 * nearest, np.inf)
     taken = np.flatnonzero(positive.any(axis=1))
     owner = np.argmin(rank[taken], axis=1)
-    targets[taken, 0], targets[taken, CHANNELS] = _SURE, 1
+    targets[taken, 0], targets[taken, CHANNELS] = _SURE, POINTED
+    if boxed is not None:
+        targets[taken[boxed[owner]], CHANNELS] = BOXED
     targets[taken, 1] = 2 * np.log2(sizes[owner] / 64)
     offsets = 8 * (faces[owner] - centers[taken, None]) / sizes[owner, None, None]
     targets[taken, 2:CHANNELS] = offsets.reshape(-1, 10)

@@ -17,7 +17,14 @@ from slimcam.training.data.detection.scenes import SceneData, Scenes
 from slimcam.training.fit.fit import History, Loss, Objective
 from slimcam.training.tasks.detection.batches import SceneBatch, SceneBatches
 from slimcam.training.tasks.detection.config import DetectorConfig, DetectorLossConfig
-from slimcam.training.tasks.detection.evaluation import FPPI, LEAST_SCORE, evaluation, find
+from slimcam.training.tasks.detection.evaluation import (
+    FPPI,
+    LEAST_SCORE,
+    PHOTOGRAPHS,
+    evaluation,
+    find,
+    find_boxed,
+)
 from slimcam.training.tasks.detection.metrics import SIZES, match, recall_at
 from slimcam.training.tasks.detection.network import network
 from slimcam.training.tasks.imitation import learn, taught_stages
@@ -45,9 +52,12 @@ class Detection(Task):
     def describe(self) -> dict[str, Any]:
         train, sets = self.data.train, self.data.test
         judged = " and ".join(f"{len(found):,} {name}" for name, found in sets.items())
+        if self.data.judged:
+            judged += f" and {len(self.data.judged):,} real photographs"
+        real = f", and {len(self.data.photographs):,} real photographs" if self.data.photographs else ""
         summary = (
-            f"scenes composed without end of {len(train.photos):,} photos and {len(train.crops):,} crops; {judged} of "
-            "other people to evaluate on"
+            f"scenes composed without end of {len(train.photos):,} photos and {len(train.crops):,} crops{real}; "
+            f"{judged} of other people to evaluate on"
         )
         return {"kind": self.job.config.data.kind, "summary": summary, "notes": list(self.data.notes)}
 
@@ -114,6 +124,11 @@ class Detection(Task):
             name: {model: find(folder, found, config.threads) for model, folder in folders.items()}
             for name, found in self.data.test.items()
         }
+        if judged := self.data.judged:
+            size = self.job.config.model.height, self.job.config.model.width
+            matches[PHOTOGRAPHS] = {
+                model: find_boxed(folder, judged, *size, config.threads) for model, folder in folders.items()
+            }
         return evaluation(matches, config.rates)
 
 

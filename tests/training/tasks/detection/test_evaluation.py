@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from slimcam.deploy.vision import align
-from slimcam.training.tasks.detection.evaluation import evaluation
-from slimcam.training.tasks.detection.metrics import SIZES, match
+from slimcam.training.tasks.detection.evaluation import PHOTOGRAPHS, evaluation
+from slimcam.training.tasks.detection.metrics import SIZES, match, match_boxes
 
 
 def face(x: float, y: float, size: float) -> np.ndarray:
@@ -33,3 +33,19 @@ def test_the_judgement_tells_recall_and_its_change_against_the_dense_model():
         assert all(len(cells) == len(table.columns) for cells in table.rows.values())
     assert set(found.figures["scenes"]) == set(SIZES)
     assert "recall 50.00 % of faces from 24 pixels on in 10 scenes" in found.facts[1]
+
+
+def test_thresholds_are_those_of_real_photographs_where_there_are_some():
+    composed = [match(FACES, np.array([0.9, 0.8], np.float32), FACES)] * 10
+    boxes = align.face_boxes(FACES)
+    nothing = np.zeros((0, 4), np.float32)
+    away = np.concatenate([FACES, FACES[:1] + 200])
+    real = [match_boxes(away, np.array([0.7, 0.6, 0.5], np.float32), boxes, nothing)] * 10
+    sets = {"scenes": {"dense": composed, "quantized": composed}}
+    alone = evaluation(sets, [0.1])
+    both = evaluation({**sets, PHOTOGRAPHS: {"dense": real, "quantized": real}}, [0.1])
+    assert alone.thresholds == {}, "no false face in ten scenes"
+    assert both.thresholds["0.1"] == pytest.approx(0.5, abs=1e-3)
+    assert both.accuracies == alone.accuracies, "gates look at composed scenes, whose truth is known to the last face"
+    assert both.tables[1].title == "Faces found in photographs"
+    assert all(row[-1] is None for row in both.tables[1].rows.values()), "points are not known there"

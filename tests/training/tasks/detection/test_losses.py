@@ -61,3 +61,21 @@ def test_a_model_that_is_imitated_pulls_where_it_sees_faces():
     other[truth[..., detector.CHANNELS] > 0, 5] += 1.0
     moved = losses.detection(loss)(np.concatenate([truth, other], axis=2), taught)
     assert float(np.asarray(moved)[0]) > float(np.asarray(answer)[0]) + 0.01
+
+
+def test_of_a_face_known_by_its_box_the_size_and_the_middle_of_the_points_are_learned():
+    truth = encode(FACES, 64, 96, boxed=np.array([True, True]))[None]
+    answer = truth[..., : detector.CHANNELS].copy()
+    answer[..., 0] *= 3
+    loss = losses.detection(DetectorLossConfig())
+    positive = truth[..., detector.CHANNELS] > 0
+    spread = answer.copy()
+    spread[positive, 2:] += np.array([2, 0, -2, 0, 0, 1, 0, -1, 0, 0])
+    assert float(np.max(loss(truth, spread))) < 1e-4, "where in the face its points are is not known"
+    for changed in (slice(1, 2), slice(2, None, 2), slice(3, None, 2)):
+        wrong = answer.copy()
+        wrong[positive, changed] += 2.0
+        assert float(np.max(loss(truth, wrong))) > 0.05
+    missed = answer.copy()
+    missed[positive, 0] = -8.0
+    assert float(np.max(loss(truth, missed))) > 0.05

@@ -5,11 +5,19 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from slimcam.deploy.vision.align import TEMPLATE
+from slimcam.deploy.vision.align import TEMPLATE, face_boxes
 from slimcam.training.tasks.bootstrap import paired_bootstrap
-from slimcam.training.tasks.detection.metrics import average_precision, found_at, landmark_error, match, recall_at
+from slimcam.training.tasks.detection.metrics import (
+    average_precision,
+    found_at,
+    landmark_error,
+    match,
+    match_boxes,
+    recall_at,
+)
 
 NOTHING = np.zeros((0, 5, 2), np.float32)
+NO_BOX = np.zeros((0, 4), np.float32)
 
 
 def face(size, x, y, degrees=0.0):
@@ -124,3 +132,27 @@ def test_landmark_error_is_of_the_faces_found():
     assert both.faces == 2
     assert landmark_error(found_at(pictures, 0.95)) is None
     assert np.isnan(found_at(pictures, 0.0).errors).tolist() == [False, False, True]
+
+
+def test_boxes_by_hand_need_not_be_drawn_as_detectors_draw_them():
+    points = face(40, 100, 100)
+    x, y, w, h = face_boxes(points)[0]
+    head = (x - 0.25 * w, y - 0.5 * h, 1.5 * w, 1.5 * h)
+    result = match_boxes(points[None], np.ones(1), np.array([head]), NO_BOX)
+    assert result.truth.tolist() == [0]
+    assert result.sizes.tolist() == pytest.approx([1.5 * w])
+    assert np.isnan(result.errors).all()
+    assert landmark_error(recall_at([result], 0.1)) is None, "the points are not known"
+
+
+def test_finds_in_ignored_regions_count_neither_way():
+    found = np.stack([face(40, 100, 100), face(40, 200, 100), face(40, 300, 100)])
+    boxes = face_boxes(found)
+    region = np.array([(150, 50, 100, 100)])
+    result = match_boxes(found, np.array([0.7, 0.9, 0.8]), boxes[:1], region)
+    np.testing.assert_allclose(result.scores, [0.8, 0.7])
+    assert result.truth.tolist() == [-1, 0]
+    again = match_boxes(found, np.ones(3), boxes[:2], region)
+    assert sorted(again.truth.tolist()) == [-1, 0, 1], "a face that is boxed counts inside of a region too"
+    assert match_boxes(found, np.ones(3), NO_BOX, NO_BOX).truth.tolist() == [-1, -1, -1]
+    assert match_boxes(NOTHING, np.ones(0), boxes, region).sizes.shape == (3,)

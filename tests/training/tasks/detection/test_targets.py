@@ -122,3 +122,23 @@ def test_cells_about_a_face_centerd_outside_are_not_judged():
 def test_points_that_are_no_face_are_refused(points, said):
     with pytest.raises(ValueError, match=said):
         encode(points, HEIGHT, WIDTH)
+
+
+def test_cells_in_an_ignored_box_are_not_judged_but_where_there_is_a_face():
+    points = np.stack([face(30, 100, 100), face(30, 250, 100)])
+    plain = encode(points, HEIGHT, WIDTH)
+    targets = encode(points, HEIGHT, WIDTH, np.array([False, True]), np.array([(60, 60, 80, 80)], np.float32))
+    assert set(targets[targets[:, 12] > 0, 12]) == {1, 2}
+    np.testing.assert_array_equal(targets[:, 12] > 0, plain[:, 12] > 0)
+    np.testing.assert_array_equal(targets[:, :12], plain[:, :12])
+    x, y = cells(HEIGHT, WIDTH)[0].T
+    inside = (np.abs(x - 100) < 40) & (np.abs(y - 100) < 40)
+    assert not (targets[inside, 12] == 0).any()
+    far = (np.abs(x - 100) > 45) | (np.abs(y - 100) > 45)
+    np.testing.assert_array_equal((targets[far, 12] == 0), (plain[far, 12] == 0))
+
+
+def test_a_small_ignored_box_covers_a_cell_wherever_it_lies():
+    for x in range(40, 48):
+        targets = encode(NOTHING, HEIGHT, WIDTH, ignored=np.array([(x, 40, 3, 3)], np.float32))
+        assert (targets[:1200, 12] == -1).any()

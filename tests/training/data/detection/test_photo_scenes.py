@@ -1,0 +1,78 @@
+"""Real photographs as scenes: their faces stay where they are seen, whatever is cut and scaled."""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+import pytest
+
+from slimcam.deploy.vision.align import TEMPLATE, face_sizes
+from slimcam.training.data.detection import photo_scenes
+from slimcam.training.data.detection.labels import FaceLabels
+from slimcam.training.data.detection.photo_scenes import LabeledPhotograph, photograph_scene
+
+COLORS = np.array([(255, 0, 0), (0, 255, 0), (0, 0, 255)])
+
+
+def face(width, x, y):
+    return ((TEMPLATE - TEMPLATE.mean(axis=0)) * width / 72 + (x, y)).astype(np.float32)
+
+
+def labeled(image, points, boxed=None, ignored=()):
+    _, code = cv2.imencode(".png", image[..., ::-1])
+    boxed = np.zeros(len(points), bool) if boxed is None else np.array(boxed)
+    return LabeledPhotograph(code, FaceLabels(points, boxed, np.array(ignored, np.float32).reshape(-1, 4)))
+
+
+@pytest.fixture
+def undegraded(monkeypatch):
+    monkeypatch.setattr(photo_scenes, "photograph", lambda image, _smallest, _rng: image)
+
+
+@pytest.mark.usefixtures("undegraded")
+def test_faces_stay_where_they_are_seen():
+    image = np.full((400, 600, 3), 60, np.uint8)
+    points = np.stack([face(60, 150, 120), face(40, 400, 250), face(90, 300, 300)])
+    for center, color in zip(points.mean(axis=1), COLORS, strict=True):
+        cv2.circle(image, [int(value) for value in center.round()], 14, color.tolist(), -1)
+    source, seen = labeled(image, points), 0
+    for seed in range(40):
+        scene = photograph_scene(source, 240, 320, np.random.default_rng(seed))
+        assert scene.image.shape == (240, 320, 3)
+        for center in scene.points.mean(axis=1):
+            x, y = center.round().astype(int)
+            if 0 <= x < 320 and 0 <= y < 240:
+                seen += 1
+                assert np.abs(scene.image[y, x].astype(int) - COLORS).sum(axis=1).min() < 60
+    assert seen > 60
+
+
+def test_half_of_the_scenes_show_all_of_the_photograph_and_the_others_sizes_of_all_scales():
+    source = labeled(np.zeros((480, 640, 3), np.uint8), face(40, 300, 200)[None])
+    sizes = np.array(
+        [
+            face_sizes(scene.points)[0] if len(scene.points) else 0
+            for scene in (photograph_scene(source, 240, 320, np.random.default_rng(seed)) for seed in range(200))
+        ]
+    )
+    assert 0.4 < np.isclose(sizes, 20, rtol=0.01).mean() < 0.65
+    others = sizes[~np.isclose(sizes, 20, rtol=0.01)]
+    assert others.min() == pytest.approx(10, rel=0.05), "at the least half as large as in the whole"
+    assert others.max() == pytest.approx(60, rel=0.05), "enlarged by half at the most"
+
+
+@pytest.mark.usefixtures("undegraded")
+def test_what_is_ignored_and_what_is_too_small_moves_along():
+    points = np.stack([face(80, 100, 100), face(10, 400, 300)])
+    source = labeled(np.zeros((480, 640, 3), np.uint8), points, [True, False], [(500, 100, 40, 60)])
+    whole = (
+        scene
+        for scene in (photograph_scene(source, 240, 320, np.random.default_rng(seed)) for seed in range(50))
+        if np.allclose(face_sizes(scene.points), 40, rtol=0.01)
+    )
+    for scene in (next(whole), next(whole)):
+        assert scene.boxed.tolist() == [True]
+        assert scene.ignored.shape == (2, 4)
+        np.testing.assert_allclose(scene.ignored[:, 2:], [(20, 30), (5, 6.4)], rtol=0.02)
+    mirrored = {round(float(next(whole).ignored[0, 0])) for _ in range(8)}
+    assert mirrored == {250, 50}, "left edge of the region, and of its mirror image"

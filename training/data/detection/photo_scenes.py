@@ -1,0 +1,116 @@
+"""Real photographs as scenes to train on: whole, as a device fits them into its input, or about one of their faces."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from slimcam.deploy.vision.align import face_boxes, face_sizes
+from slimcam.training.data.detection.degradation import photograph
+from slimcam.training.data.detection.labels import FaceLabels
+from slimcam.training.data.detection.points import mirrored
+from slimcam.training.data.detection.scene import Float, Scene
+from slimcam.training.data.images import Image, decode
+
+PHOTO_SCENES_VERSION = 1
+"""Raise it with every change that changes a pixel or a label."""
+
+SMALLEST = 8.0
+"""Size in a scene, pixels, below which a face is ignored: it has a pixel for an eye."""
+
+_LARGEST = 160.0
+"""Largest size that a photograph is scaled for; the composed scenes have larger faces."""
+
+_WHOLE = 0.5
+"""Share of scenes that show their whole photograph."""
+
+_MOST_ENLARGED = 1.5
+_GRAY = 128
+
+
+@dataclass(frozen=True)
+class LabeledPhotograph:
+    """A photograph to train on.
+
+    Attributes:
+        pixels: Bytes of an image file.
+        labels: Its faces, pixels.
+    """
+
+    pixels: NDArray[np.uint8]
+    labels: FaceLabels
+
+
+def photograph_scene(source: LabeledPhotograph, height: int, width: int, rng: np.random.Generator) -> Scene:
+    """A scene of a photograph, a function of its arguments and the generator's state.
+
+    Half show the whole photograph. The others are cut and scaled so that one of its faces has a size between 8 and 160
+    pixels, all scales equally frequent, and lies anywhere; photographs are enlarged by half at the most.
+    """
+    image = decode(source.pixels)
+    if image is None:
+        raise ValueError("a photograph that could be read no longer can")
+    points, ignored = source.labels.points, source.labels.ignored
+    if rng.random() < 0.5:
+        columns = image.shape[1]
+        image, points = cv2.flip(image, 1), mirrored(points, columns)
+        ignored = np.column_stack([columns - ignored[:, 0] - ignored[:, 2], ignored[:, 1:]]).astype(np.float32)
+    scale, corner = _window(image, points, height, width, rng)
+    picture = _cut(image, scale, corner, height, width)
+    points = ((points + 0.5) * scale - corner - 0.5).astype(np.float32)
+    ignored = np.column_stack([ignored[:, :2] * scale - corner, ignored[:, 2:] * scale])
+    sizes = face_sizes(points)
+    tiny = sizes < SMALLEST
+    kept, boxed = points[~tiny], source.labels.boxed[~tiny]
+    ignored = np.concatenate([ignored, face_boxes(points[tiny])]).astype(np.float32)
+    smallest = float(sizes[~tiny].min()) if len(kept) else 40.0
+    return Scene(photograph(picture, smallest, rng), kept, boxed, ignored)
+
+
+def _window(
+    image: Image, points: Float, height: int, width: int, rng: np.random.Generator
+) -> tuple[float, NDArray[np.float64]]:
+    """How many pixels of the scene one of the photograph becomes, and where in the scaled photograph the scene begins.
+
+    The scene may reach over the photograph: there it is gray, as in an input that a frame does not fill.
+    """
+    rows, columns = image.shape[:2]
+    fitted = min(height / rows, width / columns)
+    if not len(points) or rng.random() < _WHOLE:
+        return fitted, np.zeros(2)
+    face = points[int(rng.integers(len(points)))]
+    size = math.exp(rng.uniform(math.log(SMALLEST), math.log(_LARGEST)))
+    scale = float(np.clip(size / max(float(face_sizes(face)[0]), 1.0), 0.5 * fitted, max(_MOST_ENLARGED, fitted)))
+    frame, whole = np.array([width, height]), scale * np.array([columns, rows])
+    corner = face.mean(axis=0) * scale - rng.uniform(0.05, 0.95, 2) * frame
+    # Where the photograph is larger than the scene, the scene lies within it; otherwise it lies anywhere in the scene.
+    low, high = np.minimum(0, whole - frame), np.maximum(0, whole - frame)
+    return scale, np.round(np.clip(corner, low, high))
+
+
+def _cut(image: Image, scale: float, corner: NDArray[np.float64], height: int, width: int) -> Image:
+    """The part of a scaled photograph that begins at `corner`, `(height, width, 3)`, gray where it has none."""
+    rows, columns = image.shape[:2]
+    start = np.maximum(np.floor(corner / scale), 0).astype(int)
+    end = np.minimum(np.ceil((corner + np.array([width, height])) / scale), (columns, rows)).astype(int)
+    part = image[start[1] : end[1], start[0] : end[0]]
+    scene = np.full((height, width, 3), _GRAY, np.uint8)
+    if not part.size:
+        return scene
+    if scale < 1:
+        sides = np.maximum(np.round(np.array(part.shape[1::-1]) * scale), 1).astype(int)
+        part = cv2.resize(part, (int(sides[0]), int(sides[1])), interpolation=cv2.INTER_AREA)
+        factors = sides / (end - start)
+    else:
+        factors = np.ones(2)
+    # Pixel centers lie at integers, edges at halves before them.
+    step = scale / factors
+    shift = 0.5 * step - 0.5 + start * scale - corner
+    matrix = np.array([[step[0], 0, shift[0]], [0, step[1], shift[1]]])
+    return np.asarray(
+        cv2.warpAffine(part, matrix, (width, height), scene, cv2.INTER_LINEAR, cv2.BORDER_TRANSPARENT), dtype=np.uint8
+    )
