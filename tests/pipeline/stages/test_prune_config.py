@@ -24,6 +24,15 @@ from slimcam.training.fit.config import FitConfig
         ({"schedule": "cubic"}, "schedule is one of geometric, linear, polynomial; got 'cubic'"),
         ({"plan": "plan.json", "steps": 2}, "a plan names the channels of one cut: set steps=1"),
         ({"criterion_images": 0}, "criterion_images must be 1 or more; got 0"),
+        (
+            {"method": "magnitude", "budget": "5x"},
+            r"budget=5x cannot be had: give the share of weights by",
+        ),
+        ({"method": "magnitude", "steps": 2, "weights": "kept"}, r"so that steps=2 cannot be had"),
+        (
+            {"method": "magnitude", "sparse": SparseConfig("bn_scale")},
+            r"sparse\.penalty=bn_scale cannot be had",
+        ),
     ],
 )
 def test_steps_and_weights_that_make_no_sense_are_refused(options: dict[str, Any], message: str) -> None:
