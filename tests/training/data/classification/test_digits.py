@@ -14,7 +14,7 @@ SMALL = DigitsConfig(images_per_class=30, held_out_per_class=0, test_images_per_
 
 
 def test_a_digit_is_a_function_of_its_seeds() -> None:
-    assert CLASSES == tuple("0123456789")
+    assert tuple("0123456789") == CLASSES
     first = draw("7", 0, 0, 1)
     assert (first.shape, first.dtype) == ((28, 28, 3), np.uint8)
     np.testing.assert_array_equal(first, draw("7", 0, 0, 1))
