@@ -16,7 +16,7 @@ from slimcam.compression.keras_graph import kind
 from slimcam.compression.layers.outputs import ACTIVATION_OUTPUTS
 from slimcam.compression.layers.table import layer_spec
 from slimcam.compression.normal_form.normalize import normalize
-from slimcam.compression.pruning.config import PruningRatioConfig
+from slimcam.compression.pruning.config import MagnitudeConfig, PruningRatioConfig
 from slimcam.compression.pruning.cost import cost
 from slimcam.compression.pruning.graph import trace
 from slimcam.compression.pruning.importance import importance
@@ -79,6 +79,7 @@ def preflight(
     *,
     scheme: Scheme = Scheme.QAT_INT8,
     input_range: Sequence[float] = (),
+    magnitude: MagnitudeConfig | None = None,
 ) -> Preflight:
     """Normalizes, prunes, quantizes and converts a model with one random batch, and collects all that fails.
 
@@ -90,12 +91,16 @@ def preflight(
         scheme: of quantization. Layers without an int8 form are a problem of one that is trained, and a note of one in
             integers that is not: they stay float.
         input_range: of the int8 input, as for `quantize_aware`; that of the batch if empty.
+        magnitude: prunes single weights, in place of channels; of `ratio`, its share and its patterns count.
     """
     found, started = Preflight(), time.monotonic()
     with _collected(found):
         model = normalize(model).model
         with _collected(found):
-            model = _prune(model, ratio, found)
+            if magnitude is None:
+                model = _prune(model, ratio, found)
+            else:
+                _prune_weights(model, ratio, magnitude)
         if scheme.facts.integer:
             _quantize(model, scheme, input_range, found)
         else:
@@ -118,6 +123,15 @@ def _prune(model: Any, ratio: PruningRatioConfig, found: Preflight) -> Any:
     if remark := cost(smaller).remark:
         found.notes.append(remark)
     return smaller
+
+
+def _prune_weights(model: Any, ratio: PruningRatioConfig, magnitude: MagnitudeConfig) -> None:
+    from slimcam.compression.pruning.magnitude import sparsity_aware
+    from slimcam.compression.quantization.keras2 import adopt_weights, to_tf_keras
+
+    twin = to_tf_keras(model)
+    adopt_weights(model, twin)
+    sparsity_aware(twin, ratio.ratio, magnitude, keep=ratio.keep, ratios=ratio.ratios)
 
 
 def _quantize(model: Any, scheme: Scheme, input_range: Sequence[float], found: Preflight) -> None:

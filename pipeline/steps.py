@@ -98,6 +98,7 @@ def stages_of(config: Any) -> tuple[Stage, ...]:
     """The stages under a configuration, in order.
 
     A model file has one of its own. A latency is that of the configured target, on which pruning then depends.
+    Single weights are pruned in tf_keras, by a stage of that name too.
 
     Raises:
         ValueError: What is configured does not go with a model file.
@@ -105,13 +106,19 @@ def stages_of(config: Any) -> tuple[Stage, ...]:
     if isinstance(config.model, ModelFileConfig):
         check_file(config)
         return (_with_target(FILE_STAGE, config),)
-    stages = tuple(_with_target(stage, config) if stage.name == "prune" else stage for stage in STAGES)
+    stages = tuple(_pruning(stage, config) if stage.name == "prune" else stage for stage in STAGES)
     if config.task._target_ is None:
         return stages
     # A task of the user's is part of what each stage depends on that asks for its task.
     return tuple(
         replace(stage, sections=(*stage.sections, "task")) if "data" in stage.sections else stage for stage in stages
     )
+
+
+def _pruning(stage: Stage, config: Any) -> Stage:
+    if config.prune.method == "magnitude":
+        return replace(stage, function="slimcam.pipeline.stages.prune_magnitude:run", backend="tensorflow", version=1)
+    return _with_target(stage, config)
 
 
 def _with_target(stage: Stage, config: Any) -> Stage:

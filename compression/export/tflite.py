@@ -19,16 +19,21 @@ from slimcam.compression.quantization.keras2 import to_tf_keras
 from slimcam.deploy.common.messages import one_line
 
 
-def float_tflite(model: keras.Model | Graph) -> bytes:
+def float_tflite(model: keras.Model | Graph, *, sparse: bool = False) -> bytes:
     """Converts to float32, with batch normalization folded into the convolutions.
 
     Args:
         model: any Keras 3 model; on a backend other than TensorFlow, one that `keras2.to_tf_keras` takes. Or a graph.
+        sparse: Stores kernels with enough zeros without them: a smaller file, and on ARM the condition for XNNPACK's
+            sparse kernels (docs/pruning.md).
 
     Raises:
         ConversionError: TensorFlow Lite has no form for a layer of the model.
     """
-    return _convert(_converter(_on_tensorflow(model)), model.name)
+    converter = _converter(_on_tensorflow(model))
+    if sparse:
+        converter.optimizations = [tf.lite.Optimize.EXPERIMENTAL_SPARSITY]
+    return _convert(converter, model.name)
 
 
 def int8_tflite(model: tf_keras.Model) -> bytes:

@@ -73,6 +73,20 @@ class Penalty(Choice):
     BN_SCALE = "bn_scale"
 
 
+class Policy(Choice):
+    """Which kernels are pruned by magnitude: all, or those that XNNPACK has sparse kernels for."""
+
+    ALL = "all"
+    XNNPACK = "xnnpack"
+
+
+class Pooling(Choice):
+    """What a block of weights is judged by: the mean of their magnitudes, or the largest."""
+
+    AVG = "AVG"
+    MAX = "MAX"
+
+
 class Target(Choice):
     """What the pruning ratio and the budget are of."""
 
@@ -154,3 +168,50 @@ class PruningRatioConfig:
         if not (math.isfinite(number) and number > 0) or (text.endswith("x") and number < 1):
             raise ValueError(f"budget is a number above 0, or a factor like 5x; got {self.budget!r}")
         return whole / number if text.endswith("x") else number * (1e6 if self.target == Target.SIZE else 1.0)
+
+
+@dataclass
+class MagnitudeConfig:
+    """Which weights become zero while the model trains, and when (Zhu and Gupta 2017, "To prune, or not to prune").
+
+    Attributes:
+        initial: Share of each kernel that is zero from the first step on; it grows by a polynomial to `prune.ratio`.
+        end: Share of the steps after which `prune.ratio` is reached; the zeros of then stay.
+        power: Exponent of the polynomial.
+        frequency: Steps from one choice of the zeros to the next.
+        block_size: Height and width of the blocks in which weights of dense kernels, `(inputs, outputs)`, become zero.
+        block_pooling: What a block is judged by: the mean (`AVG`) or the largest (`MAX`) of its magnitudes.
+        m_by_n: `[2, 4]` makes two of each four weights that follow each other along the input channels zero, from the
+            first step on, in place of the schedule; empty leaves single weights free.
+        policy: `all` prunes the kernels of all layers that tfmot can prune (convolutions but depthwise ones, dense
+            layers); `xnnpack` those of 1x1 convolutions alone, of a network that XNNPACK can run sparse.
+    """
+
+    initial: float = 0.5
+    end: float = 0.75
+    power: float = 3.0
+    frequency: int = 20
+    block_size: list[int] = field(default_factory=lambda: [1, 1])
+    block_pooling: str = Pooling.AVG.value
+    m_by_n: list[int] = field(default_factory=list)
+    policy: str = Policy.ALL.value
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.initial < 1:
+            raise ValueError(f"magnitude.initial is a share, 0 to below 1; got {self.initial}")
+        if not 0 < self.end <= 1:
+            raise ValueError(f"magnitude.end is a share of the steps, above 0 to 1; got {self.end}")
+        if self.power <= 0 or self.frequency < 1:
+            raise ValueError(
+                f"magnitude.power is above 0, magnitude.frequency 1 or more; got {self.power} and {self.frequency}"
+            )
+        if len(self.block_size) != 2 or min(self.block_size) < 1:
+            raise ValueError(f"magnitude.block_size is a height and a width, 1 or more; got {list(self.block_size)}")
+        if self.m_by_n and (len(self.m_by_n) != 2 or not 0 < self.m_by_n[0] < self.m_by_n[1]):
+            raise ValueError(
+                f"magnitude.m_by_n is zeros and the weights that they are of, as [2, 4]; got {self.m_by_n}"
+            )
+        if self.m_by_n and self.block_size != [1, 1]:
+            raise ValueError("magnitude.m_by_n and magnitude.block_size are two patterns: give one of them")
+        choose("magnitude.block_pooling", Pooling, self.block_pooling)
+        choose("magnitude.policy", Policy, self.policy)

@@ -46,6 +46,31 @@ def to_tf_keras(model: keras.Model) -> tf_keras.Model:
     return tf_keras.Model(inputs, outputs, name=model.name)
 
 
+def adopt_weights(model: keras.Model, twin: tf_keras.Model) -> None:
+    """Gives a Keras 3 model the weights of the tf_keras model that `to_tf_keras` made of it, trained since.
+
+    Args:
+        model: flat, in normal form; changed in place.
+        twin: with the same layers, by name.
+
+    Raises:
+        UnsupportedLayerError: a layer's counterpart is several layers, whose weights are not those of the layer.
+    """
+    theirs = {layer.name: layer for layer in twin.layers}
+    for layer in model.layers:
+        if not layer.weights:
+            continue
+        spec = layer_spec(layer)
+        if layer.name not in theirs or spec is None or not isinstance(spec.keras2, Counterpart):
+            raise UnsupportedLayerError(
+                f"layer '{layer.name}' ({type(layer).__name__}) is another in tf_keras, so that what it learns there "
+                "cannot be taken back; build the model from layers that Keras 2 has too"
+            )
+        values = {_own_name(weight): weight.numpy() for weight in theirs[layer.name].weights}
+        for weight in layer.weights:
+            weight.assign(values[spec.keras2.weights.get(weight.name, weight.name)])
+
+
 class _Counterparts:
     """Gives for each operation of a Keras 3 graph the callable that stands for it on tf_keras tensors."""
 
@@ -160,10 +185,15 @@ def _activation(layer: keras.layers.Layer) -> Any:
 
 def _copy_weights(source: keras.layers.Layer, target: tf_keras.layers.Layer, renamed: Mapping[str, str]) -> None:
     values = {renamed.get(weight.name, weight.name): keras.ops.convert_to_numpy(weight) for weight in source.weights}
-    wanted = [weight.name.split("/")[-1].split(":")[0] for weight in target.weights]
+    wanted = [_own_name(weight) for weight in target.weights]
     if sorted(values) != sorted(wanted):
         raise UnsupportedLayerError(
             f"layer '{source.name}' ({type(source).__name__}) has the weights {sorted(values)}, "
             f"its counterpart in tf_keras {sorted(wanted)}"
         )
     target.set_weights([values[name] for name in wanted])
+
+
+def _own_name(weight: Any) -> str:
+    """The name of a tf_keras weight in its layer."""
+    return str(weight.name.split("/")[-1].split(":")[0])

@@ -25,7 +25,9 @@ from slimcam.compression.layers.table import LAYERS
 
 
 class KernelQuantizer(quantizers.LastValueQuantizer):  # type: ignore[misc]
-    """Symmetric int8 weights with a scale for each channel that the kernel writes.
+    """Symmetric int8 weights with a scale for each channel that the kernel writes; weights that are zero stay zero.
+
+    The last is what tfmot's prune-preserving scheme does for its own quantizers: no gradient reaches those weights.
 
     Args:
         writes: How many of the last axes count those channels; 0 for one scale for the whole kernel.
@@ -39,6 +41,7 @@ class KernelQuantizer(quantizers.LastValueQuantizer):  # type: ignore[misc]
         return super().build(self._arranged(tensor_shape), name, layer)
 
     def __call__(self, inputs: Any, training: bool, weights: Any, **options: Any) -> Any:
+        inputs = inputs * tf.cast(tf.not_equal(inputs, 0), inputs.dtype)
         arranged = tf.reshape(inputs, self._arranged(inputs.shape)) if self.writes > 1 else inputs
         quantized = super().__call__(arranged, training, weights, **options)
         return tf.reshape(quantized, inputs.shape) if self.writes > 1 else quantized

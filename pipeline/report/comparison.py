@@ -49,7 +49,8 @@ class Comparison:
 
     def cells(self) -> list[list[str]]:
         """The table: a heading, and a row for the compressed model of each run."""
-        rows = [["run", "parameters", "MB", self.measure, "change, points (95 % interval)", "p50 ms", "gates"]]
+        rows = [["run", "parameters", "MB", self.measure, "change, points (95 % interval)", "p50 ms"]]
+        rows[0] += ["MB gzipped", "zeros", "gates"]
         rows += self._dense()
         for number, (name, table) in enumerate(self.runs.items(), 1):
             row = table.rows[-1]
@@ -69,10 +70,12 @@ class Comparison:
                     wording.percent(row.accuracy),
                     change(row),
                     wording.milliseconds(row.p50_ms),
+                    wording.megabytes(row.gzip_mb),
+                    wording.percent(row.zeros, 0),
                     gates,
                 ]
             )
-        return rows + [[name, *[wording.UNKNOWN] * 5, "did not finish"] for name in self.failed]
+        return rows + [[name, *[wording.UNKNOWN] * 7, "did not finish"] for name in self.failed]
 
     def _dense(self) -> list[list[str]]:
         """The model that all runs made smaller, where it is one and the same."""
@@ -82,7 +85,8 @@ class Comparison:
         row, times = dense[0], sorted({wording.milliseconds(one.p50_ms) for one in dense}, key=float)
         slowest = f" to {times[-1]}" if len(times) > 1 else ""
         figures = [wording.count(row.parameters), wording.megabytes(row.size_mb), wording.percent(row.accuracy)]
-        return [["dense", *figures, wording.UNKNOWN, f"{times[0]}{slowest}", ""]]
+        zipped = [wording.megabytes(row.gzip_mb), wording.percent(row.zeros, 0)]
+        return [["dense", *figures, wording.UNKNOWN, f"{times[0]}{slowest}", *zipped, ""]]
 
     @property
     def measure(self) -> str:

@@ -111,6 +111,7 @@ def gather(job: Job) -> Findings:
             _read(folders["prune"] / COST),
             evaluation,
             list(records.values()),
+            {name: load_bundle(folders["convert"] / name).model.read_bytes() for name in records},
         ),
         evaluation=evaluation,
         records=records,

@@ -29,6 +29,11 @@ logger = logging.getLogger(__name__)
 
 AGAIN = "experiment/again.yaml"
 
+_ZEROS_NOTE = (
+    "zeros make a compressed file smaller. They are multiplied as other weights are, but by XNNPACK's sparse kernels, "
+    "which are for 1x1 convolutions in float32 on ARM and on x86 without AVX (docs/pruning.md)."
+)
+
 
 @dataclass(frozen=True)
 class Plot:
@@ -144,6 +149,7 @@ def _facts(findings: Findings, shown: tuple[Plot, ...], again: str) -> dict[str,
         "again": again,
         "libraries": receipt["libraries"],
         "commits": sorted({commit for commit in commits.values() if commit}),
+        "zeros_note": _ZEROS_NOTE,
         "x86": "x86_64" in next(iter(findings.records.values())).machine.os,
         "total_seconds": sum(effort.seconds for effort in findings.efforts),
         "training_seconds": sum(effort.training_seconds or 0 for effort in findings.efforts),

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from slimcam.compression.export.zeros import zero_share
 from slimcam.deploy.common.files import write_text
 from slimcam.deploy.latency.record import Record
 from slimcam.deploy.latency.table import threads
@@ -26,6 +28,8 @@ class Row:
         change, low, high: of the accuracy against the dense model, and its 95 % interval, as shares.
         loss_below: the share that a publication says the accuracy fell by less than.
         size_mb: of the `.tflite` file, in millions of bytes.
+        gzip_mb: of the same, compressed by gzip as for a download.
+        zeros: the share of its kernels' weights that are zero.
         p50_ms, p90_ms: of one inference, on the machine that the row's table names; a target that tells no median has
             its mean, or its predicted latency, in its place.
     """
@@ -45,6 +49,8 @@ class Row:
     low: float | None = None
     high: float | None = None
     loss_below: float | None = None
+    gzip_mb: float | None = None
+    zeros: float | None = None
 
 
 PUBLISHED = (
@@ -93,7 +99,12 @@ class Table:
 
 
 def build(
-    name: str, backbone: str, costs: Mapping[str, Any], evaluation: Mapping[str, Any], records: Sequence[Record]
+    name: str,
+    backbone: str,
+    costs: Mapping[str, Any],
+    evaluation: Mapping[str, Any],
+    records: Sequence[Record],
+    files: Mapping[str, bytes] | None = None,
 ) -> Table:
     """Joins what the stages found.
 
@@ -102,6 +113,7 @@ def build(
         costs: of the prune stage's `cost.json`.
         evaluation: of the evaluate stage's `evaluation.json`.
         records: of the benchmark stage, the dense model's first.
+        files: contents of the `.tflite` files, by model.
     """
     first = records[0]
     return Table(
@@ -110,7 +122,7 @@ def build(
         threads=first.execution.threads,
         predicted=any(record.predicted for record in records),
         measure=evaluation["measure"],
-        rows=tuple(_row(record, first, costs, evaluation) for record in records),
+        rows=tuple(_row(record, first, costs, evaluation, (files or {}).get(record.model.name)) for record in records),
         gates=tuple(evaluation["gates"]),
         published=PUBLISHED if (evaluation["task"], backbone) == ("recognition", "ResNet50") else (),
         remarks=tuple(evaluation["remarks"]),
@@ -162,7 +174,9 @@ def change(row: Row) -> str:
     return wording.interval(row.change, row.low, row.high)
 
 
-def _row(record: Record, first: Record, costs: Mapping[str, Any], evaluation: Mapping[str, Any]) -> Row:
+def _row(
+    record: Record, first: Record, costs: Mapping[str, Any], evaluation: Mapping[str, Any], content: bytes | None
+) -> Row:
     name = record.model.name
     # Quantizing changes neither the parameters nor the operations, only their type.
     cost, dense = costs["dense" if name == "dense" else "pruned"], costs["dense"]
@@ -182,4 +196,6 @@ def _row(record: Record, first: Record, costs: Mapping[str, Any], evaluation: Ma
         change=interval.get("difference"),
         low=interval.get("low"),
         high=interval.get("high"),
+        gzip_mb=None if content is None else len(gzip.compress(content)) / 1e6,
+        zeros=None if content is None else zero_share(content),
     )

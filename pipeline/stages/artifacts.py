@@ -24,6 +24,7 @@ QUANTIZED, QUANTIZED_FILE, ORIGINS, SCHEME, LAYERS = (
     "scheme.json",
     "layers.json",
 )
+ZEROS = "zeros.json"  # prune, by magnitude: the zeros in each kernel, and its weights
 FIDELITY = "fidelity.json"  # convert
 SENSITIVITY, SENSITIVITY_PLOT, RATIOS = "sensitivity.json", "sensitivity.png", "ratios.yaml"  # sensitivity
 TFLITE, COMPRESSED, SUMMARY = "model.tflite", "compressed.json", "summary.txt"  # compress

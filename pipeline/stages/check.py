@@ -10,6 +10,7 @@ from slimcam.compression.check import preflight
 from slimcam.compression.quantization.schemes import Scheme
 from slimcam.deploy.common.files import write_text
 from slimcam.pipeline.stages.artifacts import CHECK
+from slimcam.pipeline.stages.config import Method
 from slimcam.training.tasks.job import Job
 from slimcam.training.tasks.task import input_size, task_of
 
@@ -24,12 +25,18 @@ def run(job: Job) -> None:
     """
     import keras
 
-    config = job.config.quantize
+    config, pruning = job.config.quantize, job.config.prune
     keras.utils.set_random_seed(job.config.train.seed)
     task = task_of(job)
     model = task.build()
     spanned = config.spanned(task.input(input_size(model)))
-    found = preflight(model, job.config.prune, scheme=Scheme(config.scheme), input_range=spanned)
+    found = preflight(
+        model,
+        pruning,
+        scheme=Scheme(config.scheme),
+        input_range=spanned,
+        magnitude=pruning.magnitude if pruning.method == Method.MAGNITUDE else None,
+    )
     for line in str(found).splitlines():
         logger.info(line)
     logger.info(f"checked in {found.seconds:.0f} s")

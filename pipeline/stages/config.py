@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from slimcam.compression.pruning.config import Penalty, PruningRatioConfig, Schedule
+from slimcam.compression.pruning.config import MagnitudeConfig, Penalty, PruningRatioConfig, Schedule, Target
 from slimcam.compression.quantization.schemes import PERCENTILE, LayerPolicy, Scheme
 from slimcam.deploy.common.choices import Choice, choose
 from slimcam.deploy.common.result_key import KEY_UNLESS_DEFAULT, file_content, in_key
@@ -14,6 +14,13 @@ from slimcam.deploy.inference.pixels import value_range
 from slimcam.training.fit.config import FitConfig
 from slimcam.training.tasks.recognition.config import Classification, LossConfig
 from slimcam.training.tasks.task import Teacher
+
+
+class Method(Choice):
+    """What pruning removes: whole channels, or single weights, which become zero."""
+
+    CHANNELS = "channels"
+    MAGNITUDE = "magnitude"
 
 
 class Weights(Choice):
@@ -58,6 +65,10 @@ class PruneConfig(PruningRatioConfig):
     """The prune stage: the pruning ratio, and fine-tuning.
 
     Attributes:
+        method: What is removed: `channels`, or by `magnitude` single weights, which become zero (docs/pruning.md). Of
+            the latter `ratio` and `ratios` are shares of each kernel's weights, and `keep` and `ratios` name layers;
+            other options of channels mean nothing to it.
+        magnitude: When, and in which pattern, single weights become zero.
         criterion_images: Number of training images that a criterion sees which judges by inputs.
         plan: Plan file to apply (`plan.json` of an earlier result), in place of choosing channels.
         weights: Weights that fine-tuning starts from. `kept`: those of the channels that stay, after kernel-norm
@@ -77,6 +88,8 @@ class PruneConfig(PruningRatioConfig):
         loss: Loss of the fine-tuning, of the task's own kind.
     """
 
+    method: str = field(default=Method.CHANNELS.value, metadata=KEY_UNLESS_DEFAULT)
+    magnitude: MagnitudeConfig = field(default_factory=MagnitudeConfig, metadata=KEY_UNLESS_DEFAULT)
     criterion_images: int = field(default=256, metadata=KEY_UNLESS_DEFAULT)
     plan: str | None = field(default=None, metadata=in_key(material=file_content, unless_default=True))
     weights: str = Weights.KEPT.value
@@ -111,6 +124,26 @@ class PruneConfig(PruningRatioConfig):
                 f"fit.epochs={self.fit.epochs:g} for the last one: raise fit.epochs, or lower the others"
             )
         choose("teacher", Teacher, self.teacher)
+        choose("method", Method, self.method)
+        if self.method == Method.MAGNITUDE:
+            self._refuse_channels()
+
+    def _refuse_channels(self) -> None:
+        wanted = {
+            "target": Target.CHANNELS.value,
+            "budget": None,
+            "plan": None,
+            "weights": Weights.KEPT.value,
+            "steps": 1,
+        }
+        given = [f"{name}={getattr(self, name)}" for name, none in wanted.items() if getattr(self, name) != none]
+        if self.sparse.taken:
+            given.append(f"sparse.penalty={self.sparse.penalty}")
+        if given:
+            raise ValueError(
+                f"method=magnitude removes no channels, so that {', '.join(given)} cannot be had: give the share of "
+                "weights by ratio, or set method=channels"
+            )
 
     @property
     def fine_tuning(self) -> list[FitConfig]:
@@ -201,10 +234,12 @@ class ConvertConfig:
     Attributes:
         license: License of the resulting model, given what it was trained on; written into bundle and model card.
         fidelity_images: Number of test images on which the int8 file is compared with the model that it was made of.
+        sparse: Whether the pruned float file stores kernels without their zeros, for `prune.method=magnitude`.
     """
 
     license: str = "not stated; it depends on the terms of the faces that the model was trained on"
     fidelity_images: int = 64
+    sparse: bool = field(default=False, metadata=KEY_UNLESS_DEFAULT)
 
     def __post_init__(self) -> None:
         if self.fidelity_images < 1:

@@ -17,7 +17,7 @@ from slimcam.deploy.inference.bundle import write_bundle
 from slimcam.deploy.inference.model import Model
 from slimcam.deploy.inference.pixels import normalized
 from slimcam.deploy.inference.preprocessing import agreement
-from slimcam.pipeline.stages.artifacts import FIDELITY, ORIGINS, PLAN, QUANTIZED, QUANTIZED_FILE, SCHEME
+from slimcam.pipeline.stages.artifacts import FIDELITY, ORIGINS, PLAN, QUANTIZED, QUANTIZED_FILE, SCHEME, ZEROS
 from slimcam.pipeline.stages.model_card import model_card
 from slimcam.training.fit.files import MODEL, load_keras
 from slimcam.training.tasks.job import Job
@@ -41,7 +41,11 @@ def run(job: Job) -> None:
     images = task.test_images(config.convert.fidelity_images, size)
     samples = task.samples(config.quantize.calibration_images, size, 32)
     quantized, expected = _quantized(job, pruned, normalized(images, spec), samples)
-    files = {"dense": tflite.float_tflite(dense), "pruned": tflite.float_tflite(pruned), "quantized": quantized}
+    files = {
+        "dense": tflite.float_tflite(dense),
+        "pruned": tflite.float_tflite(pruned, sparse=config.convert.sparse),
+        "quantized": quantized,
+    }
     origins = json.loads((job.inputs["quantize"] / ORIGINS).read_text())
     if not _scheme(job.inputs["quantize"])["layers"]:  # some of which are to run in float
         for problem in delegation_problems(files["quantized"], origins):
@@ -107,6 +111,7 @@ def provenance(job: Job, task: Task) -> dict[str, Any]:
     titles = {"train": "dense", "prune": "fine-tuning", "quantize": "quantization-aware"}
     origin = task.origin()
     plan = PruningPlan.load(job.inputs["prune"] / PLAN)
+    zeros = _zeros(job.inputs["prune"] / ZEROS)
     return {
         **origin,
         "taught_stages": [stage for stage in origin["taught_stages"] if stage in fits],
@@ -116,6 +121,20 @@ def provenance(job: Job, task: Task) -> dict[str, Any]:
         "pruned_scope": config.prune.scope,
         "pruned_steps": config.prune.steps,
         "pruned_weights": config.prune.weights,
+        **({} if zeros is None else {"zero_weights": zeros}),
         "epochs": {titles[stage]: sum(fit.epochs for fit in phases) for stage, phases in fits.items()},
-        "validated_stages": [stage for stage, phases in fits.items() if any(fit.validations for fit in phases)],
+        "validated_stages": [
+            stage
+            for stage, phases in fits.items()
+            # By magnitude the last weights are taken.
+            if any(fit.validations for fit in phases) and not (stage == "prune" and zeros is not None)
+        ],
     }
+
+
+def _zeros(file: Path) -> float | None:
+    """The share of the weights of all kernels that are zero, None where channels were pruned."""
+    if not file.is_file():
+        return None
+    counts = json.loads(file.read_text()).values()
+    return float(sum(zero for zero, _ in counts) / sum(size for _, size in counts))

@@ -37,8 +37,7 @@ def model_card(
         f"- teacher: {provenance['teacher']}, in {', '.join(provenance['taught_stages'])}"
         if provenance["teacher"]
         else "- no teacher but the dense model itself",
-        f"- {provenance['pruned_share']:.1%} of {provenance['pruned_channels']:,} channels pruned "
-        f"(scope {provenance['pruned_scope']}{_way(provenance)})",
+        f"- {_pruned(provenance)}",
         f"- quantization: {scheme_line(provenance['quantization'])}",
         f"- epochs: {epochs}",
         "",
@@ -68,6 +67,15 @@ def scheme_line(quantization: Mapping[str, Any]) -> str:
         for kind in kinds
     ]
     return "; ".join([line, *exceptions])
+
+
+def _pruned(provenance: Mapping[str, Any]) -> str:
+    if "zero_weights" in provenance:
+        return f"{provenance['zero_weights']:.1%} of the weights of kernels are zero; no channel is pruned"
+    return (
+        f"{provenance['pruned_share']:.1%} of {provenance['pruned_channels']:,} channels pruned "
+        f"(scope {provenance['pruned_scope']}{_way(provenance)})"
+    )
 
 
 def _way(provenance: Mapping[str, Any]) -> str:

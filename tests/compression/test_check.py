@@ -8,7 +8,7 @@ import keras
 import pytest
 
 from slimcam.compression.check import preflight
-from slimcam.compression.pruning.config import PruningRatioConfig
+from slimcam.compression.pruning.config import MagnitudeConfig, PruningRatioConfig
 from slimcam.compression.quantization.schemes import Scheme
 
 L = keras.layers
@@ -48,6 +48,15 @@ def test_layers_without_an_int8_form_are_no_problem_of_a_scheme_without_training
     assert any("'norm'" in note for note in found.notes)
     assert found.operators is not None
     assert preflight(odd, HALF, scheme=Scheme.FLOAT16).problems == []
+
+
+def test_pruning_by_magnitude_is_tried_too() -> None:
+    found = [
+        preflight(network(), HALF, scheme=Scheme.NONE, magnitude=MagnitudeConfig(policy=policy)).problems
+        for policy in ("all", "xnnpack")
+    ]
+    assert found[0] == []
+    assert [problem[:24] for problem in found[1]] == ["magnitude.policy=xnnpack"]
 
 
 def test_operator_that_stays_with_tflite_is_named_with_its_layer() -> None:

@@ -10,7 +10,8 @@ from typing import Any
 
 from slimcam.deploy.common.result_key import key_material
 from slimcam.training.data import own, samples
-from slimcam.training.data.classification import image_folders, road_signs
+from slimcam.training.data.classification import digits, image_folders, road_signs
+from slimcam.training.data.classification.digits import DigitsConfig
 from slimcam.training.data.classification.image_folders import ImageFoldersConfig
 from slimcam.training.data.classification.labeled import ClassData
 from slimcam.training.data.classification.road_signs import RoadSignsConfig
@@ -54,6 +55,7 @@ SOURCES = {
     "shards": DataSource(ShardsConfig, packed_sets.fingerprint, lambda config, _: packed_sets.load(config)),
     "scenes": DataSource(ScenesConfig, scenes.fingerprint),
     "road_signs": DataSource(RoadSignsConfig, road_signs.fingerprint, load_classes=road_signs.load),
+    "digits": DataSource(DigitsConfig, digits.fingerprint, load_classes=digits.load),
     "image_folders": DataSource(
         ImageFoldersConfig, image_folders.fingerprint, load_classes=lambda config, _: image_folders.load(config)
     ),

@@ -11,7 +11,7 @@ import json
 import logging
 import math
 import time
-from collections.abc import Callable, Generator, Mapping
+from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -77,6 +77,7 @@ def fit(
     validate: Callable[[Any], float] | None = None,
     recalibrate: Callable[[Any], None] | None = None,
     rates: Mapping[int, float] | None = None,
+    callbacks: Sequence[Any] = (),
 ) -> History:
     """Trains a model in place, going on from the checkpoint in `work` if there is one.
 
@@ -89,6 +90,8 @@ def fit(
         recalibrate: Sets the statistics of normalization in place, before each validation: weights are judged, and
             kept, with these statistics instead of training's moving ones.
         rates: Factors of the learning rate of variables of a tf_keras model, by their `id`.
+        callbacks: Callbacks of `keras` that are told of the begin and the end of the training and of its epochs, of a
+            resumed one too; their `params` are `epochs`, and `steps` of an epoch, both of which may be fractions.
 
     Returns:
         One entry for each line of progress: `step`, `epoch`, `loss` and its parts, `learning_rate`,
@@ -110,7 +113,7 @@ def fit(
         )
     learner = model if keras.__name__ == "tf_keras" else _accelerated(model, config)
     if learner is model and (config.sizes or config.precision != Precision.FLOAT32):
-        raise ValueError("fit.sizes and fit.precision=bfloat16 are for Keras 3, not for quantization-aware training")
+        raise ValueError("fit.sizes and fit.precision=bfloat16 are for Keras 3, not for QAT or prune.method=magnitude")
     steps = max(1, round(config.epochs * batches.steps_per_epoch))
     sizes = _sizes(config, steps, int(model.inputs[0].shape[1]))
     validations = {round((i + 1) * steps / config.validations) for i in range(config.validations)}
@@ -128,12 +131,21 @@ def fit(
     saved = logged = time.monotonic()
     logged_step = start
     stream = batches.stream(sizes, start)
+    watchers = keras.callbacks.CallbackList(
+        list(callbacks), model=learner, epochs=config.epochs, steps=batches.steps_per_epoch
+    )
+    watchers.on_train_begin()
     for step, batch in enumerate(stream, start):
+        epoch = int(step / batches.steps_per_epoch)
+        if step == start or epoch > int((step - 1) / batches.steps_per_epoch):
+            watchers.on_epoch_begin(epoch)
         rate = learning_rate(config, step, steps)
         learner.optimizer.learning_rate = rate
         logs = learner.train_on_batch(batch.images, objective.truth(batch), **_options(keras))
         now = time.monotonic()
         done = step + 1
+        if done == steps or int(done / batches.steps_per_epoch) > epoch:
+            watchers.on_epoch_end(epoch)
         if now - logged >= config.log_seconds or done == steps or done in validations:
             speed = (done - logged_step) * count / (now - logged)
             entry = {"step": done, "epoch": done / batches.steps_per_epoch}
@@ -162,6 +174,7 @@ def fit(
             logger.info(f"{title}: ends at step {done} of {steps}: {config.patience} validations without a better one")
             stream.close()
             break
+    watchers.on_train_end()
     if steps > start:
         # Kept until the stage is done: what follows the fit may be killed too.
         _save(learner, steps, history, checkpoint)

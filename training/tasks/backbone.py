@@ -17,9 +17,9 @@ from slimcam.deploy.common.messages import did_you_mean, first_line
 from slimcam.deploy.common.own_code import code_key, find, of_target
 from slimcam.deploy.common.result_key import NOT_KEY, file_content, in_key
 from slimcam.deploy.inference.pixels import PixelFormat
-from slimcam.training.tasks.own_backbones import of_file, small_resnet
+from slimcam.training.tasks.own_backbones import mlp, of_file, small_resnet
 
-BACKBONES: dict[str, Callable[..., Any]] = {"small_resnet": small_resnet}
+BACKBONES: dict[str, Callable[..., Any]] = {"small_resnet": small_resnet, "mlp": mlp}
 """Builders of our own by name."""
 
 _EARLIER = {"training.backbones:small_resnet": "small_resnet"}
@@ -75,7 +75,7 @@ class BackboneConfig:
     """A backbone.
 
     Attributes:
-        backbone: `small_resnet`; a name in `keras.applications`, for example `ResNet50`; a `.keras` file of a
+        backbone: `small_resnet` or `mlp`; a name in `keras.applications`, for example `ResNet50`; a `.keras` file of a
             functional or sequential model that takes RGB images of `input_size`, or of any size, and gives features;
             or `module:function` of your own builder, called with `input_shape` and the options. Every stage imports
             that module, so that layers which it registers can be read again, and runs again when its source, or that

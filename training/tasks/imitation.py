@@ -42,6 +42,7 @@ def learn(
         validate=task.validator(),
         recalibrate=spec.recalibrate,
         rates=spec.rates,
+        callbacks=spec.callbacks,
     )
 
 

@@ -1,9 +1,12 @@
-"""Backbones beside those of Keras: one of ours for small machines, those of files, those of a user's function."""
+"""Backbones beside those of Keras: two of ours, those of files, those of a user's function."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from slimcam.deploy.common.messages import first_line
 
@@ -32,6 +35,28 @@ def small_resnet(input_shape: tuple[int, int, int], width: int = 24) -> Any:
         y = _conv(y, channels, 3, 1, f"{name}_2", relu=False)
         x = keras.layers.ReLU(name=f"{name}_relu")(keras.layers.Add(name=f"{name}_add")([y, shortcut]))
     return keras.Model(inputs, x, name="small_resnet")
+
+
+def mlp(input_shape: tuple[int, int, int], widths: Sequence[int] = (256, 128)) -> Any:
+    """A multilayer perceptron on the brightness of each pixel, without normalization: 784-256-128 for 28x28 pixels.
+
+    Args:
+        input_shape: `(height, width, 3)`.
+        widths: units of each dense layer.
+
+    Returns:
+        A Keras 3 model with features `(N, 1, 1, widths[-1])`.
+    """
+    import keras
+
+    inputs = keras.Input(input_shape)
+    # The luma of ITU-R BT.601; it is not trained.
+    luma = keras.layers.Conv2D(1, 1, use_bias=False, trainable=False, name="luma")
+    x = keras.layers.Flatten(name="pixels")(luma(inputs))
+    luma.set_weights([np.array([0.299, 0.587, 0.114], np.float32).reshape(1, 1, 3, 1)])
+    for number, width in enumerate(widths, 1):
+        x = keras.layers.ReLU(name=f"dense{number}_relu")(keras.layers.Dense(width, name=f"dense{number}")(x))
+    return keras.Model(inputs, keras.layers.Reshape((1, 1, widths[-1]), name="features")(x), name="mlp")
 
 
 def _conv(x: Any, channels: int, kernel: int, stride: int, name: str, *, relu: bool = True) -> Any:

@@ -72,6 +72,7 @@ class TrainingSpec:
         title: Begins the lines of progress.
         recalibrate: Sets the statistics of normalization in place, before each validation; `None` keeps training's.
         rates: Factors of the learning rate of single variables, by their `id`.
+        callbacks: Callbacks of `keras`, as for `fit`.
     """
 
     fit: FitConfig
@@ -82,6 +83,7 @@ class TrainingSpec:
     title: str
     recalibrate: Callable[[Any], None] | None = None
     rates: Mapping[int, float] = field(default_factory=dict)
+    callbacks: Sequence[Any] = ()
 
 
 @dataclass(frozen=True)

@@ -43,7 +43,7 @@ def test_table_and_plot_hold_all_members_and_name_those_that_failed(tmp_path: Pa
     text = comparison.write(Comparison(RUNS, {"ratio=2": "prune: ratio is a share"}), tmp_path)
     lines = text.splitlines()
     assert lines[0].split()[:3] == ["run", "parameters", "MB"]
-    assert lines[1].split() == ["dense", "–", "4.00", "99.00", "%", "–", "9.00"]
+    assert lines[1].split() == ["dense", "–", "4.00", "99.00", "%", "–", "9.00", "–", "–"]
     assert [line.split()[1] for line in lines[2:5]] == ["slow", "beaten", "fast"]
     assert lines[5].split()[0] == "ratio=2"
     assert "FAILED: size_mb" in lines[3]

@@ -14,6 +14,8 @@ from typing import Any
 
 import numpy as np
 import pytest
+from ai_edge_litert.schema_py_generated import BufferT, ModelT, SubGraphT, TensorT, TensorType
+from flatbuffers import Builder
 from hydra import compose, initialize_config_module
 from hydra.core.global_hydra import GlobalHydra
 
@@ -130,6 +132,12 @@ def test_published_rows_stand_beside_a_resnet50_alone(told: Finished) -> None:
     for backbone, rows in (("ResNet50", 2), ("MobileNetV2", 0)):
         built = table.build("faces", backbone, costs, found.evaluation, list(found.records.values()))
         assert len(built.published) == rows
+
+
+def test_zeros_and_the_gzipped_size_stand_beside_the_size(told: Finished) -> None:
+    quantized = table.load(told.job.out / table.TABLE).rows[2]
+    assert (quantized.zeros, quantized.gzip_mb) == (0.25, pytest.approx(1e-4, abs=5e-5))
+    assert "| 2.67 | 0.00 | 25 % |" in _markdown(told)
 
 
 def test_the_summary_is_five_lines(told: Finished) -> None:
@@ -280,7 +288,7 @@ def _finish(
         "train": lambda out: _trained(out, config, folder / "cache"),
         "prune": _pruned,
         "quantize": _quantized,
-        "convert": lambda out: _bundle(out / "quantized", config.convert.license),
+        "convert": lambda out: [_bundle(out / name, config.convert.license) for name in SIZES],
         "benchmark": lambda out: write_records(_records(device, notes, predicted), out / "benchmark.json"),
         "evaluate": lambda out: write_text(
             out / "evaluation.json", json.dumps(_evaluation(config, few, held_out, validated))
@@ -357,12 +365,22 @@ def _pruned(out: Path) -> None:
     (out / "cost.json").write_text(json.dumps(costs))
 
 
+def _file() -> bytes:
+    """A TFLite file of one kernel, a quarter of which is zero."""
+    builder, model, graph, tensor, buffer = Builder(0), ModelT(), SubGraphT(), TensorT(), BufferT()
+    tensor.shape, tensor.type, tensor.buffer = [2, 2], TensorType.INT8, 0
+    buffer.data = np.array([1, 0, 3, 4], np.int8).view(np.uint8)
+    graph.tensors, model.subgraphs, model.buffers = [tensor], [graph], [buffer]
+    builder.Finish(model.Pack(builder), b"TFL3")
+    return bytes(builder.Output())
+
+
 def _bundle(folder: Path, license: str) -> None:
     origin = {"backbone": "ResNet50", "initial_weights": "random", "teacher": None, "data": "synthetic"}
     write_bundle(
         folder,
         name="resnet50-quantized",
-        model=b"\0\0\0\0TFL3",
+        model=_file(),
         input=InputSpec(),
         task="recognition",
         golden_input=np.zeros((1, 112, 112, 3), np.uint8),

@@ -159,3 +159,31 @@ def test_the_command_chooses_name_and_scheme_by_what_is_given(tmp_path: Path) ->
         images = validate(compose_config("slimcam", ["task=compress", "model.path=my.h5", f"data.root={tmp_path}"]))
     assert (alone.name, alone.stages, alone.quantize.scheme) == ("my.model", ["compress"], "weights_int8")
     assert (images.name, images.quantize.scheme, images.quantize.calibration_images) == ("my", "ptq_int8", 128)
+
+
+@keras.saving.register_keras_serializable("tests")
+class Own(keras.Model):
+    """A model that does not show its graph."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
+        self.only = L.Dense(4)
+
+    def call(self, inputs: Any) -> Any:
+        return self.only(inputs)
+
+
+def test_a_plan_that_cannot_be_had_is_refused_in_one_line(run: Callable[..., Path], tmp_path: Path) -> None:
+    own = Own(name="own")
+    own(keras.ops.ones((1, 8)))
+    own.save(tmp_path / "own.keras")
+    refused: list[tuple[dict[str, Any], str]] = [
+        ({"prune": {"ratio": 1.0}}, r"^ratio is the share to remove, from 0 to below 1; got 1\.0$"),
+        ({"prune": {"ratio": 0.1, "round_to": 64}}, r"^the plan is empty: with ratio=0\.1 rounded to round_to=64"),
+        ({"prune": {"target": "macs", "budget": "5"}}, r"5 MACs cannot be reached; .* go down to [\d,]+ MACs, \d+% of"),
+        ({"prune": {"ratio": 0.5}, "model": {"path": str(tmp_path / "own.keras")}}, r"own\.keras holds a subclassed model; export it"),
+    ]
+    for sections, message in refused:
+        with pytest.raises(ValueError, match=message) as error:
+            run(**sections)
+        assert "\n" not in str(error.value)

@@ -13,9 +13,10 @@ import numpy as np
 import pytest
 from omegaconf import OmegaConf
 
+from slimcam.compression.pruning.config import MagnitudeConfig
 from slimcam.compression.pruning.plan import PruningPlan
 from slimcam.compression.pruning.surgery import cut
-from slimcam.pipeline.stages import prune, sensitivity
+from slimcam.pipeline.stages import prune, prune_magnitude, sensitivity
 from slimcam.pipeline.stages.config import PruneConfig, SparseConfig
 from slimcam.training.data.recognition.batches import Batches
 from slimcam.training.data.recognition.faces import Verification
@@ -292,3 +293,41 @@ def test_kept_channels_and_weights_that_are_zero_in_int8_are_events(stage: Stage
         f"channels/{name}": len(channels) for name, channels in kept.items()
     }
     assert 0 <= values["zero_in_int8/inner/kernel"] < 0.2
+
+
+def test_single_weights_become_zero_and_a_killed_stage_goes_on_with_its_zeros(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    options: dict[str, Any] = {
+        "function": prune_magnitude.run,
+        "method": "magnitude",
+        "keep": ["first"],
+        "magnitude": MagnitudeConfig(frequency=1),
+        "fit": {"validations": 1},
+    }
+    out = stage.run("weights", **options)
+    zeros = {name: zero / size for name, (zero, size) in json.loads((out / "zeros.json").read_text()).items()}
+    assert zeros == {"stem": 0, **{name: pytest.approx(0.7, abs=0.01) for name in ("inner", "outer", "embedding_conv")}}
+    assert shapes(load_keras(out / "model.keras")) == shapes(load_keras(stage.folder / "train/model.keras"))
+    plan = PruningPlan.load(out / "plan.json")
+    assert (plan.removed, plan.reasons) == (0.0, {"single weights are pruned": sum(plan.reasons.values())})
+    assert list((out / "tensorboard/metrics").glob("events.*"))
+
+    class KilledError(Exception):
+        pass
+
+    original, served = Batches.batch, [0]
+
+    def count(self: Batches, step: int, size: int) -> Any:
+        served[0] += 1
+        if served[0] > 5:
+            raise KilledError
+        return original(self, step, size)
+
+    monkeypatch.setattr(Batches, "batch", count)
+    with pytest.raises(KilledError):
+        stage.run("killed", **options)
+    served[0] = -100
+    again = stage.run("killed", attempt=2, **options)
+    for ours, theirs in zip(*(load_keras(found / "model.keras").get_weights() for found in (again, out)), strict=True):
+        np.testing.assert_allclose(ours, theirs, atol=1e-5)

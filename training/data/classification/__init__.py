@@ -1,1 +1,1 @@
-"""Classes to tell apart: folders of images, and drawn road signs."""
+"""Classes to tell apart: folders of images, drawn road signs and drawn digits."""

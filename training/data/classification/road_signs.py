@@ -6,8 +6,6 @@ faults of the camera are those of `slimcam.training.data.detection.degradation`.
 
 from __future__ import annotations
 
-import hashlib
-import json
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import ClassVar
@@ -15,15 +13,14 @@ from typing import ClassVar
 import cv2
 import numpy as np
 
-from slimcam.deploy.common.files import atomic
 from slimcam.deploy.common.result_key import NOT_KEY, key_material
+from slimcam.training.data.classification.drawn import digest, kept
 from slimcam.training.data.classification.labeled import ClassData
 from slimcam.training.data.detection.degradation import photograph
 from slimcam.training.data.detection.scenery import drawn
 from slimcam.training.data.drawing.road_sign import FACES, SIDE, draw_sign
-from slimcam.training.data.images import Image, ahead
+from slimcam.training.data.images import Image
 from slimcam.training.data.recognition.faces import FaceSet
-from slimcam.training.fit.progress import Progress
 
 DRAWING_VERSION = 1
 """Raise it with every change of the drawing that changes a pixel: drawn signs are cached under it."""
@@ -83,7 +80,7 @@ def load(config: RoadSignsConfig, cache: Path) -> ClassData:
 
 def fingerprint(config: RoadSignsConfig) -> str:
     """A digest of everything that decides the content of the images; draws nothing."""
-    return _digest([DRAWING_VERSION, key_material(config)])
+    return digest([DRAWING_VERSION, key_material(config)])
 
 
 def draw(name: str, seed: int, stream: int = _TRAIN, image: int = 0) -> Image:
@@ -152,23 +149,10 @@ def _covered(scene: Image, rng: np.random.Generator) -> None:
 
 
 def _images(config: RoadSignsConfig, cache: Path, stream: int, count: int) -> FaceSet:
-    path = cache / f"road-signs-{_digest([DRAWING_VERSION, config.seed, stream, count])}.npy"
+    def picture(place: int) -> Image:
+        return draw(CLASSES[place // count], config.seed, stream, place % count)
+
+    path = cache / f"road-signs-{digest([DRAWING_VERSION, config.seed, stream, count])}.npy"
     labels = np.repeat(np.arange(len(CLASSES), dtype=np.int32), count)
-    if not path.is_file():
-        progress = Progress(len(labels), "drawing road signs", unit="images")
-        images = np.empty((len(labels), IMAGE_SIZE, IMAGE_SIZE, 3), np.uint8)
-
-        def picture(place: int) -> Image:
-            return draw(CLASSES[place // count], config.seed, stream, place % count)
-
-        for place, image in enumerate(ahead(picture, range(len(labels)), config.workers)):
-            images[place] = image
-            progress.advance(1)
-        progress.close()
-        with atomic(path) as partial:
-            np.save(partial, images)
-    return FaceSet(np.load(path, mmap_mode="r"), labels, CLASSES)
-
-
-def _digest(content: object) -> str:
-    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
+    images = kept(path, "drawing road signs", len(labels), IMAGE_SIZE, picture, config.workers)
+    return FaceSet(images, labels, CLASSES)

@@ -162,6 +162,7 @@ class Recognition(Task):
             events=job.out / EVENTS,
             validate=self.validator(),
             rates=spec.rates,
+            callbacks=spec.callbacks,
             recalibrate=spec.recalibrate,
         )
         if loss.classifies:
