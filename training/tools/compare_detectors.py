@@ -89,8 +89,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     try:
         own = Peer(open_detector(options.bundle), open_detector(options.bundle, LEAST_SCORE), options.bundle / MODEL)
         size = _input(own.detector)
-        yunet = (YuNet(options.yunet, threshold, input=size) for threshold in (YUNET_THRESHOLD, LEAST_SCORE))
-        detectors = {"slimcam": own, "YuNet": Peer(*yunet, options.yunet)}
+        yunet, eager = (YuNet(options.yunet, threshold, input=size) for threshold in (YUNET_THRESHOLD, LEAST_SCORE))
+        detectors = {"slimcam": own, "YuNet": Peer(yunet, eager, options.yunet)}
         for folder in options.photographs:
             judged = judged_photographs(folder, options.labeler or options.yunet, options.cache)
             table = compare_photographs(folder.name, judged, detectors, size, full_size=options.full_size)

@@ -36,6 +36,11 @@ SURE = 0.6
 _SMALL = 12.0
 """Width in a view, pixels, from which on a face has to be found there."""
 
+_INSIDE = 2 / 3
+"""Share of a find's box in a box by hand from which on it lies in it."""
+
+_LEAST_FILLED = 0.1
+
 _LEAST_VIEWS = 2
 _MATCHES = 20
 """Boxes by hand whose faces the labeler finds, that are needed to learn how the boxes of a set are drawn."""
@@ -106,13 +111,33 @@ def answers(finds: Float, height: int, width: int) -> Answers:
 
 def assigned(boxes: Float, points: Float) -> NDArray[np.int64]:
     """Which of some faces `(M, 5, 2)` each box `(N, 4)` is of, -1 for none: `(N,)`; best overlap first, each once."""
-    overlaps = box_overlaps(boxes, face_boxes(points))
+    overlaps = overlaps_by_hand(boxes, points)
     found = np.full(len(boxes), -1, dtype=np.int64)
     while overlaps.size and overlaps.max() >= BOX_OVERLAP:
         box, face = np.unravel_index(int(overlaps.argmax()), overlaps.shape)
         found[box] = face
         overlaps[box], overlaps[:, face] = 0, 0
     return found
+
+
+def overlaps_by_hand(boxes: Float, points: Float) -> Float:
+    """Intersection over union of boxes by hand `(N, 4)` and faces `(M, 5, 2)`: `(N, M)`.
+
+    It is `BOX_OVERLAP` at the least where the face lies in the box and fills a tenth of it: of a profile people often
+    box all of the head.
+    """
+    overlaps = box_overlaps(boxes, face_boxes(points))
+    raised = _inside(boxes, points) & (overlaps >= _LEAST_FILLED) & (overlaps < BOX_OVERLAP)
+    overlaps[raised] = BOX_OVERLAP
+    return overlaps
+
+
+def _inside(boxes: Float, points: Float) -> Bool:
+    """Which faces `(M, 5, 2)` lie in which boxes `(N, 4)`, all but a third of them: `(N, M)`."""
+    own = face_boxes(points)
+    ends = np.minimum((boxes[:, :2] + boxes[:, 2:])[:, None], own[:, :2] + own[:, 2:])
+    shared = np.maximum(ends - np.maximum(boxes[:, None, :2], own[:, :2]), 0).prod(axis=2)
+    return np.asarray(shared >= _INSIDE * np.maximum(own[:, 2] * own[:, 3], 1e-12))
 
 
 def drawing_habit(photographs: Sequence[Photograph], answers: Sequence[Answers]) -> Float:
@@ -146,15 +171,17 @@ def face_labels(photograph: Photograph, found: Answers, habit: Float) -> FaceLab
     """The faces of a photograph to learn from.
 
     A box by hand has the points of the find in it, if two views or more agree on them, else those of the template. Sure
-    finds without a box are faces too. Boxes that are to be ignored, and finds that are not sure, are ignored.
+    finds without a box are faces too. Boxes that are to be ignored, and finds that are not sure, are ignored. So is
+    what is found in a box beside its own face: an ear, or a face behind it.
     """
     boxes = photograph.boxes[~photograph.ignored]
     which = assigned(boxes, found.points)
     known = (which >= 0) & (found.views[which] >= _LEAST_VIEWS) if len(found.points) else np.zeros(len(boxes), bool)
     free = ~np.isin(np.arange(len(found.points)), which)
-    points = [found.points[which[known]], points_in(boxes[~known], habit), found.points[free & found.sure]]
+    sure = free & found.sure & ~_inside(boxes, found.points).any(axis=0)
+    points = [found.points[which[known]], points_in(boxes[~known], habit), found.points[sure]]
     counts = [len(part) for part in points]
-    ignored = [photograph.boxes[photograph.ignored], face_boxes(found.points[free & ~found.sure])]
+    ignored = [photograph.boxes[photograph.ignored], face_boxes(found.points[free & ~sure])]
     return FaceLabels(
         np.concatenate(points), np.repeat([False, True, False], counts), np.concatenate(ignored).astype(np.float32)
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import cv2
@@ -28,6 +29,9 @@ _LARGEST = 160.0
 _WHOLE = 0.5
 """Share of scenes that show their whole photograph."""
 
+MOSAICS = 0.25
+"""Share of the scenes of photographs that show four of them."""
+
 _MOST_ENLARGED = 1.5
 _GRAY = 128
 
@@ -49,7 +53,8 @@ def photograph_scene(source: LabeledPhotograph, height: int, width: int, rng: np
     """A scene of a photograph, a function of its arguments and the generator's state.
 
     Half show the whole photograph. The others are cut and scaled so that one of its faces has a size between 8 and 160
-    pixels, all scales equally frequent, and lies anywhere; photographs are enlarged by half at the most.
+    pixels, all scales equally frequent, and lies anywhere; but photographs are not shrunk more than to show the whole,
+    and enlarged by half at the most.
     """
     image = decode(source.pixels)
     if image is None:
@@ -71,6 +76,30 @@ def photograph_scene(source: LabeledPhotograph, height: int, width: int, rng: np
     return Scene(photograph(picture, smallest, rng), kept, boxed, ignored)
 
 
+def mosaic(sources: Sequence[LabeledPhotograph], height: int, width: int, rng: np.random.Generator) -> Scene:
+    """Scenes of four photographs, half as large, side by side: four times as many faces, and small ones.
+
+    Bochkovskiy et al. 2020, "YOLOv4", section 3.3.
+    """
+    half = height // 2, width // 2
+    image = np.full((height, width, 3), _GRAY, np.uint8)
+    points, boxed, ignored = [], [], []
+    for number, source in enumerate(sources):
+        scene = photograph_scene(source, *half, rng)
+        corner = np.array([number % 2 * half[1], number // 2 * half[0]], dtype=np.float32)
+        left, top = corner.astype(int)
+        image[top : top + half[0], left : left + half[1]] = scene.image
+        # A face that is cut in the middle has none in the next photograph.
+        middles = scene.points.mean(axis=1)
+        there = ((middles >= 0) & (middles < half[::-1])).all(axis=1)
+        points.append(scene.points[there] + corner)
+        boxed.append(scene.boxed[there])
+        regions = np.concatenate([scene.ignored, face_boxes(scene.points[~there])])
+        start, end = (np.clip(side, 0, half[::-1]) for side in (regions[:, :2], regions[:, :2] + regions[:, 2:]))
+        ignored.append(np.concatenate([start + corner, end - start], axis=1)[(end > start).all(axis=1)])
+    return Scene(image, np.concatenate(points), np.concatenate(boxed), np.concatenate(ignored).astype(np.float32))
+
+
 def _window(
     image: Image, points: Float, height: int, width: int, rng: np.random.Generator
 ) -> tuple[float, NDArray[np.float64]]:
@@ -84,7 +113,7 @@ def _window(
         return fitted, np.zeros(2)
     face = points[int(rng.integers(len(points)))]
     size = math.exp(rng.uniform(math.log(SMALLEST), math.log(_LARGEST)))
-    scale = float(np.clip(size / max(float(face_sizes(face)[0]), 1.0), 0.5 * fitted, max(_MOST_ENLARGED, fitted)))
+    scale = float(np.clip(size / max(float(face_sizes(face)[0]), 1.0), fitted, max(_MOST_ENLARGED, fitted)))
     frame, whole = np.array([width, height]), scale * np.array([columns, rows])
     corner = face.mean(axis=0) * scale - rng.uniform(0.05, 0.95, 2) * frame
     # Where the photograph is larger than the scene, the scene lies within it; otherwise it lies anywhere in the scene.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,14 +20,18 @@ class Scene:
     Attributes:
         image: `(H, W, 3)` uint8 RGB.
         points: `(N, 5, 2)` float32, see `slimcam.training.tasks.detection.metrics`.
-        boxed: `(N,)`, faces of which only the size and the middle of the points are known; `None` for no face.
-        ignored: `(K, 4)` boxes x, y, width, height of which is not known whether they are faces; `None` for none.
+        boxed: `(N,)`, faces of which only the size and the middle of the points are known; none by default.
+        ignored: `(K, 4)` boxes x, y, width, height of which is not known whether they are faces.
     """
 
     image: Image
     points: Float
-    boxed: NDArray[np.bool_] | None = None
-    ignored: Float | None = None
+    boxed: NDArray[np.bool_] = field(default_factory=lambda: np.zeros(0, dtype=bool))
+    ignored: Float = field(default_factory=lambda: np.zeros((0, 4), dtype=np.float32))
+
+    def __post_init__(self) -> None:
+        if not len(self.boxed):
+            object.__setattr__(self, "boxed", np.zeros(len(self.points), dtype=bool))
 
 
 @dataclass(frozen=True)

@@ -24,7 +24,7 @@ from slimcam.deploy.vision.letterbox import letterbox as fit_frame
 from slimcam.training.data.detection import photo_sets
 from slimcam.training.data.detection.compose import COMPOSE_VERSION, ComposeConfig, arrange, compose
 from slimcam.training.data.detection.labels import JudgedPhotograph, judged_photographs
-from slimcam.training.data.detection.photo_scenes import LabeledPhotograph, photograph_scene
+from slimcam.training.data.detection.photo_scenes import MOSAICS, LabeledPhotograph, mosaic, photograph_scene
 from slimcam.training.data.detection.relabel import LABELS_VERSION
 from slimcam.training.data.detection.scene import Picture, Scene, Sources
 from slimcam.training.data.detection.single_faces import read_single_faces
@@ -151,8 +151,10 @@ class Mixed:
         rng = np.random.default_rng((config.seed, _PHOTO_STREAM, index))
         if rng.random() >= config.photo_share:
             return self.composed[index]
-        chosen = self.photographs[int(rng.integers(len(self.photographs)))]
-        return photograph_scene(chosen, config.height, config.width, rng)
+        chosen = [self.photographs[int(index)] for index in rng.integers(len(self.photographs), size=4)]
+        if rng.random() < MOSAICS:
+            return mosaic(chosen, config.height, config.width, rng)
+        return photograph_scene(chosen[0], config.height, config.width, rng)
 
 
 @dataclass(frozen=True)
@@ -252,7 +254,7 @@ def drawn(height: int, width: int, count: int) -> NDArray[np.uint8]:
     """Drawn faces in the middle of gray frames, `(count, height, width, 3)`: the same on every machine."""
     frames = np.full((count, height, width, 3), 128, dtype=np.uint8)
     for person, frame in enumerate(frames):
-        face = fit_frame(synthetic.draw_face(person, 0), *(min(side, IMAGE_SIZE) for side in (height, width)))[0]
+        face = fit_frame(synthetic.draw_face(person, 0), min(height, IMAGE_SIZE), min(width, IMAGE_SIZE))[0]
         top, left = (height - face.shape[0]) // 2, (width - face.shape[1]) // 2
         frame[top : top + face.shape[0], left : left + face.shape[1]] = face
     return frames

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from slimcam.deploy.vision.align import face_boxes, face_sizes
 from slimcam.deploy.vision.detector_output import box_overlaps
-from slimcam.training.data.detection.labels import BOX_OVERLAP
+from slimcam.training.data.detection.labels import BOX_OVERLAP, overlaps_by_hand
 
 Float = NDArray[np.float32]
 Bool = NDArray[np.bool_]
@@ -85,7 +85,7 @@ def match_boxes(
     boxes: NDArray[np.floating],
     ignored: NDArray[np.floating],
 ) -> Match:
-    """Assigns faces found to boxes drawn by hand, as `match` does, at an overlap of `BOX_OVERLAP`.
+    """Assigns faces found to boxes drawn by hand, as `match` does, by overlaps as `overlaps_by_hand` gives them.
 
     Finds that lie by half in an ignored region, and in no face's box, are left out: they are neither true nor false
     (Yang et al. 2016, "WIDER FACE", and Lin et al. 2014, COCO, do the same with what is not annotated).
@@ -99,7 +99,7 @@ def match_boxes(
     order = np.argsort(-np.asarray(scores, np.float32), kind="stable")
     found, ranked = np.asarray(points, np.float32).reshape(-1, 5, 2)[order], np.asarray(scores, np.float32)[order]
     there, own = np.asarray(boxes, np.float32).reshape(-1, 4), face_boxes(found)
-    assigned = _assigned(box_overlaps(own, there), BOX_OVERLAP)
+    assigned = _assigned(overlaps_by_hand(there, found).T, BOX_OVERLAP)
     kept = (assigned >= 0) | ~(_covered(own, np.asarray(ignored, np.float32).reshape(-1, 4)) >= IGNORED_OVERLAP)
     unknown = np.full(int(kept.sum()), np.nan, dtype=np.float32)
     return Match(ranked[kept], face_sizes(found[kept]), assigned[kept], there[:, 2], unknown)

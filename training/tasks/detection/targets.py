@@ -69,9 +69,7 @@ def encode(
     targets = np.zeros((len(centers), CHANNELS + 1), dtype=np.float32)
     targets[:, 0] = -_SURE
     if ignored is not None and len(ignored):
-        low, high = ignored[:, :2] - _IGNORED_MARGIN, ignored[:, :2] + ignored[:, 2:] + _IGNORED_MARGIN
-        inside_ignored = ((centers[:, None] >= low) & (centers[:, None] <= high)).all(axis=2).any(axis=1)
-        targets[inside_ignored, CHANNELS] = -1
+        targets[_within(centers, ignored), CHANNELS] = -1
     faces = np.asarray(points, dtype=np.float32).reshape(-1, 5, 2)
     if not len(faces):
         return targets
@@ -106,3 +104,10 @@ def encode(
     offsets = 8 * (faces[owner] - centers[taken, None]) / sizes[owner, None, None]
     targets[taken, 2:CHANNELS] = offsets.reshape(-1, 10)
     return targets
+
+
+def _within(centers: Float, boxes: NDArray[np.floating]) -> NDArray[np.bool_]:
+    """Which cells have their center in or about one of some boxes, `(R,)`."""
+    start, end = boxes[:, :2] - _IGNORED_MARGIN, boxes[:, :2] + boxes[:, 2:] + _IGNORED_MARGIN
+    in_each = np.all((centers[:, None] >= start) & (centers[:, None] <= end), axis=2)
+    return np.asarray(in_each.any(axis=1), dtype=np.bool_)

@@ -75,6 +75,16 @@ def test_each_box_has_the_face_that_it_overlaps_most():
     assert assigned(boxes, points[:0]).tolist() == [-1, -1, -1]
 
 
+def test_a_box_about_a_head_has_the_face_in_it_and_what_else_is_in_it_is_no_second_face():
+    profile, ear = face(40, 90, 100), face(20, 160, 100)
+    head = (60, 40, 130, 130)
+    assert assigned(np.array([head], np.float32), np.stack([ear, profile])).tolist() == [1]
+    found = Answers(np.stack([ear, profile]), views=np.array([4, 4]), sure=np.array([True, True]))
+    labels = face_labels(photograph([head]), found, SAME)
+    np.testing.assert_allclose(labels.points, profile[None])
+    np.testing.assert_allclose(labels.ignored, face_boxes(ear))
+
+
 def test_boxes_get_points_sure_finds_are_added_and_the_rest_is_ignored():
     found = Answers(
         np.stack([face(40, 100, 100), face(40, 200, 100), face(40, 300, 100), face(40, 400, 100)]),

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from slimcam.deploy.vision import align, detector_output
+from slimcam.training.data.detection.scene import Scene
 from slimcam.training.data.detection.scenes import ScenesConfig
 from slimcam.training.data.recognition.synthetic import SyntheticConfig
 from slimcam.training.fit.config import FitConfig
@@ -43,7 +44,7 @@ class Drawn:
         image = np.full((64, 96, 3), 60, np.uint8)
         x, y, w, h = metrics.face_boxes(points)[0].astype(int)
         image[max(y, 0) : y + h, max(x, 0) : x + w] = 220
-        return SimpleNamespace(image=image, points=points)
+        return Scene(image, points)
 
 
 def test_what_training_encodes_the_device_decodes():
@@ -85,7 +86,7 @@ def test_sections_of_another_task_are_refused(tmp_path):
 
 
 def test_a_validation_is_the_recall_of_the_model_in_training():
-    scenes = [SimpleNamespace(image=np.full((64, 96, 3), value, np.uint8), points=FACES) for value in (10, 20)]
+    scenes = [Scene(np.full((64, 96, 3), value, np.uint8), FACES) for value in (10, 20)]
     rows = encode(FACES, 64, 96)[:, : detector_output.CHANNELS]
     blind = np.full_like(rows, -8.0)
 
