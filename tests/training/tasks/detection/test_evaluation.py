@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
+import cv2
 import numpy as np
 import pytest
 
 from slimcam.deploy.vision import align
-from slimcam.training.tasks.detection.evaluation import PHOTOGRAPHS, evaluation
+from slimcam.deploy.vision.detector import open_detector
+from slimcam.training.data.detection.labels import JudgedPhotograph
+from slimcam.training.data.detection.scenes import drawn
+from slimcam.training.tasks.detection.evaluation import PHOTOGRAPHS, evaluation, find_boxed
 from slimcam.training.tasks.detection.metrics import SIZES, match, match_boxes
 
 
@@ -49,3 +55,21 @@ def test_thresholds_are_those_of_real_photographs_where_there_are_some():
     assert both.accuracies == alone.accuracies, "gates look at composed scenes, whose truth is known to the last face"
     assert both.tables[1].title == "Faces found in photographs"
     assert all(row[-1] is None for row in both.tables[1].rows.values()), "points are not known there"
+
+
+def test_a_bundle_is_judged_by_photographs_in_pixels_of_its_input(tmp_path):
+    """The committed detector on a drawn face of 640x480, beside boxes that are too small to count and one to ignore."""
+    bundle = Path(__file__).parents[4] / "deploy" / "models" / "detector"
+    image = cv2.resize(drawn(240, 320, 1)[0], (640, 480))
+    cv2.imwrite(str(tmp_path / "a.png"), image[..., ::-1])
+    (found,) = open_detector(bundle).detect(image).boxes
+    boxes = np.stack([found, (10, 10, 15, 20)]).astype(np.float32)
+    nothing = np.zeros((0, 4), np.float32)
+    photograph = JudgedPhotograph(tmp_path / "a.png", boxes, ("face", "tiny"), nothing)
+    (result,) = find_boxed(bundle, [photograph], 240, 320, 1)
+    assert result.truth.tolist()[:1] == [0]
+    assert result.sizes.tolist() == pytest.approx([found[2] / 2])
+    ignored = JudgedPhotograph(tmp_path / "a.png", nothing, (), found[None])
+    assert find_boxed(bundle, [ignored], 240, 320, 1)[0].scores.max(initial=0) < 0.5
+    with pytest.raises(ValueError, match=r"gone\.png: cannot be read as a picture"):
+        find_boxed(bundle, [JudgedPhotograph(tmp_path / "gone.png", nothing, (), nothing)], 240, 320, 1)
