@@ -75,6 +75,10 @@ class ViewTargets:
         self._table = files.open("r+")
         self.channels = self._table.channels
 
+    def absent(self) -> NDArray[np.int64]:
+        """The rows that are not known yet."""
+        return np.flatnonzero(np.isnan(self._table.embeddings[:, 0]))
+
     def __call__(
         self, indices: NDArray[np.int64], variants: NDArray[np.int64], images: NDArray[np.uint8]
     ) -> TeacherTargets:
@@ -199,21 +203,24 @@ def _known(files: Files, count: int, views: int) -> TeacherTargets | None:
 
 
 def _all(teach: Teach, images: Images, files: Files, name: str, batch_size: int = 32) -> TeacherTargets:
-    """Runs `teach` over all images, unless the file has the result already; without views there is no map."""
+    """Runs `teach` over all images that the file lacks; what a process that was stopped computed stays."""
     known = _known(files, len(images), 0)
     if known is not None:
         return known
-    parts = []
-    progress = Progress(len(images), f"embeddings of {name}", unit="images")
+    targets = ViewTargets(teach, files, len(images), 1)
+    absent = targets.absent()
+
+    def run(indices: NDArray[np.int64]) -> int:
+        shown = np.stack([resize(images[index], IMAGE_SIZE) for index in indices])
+        targets(indices, np.zeros_like(indices), shown)
+        return len(indices)
+
+    progress = Progress(len(images), f"embeddings of {name}", unit="images", done=len(images) - len(absent))
     with ThreadPoolExecutor() as pool:
-        for part in pool.map(teach, plain_batches(images, IMAGE_SIZE, batch_size)):
-            parts.append(part.embeddings)
-            progress.advance(len(part.embeddings))
+        for count in pool.map(run, np.split(absent, range(batch_size, len(absent), batch_size))):
+            progress.advance(count)
     progress.close()
-    targets = np.concatenate(parts)
-    with atomic(files.embeddings) as partial:
-        np.save(partial, targets)
-    return TeacherTargets(targets)
+    return files.open("r")
 
 
 def open_teachers(config: TeacherConfig) -> Teach:

@@ -176,6 +176,37 @@ def test_several_teachers_give_the_weighted_mean_of_their_cosines(teacher, onnx_
     np.testing.assert_allclose(cosines(path=str(teacher), others=[other]), expected, atol=1e-5)
 
 
+def test_what_a_stopped_process_computed_is_not_computed_again(teacher, tmp_path):
+    many = np.concatenate([FACES] * 30)
+    asked = []
+
+    class Images:
+        """All but the first 64 cannot be read until the process is started again."""
+
+        broken = True
+
+        def __len__(self):
+            return len(many)
+
+        def __getitem__(self, index):
+            if self.broken and index >= 64:
+                raise InterruptedError
+            asked.append(int(index))
+            return many[index]
+
+    images = Images()
+    with pytest.raises(InterruptedError):
+        teacher_targets(config(teacher), images, "faces", tmp_path, 4)
+    first, images.broken = sorted(asked), False
+    asked.clear()
+    targets = teacher_targets(config(teacher), images, "faces", tmp_path, 4)
+    assert first == list(range(64))
+    assert sorted(asked) == list(range(64, len(many)))
+    everything = np.arange(len(many))
+    found = targets(everything, np.zeros_like(everything), many).embeddings
+    np.testing.assert_allclose(found, np.tile(found[:3], (30, 1)), atol=1e-6)
+
+
 def test_embeddings_of_more_dimensions_are_projected_so_that_cosines_are_kept(teacher, tmp_path, caplog):
     caplog.set_level(logging.INFO)
     whole = table(teacher_targets(config(teacher), FACES, "faces", tmp_path, 4))
