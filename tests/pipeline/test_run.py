@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import shutil
 import signal
@@ -256,8 +257,9 @@ def test_runs_that_need_one_result_make_it_once_and_the_others_wait(
 
 
 def test_a_run_says_for_whom_it_waits(
-    toy: Any, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    toy: Any, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
+    caplog.set_level(logging.INFO, logger="slimcam")
     toy = replace(toy, stages=["first"])
     place = run(toy, TABLE)["first"]
     (place / store.RECEIPT).unlink()
@@ -265,10 +267,7 @@ def test_a_run_says_for_whom_it_waits(
     waiting = threading.Thread(target=run, args=(toy, TABLE))
     with store.claim(store.slot(Path(toy.paths.store), "first", place.name)):
         waiting.start()
-        said = ""
-        while "waits for" not in said:
-            said += capsys.readouterr().out
-    assert f"first  waits for another slimcam (process {os.getpid()} of " in said
+        _wait_until(lambda: f"first  waits for another slimcam (process {os.getpid()} of " in caplog.text)
     waiting.join(timeout=60)
     assert (place / store.RECEIPT).is_file()
 
