@@ -28,9 +28,9 @@ settings.register_profile("slimcam", deadline=None)
 settings.load_profile("slimcam")
 
 
-@pytest.fixture(scope="session", autouse=True)
+@pytest.fixture(autouse=True)
 def console() -> None:
-    """Tests see the lines that the user of a console script sees."""
+    """Each test sees the lines that the user of a console script sees, whatever a test before it changed."""
     log_to_console(to_stdout=("slimcam.pipeline", "slimcam.training"))
 
 

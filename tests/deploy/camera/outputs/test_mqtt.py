@@ -11,6 +11,7 @@ import socket
 import ssl
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from datetime import datetime, timedelta, timezone
@@ -483,6 +484,13 @@ def test_two_clients_of_one_id_are_told_and_do_not_throw_each_other_out(
     second.close()
 
 
+def _readable_to_all(file: Path) -> None:
+    """The broker gives up being root, and then has to read it."""
+    temporary = Path(tempfile.gettempdir())
+    for path in (file, *(folder for folder in file.parents if temporary in folder.parents)):
+        path.chmod(path.stat().st_mode | 0o055)
+
+
 def test_a_password_opens_a_broker(
     mosquitto: None,  # noqa: ARG001
     tmp_path: Path,
@@ -493,8 +501,7 @@ def test_a_password_opens_a_broker(
     passwords.touch(mode=0o600)
     subprocess.run(["mosquitto_passwd", "-b", passwords, "ada", SECRET], check=True)
     # Started by root, mosquitto gives up its rights: the file and the way to it must be open to it.
-    for path in (passwords, tmp_path, tmp_path.parent, tmp_path.parent.parent):
-        path.chmod(path.stat().st_mode | 0o055)
+    _readable_to_all(passwords)
     broker = Broker(tmp_path, f"password_file {passwords}", anonymous=False)
     broker.start()
     try:
@@ -518,8 +525,8 @@ def test_a_password_opens_a_broker(
 def test_tls_is_checked(mosquitto: None, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:  # noqa: ARG001
     certificate, key = tmp_path / "ca.pem", tmp_path / "key.pem"
     write_certificate(certificate, key)
-    for path in (certificate, key, tmp_path, tmp_path.parent, tmp_path.parent.parent):
-        path.chmod(path.stat().st_mode | 0o055)
+    _readable_to_all(certificate)
+    _readable_to_all(key)
     broker = Broker(tmp_path, f"certfile {certificate}", f"keyfile {key}")
     broker.start()
     try:
