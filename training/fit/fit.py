@@ -113,7 +113,10 @@ def fit(
         )
     learner = model if keras.__name__ == "tf_keras" else _accelerated(model, config)
     if learner is model and (config.sizes or config.precision != Precision.FLOAT32):
-        raise ValueError("fit.sizes and fit.precision=bfloat16 are for Keras 3, not for QAT or prune.method=magnitude")
+        raise ValueError(
+            "fit.sizes and fit.precision=bfloat16 are for Keras 3, not for quantization-aware training or "
+            "prune.method=magnitude"
+        )
     steps = max(1, round(config.epochs * batches.steps_per_epoch))
     sizes = _sizes(config, steps, int(model.inputs[0].shape[1]))
     validations = {round((i + 1) * steps / config.validations) for i in range(config.validations)}
