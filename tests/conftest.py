@@ -29,8 +29,10 @@ settings.load_profile("slimcam")
 
 
 @pytest.fixture(autouse=True)
-def console() -> None:
+def console(monkeypatch: pytest.MonkeyPatch) -> None:
     """Each test sees the lines that the user of a console script sees, whatever a test before it changed."""
+    # Applications ask Hydra for tracebacks, which they make lines of.
+    monkeypatch.setenv("HYDRA_FULL_ERROR", "0")
     log_to_console(to_stdout=("slimcam.pipeline", "slimcam.training"))
 
 
