@@ -32,7 +32,7 @@ from slimcam.deploy.inference.preprocessing import agreement, dequantized
 from slimcam.deploy.inference.preprocessing import quantized as in_steps
 
 RANDOM_INPUTS = 16
-"""Inputs that are drawn where no samples are given."""
+"""Inputs that are sampled at random where no samples are given."""
 
 
 @dataclass(frozen=True)
@@ -137,7 +137,7 @@ def compress(
             `ptq_int8` softmax stays float, unless `layers` says otherwise.
         layers: `LayerPolicy` of layers that are not as the scheme says, by pattern of their name, as for `by_pattern`.
         percentile: Percentage of the samples whose activations a range holds.
-        input_range: Smallest and largest value of an input, from which random ones are drawn, -1 to 1 if empty; the
+        input_range: Smallest and largest value of an input, from which random ones are sampled, -1 to 1 if empty; the
             int8 input spans it, and that of the samples if empty.
         plan: Channels to keep; chosen by the options if absent.
         latency: From a Keras model to its milliseconds, for `target="latency"`.
@@ -254,13 +254,13 @@ def _output_names(model: Any) -> list[str]:
 
 def _random(model: Any, span: Sequence[float]) -> list[NDArray[Any]]:
     rng = np.random.default_rng(0)
-    drawn = []
+    sampled = []
     for tensor in model.inputs:
         kind = np.dtype(getattr(tensor.dtype, "as_numpy_dtype", tensor.dtype))
         if not np.issubdtype(kind, np.floating):
-            raise CompressionError(f"the model takes {kind}, of which none can be drawn at random: give samples")
-        drawn.append(rng.uniform(span[0], span[1], (RANDOM_INPUTS, *tuple(tensor.shape)[1:])).astype(kind))
-    return drawn
+            raise CompressionError(f"the model takes {kind}, of which none can be sampled at random: give samples")
+        sampled.append(rng.uniform(span[0], span[1], (RANDOM_INPUTS, *tuple(tensor.shape)[1:])).astype(kind))
+    return sampled
 
 
 def _undelegated(content: bytes, scheme: Scheme, origins: Mapping[str, str], delegation: Delegation) -> tuple[str, ...]:
