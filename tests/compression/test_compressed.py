@@ -137,7 +137,7 @@ def test_what_cannot_be_compressed_is_refused_in_one_line(tmp_path: Path) -> Non
         (ConversionError, r"layer 'memory' \(LSTM\) has no int8 form", lambda: recurrent),
         (
             CompressionError,
-            "takes int32, of which none can be drawn",
+            "takes int32, of which none can be sampled",
             lambda: keras.Model(words, L.Embedding(9, 4)(words)),
         ),
     ):
