@@ -9,11 +9,10 @@ from typing import ClassVar
 import numpy as np
 
 from slimcam.deploy.common.result_key import NOT_KEY, key_material
-from slimcam.training.data.classification.drawn import digest, kept
+from slimcam.training.data.classification.drawn import TRAIN, check_counts, digest, drawn_classes
 from slimcam.training.data.classification.labeled import ClassData
 from slimcam.training.data.drawing.digit import STROKES, draw_digit
 from slimcam.training.data.images import Image
-from slimcam.training.data.recognition.faces import FaceSet
 
 DRAWING_VERSION = 1
 """Raise it with every change of the drawing that changes a pixel: drawn digits are cached under it."""
@@ -21,8 +20,6 @@ DRAWING_VERSION = 1
 IMAGE_SIZE = 28
 
 CLASSES = tuple(STROKES)
-
-_TRAIN, _HELD_OUT, _TEST = range(3)
 
 
 @dataclass
@@ -48,12 +45,7 @@ class DigitsConfig:
     workers: int = field(default=0, metadata=NOT_KEY)
 
     def __post_init__(self) -> None:
-        if min(self.images_per_class, self.test_images_per_class) < 1 or min(self.held_out_per_class, self.seed) < 0:
-            raise ValueError(
-                "digits: images_per_class and test_images_per_class are 1 or more, held_out_per_class and seed 0 or "
-                f"more; got {self.images_per_class}, {self.test_images_per_class}, {self.held_out_per_class} and "
-                f"{self.seed}"
-            )
+        check_counts("digits", self)
 
 
 def load(config: DigitsConfig, cache: Path) -> ClassData:
@@ -62,11 +54,7 @@ def load(config: DigitsConfig, cache: Path) -> ClassData:
     Args:
         cache: folder to keep the drawn images in, 2.4 kB each.
     """
-    return ClassData(
-        train=_images(config, cache, _TRAIN, config.images_per_class),
-        test=_images(config, cache, _TEST, config.test_images_per_class),
-        held_out=_images(config, cache, _HELD_OUT, config.held_out_per_class) if config.held_out_per_class else None,
-    )
+    return drawn_classes("digits", config, cache, DRAWING_VERSION, CLASSES, IMAGE_SIZE, draw)
 
 
 def fingerprint(config: DigitsConfig) -> str:
@@ -74,16 +62,6 @@ def fingerprint(config: DigitsConfig) -> str:
     return digest([DRAWING_VERSION, key_material(config)])
 
 
-def draw(name: str, seed: int, stream: int = _TRAIN, image: int = 0) -> Image:
+def draw(name: str, seed: int, stream: int = TRAIN, image: int = 0) -> Image:
     """A picture of a digit, `(28, 28, 3)` uint8 RGB."""
     return draw_digit(name, IMAGE_SIZE, np.random.default_rng((seed, stream, CLASSES.index(name), image)))
-
-
-def _images(config: DigitsConfig, cache: Path, stream: int, count: int) -> FaceSet:
-    def picture(place: int) -> Image:
-        return draw(CLASSES[place // count], config.seed, stream, place % count)
-
-    path = cache / f"digits-{digest([DRAWING_VERSION, config.seed, stream, count])}.npy"
-    labels = np.repeat(np.arange(len(CLASSES), dtype=np.int32), count)
-    images = kept(path, "drawing digits", len(labels), IMAGE_SIZE, picture, config.workers)
-    return FaceSet(images, labels, CLASSES)

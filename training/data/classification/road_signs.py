@@ -14,13 +14,12 @@ import cv2
 import numpy as np
 
 from slimcam.deploy.common.result_key import NOT_KEY, key_material
-from slimcam.training.data.classification.drawn import digest, kept
+from slimcam.training.data.classification.drawn import TRAIN, check_counts, digest, drawn_classes
 from slimcam.training.data.classification.labeled import ClassData
 from slimcam.training.data.detection.degradation import photograph
 from slimcam.training.data.detection.scenery import drawn
 from slimcam.training.data.drawing.road_sign import FACES, SIDE, draw_sign
 from slimcam.training.data.images import Image
-from slimcam.training.data.recognition.faces import FaceSet
 
 DRAWING_VERSION = 1
 """Raise it with every change of the drawing that changes a pixel: drawn signs are cached under it."""
@@ -28,9 +27,6 @@ DRAWING_VERSION = 1
 IMAGE_SIZE = 64
 
 CLASSES = tuple(FACES)
-
-_TRAIN, _HELD_OUT, _TEST = range(3)
-"""Streams of images, of which none shows what is in another."""
 
 
 @dataclass
@@ -56,12 +52,7 @@ class RoadSignsConfig:
     workers: int = field(default=0, metadata=NOT_KEY)
 
     def __post_init__(self) -> None:
-        if min(self.images_per_class, self.test_images_per_class) < 1 or min(self.held_out_per_class, self.seed) < 0:
-            raise ValueError(
-                "road signs: images_per_class and test_images_per_class are 1 or more, held_out_per_class and seed 0 "
-                f"or more; got {self.images_per_class}, {self.test_images_per_class}, {self.held_out_per_class} and "
-                f"{self.seed}"
-            )
+        check_counts("road signs", self)
 
 
 def load(config: RoadSignsConfig, cache: Path) -> ClassData:
@@ -70,12 +61,7 @@ def load(config: RoadSignsConfig, cache: Path) -> ClassData:
     Args:
         cache: folder to keep the drawn images in, 12 kB each.
     """
-    held_out = _images(config, cache, _HELD_OUT, config.held_out_per_class) if config.held_out_per_class else None
-    return ClassData(
-        train=_images(config, cache, _TRAIN, config.images_per_class),
-        test=_images(config, cache, _TEST, config.test_images_per_class),
-        held_out=held_out,
-    )
+    return drawn_classes("road signs", config, cache, DRAWING_VERSION, CLASSES, IMAGE_SIZE, draw)
 
 
 def fingerprint(config: RoadSignsConfig) -> str:
@@ -83,7 +69,7 @@ def fingerprint(config: RoadSignsConfig) -> str:
     return digest([DRAWING_VERSION, key_material(config)])
 
 
-def draw(name: str, seed: int, stream: int = _TRAIN, image: int = 0) -> Image:
+def draw(name: str, seed: int, stream: int = TRAIN, image: int = 0) -> Image:
     """A picture of a sign, `(64, 64, 3)` uint8 RGB."""
     rng = np.random.default_rng((seed, stream, CLASSES.index(name), image))
     side = 2 * IMAGE_SIZE
@@ -146,13 +132,3 @@ def _covered(scene: Image, rng: np.random.Generator) -> None:
         middle = tuple(int(value) for value in rng.uniform(0.15, 0.85, 2) * side)
         axes = (int(side * rng.uniform(0.04, 0.16)), int(side * rng.uniform(0.02, 0.07)))
         cv2.ellipse(scene, middle, axes, float(rng.uniform(0, 180)), 0, 360, color, -1, cv2.LINE_AA)
-
-
-def _images(config: RoadSignsConfig, cache: Path, stream: int, count: int) -> FaceSet:
-    def picture(place: int) -> Image:
-        return draw(CLASSES[place // count], config.seed, stream, place % count)
-
-    path = cache / f"road-signs-{digest([DRAWING_VERSION, config.seed, stream, count])}.npy"
-    labels = np.repeat(np.arange(len(CLASSES), dtype=np.int32), count)
-    images = kept(path, "drawing road signs", len(labels), IMAGE_SIZE, picture, config.workers)
-    return FaceSet(images, labels, CLASSES)
