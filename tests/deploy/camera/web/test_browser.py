@@ -154,11 +154,14 @@ def visited(browser: Any, url: str, **options: Any) -> Iterator[tuple[Any, list[
 
 
 def await_picture(page: Any, image: str) -> None:
-    page.wait_for_function("id => document.getElementById(id).naturalWidth", arg=image, timeout=LONG)
+    until(lambda: page.evaluate("id => document.getElementById(id).naturalWidth", image))
 
 
 def until(condition: Callable[[], Any]) -> None:
-    """Waits for something that happens in the server."""
+    """Waits for something that happens in the server or the page.
+
+    The page's policy forbids `page.wait_for_function`, which evaluates text there whenever it was not true at first.
+    """
     deadline = time.monotonic() + LONG / 1000
     while not condition():
         assert time.monotonic() < deadline, "it did not happen"

@@ -26,7 +26,7 @@ from slimcam.deploy.inference.bundle import RECOGNIZER
 from slimcam.deploy.inference.model import Recognizer
 from slimcam.deploy.vision.quality import QualityConfig
 from slimcam.training.data.recognition.synthetic import draw_face
-from tests.deploy.camera.web.test_browser import CHROMIUM, LONG, browser, shot, visited  # noqa: F401  # a fixture
+from tests.deploy.camera.web.test_browser import CHROMIUM, LONG, browser, shot, until, visited  # noqa: F401  # a fixture
 
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="there is no chromium")
 
@@ -92,7 +92,7 @@ def test_unknown_faces_are_named_added_and_deleted(
         page.locator("#groups li").nth(2).wait_for(timeout=LONG)
         page.locator("#groups img").last.wait_for(timeout=LONG)
         whole = "[...document.querySelectorAll('#groups img')].every((one) => one.naturalWidth === 112)"
-        page.wait_for_function(whole, timeout=LONG)
+        until(lambda: page.evaluate(whole))
         assert [group.locator("img").count() for group in page.locator("#groups li").all()] == [3, 2, 1]
         page.wait_for_timeout(300)
         shot(page, f"who-was-that-{width}", full=True)
