@@ -144,6 +144,7 @@ class PruneConfig(PruningRatioConfig):
                 f"method=magnitude removes no channels, so that {', '.join(given)} cannot be had: give the share of "
                 "weights by ratio, or set method=channels"
             )
+        self.fit.refuse_tf_keras("magnitude pruning")
 
     @property
     def fine_tuning(self) -> list[FitConfig]:
@@ -206,6 +207,8 @@ class QuantizeConfig:
             raise ValueError("layers: nothing is quantized with scheme=none; leave them out")
         if self.learning_rates and not scheme.facts.trains:
             raise ValueError(f"learning_rates: nothing is trained with scheme={scheme}; leave them out")
+        if scheme.facts.trains:
+            self.fit.refuse_tf_keras("quantization-aware training")
         if any(factor < 0 for factor in self.learning_rates.values()):
             raise ValueError(f"learning_rates are factors from 0 on; got {dict(self.learning_rates)}")
         if self.input_range is not None and not (

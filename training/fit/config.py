@@ -18,6 +18,7 @@ class Optimizer(Choice):
 
     SGD = "sgd"
     ADAMW = "adamw"
+    MUON = "muon"
 
 
 class Precision(Choice):
@@ -40,7 +41,8 @@ class FitConfig:
     Attributes:
         epochs: Passes over the training images; fractions are fine.
         batch_size: Images of a step.
-        optimizer: `sgd` (Nesterov momentum 0.9) or `adamw`.
+        optimizer: `sgd` (Nesterov momentum 0.9), `adamw`, or `muon`, which needs the fewest images where no weights are
+            to be kept as they are, and takes the learning rates of AdamW (docs/recipe.md).
         learning_rate: Peak of the learning rate, reached by linear warm-up and left by a half cosine.
         final_fraction: Share of the peak that the learning rate ends at.
         warmup: Share of the steps spent warming up.
@@ -88,6 +90,16 @@ class FitConfig:
         for name in ("weight_decay", "clip_norm", "validations", "patience", "checkpoint_seconds", "log_seconds"):
             check(getattr(self, name) >= 0, f"{name} must not be below 0; got {getattr(self, name)}")
         check(self.patience == 0 or self.validations > 0, "patience counts validations: give validations too")
+
+    def refuse_tf_keras(self, training: str) -> None:
+        """Raises a ValueError that names the options which tf_keras does not have, and the training that it does."""
+        wanted = {
+            "optimizer=muon": self.optimizer == Optimizer.MUON,
+            "precision=bfloat16": self.precision != Precision.FLOAT32,
+            f"sizes={list(self.sizes)}": bool(self.sizes),
+        }
+        given = [f"fit.{option}" for option, there in wanted.items() if there]
+        check(not given, f"{' and '.join(given)}: for Keras 3 alone, and {training} is done by tf_keras; leave it out")
 
 
 def phases_of(fit: FitConfig, phases: list[dict[str, Any]]) -> list[FitConfig]:

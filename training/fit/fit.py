@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from slimcam.deploy.common.files import save_arrays
-from slimcam.training.fit.config import FitConfig, Optimizer, Precision
+from slimcam.training.fit.config import FitConfig, Optimizer
 from slimcam.training.fit.events import event_writer, write_event
 from slimcam.training.fit.progress import Progress
 from slimcam.training.fit.rates import with_rates
@@ -99,8 +99,8 @@ def fit(
 
     Raises:
         FloatingPointError: the loss is not finite any more.
-        ValueError: validations are asked for, but nothing is held out; or tf_keras is to train in bfloat16 or in
-            several sizes.
+        ValueError: validations are asked for, but nothing is held out; or tf_keras is to train as Keras 3 alone can
+            (`FitConfig.refuse_tf_keras`).
     """
     count = batches.batch_size
     images = round(batches.steps_per_epoch * count)
@@ -112,11 +112,8 @@ def fit(
             "set fit.validations=0"
         )
     learner = model if keras.__name__ == "tf_keras" else _accelerated(model, config)
-    if learner is model and (config.sizes or config.precision != Precision.FLOAT32):
-        raise ValueError(
-            "fit.sizes and fit.precision=bfloat16 are for Keras 3, not for quantization-aware training or "
-            "prune.method=magnitude"
-        )
+    if learner is model:
+        config.refuse_tf_keras("this training")
     steps = max(1, round(config.epochs * batches.steps_per_epoch))
     sizes = _sizes(config, steps, int(model.inputs[0].shape[1]))
     validations = {round((i + 1) * steps / config.validations) for i in range(config.validations)}
@@ -212,13 +209,16 @@ def _compile(
     clip = {"global_clipnorm": config.clip_norm} if config.clip_norm > 0 else {}
     average = {"use_ema": True, "ema_momentum": config.ema} if config.ema else {}
     common = {"learning_rate": config.learning_rate, "weight_decay": config.weight_decay or None, **clip, **average}
-    kind = keras.optimizers.SGD if config.optimizer == Optimizer.SGD else keras.optimizers.AdamW
-    if rates:
-        kind = with_rates(kind, rates)
     if config.optimizer == Optimizer.SGD:
-        optimizer = kind(momentum=0.9, nesterov=True, **common)
+        kind, own = keras.optimizers.SGD, {"momentum": 0.9, "nesterov": True}
+    elif config.optimizer == Optimizer.ADAMW:
+        kind, own = keras.optimizers.AdamW, {"weight_decay": config.weight_decay}
     else:
-        optimizer = kind(**{**common, "weight_decay": config.weight_decay})
+        # Imported late, as it is a class of Keras 3.
+        from slimcam.training.fit.muon import Muon
+
+        kind, own = Muon, {"weight_decay": config.weight_decay, "adam_weight_decay": config.weight_decay}
+    optimizer = (with_rates(kind, rates) if rates else kind)(**{**common, **own})
     if config.weight_decay:
         optimizer.exclude_from_weight_decay(var_names=["gamma", "beta", "bias"])
     # XLA compiles the step on JAX whatever is said here; on TensorFlow and a CPU it makes it slower.

@@ -179,6 +179,7 @@ def test_mixed_keeps_as_few_operators_float_as_reach_the_accuracy(
         ({"layers": {"stem": "int8 weights"}}, "qat_int8 has layers that are int8 or float"),
         ({"scheme": "none", "layers": {"stem": "float"}}, "nothing is quantized with scheme=none"),
         ({"scheme": "float16", "learning_rates": {"last": 0.1}}, "nothing is trained with scheme=float16"),
+        ({"fit": FitConfig(optimizer="muon")}, "quantization-aware training is done by tf_keras"),
         ({"learning_rates": {"last": -1.0}}, "factors from 0 on"),
         ({"input_range": [0.5, 1.0]}, "input_range is a value up to 0 and one above it"),
         ({"percentile": 5.0}, "percentile is above 50"),

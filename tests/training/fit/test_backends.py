@@ -75,6 +75,7 @@ for task, options, folder in zip(*[iter(sys.argv[1:])] * 3):
 CASES: dict[str, tuple[dict[str, Any], float]] = {
     "sgd": ({"optimizer": "sgd"}, 1e-3),
     "adamw_ema_sizes": ({"optimizer": "adamw", "ema": 0.9, "sizes": [24, 32]}, 1e-3),
+    "muon": ({"optimizer": "muon", "clip_norm": 0.0}, 1e-3),
     "bfloat16": ({"optimizer": "sgd", "precision": "bfloat16"}, 0.02),
 }
 

@@ -195,9 +195,9 @@ def test_bfloat16_feature_maps_learn_as_float32_ones_do(tmp_path):
     assert kinds == [{"float32"}, {"float32"}]
 
 
-@pytest.mark.parametrize("options", [{"precision": "bfloat16"}, {"sizes": [8, 16]}], ids=str)
-def test_quantization_aware_training_is_float32_and_of_one_size(options, tmp_path):
-    with pytest.raises(ValueError, match="are for Keras 3, not for quantization-aware training"):
+@pytest.mark.parametrize("options", [{"precision": "bfloat16"}, {"sizes": [8, 16]}, {"optimizer": "muon"}], ids=str)
+def test_tf_keras_trains_in_float32_in_one_size_and_without_muon(options, tmp_path):
+    with pytest.raises(ValueError, match=rf"fit\.{next(iter(options))}=.*for Keras 3 alone"):
         run(tf_keras, DISTIL, tmp_path, targets=targets(), **options)
 
 
