@@ -211,13 +211,13 @@ def _compile(
     common = {"learning_rate": config.learning_rate, "weight_decay": config.weight_decay or None, **clip, **average}
     if config.optimizer == Optimizer.SGD:
         kind, own = keras.optimizers.SGD, {"momentum": 0.9, "nesterov": True}
-    elif config.optimizer == Optimizer.ADAMW:
-        kind, own = keras.optimizers.AdamW, {"weight_decay": config.weight_decay}
     else:
-        # Imported late, as it is a class of Keras 3.
-        from slimcam.training.fit.muon import Muon
+        kind, own = keras.optimizers.AdamW, {"weight_decay": config.weight_decay}
+        if config.optimizer == Optimizer.MUON:
+            # Imported late, as it is a class of Keras 3.
+            from slimcam.training.fit.muon import Muon
 
-        kind, own = Muon, {"weight_decay": config.weight_decay, "adam_weight_decay": config.weight_decay}
+            kind = Muon
     optimizer = (with_rates(kind, rates) if rates else kind)(**{**common, **own})
     if config.weight_decay:
         optimizer.exclude_from_weight_decay(var_names=["gamma", "beta", "bias"])

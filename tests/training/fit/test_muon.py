@@ -31,5 +31,5 @@ def test_a_step_of_a_kernel_is_as_long_in_all_directions_and_as_long_as_one_of_a
 
 @pytest.mark.parametrize("shape", [(3, 3, 8, 1), (16,)])
 def test_depthwise_kernels_and_vectors_take_the_step_of_adamw(shape: tuple[int, ...]) -> None:
-    ours = step(shape, Muon(RATE, weight_decay=0.0, adam_weight_decay=0.0))
+    ours = step(shape, Muon(RATE, weight_decay=0.0))
     np.testing.assert_allclose(ours, step(shape, keras.optimizers.AdamW(RATE, weight_decay=0.0)), rtol=1e-4)
