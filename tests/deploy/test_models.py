@@ -12,7 +12,7 @@ from slimcam.deploy.common.errors import BundleError
 from slimcam.deploy.inference.bundle import load_bundle
 from slimcam.deploy.inference.model import Recognizer
 from slimcam.deploy.vision.detector import open_detector
-from slimcam.training.data.detection.scenes import drawn_points
+from slimcam.training.data.detection.drawn_faces import drawn_points
 from slimcam.training.data.drawing.traits import sample_person, sample_shot
 from slimcam.training.data.recognition.synthetic import draw_face
 

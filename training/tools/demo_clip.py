@@ -21,9 +21,9 @@ import numpy as np
 from slimcam.deploy.common.files import atomic, write_text
 from slimcam.deploy.vision.align import face_boxes, face_sizes
 from slimcam.training.data.detection.degradation import noisy
+from slimcam.training.data.detection.drawn_faces import drawn_points
 from slimcam.training.data.detection.pasting import Canvas, Paste, ellipse, moved, turn
 from slimcam.training.data.detection.scene import Scene
-from slimcam.training.data.detection.scenes import drawn_points
 from slimcam.training.data.drawing.portrait import draw
 from slimcam.training.data.drawing.traits import Person, Shot, sample_person, sample_shot
 from slimcam.training.data.images import Image

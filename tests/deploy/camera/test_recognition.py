@@ -19,7 +19,7 @@ from slimcam.deploy.vision.align import CROP_SIZE, align
 from slimcam.deploy.vision.detector_output import Faces
 from slimcam.deploy.vision.quality import QualityConfig
 from slimcam.deploy.vision.track import TrackConfig
-from slimcam.training.data.detection.scenes import drawn_points
+from slimcam.training.data.detection.drawn_faces import drawn_points
 from slimcam.training.data.drawing.traits import sample_person, sample_shot
 from slimcam.training.data.recognition.synthetic import draw_face
 

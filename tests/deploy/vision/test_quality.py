@@ -18,7 +18,7 @@ from slimcam.deploy.vision.quality import (
     quality,
     quality_issues,
 )
-from slimcam.training.data.detection.scenes import drawn_points
+from slimcam.training.data.detection.drawn_faces import drawn_points
 from slimcam.training.data.drawing.traits import sample_person, sample_shot
 from slimcam.training.data.recognition.synthetic import draw_face
 

@@ -8,7 +8,6 @@ found is a photo fully labeled. Without a folder, everything is made of the draw
 from __future__ import annotations
 
 import hashlib
-import itertools
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -21,26 +20,21 @@ from numpy.typing import NDArray
 from slimcam.deploy.common.files import file_sha256
 from slimcam.deploy.common.result_key import KEY_UNLESS_DEFAULT, NOT_KEY, file_content, in_key, key_material
 from slimcam.deploy.vision.letterbox import letterbox as fit_frame
-from slimcam.training.data.detection import photo_sets
-from slimcam.training.data.detection.compose import COMPOSE_VERSION, ComposeConfig, arrange, compose
+from slimcam.training.data.detection import drawn_faces, photo_sets
+from slimcam.training.data.detection.compose import COMPOSE_VERSION, ComposeConfig, compose
+from slimcam.training.data.detection.drawn_faces import IMAGES_PER_PERSON, drawn_pictures, portrait
 from slimcam.training.data.detection.labels import JudgedPhotograph, judged_photographs
 from slimcam.training.data.detection.photo_scenes import MOSAICS, LabeledPhotograph, mosaic, photograph_scene
 from slimcam.training.data.detection.relabel import LABELS_VERSION
 from slimcam.training.data.detection.scene import Picture, Scene, Sources
 from slimcam.training.data.detection.single_faces import read_single_faces
-from slimcam.training.data.drawing.canvas import SCALE, View
-from slimcam.training.data.drawing.traits import Person, Shot, sample_person, sample_shot
-from slimcam.training.data.images import IMAGE_SIZE, existing
-from slimcam.training.data.recognition import synthetic
-from slimcam.training.data.recognition.synthetic import SyntheticConfig
+from slimcam.training.data.images import existing
 
 __all__ = ["Composed", "Scene", "SceneData", "Scenes", "ScenesConfig", "Sources", "compose", "fingerprint", "load"]
 
 Float = NDArray[np.float32]
 
 _LIST = ("train.csv", "test.csv")
-_IMAGES_PER_PERSON = 4
-
 _HELD_OUT_STREAM, _HELD_OUT_SCENES = 2, 256
 _PHOTO_STREAM = 3
 
@@ -228,7 +222,7 @@ def fingerprint(config: ScenesConfig) -> str:
     if config.photos or config.test_photos:
         total.update(photo_sets.fingerprint(*_photo_paths(config)).encode())
     if config.drawn:
-        total.update(synthetic.fingerprint(_drawn_config(config)).encode())
+        total.update(drawn_faces.fingerprint(config.drawn, config.seed).encode())
     if config.root is None:
         return total.hexdigest()
     root = Path(config.root)
@@ -248,26 +242,6 @@ def fit(scene: Scene, height: int, width: int) -> Scene:
     """A scene in a frame of another size, as the device fits frames into its detector."""
     image, scale = fit_frame(scene.image, height, width)
     return Scene(image, ((scene.points + 0.5) * scale - 0.5).astype(np.float32))
-
-
-def drawn(height: int, width: int, count: int) -> NDArray[np.uint8]:
-    """Drawn faces in the middle of gray frames, `(count, height, width, 3)`: the same on every machine."""
-    frames = np.full((count, height, width, 3), 128, dtype=np.uint8)
-    for person, frame in enumerate(frames):
-        face = fit_frame(synthetic.draw_face(person, 0), min(height, IMAGE_SIZE), min(width, IMAGE_SIZE))[0]
-        top, left = (height - face.shape[0]) // 2, (width - face.shape[1]) // 2
-        frame[top : top + face.shape[0], left : left + face.shape[1]] = face
-    return frames
-
-
-def drawn_points(person: Person, shot: Shot) -> Float:
-    """Where eyes, nose tip and mouth corners of a drawn face are, `(5, 2)`; see `slimcam.training.data.drawing`."""
-    eyes = [(side * person.eye_x, person.eye_y + 0.6 * side * person.eye_asymmetry) for side in (-1, 1)]
-    reach = person.mouth_width * (1 + 0.16 * max(shot.smile, 0) - 0.10 * shot.mouth_open)
-    corner = person.mouth_y - person.mouth_tilt - 2.2 * shot.smile + 2.25 * shot.mouth_open
-    features = np.array([*eyes, (0.0, person.nose_base - 5), (-reach, corner), (reach, corner)])
-    lift = np.array([0.0, 0.0, person.nose_height, 1.5, 1.5])
-    return ((View(person, shot).place(features, lift) + 0.5) / SCALE - 0.5).astype(np.float32)
 
 
 def _within(index: int, count: int) -> None:
@@ -313,44 +287,12 @@ def _beside(data: SceneData, config: ScenesConfig, cache: Path) -> SceneData:
 # Drawn faces
 
 
-def _drawn_config(config: ScenesConfig) -> SyntheticConfig:
-    """All people of the scenes; the test set of the recognizers, which is not used here, as small as can be."""
-    return SyntheticConfig(
-        identities=config.drawn,
-        images_per_identity=_IMAGES_PER_PERSON,
-        test_identities=2,
-        test_images_per_identity=2,
-        test_pairs=4,
-        seed=config.seed,
-    )
-
-
 def _draw(config: ScenesConfig, cache: Path) -> SceneData:
-    pictures = _drawn(config, cache)
-    kept = len(pictures) - _IMAGES_PER_PERSON * min(max(1, round(config.held_out * config.drawn)), config.drawn - 1)
+    pictures = drawn_pictures(config.drawn, config.seed, cache)
+    kept = len(pictures) - IMAGES_PER_PERSON * min(max(1, round(config.held_out * config.drawn)), config.drawn - 1)
     test = Sources(photos=(), crops=pictures[kept:])
-    photos = [_portrait(test, (config.seed, 2, number)) for number in range(len(test.crops))]
+    photos = [portrait(test, (config.seed, 2, number)) for number in range(len(test.crops))]
     return _data(config, Sources(photos=(), crops=pictures[:kept]), photos, test, ())
-
-
-def _drawn(config: ScenesConfig, cache: Path) -> list[Picture]:
-    """The pictures of drawn people, person by person."""
-    faces = synthetic.load(_drawn_config(config), cache).train
-    pictures = []
-    for number in range(len(faces)):
-        # Identities as `synthetic.load` counts them.
-        identity, shot = config.seed << 33 | number // _IMAGES_PER_PERSON, number % _IMAGES_PER_PERSON
-        points = drawn_points(sample_person(identity), sample_shot(identity, shot))
-        pictures.append(Picture(faces.images[number], points))
-    return pictures
-
-
-def _portrait(sources: Sources, seed: tuple[int, ...]) -> Picture:
-    """A picture of one face as large as in a photo of LFW."""
-    config = ComposeConfig(250, 250, 60.0, 120.0, 1)
-    scenes = (arrange(sources, config, np.random.default_rng((*seed, attempt))) for attempt in itertools.count())
-    scene = next(scene for scene in scenes if len(scene.points))
-    return Picture(scene.image, scene.points[0])
 
 
 # Photos and crops
@@ -360,5 +302,5 @@ def _read(config: ScenesConfig, root: Path, cache: Path) -> SceneData:
     labeler = None if config.labeler is None else Path(config.labeler)
     train, test, crops, notes = read_single_faces(root, labeler, cache)
     if config.drawn:
-        crops += _drawn(config, cache)
+        crops += drawn_pictures(config.drawn, config.seed, cache)
     return _data(config, Sources(train, crops), test, Sources(test, ()), notes)

@@ -26,7 +26,7 @@ from slimcam.deploy.camera.web.server import Web
 from slimcam.deploy.gallery.people import Person
 from slimcam.deploy.ota.device.status import UpdateStatus
 from slimcam.deploy.types import STAGES, Event, EventKind, Frame, Identity, Notice, Sighting, SourceStatus, View
-from slimcam.training.data.detection.scenes import drawn_points
+from slimcam.training.data.detection.drawn_faces import drawn_points
 from slimcam.training.data.drawing.traits import sample_person, sample_shot
 from slimcam.training.data.recognition.synthetic import draw_face
 

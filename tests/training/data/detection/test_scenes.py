@@ -14,9 +14,10 @@ from omegaconf import OmegaConf
 
 from slimcam.deploy.vision.align import TEMPLATE, face_corners, face_sizes, similarity
 from slimcam.training.data.detection.compose import FACELESS, arrange, compose
+from slimcam.training.data.detection.drawn_faces import drawn_points
 from slimcam.training.data.detection.pasting import LEAST_SEEN
 from slimcam.training.data.detection.scene import Picture, Scene, Sources
-from slimcam.training.data.detection.scenes import Composed, ScenesConfig, drawn_points, fingerprint, fit, load
+from slimcam.training.data.detection.scenes import Composed, ScenesConfig, fingerprint, fit, load
 from slimcam.training.data.drawing.portrait import draw
 from slimcam.training.data.drawing.traits import sample_person, sample_shot
 from slimcam.training.data.recognition.synthetic import draw_face

@@ -10,8 +10,8 @@ import pytest
 
 from slimcam.deploy.vision import align
 from slimcam.deploy.vision.detector import open_detector
+from slimcam.training.data.detection.drawn_faces import drawn
 from slimcam.training.data.detection.labels import JudgedPhotograph
-from slimcam.training.data.detection.scenes import drawn
 from slimcam.training.tasks.detection.evaluation import PHOTOGRAPHS, evaluation, find_boxed
 from slimcam.training.tasks.detection.metrics import SIZES, match, match_boxes
 
