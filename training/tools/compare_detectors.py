@@ -8,7 +8,8 @@ Both detectors look at pictures in the size that the bundle takes, each picture 
 
 FOLDER holds photographs and the boxes of the faces in them, drawn by people: .xml files of Pascal VOC, .txt files of
 YOLO (classes.txt names the classes), or a list *_bbx_gt.txt of WIDER FACE. Recall is told for each label, and by the
-width of the box at that size. Faces that nobody boxed, but that --labeler is sure of, count neither way.
+width of the box at that size. Faces that nobody boxed, but that --labeler is sure of, count neither way. Points are
+compared with the means of its answers in four views of the photograph.
 
 DATA holds detect/ (test.csv) and lfw112/ (pairsDevTest.txt): photos of one face, and scenes composed of them. The crops
 of the detectors' points go to the teacher, a recognizer; what is compared is how well it tells people apart by them.
@@ -18,7 +19,6 @@ Five minutes.
 from __future__ import annotations
 
 import argparse
-import csv
 import sys
 import time
 from collections.abc import Mapping, Sequence
@@ -31,21 +31,17 @@ from numpy.typing import NDArray
 
 from slimcam.deploy.common.text_table import grid
 from slimcam.deploy.inference.bundle import MODEL
-from slimcam.deploy.vision.align import align
 from slimcam.deploy.vision.detector import YUNET_THRESHOLD, Detector, FaceDetector, YuNet, open_detector
 from slimcam.deploy.vision.detector_output import Faces
 from slimcam.training.data.detection.labels import JudgedPhotograph, judged_photographs
 from slimcam.training.data.detection.scenes import Scenes, ScenesConfig, load
-from slimcam.training.data.images import decode, existing, read_bytes
-from slimcam.training.data.recognition.faces import Pairs
-from slimcam.training.data.recognition.lfw import read_pairs
 from slimcam.training.fit.progress import Progress
-from slimcam.training.tasks.bootstrap import paired_bootstrap
 from slimcam.training.tasks.detection.evaluation import FPPI
 from slimcam.training.tasks.detection.metrics import (
     PHOTO_SIZES,
     SIZES,
     Match,
+    Recall,
     average_precision,
     landmark_error,
     match,
@@ -58,11 +54,8 @@ from slimcam.training.tasks.detection.photographs import (
     read_image,
     recall_by_label,
 )
-from slimcam.training.tasks.recognition import verification
-from slimcam.training.tasks.recognition.config import TeacherConfig
-from slimcam.training.tasks.recognition.teacher import open_teacher
-
-Float = NDArray[np.float32]
+from slimcam.training.tasks.detection.sheet import draw_sheet
+from slimcam.training.tools.verify_crops import verify_crops
 
 LEAST_SCORE = 0.02
 """How recall is bought with false faces is what is asked: scores that no camera would take are."""
@@ -79,6 +72,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--yunet", type=Path, required=True)
     parser.add_argument("--photographs", type=Path, nargs="+", default=[], help="folders with boxed faces")
     parser.add_argument("--labeler", type=Path, help="finds faces that nobody boxed (the file of --yunet)")
+    parser.add_argument("--sheet", type=Path, help="image file for twenty photographs with finds and misses (.jpg)")
     parser.add_argument("--full-size", action="store_true", help="YuNet at the size of each photograph too")
     parser.add_argument("--data", type=Path, help="folder with photos of one face")
     parser.add_argument("--teacher", type=Path, help="recognizer for the crops of --data")
@@ -95,12 +89,17 @@ def main(arguments: Sequence[str] | None = None) -> None:
             judged = judged_photographs(folder, options.labeler or options.yunet, options.cache)
             table = compare_photographs(folder.name, judged, detectors, size, full_size=options.full_size)
             print("\n".join(table), flush=True)
+            if options.sheet is not None:
+                sheet = options.sheet.with_stem(f"{options.sheet.stem}-{folder.name}")
+                draw_sheet(judged, own.eager, size, sheet)
+                print(f"finds and misses of slimcam: {sheet}\n", flush=True)
         if options.data is not None:
             data = load(ScenesConfig(root=str(options.data), labeler=str(options.yunet)), options.cache)
             for name, scenes in data.test.items():
                 print("\n".join(compare(name, scenes, detectors)), flush=True)
             if options.teacher is not None:
-                print("\n".join(verify(options.data, detectors, options.teacher)))
+                cameras = {name: peer.detector for name, peer in detectors.items()}
+                print("\n".join(verify_crops(options.data, cameras, "YuNet", options.teacher)))
     except (ValueError, OSError, ImportError) as error:
         sys.exit(f"compare_detectors: {error}")
 
@@ -160,12 +159,23 @@ def compare_photographs(
     labels = judged_labels(photographs, scales)
     kinds = sorted(set(labels.tolist())) if len(set(labels.tolist())) > 1 else []
     ranges = [f"{size} px ({_count(matches, size)})" for size in PHOTO_SIZES]
-    rows = [("detector", "all", *(f"{kind} ({np.sum(labels == kind)})" for kind in kinds), *ranges, "AP", "ms", "kB")]
+    rows = [
+        (
+            "detector",
+            "all",
+            *(f"{kind} ({np.sum(labels == kind)})" for kind in kinds),
+            *ranges,
+            "AP",
+            "point error",
+            "ms",
+            "kB",
+        )
+    ]
     for peer, each in found.items():
-        recall, precision = recall_at(matches[peer], FPPI), average_precision(matches[peer])
+        recall = recall_at(matches[peer], FPPI)
         by_label = recall_by_label(recall, labels)
         shares = [recall.share(), *(by_label[kind] for kind in kinds), *recall.by_size(PHOTO_SIZES).values()]
-        figures = ("-" if precision is None else f"{precision:.3f}", f"{np.median(times[peer]):.2f}", _kilobytes(each))
+        figures = (*_precision(matches[peer], recall), f"{np.median(times[peer]):.2f}", _kilobytes(each))
         rows.append((peer, *(_percent(share) for share in shares), *figures))
     ignored = sum(len(photograph.ignored) for photograph in photographs)
     return [
@@ -216,13 +226,11 @@ def compare(name: str, scenes: Scenes, peers: Mapping[str, Peer]) -> list[str]:
     rows = [("detector", *(f"{size} px" for size in SIZES), "AP", "point error", "ms", "kB")]
     for peer, found in peers.items():
         recall = recall_at(matches[peer], FPPI)
-        error, precision = landmark_error(recall), average_precision(matches[peer])
         rows.append(
             (
                 peer,
                 *(_percent(share) for share in recall.by_size().values()),
-                "-" if precision is None else f"{precision:.3f}",
-                "-" if error is None else f"{error.mean:.2f} %",
+                *_precision(matches[peer], recall),
                 f"{np.median(times[peer]):.2f}",
                 _kilobytes(found),
             )
@@ -232,75 +240,10 @@ def compare(name: str, scenes: Scenes, peers: Mapping[str, Peer]) -> list[str]:
     return [f"{name}: {len(first):,} images, {there:,} faces; recall at {FPPI:g} false faces an image", grid(rows), ""]
 
 
-def verify(root: Path, peers: Mapping[str, Peer], teacher: Path) -> list[str]:
-    """How well a recognizer tells people apart by the crops of each detector, as lines of a table."""
-    rows = read_pairs(root / "lfw112" / "pairsDevTest.txt")
-    names = sorted({_name(*shown) for first, second, _, _ in rows for shown in (first, second)})
-    place = {name: index for index, name in enumerate(names)}
-    pairs = Pairs(
-        left=np.array([place[_name(*first)] for first, _, _, _ in rows], dtype=np.int32),
-        right=np.array([place[_name(*second)] for _, second, _, _ in rows], dtype=np.int32),
-        same=np.array([same for _, _, same, _ in rows]),
-        fold=np.array([fold for _, _, _, fold in rows], dtype=np.int32),
-    )
-    photos = [_photo(root / "detect" / "test" / name) for name in names]
-    teach = open_teacher(TeacherConfig(path=str(teacher), flip=False))
-    listed = _listed(root / "detect" / "test.csv", names)
-    crops = {"points of the list": [align(photo, points) for photo, points in zip(photos, listed, strict=True)]}
-    missed = {"points of the list": 0}
-    for peer, found in peers.items():
-        points = [_central(found.detector.detect(photo), photo) for photo in photos]
-        missed[peer] = sum(each is None for each in points)
-        usual = np.mean([each for each in points if each is not None], axis=0)
-        crops[peer] = [
-            align(photo, usual if each is None else each) for photo, each in zip(photos, points, strict=True)
-        ]
-    accuracies = {}
-    for peer, faces in crops.items():
-        embeddings = np.concatenate(
-            [teach(np.stack(faces[start : start + 32])).embeddings for start in range(0, len(faces), 32)]
-        )
-        accuracies[peer] = verification.fold_accuracy(verification.pair_scores(embeddings, pairs), pairs)
-    table = [("aligned by", "accuracy", "change from YuNet's", "faces missed")]
-    for peer, accuracy in accuracies.items():
-        change = paired_bootstrap(accuracy.correct, accuracies["YuNet"].correct)
-        interval = f"{100 * change.difference:+.1f} ({100 * change.low:+.1f} to {100 * change.high:+.1f})"
-        table.append((peer, _percent(accuracy.mean), "" if peer == "YuNet" else interval, str(missed[peer])))
-    return [f"{teacher.name} on {len(pairs):,} pairs, {len(names):,} photos", grid(table)]
-
-
-def _name(person: str, number: int) -> str:
-    return f"{person}_{number:04d}.jpg"
-
-
-def _photo(path: Path) -> NDArray[np.uint8]:
-    image = decode(read_bytes(existing(path)))
-    if image is None:
-        raise ValueError(f"{path}: cannot be read as a picture")
-    return image
-
-
-def _listed(path: Path, names: Sequence[str]) -> list[Float]:
-    """The points of a list for each of some photos."""
-    columns = [f"{point}{axis}" for point in ("l", "r", "n", "ml", "mr") for axis in "xy"]
-    with existing(path).open(newline="", encoding="utf-8") as lines:
-        known = {
-            row["path"]: np.array([float(row[name]) for name in columns], dtype=np.float32).reshape(5, 2)
-            for row in csv.DictReader(lines)
-        }
-    absent = [name for name in names if name not in known]
-    if absent:
-        raise ValueError(f"{path}: it lacks {len(absent)} photos of the pairs, the first is {absent[0]}")
-    return [known[name] for name in names]
-
-
-def _central(faces: Faces, photo: NDArray[np.uint8]) -> Float | None:
-    """The points of the face nearest to the middle of a photo, which is whom it is of (Huang et al. 2007, LFW)."""
-    if not len(faces):
-        return None
-    middle = (np.array(photo.shape[1::-1]) - 1) / 2
-    nearest = np.linalg.norm(faces.points.mean(axis=1) - middle, axis=1).argmin()
-    return np.asarray(faces.points[nearest], dtype=np.float32)
+def _precision(matches: Sequence[Match], recall: Recall) -> tuple[str, str]:
+    """Average precision, and the mean error of the points of the faces found."""
+    precision, error = average_precision(matches), landmark_error(recall)
+    return "-" if precision is None else f"{precision:.3f}", "-" if error is None else f"{error.mean:.2f} %"
 
 
 def _percent(share: float | None) -> str:

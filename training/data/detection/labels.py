@@ -197,12 +197,14 @@ class JudgedPhotograph:
         labels: What each face is said to be, `N` names.
         ignored: `(K, 4)`, boxes by which no detector is judged: marked so by people, or found by a labeler that is
             sure, where nobody drew a box.
+        points: `(N, 5, 2)`, means over the views in which a labeler finds the face; NaN where fewer than two agree.
     """
 
     path: Path
     boxes: Float
     labels: tuple[str, ...]
     ignored: Float
+    points: Float
 
 
 def judged_photographs(folder: Path, labeler: Path | None, cache: Path) -> list[JudgedPhotograph]:
@@ -223,15 +225,18 @@ def judged_photographs(folder: Path, labeler: Path | None, cache: Path) -> list[
     finds = None if labeler is None else finds_in([each.path for each in photographs], labeler, cache)
     judged = []
     for number, photograph in enumerate(photographs):
-        ignored = photograph.boxes[photograph.ignored]
+        ignored, faces = photograph.boxes[photograph.ignored], ~photograph.ignored
+        points = np.full((len(photograph.boxes), 5, 2), np.nan, np.float32)
         if finds is not None:
             found = answers(finds[number], *sides(photograph))
-            points = found.points[found.sure]
-            free = ~np.isin(np.arange(len(points)), assigned(photograph.boxes, points))
-            ignored = np.concatenate([ignored, face_boxes(points[free])])
-        faces = ~photograph.ignored
+            sure = found.points[found.sure]
+            free = ~np.isin(np.arange(len(sure)), assigned(photograph.boxes, sure))
+            ignored = np.concatenate([ignored, face_boxes(sure[free])])
+            agreed = found.points[found.views >= _LEAST_VIEWS]
+            which = assigned(photograph.boxes, agreed)
+            points[which >= 0] = agreed[which[which >= 0]]
         labels = tuple(label for label, face in zip(photograph.labels, faces, strict=True) if face)
-        judged.append(JudgedPhotograph(photograph.path, photograph.boxes[faces], labels, ignored))
+        judged.append(JudgedPhotograph(photograph.path, photograph.boxes[faces], labels, ignored, points[faces]))
     return judged
 
 

@@ -71,12 +71,7 @@ def match(
     order = np.argsort(-np.asarray(scores, np.float32), kind="stable")
     found, ranked = found[order], np.asarray(scores, np.float32)[order]
     assigned = _assigned(box_overlaps(face_boxes(found), face_boxes(there)), overlap)
-    errors = np.full(len(found), np.nan, dtype=np.float32)
-    hit = assigned >= 0
-    eyes = np.linalg.norm(there[:, 0] - there[:, 1], axis=1)
-    off = np.linalg.norm(found[hit] - there[assigned[hit]], axis=2).mean(axis=1)
-    errors[hit] = 100 * off / np.maximum(eyes[assigned[hit]], 1e-6)
-    return Match(ranked, face_sizes(found), assigned, face_sizes(there), errors)
+    return Match(ranked, face_sizes(found), assigned, face_sizes(there), _errors(found, there, assigned))
 
 
 def match_boxes(
@@ -84,6 +79,7 @@ def match_boxes(
     scores: NDArray[np.floating],
     boxes: NDArray[np.floating],
     ignored: NDArray[np.floating],
+    truth: NDArray[np.floating] | None = None,
 ) -> Match:
     """Assigns faces found to boxes drawn by hand, as `match` does, by overlaps as `overlaps_by_hand` gives them.
 
@@ -95,14 +91,26 @@ def match_boxes(
         scores: `(M,)`.
         boxes: `(T, 4)` x, y, width, height of the faces that are there.
         ignored: `(K, 4)`.
+        truth: `(T, 5, 2)`, points of these faces, NaN where they are not known.
     """
     order = np.argsort(-np.asarray(scores, np.float32), kind="stable")
     found, ranked = np.asarray(points, np.float32).reshape(-1, 5, 2)[order], np.asarray(scores, np.float32)[order]
     there, own = np.asarray(boxes, np.float32).reshape(-1, 4), face_boxes(found)
     assigned = _assigned(overlaps_by_hand(there, found).T, BOX_OVERLAP)
     kept = (assigned >= 0) | ~(_covered(own, np.asarray(ignored, np.float32).reshape(-1, 4)) >= IGNORED_OVERLAP)
-    unknown = np.full(int(kept.sum()), np.nan, dtype=np.float32)
-    return Match(ranked[kept], face_sizes(found[kept]), assigned[kept], there[:, 2], unknown)
+    points = np.full((len(there), 5, 2), np.nan, np.float32) if truth is None else np.asarray(truth, np.float32)
+    errors = _errors(found[kept], points, assigned[kept])
+    return Match(ranked[kept], face_sizes(found[kept]), assigned[kept], there[:, 2], errors)
+
+
+def _errors(found: Float, there: Float, assigned: Index) -> Float:
+    """`Match.errors` of points found `(M, 5, 2)`, given which of the true ones `(T, 5, 2)` each find is of."""
+    errors = np.full(len(found), np.nan, dtype=np.float32)
+    hit = assigned >= 0
+    eyes = np.linalg.norm(there[:, 0] - there[:, 1], axis=1)
+    off = np.linalg.norm(found[hit] - there[assigned[hit]], axis=2).mean(axis=1)
+    errors[hit] = 100 * off / np.maximum(eyes[assigned[hit]], 1e-6)
+    return errors
 
 
 def _assigned(overlaps: Float, least: float) -> Index:

@@ -34,9 +34,15 @@ def match_photograph(found: Faces, photograph: JudgedPhotograph, image: Image, h
     All boxes count as faces that are as wide as `SMALLEST` there; smaller ones are ignored.
     """
     scale = min(height / image.shape[0], width / image.shape[1])
-    large = _large(photograph, scale)
+    large = counting(photograph, image, height, width)
     ignored = np.concatenate([photograph.ignored, photograph.boxes[~large]])
-    return match_boxes(found.points * scale, found.scores, photograph.boxes[large] * scale, ignored * scale)
+    boxes, points = photograph.boxes[large] * scale, photograph.points[large] * scale
+    return match_boxes(found.points * scale, found.scores, boxes, ignored * scale, points)
+
+
+def counting(photograph: JudgedPhotograph, image: Image, height: int, width: int) -> NDArray[np.bool_]:
+    """Which boxes count as faces, `(N,)`: those at least `SMALLEST` wide in an input of `height` x `width`."""
+    return _large(photograph, min(height / image.shape[0], width / image.shape[1]))
 
 
 def judged_labels(photographs: Sequence[JudgedPhotograph], scales: Sequence[float]) -> NDArray[np.str_]:

@@ -65,11 +65,13 @@ def test_a_bundle_is_judged_by_photographs_in_pixels_of_its_input(tmp_path):
     (found,) = open_detector(bundle).detect(image).boxes
     boxes = np.stack([found, (10, 10, 15, 20)]).astype(np.float32)
     nothing = np.zeros((0, 4), np.float32)
-    photograph = JudgedPhotograph(tmp_path / "a.png", boxes, ("face", "tiny"), nothing)
+    photograph = JudgedPhotograph(
+        tmp_path / "a.png", boxes, ("face", "tiny"), nothing, np.full((2, 5, 2), np.nan, np.float32)
+    )
     (result,) = find_boxed(bundle, [photograph], 240, 320, 1)
     assert result.truth.tolist()[:1] == [0]
     assert result.sizes.tolist() == pytest.approx([found[2] / 2])
-    ignored = JudgedPhotograph(tmp_path / "a.png", nothing, (), found[None])
+    ignored = JudgedPhotograph(tmp_path / "a.png", nothing, (), found[None], FACES[:0])
     assert find_boxed(bundle, [ignored], 240, 320, 1)[0].scores.max(initial=0) < 0.5
     with pytest.raises(ValueError, match=r"gone\.png: cannot be read as a picture"):
-        find_boxed(bundle, [JudgedPhotograph(tmp_path / "gone.png", nothing, (), nothing)], 240, 320, 1)
+        find_boxed(bundle, [JudgedPhotograph(tmp_path / "gone.png", nothing, (), nothing, FACES[:0])], 240, 320, 1)

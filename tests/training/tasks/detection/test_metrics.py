@@ -145,6 +145,15 @@ def test_boxes_by_hand_need_not_be_drawn_as_detectors_draw_them():
     assert landmark_error(recall_at([result], 0.1)) is None, "the points are not known"
 
 
+def test_points_of_boxed_faces_are_compared_where_they_are_known():
+    found = np.stack([face(40, 100, 100), face(40, 200, 100)])
+    truth = found + np.float32(1)
+    truth[1] = np.nan
+    result = match_boxes(found, np.array([0.9, 0.8]), face_boxes(found), NO_BOX, truth)
+    eyes = np.linalg.norm(found[0, 0] - found[0, 1])
+    np.testing.assert_allclose(result.errors, [100 * np.sqrt(2) / eyes, np.nan], rtol=1e-4)
+
+
 def test_finds_in_ignored_regions_count_neither_way():
     found = np.stack([face(40, 100, 100), face(40, 200, 100), face(40, 300, 100)])
     boxes = face_boxes(found)
