@@ -127,7 +127,7 @@ def test_the_help_lists_every_group_and_option() -> None:
 @pytest.mark.usefixtures("_pipeline")
 def test_values_are_checked_by_their_schema() -> None:
     composed = compose("slimcam", overrides=["prune.fit.optimizer=adm"])
-    with pytest.raises(ValueError, match=r"^prune: optimizer is one of sgd, adamw; got 'adm'$"):
+    with pytest.raises(ValueError, match=r"^prune: optimizer is one of sgd, adamw, muon; got 'adm'$"):
         validate(composed)
 
 

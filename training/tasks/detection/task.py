@@ -126,7 +126,7 @@ class Detection(Task):
             for name, found in self.data.test.items()
         }
         if judged := self.data.judged:
-            size = self.job.config.model.height, self.job.config.model.width
+            size = self.data.config.height, self.data.config.width
             matches[PHOTOGRAPHS] = {
                 model: find_boxed(folder, judged, *size, config.threads) for model, folder in folders.items()
             }
