@@ -23,9 +23,10 @@ from slimcam.training.data.recognition.pairs import sample_pairs
 from slimcam.training.data.recognition.synthetic import draw_face
 from slimcam.training.data.recognition.teacher_targets import TargetSource
 from slimcam.training.data.sources import fingerprint, load
+from slimcam.training.fit.checkpoint import History
 from slimcam.training.fit.config import FitConfig
 from slimcam.training.fit.files import EVENTS, MODEL, load_keras
-from slimcam.training.fit.fit import History, Loss, Objective, fit
+from slimcam.training.fit.fit import Loss, Objective, fit
 from slimcam.training.tasks.backbone import import_builder, initial_weights, pixels_of
 from slimcam.training.tasks.job import Job
 from slimcam.training.tasks.recognition import verification
