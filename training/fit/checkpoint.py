@@ -16,14 +16,15 @@ from slimcam.training.fit.config import FitConfig
 History = list[dict[str, float]]
 
 
-def save(model: Any, step: int, history: History, path: Path) -> None:
-    """Writes every variable of a model and of its optimizer, and how far its fit is."""
+def save(model: Any, step: int, history: History, path: Path, more: dict[str, NDArray[np.float32]]) -> None:
+    """Writes every variable of a model and of its optimizer, how far its fit is, and more arrays by their names."""
     weights = {f"weight_{i}": value for i, value in enumerate(model.get_weights())}
     state = {f"optimizer_{i}": np.asarray(value) for i, value in enumerate(model.optimizer.variables)}
-    save_arrays(path, step=step, history=json.dumps(history), **weights, **state)
+    beside = {f"beside_{name}": value for name, value in more.items()}
+    save_arrays(path, step=step, history=json.dumps(history), **weights, **state, **beside)
 
 
-def restore(model: Any, path: Path) -> tuple[int, History]:
+def restore(model: Any, path: Path, more: dict[str, NDArray[np.float32]]) -> tuple[int, History]:
     """Reads what `save` wrote, if it did: the steps that are done, and the history."""
     if not path.is_file():
         return 0, []
@@ -31,6 +32,7 @@ def restore(model: Any, path: Path) -> tuple[int, History]:
         model.set_weights([saved[f"weight_{i}"] for i in range(len(model.get_weights()))])
         for i, variable in enumerate(model.optimizer.variables):
             variable.assign(saved[f"optimizer_{i}"])
+        more |= {name.removeprefix("beside_"): saved[name] for name in saved.files if name.startswith("beside_")}
         return int(saved["step"]), json.loads(str(saved["history"]))
 
 
