@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,16 +15,35 @@ from slimcam.training.fit.config import FitConfig
 
 History = list[dict[str, float]]
 
+_BESIDE = "beside_"
 
-def save(model: Any, step: int, history: History, path: Path, more: dict[str, NDArray[np.float32]]) -> None:
-    """Writes every variable of a model and of its optimizer, how far its fit is, and more arrays by their names."""
+
+class Sampled(Protocol):
+    """A part of the model that is a sample at each step, of arrays beside it which go into the checkpoint."""
+
+    @property
+    def arrays(self) -> dict[str, NDArray[np.float32]]: ...
+
+    def restore(self, arrays: dict[str, NDArray[np.float32]]) -> None: ...
+
+    def enter(self, learner: Any, step: int, batch: Any) -> Any:
+        """Puts the sample of a step into the learner; the batch as this sample sees it."""
+        ...
+
+    def leave(self, learner: Any) -> None:
+        """Takes back what the step made of it."""
+        ...
+
+
+def save(model: Any, step: int, history: History, path: Path, sampled: Sampled | None) -> None:
+    """Writes every variable of a model and of its optimizer, what is sampled, and how far the fit is."""
     weights = {f"weight_{i}": value for i, value in enumerate(model.get_weights())}
     state = {f"optimizer_{i}": np.asarray(value) for i, value in enumerate(model.optimizer.variables)}
-    beside = {f"beside_{name}": value for name, value in more.items()}
+    beside = {} if sampled is None else {f"{_BESIDE}{name}": value for name, value in sampled.arrays.items()}
     save_arrays(path, step=step, history=json.dumps(history), **weights, **state, **beside)
 
 
-def restore(model: Any, path: Path, more: dict[str, NDArray[np.float32]]) -> tuple[int, History]:
+def restore(model: Any, path: Path, sampled: Sampled | None) -> tuple[int, History]:
     """Reads what `save` wrote, if it did: the steps that are done, and the history."""
     if not path.is_file():
         return 0, []
@@ -32,7 +51,9 @@ def restore(model: Any, path: Path, more: dict[str, NDArray[np.float32]]) -> tup
         model.set_weights([saved[f"weight_{i}"] for i in range(len(model.get_weights()))])
         for i, variable in enumerate(model.optimizer.variables):
             variable.assign(saved[f"optimizer_{i}"])
-        more |= {name.removeprefix("beside_"): saved[name] for name in saved.files if name.startswith("beside_")}
+        if sampled is not None:
+            names = [name for name in saved.files if name.startswith(_BESIDE)]
+            sampled.restore({name.removeprefix(_BESIDE): saved[name] for name in names})
         return int(saved["step"]), json.loads(str(saved["history"]))
 
 

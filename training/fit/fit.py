@@ -15,10 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-import numpy as np
-from numpy.typing import NDArray
-
-from slimcam.training.fit.checkpoint import History, adopt, best_validated, restore, save, take_over
+from slimcam.training.fit.checkpoint import History, Sampled, adopt, best_validated, restore, save, take_over
 from slimcam.training.fit.config import FitConfig, Optimizer
 from slimcam.training.fit.devices import data_parallel, own_rows, scope, take_from_first
 from slimcam.training.fit.events import event_writer, write_event
@@ -44,21 +41,6 @@ class Batches(Protocol):
 
     def stream(self, sizes: list[int], start: int = 0) -> Generator[Any, None, None]:
         """Batches from step `start` on; `sizes[step]` is the height in pixels of the images of each step."""
-        ...
-
-
-class Sampled(Protocol):
-    """A part of the model that is a sample at each step, of arrays beside it which go into the checkpoint."""
-
-    @property
-    def state(self) -> dict[str, NDArray[np.float32]]: ...
-
-    def enter(self, learner: Any, step: int, batch: Any) -> Any:
-        """Puts the sample of a step into the learner; the batch as this sample sees it."""
-        ...
-
-    def leave(self, learner: Any) -> None:
-        """Takes back what the step made of it."""
         ...
 
 
@@ -141,8 +123,7 @@ def fit(
     checkpoint, best = work / "checkpoint.npz", work / "best.npz"
     for file in (checkpoint, best):
         take_from_first(distribution, file)
-    state = {} if sampled is None else sampled.state
-    start, history = restore(learner, checkpoint, state)
+    start, history = restore(learner, checkpoint, sampled)
     if _out_of_patience(config, history):  # killed between its last validation and its end
         start = steps
     if start:
@@ -164,12 +145,12 @@ def fit(
             watchers.on_epoch_begin(epoch)
         rate = learning_rate(config, step, steps)
         learner.optimizer.learning_rate = rate
-        shown = batch if sampled is None else sampled.enter(learner, step, batch)
-        mine, truth = own_rows(distribution, (shown.images, objective.truth(shown)), keras)
         with scope(distribution):
+            shown = batch if sampled is None else sampled.enter(learner, step, batch)
+            mine, truth = own_rows(distribution, (shown.images, objective.truth(shown)), keras)
             logs = learner.train_on_batch(mine, truth, **_options(keras))
-        if sampled is not None:
-            sampled.leave(learner)
+            if sampled is not None:
+                sampled.leave(learner)
         now = time.monotonic()
         done = step + 1
         if done == steps or int(done / batches.steps_per_epoch) > epoch:
@@ -196,7 +177,7 @@ def fit(
             learner.reset_metrics()
             logged, logged_step = time.monotonic(), done
         if now - saved >= config.checkpoint_seconds or done in validations:
-            save(learner, done, history, checkpoint, state)
+            save(learner, done, history, checkpoint, sampled)
             saved = time.monotonic()
         if done in validations and _out_of_patience(config, history):
             logger.info(f"{title}: ends at step {done} of {steps}: {config.patience} validations without a better one")
@@ -205,7 +186,7 @@ def fit(
     watchers.on_train_end()
     if steps > start:
         # Kept until the stage is done: what follows the fit may be killed too.
-        save(learner, steps, history, checkpoint, state)
+        save(learner, steps, history, checkpoint, sampled)
     if writer is not None:
         writer.close()
     adopt(learner, model, config, best)

@@ -1,7 +1,7 @@
 """Small fits on Keras' backend: `python small_fits.py TASK OPTIONS FOLDER [TASK OPTIONS FOLDER ...]`.
 
 A task is `run` (a fit to its end), `stop` (half of it), `die` (half of it, ended by SIGKILL) or `refuse` (what it says
-of options that it does not take goes to `error.txt`). Options are those of the fit, as JSON.
+of options that it does not take goes to `error.txt`). Options are those of the fit and `loss.sample`, as JSON.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from slimcam.training.data.recognition.faces import FaceSet
 from slimcam.training.fit.config import FitConfig
 from slimcam.training.fit.devices import join_processes
 from slimcam.training.fit.fit import fit
+from slimcam.training.tasks.recognition.centers import sampled_centers
 from slimcam.training.tasks.recognition.config import LossConfig
 from slimcam.training.tasks.recognition.model import with_classifier
 from slimcam.training.tasks.recognition.task import objective
@@ -70,20 +71,23 @@ def network():
     for weight in model.trainable_variables:
         if len(weight.shape) > 1:
             weight.assign(draw.normal(0, np.sqrt(2 / np.prod(weight.shape[:-1])), weight.shape))
-    return with_classifier(model, 4, keras=keras)
+    return model
 
 
 def main() -> None:
     join_processes(keras)
     arguments = iter(sys.argv[1:])
     for task, options, name in zip(arguments, arguments, arguments, strict=True):
-        folder, model = Path(name), network()
+        folder, chosen = Path(name), json.loads(options)
+        loss = LossConfig(scale=8.0, sample=chosen.pop("sample", 1.0))
         settings = {"epochs": 2, "batch_size": 12, "learning_rate": 0.02, "log_seconds": 0, "checkpoint_seconds": 0}
-        config = FitConfig(**{**settings, **json.loads(options)})
+        config = FitConfig(**{**settings, **chosen})
+        sampled = sampled_centers(loss, 4, 8, config.batch_size, seed=1) if loss.sample < 1 else None
+        model = with_classifier(network(), 4, keras=keras)
         Batches.stream = STREAMS[task]
         batches = Batches(faces(), config.batch_size, AugmentConfig(), seed=1, workers=1)
         try:
-            history = fit(model, batches, config, objective(LossConfig(scale=8.0)), folder, keras=keras)
+            history = fit(model, batches, config, objective(loss), folder, keras=keras, sampled=sampled)
         except StoppedError:
             continue
         except ValueError as error:

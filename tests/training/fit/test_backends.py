@@ -23,6 +23,7 @@ CASES: dict[str, tuple[dict[str, Any], float]] = {
     "adamw_ema_sizes_accumulated": ({"optimizer": "adamw", "ema": 0.9, "sizes": [24, 32], "accumulate": 2}, 1e-4),
     "muon": ({"optimizer": "muon", "clip_norm": 0.0}, 1e-3),
     "bfloat16": ({"optimizer": "sgd", "precision": "bfloat16"}, 0.02),
+    "sampled": ({"sample": 0.5}, 1e-4),
     "fifty_steps": ({"optimizer": "sgd", "epochs": 12.5}, 1e-4),
 }
 
@@ -114,7 +115,7 @@ def test_what_devices_cannot_do_is_said(name: str, said: str, fits: Path) -> Non
 
 
 def test_two_processes_of_which_one_is_killed_go_on_together(fits: Path, tmp_path: Path) -> None:
-    folders = [tmp_path / "first", tmp_path / "second"]
+    folders, options = [tmp_path / "first", tmp_path / "second"], json.dumps(CASES["sampled"][0] | {"devices": 2})
 
     def both(*tasks: str) -> list[subprocess.Popen[str]]:
         together = {
@@ -123,7 +124,7 @@ def test_two_processes_of_which_one_is_killed_go_on_together(fits: Path, tmp_pat
             "XLA_FLAGS": "",
         }
         return [
-            start("jax", task, '{"devices": 2}', str(folder), KERAS_DISTRIBUTION_PROCESS_ID=str(number), **together)
+            start("jax", task, options, str(folder), KERAS_DISTRIBUTION_PROCESS_ID=str(number), **together)
             for number, (task, folder) in enumerate(zip(tasks, folders, strict=True))
         ]
 
@@ -141,4 +142,4 @@ def test_two_processes_of_which_one_is_killed_go_on_together(fits: Path, tmp_pat
         assert child.returncode == 0, said
     for folder in folders:
         assert len(losses(folder)) == 8
-        assert_same(folder, fits / "sgd" / "jax", 1e-4)
+        assert_same(folder, fits / "sampled" / "jax", 1e-4)

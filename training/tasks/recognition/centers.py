@@ -2,13 +2,15 @@
 
 An et al. 2022, "Killing Two Birds with One Stone: Efficient and Robust Training of Face Recognition CNNs by Partial
 FC": the softmax of a step is over the identities of its batch and a random share of the others. The model has the
-centers of a sample alone; those of all identities, with what the optimizer keeps of each, are in this process's memory.
+centers of a sample alone, and so has the optimizer; those of all identities, with what the optimizer keeps of each, are
+variables beside it.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -24,51 +26,73 @@ Kernel = NDArray[np.float32]
 CENTERS = "centers"
 
 
-@dataclass
 class SampledCenters:
     """The centers of all identities, and the sample of them that is in the model.
 
     A sample is a function of seed, step and labels, so that a resumed training takes the same.
 
-    Attributes:
-        state: Arrays `(identities, subcenters, E)` float32: the centers, and by the names of its variables what the
-            optimizer keeps of each.
+    Args:
+        centers: `(identities, subcenters, E)` to start from.
         count: Identities of a sample, no fewer than the images of a batch.
         seed: Seed of the samples.
     """
 
-    state: dict[str, Kernel]
-    count: int
-    seed: int
-    _sample: NDArray[np.int64] = field(init=False, repr=False)
+    def __init__(self, centers: Kernel, count: int, seed: int) -> None:
+        self.identities, self.count, self.seed = len(centers), count, seed
+        self._arrays = {CENTERS: centers}
+        self._tables: dict[str, Any] = {}
+
+    @property
+    def arrays(self) -> dict[str, Kernel]:
+        """The centers, and by the names of its variables what the optimizer keeps of each, as `centers`."""
+        return self._arrays | {name: np.asarray(table) for name, table in self._tables.items()}
 
     @property
     def kernel(self) -> Kernel:
         """Centers in the order of the classifier of `model.with_classifier`, `(E, subcenters * identities)`."""
-        return _columns(self.state[CENTERS])
+        rows = self.arrays[CENTERS]
+        return rows.transpose(2, 1, 0).reshape(rows.shape[2], -1)
+
+    def restore(self, arrays: dict[str, Kernel]) -> None:
+        """Goes on from earlier `arrays`."""
+        self._arrays = self._arrays | arrays
 
     def enter(self, learner: Any, step: int, batch: Batch) -> Batch:
         """Puts a step's sample into the model; the batch's labels become places in the sample."""
-        self._sample, labels = sample(batch.labels, len(self.state[CENTERS]), self.count, (self.seed, step))
-        for variable, array in self._parts(learner):
-            variable.assign(_columns(array[self._sample]))
+        from keras import ops
+
+        self._sample, labels = sample(batch.labels, self.identities, self.count, (self.seed, step))
+        for variable, table in self._parts(learner):
+            rows = ops.take(table, self._sample, axis=0)
+            variable.assign(ops.reshape(ops.transpose(rows, (2, 1, 0)), variable.shape))
         return replace(batch, labels=labels)
 
     def leave(self, learner: Any) -> None:
         """Takes back what the step made of the sample."""
-        for variable, array in self._parts(learner):
-            rows = np.asarray(variable).T.reshape(array.shape[1], self.count, array.shape[2])
-            array[self._sample] = rows.transpose(1, 0, 2)
+        from keras import ops
 
-    def _parts(self, learner: Any) -> Iterator[tuple[Any, Kernel]]:
-        """The variables that hold a sample, each with the array of all identities."""
-        kernel, centers = learner.get_layer(COSINES).kernel, self.state[CENTERS]
-        yield kernel, centers
+        for variable, table in self._parts(learner):
+            _, subcenters, size = table.shape
+            rows = ops.transpose(ops.reshape(variable, (size, subcenters, self.count)), (2, 1, 0))
+            _put(table, self._sample, rows)
+
+    def _parts(self, learner: Any) -> Iterator[tuple[Any, Any]]:
+        """The variables that hold a sample, each with that of all identities."""
+        kernel = learner.get_layer(COSINES).kernel
+        prefix = kernel.path.replace("/", "_")
+        yield kernel, self._table(CENTERS)
         for variable in learner.optimizer.variables:
-            if variable.shape == kernel.shape and variable.name.startswith(kernel.path.replace("/", "_")):
-                if variable.name not in self.state:
-                    self.state[variable.name] = np.zeros_like(centers)
-                yield variable, self.state[variable.name]
+            if variable.shape == kernel.shape and variable.name.startswith(prefix):
+                yield variable, self._table(variable.name)
+
+    def _table(self, name: str) -> Any:
+        import keras
+
+        if name not in self._tables:
+            shape = self._tables[CENTERS].shape if self._tables else None
+            value = self._arrays.pop(name) if name in self._arrays else "zeros"
+            self._tables[name] = keras.Variable(value, shape=shape, dtype="float32", trainable=False)
+        return self._tables[name]
 
 
 def sampled_centers(
@@ -97,7 +121,7 @@ def sampled_centers(
     else:
         centers = np.ascontiguousarray(kernel.T.reshape(loss.subcenters, identities, size).transpose(1, 0, 2))
     count = min(identities, max(batch_size, round(loss.sample * identities)))
-    return SampledCenters({CENTERS: centers}, count, seed)
+    return SampledCenters(centers, count, seed)
 
 
 def sample(
@@ -115,6 +139,22 @@ def sample(
     return np.concatenate([own, others]), places
 
 
-def _columns(rows: Kernel) -> Kernel:
-    """`(identities, subcenters, E)` as `(E, subcenters * identities)`."""
-    return rows.transpose(2, 1, 0).reshape(rows.shape[2], -1)
+def _put(table: Any, places: NDArray[np.int64], rows: Any) -> None:
+    """Writes rows of a variable in place: a copy of it would be as large."""
+    import keras
+
+    if keras.backend.backend() == "tensorflow":
+        import tensorflow as tf
+
+        table.value.scatter_update(tf.IndexedSlices(rows, places))
+    elif keras.backend.backend() == "jax":
+        table.assign(_jax_put()(table.value, places.astype(np.int32), rows))
+    else:
+        table.assign(keras.ops.scatter_update(table, places[:, None], rows))
+
+
+@cache
+def _jax_put() -> Any:
+    import jax
+
+    return jax.jit(lambda table, places, rows: table.at[places].set(rows), donate_argnums=0)

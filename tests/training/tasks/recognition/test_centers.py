@@ -70,7 +70,7 @@ def test_sampled_identities_are_learned_and_a_stopped_fit_resumes_to_the_same_ce
     assert whole.count == 18
     losses, _ = trained(loss, tmp_path / "whole", sampled=whole, epochs=6)
     assert np.mean(losses[-10:]) < 0.8 * np.mean(losses[:10])
-    assert set(whole.state) == {CENTERS, "cosines_kernel_momentum"}
+    assert set(whole.arrays) == {CENTERS, "cosines_kernel_momentum"}
     np.testing.assert_allclose(np.linalg.norm(whole.kernel, axis=0), 1.0, atol=1e-5)
 
     class StoppedError(Exception):
