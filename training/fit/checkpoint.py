@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -22,9 +22,9 @@ class Sampled(Protocol):
     """A part of the model that is a sample at each step, of arrays beside it which go into the checkpoint."""
 
     @property
-    def arrays(self) -> dict[str, NDArray[np.float32]]: ...
+    def arrays(self) -> Mapping[str, Any]: ...
 
-    def restore(self, arrays: dict[str, NDArray[np.float32]]) -> None: ...
+    def restore(self, arrays: Mapping[str, NDArray[np.float32]]) -> None: ...
 
     def enter(self, learner: Any, step: int, batch: Any) -> Any:
         """Puts the sample of a step into the learner; the batch as this sample sees it."""
@@ -37,8 +37,9 @@ class Sampled(Protocol):
 
 def save(model: Any, step: int, history: History, path: Path, sampled: Sampled | None) -> None:
     """Writes every variable of a model and of its optimizer, what is sampled, and how far the fit is."""
-    weights = {f"weight_{i}": value for i, value in enumerate(model.get_weights())}
-    state = {f"optimizer_{i}": np.asarray(value) for i, value in enumerate(model.optimizer.variables)}
+    # Variables, which NumPy makes arrays of one after the other: all at once would take their memory once more.
+    weights = {f"weight_{i}": variable for i, variable in enumerate(model.weights)}
+    state = {f"optimizer_{i}": variable for i, variable in enumerate(model.optimizer.variables)}
     beside = {} if sampled is None else {f"{_BESIDE}{name}": value for name, value in sampled.arrays.items()}
     save_arrays(path, step=step, history=json.dumps(history), **weights, **state, **beside)
 

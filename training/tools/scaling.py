@@ -2,11 +2,11 @@
 
     python -m slimcam.training.tools.scaling
 
-Nothing is measured. A step is the sum of its parts, none hidden behind another: the network, the head, the average of
-all gradients over the devices (a ring), and the copies of the sampled centers to each device and back. Images are
-prepared beside it; in several processes each prepares the whole batch, as `slimcam.training.fit.devices` has it. The
-network is ResNet-50 at 112 px, whose multiplications go with the square of its width. What is assumed of the machines
-stands in `Machine`.
+Nothing is measured. A step is the sum of its parts, none hidden behind another: the network, the head, and the average
+of all gradients over the devices (a ring). Every device has the whole head, or all centers beside a sampled one. Images
+are prepared beside the step; of several hosts each prepares the whole batch, as `slimcam.training.fit.devices` has it.
+The network is ResNet-50 at 112 px, whose multiplications go with the square of its width; slim ones reach less of a
+GPU's speed than is assumed. What is assumed of the machines stands in `Machine`.
 """
 
 from __future__ import annotations
@@ -28,13 +28,13 @@ FLOAT = 4
 """Bytes: centers, weights and gradients are float32."""
 
 PASSES = 8
-"""Times that a step reads or writes the centers: gradient, momentum, weights and their unit length."""
+"""Times that a step reads or writes its centers: gradient, momentum, weights and their unit length."""
 
 MAPS = 8
 """Times that it reads or writes the cosines of a batch: margin, softmax and their gradients."""
 
-COPIES = 2
-"""Arrays of a sample that come and go with each step: centers and momentum."""
+TABLES = 2
+"""Arrays of all identities: centers and momentum. A sample is read from each, and written to it, with each step."""
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,6 @@ class Machine:
         memory: Bytes a second of a GPU's memory that streaming gets (80 % of 2 T).
         link: Bytes a second that a ring of GPUs of one host passes (NVLink).
         network: Bytes a second between hosts, for all GPUs of one (100 Gbit/s, 80 % of it).
-        bus: Bytes a second between a host and one of its GPUs (PCIe 4.0).
         gpus: GPUs of a host.
         cores: Processor cores that prepare images on a host.
         image_ms: Milliseconds of a core for an image (docs/data.md: 0.36 to 0.41 at 64 px).
@@ -60,7 +59,6 @@ class Machine:
     memory: float = 1.6e12
     link: float = 200e9
     network: float = 10e9
-    bus: float = 20e9
     gpus: int = 8
     cores: int = 64
     image_ms: float = 0.4
@@ -96,12 +94,13 @@ def parts(training: Training, machine: Machine) -> dict[str, float]:
     """Seconds of a step by its parts, and of `input`, which prepares the next one meanwhile."""
     cosines = training.batch * training.centers
     head = FLOAT * training.centers * training.embedding
+    # Each of the four copies of a sample, two in and two out, reads and writes it.
+    passes = PASSES + (4 * TABLES if training.sample < 1 else 0)
     found = {
         "network": 6 * MACS * training.width**2 * training.batch / machine.flops,
         "head": 6 * cosines * training.embedding / machine.head_flops
-        + (MAPS * FLOAT * cosines + PASSES * head) / machine.memory,
+        + (MAPS * FLOAT * cosines + passes * head) / machine.memory,
         "all-reduce": _ring(FLOAT * WEIGHTS * training.width**2 + head, training.gpus, machine),
-        "copies": 2 * COPIES * head / machine.bus if training.sample < 1 else 0.0,
     }
     found["input"] = training.gpus * training.batch * machine.image_ms / 1000 / machine.cores
     return found
@@ -122,8 +121,12 @@ def speed(training: Training, machine: Machine) -> tuple[float, str]:
 
 
 def head_memory(training: Training) -> float:
-    """Bytes of a GPU for the head: centers, momentum and gradient, and the cosines with what their gradient needs."""
-    return 3 * FLOAT * training.centers * training.embedding + 4 * FLOAT * training.batch * training.centers
+    """Bytes of a GPU for the head.
+
+    Centers, momentum and gradient, the cosines with what their gradient needs, and all centers beside a sample.
+    """
+    beside = TABLES * training.identities if training.sample < 1 else 0
+    return FLOAT * ((3 * training.centers + beside) * training.embedding + 4 * training.batch * training.centers)
 
 
 def main(arguments: list[str] | None = None) -> None:

@@ -8,7 +8,7 @@ variables beside it.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from functools import cache
 from typing import Any
@@ -39,23 +39,23 @@ class SampledCenters:
 
     def __init__(self, centers: Kernel, count: int, seed: int) -> None:
         self.identities, self.count, self.seed = len(centers), count, seed
-        self._arrays = {CENTERS: centers}
+        self._arrays: dict[str, Kernel] = {CENTERS: centers}
         self._tables: dict[str, Any] = {}
 
     @property
-    def arrays(self) -> dict[str, Kernel]:
-        """The centers, and by the names of its variables what the optimizer keeps of each, as `centers`."""
-        return self._arrays | {name: np.asarray(table) for name, table in self._tables.items()}
+    def arrays(self) -> Mapping[str, Any]:
+        """The centers, and by the names of its variables what the optimizer keeps of each: arrays as `centers`."""
+        return {**self._arrays, **self._tables}
 
     @property
     def kernel(self) -> Kernel:
         """Centers in the order of the classifier of `model.with_classifier`, `(E, subcenters * identities)`."""
-        rows = self.arrays[CENTERS]
+        rows = np.asarray(self.arrays[CENTERS])
         return rows.transpose(2, 1, 0).reshape(rows.shape[2], -1)
 
-    def restore(self, arrays: dict[str, Kernel]) -> None:
+    def restore(self, arrays: Mapping[str, Kernel]) -> None:
         """Goes on from earlier `arrays`."""
-        self._arrays = self._arrays | arrays
+        self._arrays |= arrays
 
     def enter(self, learner: Any, step: int, batch: Batch) -> Batch:
         """Puts a step's sample into the model; the batch's labels become places in the sample."""
