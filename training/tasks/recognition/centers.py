@@ -63,7 +63,7 @@ class SampledCenters:
 
         self._sample, labels = sample(batch.labels, self.identities, self.count, (self.seed, step))
         for variable, table in self._parts(learner):
-            rows = ops.take(table, self._sample, axis=0)
+            rows = _take(table, self._sample)
             variable.assign(ops.reshape(ops.transpose(rows, (2, 1, 0)), variable.shape))
         return replace(batch, labels=labels)
 
@@ -137,6 +137,16 @@ def sample(
     others = np.delete(np.arange(identities), own)[ranks]
     places = np.where(labels == UNLABELED, UNLABELED, np.searchsorted(own, labels)).astype(np.int32)
     return np.concatenate([own, others]), places
+
+
+def _take(table: Any, places: NDArray[np.int64]) -> Any:
+    """Rows of a variable."""
+    import keras
+
+    if keras.backend.backend() == "tensorflow":
+        # A variable that was written to sparsely is copied whole when it is read otherwise.
+        return table.value.sparse_read(places)
+    return keras.ops.take(table, places, axis=0)
 
 
 def _put(table: Any, places: NDArray[np.int64], rows: Any) -> None:
