@@ -109,8 +109,7 @@ def fit(
             "fit.validations: the data has no held-out set: hold some out (data.held_out..., docs/options.md), or "
             "set fit.validations=0"
         )
-    keras_3 = keras.__name__ != "tf_keras"
-    if not keras_3:
+    if keras.__name__ == "tf_keras":
         config.refuse_tf_keras("this training")
     distribution = data_parallel(config, keras)
     # An update takes `accumulate` steps.
@@ -118,7 +117,7 @@ def fit(
     sizes = _sizes(config, steps, int(model.inputs[0].shape[1]))
     validations = {round((i + 1) * steps / config.validations) for i in range(config.validations)}
     with scope(distribution):
-        learner = _accelerated(model, config) if keras_3 else model
+        learner = model if keras.__name__ == "tf_keras" else _accelerated(model, config)
         _compile(learner, config, objective, keras, rates)
     checkpoint, best = work / "checkpoint.npz", work / "best.npz"
     for file in (checkpoint, best):
@@ -217,9 +216,10 @@ def _compile(
 ) -> None:
     clip = {"global_clipnorm": config.clip_norm} if config.clip_norm > 0 else {}
     average = {"use_ema": True, "ema_momentum": config.ema} if config.ema else {}
-    more = {"gradient_accumulation_steps": config.accumulate} if config.accumulate > 1 else {}
-    more |= {**clip, **average}
-    common = {"learning_rate": config.learning_rate, "weight_decay": config.weight_decay or None, **more}
+    common: dict[str, Any] = {"learning_rate": config.learning_rate, "weight_decay": config.weight_decay or None}
+    common |= {**clip, **average}
+    if config.accumulate > 1:
+        common["gradient_accumulation_steps"] = config.accumulate
     if config.optimizer == Optimizer.SGD:
         kind, own = keras.optimizers.SGD, {"momentum": 0.9, "nesterov": True}
     else:

@@ -77,8 +77,8 @@ def cost(identities: int, loss: LossConfig, embedding: int, batch: int, steps: i
     count = identities if sampled is None else sampled.count
     learner = with_classifier(keras.Model(inputs, outputs), count, keras=keras)
     labels = np.random.default_rng(0).integers(identities, size=batch * steps, dtype=np.int32)
-    # One gray image in as many places as there are labels: it takes no memory.
-    images = np.broadcast_to(np.uint8(128), (len(labels), IMAGE_SIZE, IMAGE_SIZE, 3))
+    # One light image in as many places as there are labels: it takes no memory.
+    images = np.broadcast_to(np.uint8(200), (len(labels), IMAGE_SIZE, IMAGE_SIZE, 3))
     batches = Batches(FaceSet(images, labels, tuple(map(str, range(identities)))), batch, None, seed=0)
     config = FitConfig(epochs=1.0, batch_size=batch, log_seconds=0.0)
     with tempfile.TemporaryDirectory() as folder:
