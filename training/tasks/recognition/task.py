@@ -124,6 +124,11 @@ class Recognition(Task):
         loss, keras = spec.loss, spec.keras
         if loss.features_weight and keras.__name__ == "tf_keras":
             raise ValueError("loss.features_weight is for Keras 3, not for quantization-aware training")
+        if loss.sample < 1 and (keras.__name__ == "tf_keras" or spec.fit.accumulate > 1):
+            raise ValueError(
+                "loss.sample takes other people at each step: it is for Keras 3, not for quantization-aware training, "
+                "and goes without fit.accumulate"
+            )
         if self.data.train.unlabeled and loss.distillation_weight <= 0:
             raise ValueError(
                 f"the {self.data.train.unlabeled:,} faces of data.unlabeled have no names, so that nothing but "
@@ -133,11 +138,6 @@ class Recognition(Task):
             raise ValueError(
                 f"{len(self.data.train.identities)} person to train on: to tell people apart takes 2 at the least, and "
                 "2 others to verify; add people, or train by distillation alone (train.loss.classification=none)"
-            )
-        if loss.sample < 1 and (keras.__name__ == "tf_keras" or spec.fit.accumulate > 1):
-            raise ValueError(
-                "loss.sample changes with each step: it is for Keras 3, not for quantization-aware training, and goes "
-                "without fit.accumulate"
             )
         targets, sampled = self._targets(loss, spec.teacher), None
         if loss.classifies:
