@@ -8,14 +8,19 @@ for rounding.
 from __future__ import annotations
 
 import os
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from slimcam.deploy.common.files import atomic
+from slimcam.deploy.common.messages import first_line
 from slimcam.training.fit.config import FitConfig
+
+_LOST = ("Gloo", "NCCL", "UNAVAILABLE")
+"""What errors of JAX say of a process that does not answer."""
 
 
 def join_processes(keras: Any) -> None:
@@ -57,9 +62,26 @@ def data_parallel(config: FitConfig, keras: Any) -> Any:
     return found if count > 1 else None
 
 
-def scope(distribution: Any) -> AbstractContextManager[None]:
-    """Where variables and batches are those of all devices."""
-    return nullcontext() if distribution is None else distribution.scope()
+@contextmanager
+def scope(distribution: Any) -> Iterator[None]:
+    """Where variables and batches are those of all devices.
+
+    Raises:
+        ConnectionError: another process of the training has ended.
+    """
+    if distribution is None:
+        yield
+        return
+    try:
+        with distribution.scope():
+            yield
+    except Exception as error:
+        if distribution.num_processes == 1 or not any(sign in str(error) for sign in _LOST):
+            raise
+        raise ConnectionError(
+            "another process of this training has ended or is out of reach; start all of them again, and they go on "
+            f"from the checkpoint of process 0 ({first_line(error)})"
+        ) from error
 
 
 def own_rows(distribution: Any, batch: Any, keras: Any) -> Any:

@@ -143,8 +143,8 @@ def fit(
         if step == start or epoch > int((step - 1) / batches.steps_per_epoch):
             watchers.on_epoch_begin(epoch)
         rate = learning_rate(config, step, steps)
-        learner.optimizer.learning_rate = rate
         with scope(distribution):
+            learner.optimizer.learning_rate = rate
             shown = batch if sampled is None else sampled.enter(learner, step, batch)
             mine, truth = own_rows(distribution, (shown.images, objective.truth(shown)), keras)
             logs = learner.train_on_batch(mine, truth, **_options(keras))

@@ -131,7 +131,9 @@ def test_two_processes_of_which_one_is_killed_go_on_together(fits: Path, tmp_pat
     first, second = both("run", "die")
     second.communicate(timeout=300)
     assert second.returncode == -signal.SIGKILL
-    # It would end by itself when it misses the other's heartbeats.
+    assert first.stderr is not None
+    assert any("ConnectionError: another process of this training has ended" in line for line in first.stderr)
+    # It ends by itself when it misses the other's heartbeats.
     first.kill()
     first.communicate()
     assert not (folders[0] / "result.json").exists()
