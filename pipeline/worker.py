@@ -19,9 +19,11 @@ import threading
 import traceback
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from slimcam.deploy.common.console import log_to_console
 from slimcam.deploy.common.messages import one_line
+from slimcam.training.fit.devices import join_processes
 from slimcam.training.tasks.job import Job
 
 logger = logging.getLogger(__name__)
@@ -91,7 +93,7 @@ def main() -> None:
     logging.getLogger("slimcam").propagate = False
     try:
         if request.backend is not None:
-            _import_keras()
+            join_processes(_import_keras())
         module, name = request.function.split(":")
         getattr(importlib.import_module(module), name)(request.job)
     except Exception as error:
@@ -102,14 +104,15 @@ def main() -> None:
         sys.exit(1)
 
 
-def _import_keras() -> None:
+def _import_keras() -> Any:
     """Imports Keras and its backend without what TensorFlow writes to stderr, which no log level holds back."""
     stderr = os.dup(2)
     try:
         with Path(os.devnull).open("wb") as nowhere:
             os.dup2(nowhere.fileno(), 2)
-        importlib.import_module("keras")
+        keras = importlib.import_module("keras")
         logging.getLogger("tensorflow").setLevel(logging.ERROR)
+        return keras
     finally:
         os.dup2(stderr, 2)
         os.close(stderr)

@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 
 from slimcam.deploy.common.files import write_text
-from slimcam.training.fit.fit import History
+from slimcam.training.fit.checkpoint import History
 
 VARIANTS = ("dense", "pruned", "quantized")
 """The models that are converted, measured and evaluated; the last is the one that a device gets."""

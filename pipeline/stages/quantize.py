@@ -29,8 +29,8 @@ from slimcam.deploy.inference.pixels import normalized
 from slimcam.pipeline.stages.artifacts import ORIGINS, QUANTIZED, QUANTIZED_FILE, SCHEME, write_history
 from slimcam.pipeline.stages.layers import QuantizedLayer, write_layers
 from slimcam.pipeline.stages.model_card import scheme_line
+from slimcam.training.fit.checkpoint import History
 from slimcam.training.fit.files import MODEL, load_keras
-from slimcam.training.fit.fit import History
 from slimcam.training.tasks.job import Job
 from slimcam.training.tasks.task import Task, TrainingSpec, input_size, task_of
 

@@ -12,8 +12,8 @@ from dataclasses import replace
 from pathlib import Path
 
 from slimcam.pipeline.stages.artifacts import HISTORY
+from slimcam.training.fit.checkpoint import History
 from slimcam.training.fit.files import EVENTS
-from slimcam.training.fit.fit import History
 from slimcam.training.tasks.job import Job
 
 

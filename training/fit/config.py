@@ -59,6 +59,10 @@ class FitConfig:
         patience: Number of validations in a row without a better one after which the fit ends early; 0 never does.
         checkpoint_seconds: Most work that is lost when the process is killed.
         log_seconds: Time between two lines of progress.
+        devices: Number of devices that share each batch, on JAX; those of all processes, where there are several
+            (docs/accelerator.md). The result is that of one device but for rounding.
+        accumulate: Number of batches whose gradients are averaged for one update, which then is that of a batch as
+            many times as large, but for the statistics of normalization. Keras 3 only.
     """
 
     epochs: float = 10.0
@@ -76,6 +80,8 @@ class FitConfig:
     checkpoint_seconds: float = field(default=120.0, metadata=NOT_KEY)
     log_seconds: float = field(default=10.0, metadata=NOT_KEY)
     patience: int = field(default=0, metadata=KEY_UNLESS_DEFAULT)
+    devices: int = field(default=1, metadata=NOT_KEY)
+    accumulate: int = field(default=1, metadata=KEY_UNLESS_DEFAULT)
 
     def __post_init__(self) -> None:
         choose("optimizer", Optimizer, self.optimizer)
@@ -84,6 +90,8 @@ class FitConfig:
         check(self.learning_rate > 0, f"learning_rate must be above 0; got {self.learning_rate}")
         for name in ("warmup", "final_fraction"):
             check(0 <= getattr(self, name) <= 1, f"{name} is a share, 0 to 1; got {getattr(self, name)}")
+        for name in ("devices", "accumulate"):
+            check(getattr(self, name) >= 1, f"{name} must be 1 or more; got {getattr(self, name)}")
         choose("precision", Precision, self.precision)
         check(all(size > 0 for size in self.sizes), f"sizes are pixels, above 0; got {list(self.sizes)}")
         check(0 <= self.ema < 1, f"ema is a decay, 0 to below 1; got {self.ema}")
@@ -97,6 +105,8 @@ class FitConfig:
             "optimizer=muon": self.optimizer == Optimizer.MUON,
             "precision=bfloat16": self.precision != Precision.FLOAT32,
             f"sizes={list(self.sizes)}": bool(self.sizes),
+            f"devices={self.devices}": self.devices > 1,
+            f"accumulate={self.accumulate}": self.accumulate > 1,
         }
         given = [f"fit.{option}" for option, there in wanted.items() if there]
         check(not given, f"{' and '.join(given)}: for Keras 3 alone, and {training} is done by tf_keras; leave it out")

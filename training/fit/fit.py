@@ -7,7 +7,6 @@ that it would have seen. Only random numbers of layers themselves (Dropout) diff
 
 from __future__ import annotations
 
-import json
 import logging
 import math
 import time
@@ -16,18 +15,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-import numpy as np
-from numpy.typing import NDArray
-
-from slimcam.deploy.common.files import save_arrays
+from slimcam.training.fit.checkpoint import History, Sampled, adopt, best_validated, restore, save, take_over
 from slimcam.training.fit.config import FitConfig, Optimizer
+from slimcam.training.fit.devices import data_parallel, own_rows, scope, take_from_first
 from slimcam.training.fit.events import event_writer, write_event
 from slimcam.training.fit.progress import Progress
 from slimcam.training.fit.rates import with_rates
 
 logger = logging.getLogger(__name__)
 
-History = list[dict[str, float]]
 Loss = Callable[[Any, Any], Any]
 
 
@@ -78,6 +74,7 @@ def fit(
     recalibrate: Callable[[Any], None] | None = None,
     rates: Mapping[int, float] | None = None,
     callbacks: Sequence[Any] = (),
+    sampled: Sampled | None = None,
 ) -> History:
     """Trains a model in place, going on from the checkpoint in `work` if there is one.
 
@@ -92,6 +89,7 @@ def fit(
         rates: Factors of the learning rate of variables of a tf_keras model, by their `id`.
         callbacks: Callbacks of `keras` that are told of the begin and the end of the training and of its epochs, of a
             resumed one too; their `params` are `epochs`, and `steps` of an epoch, both of which may be fractions.
+        sampled: The part of a Keras 3 model that changes with each step, if there is one.
 
     Returns:
         One entry for each line of progress: `step`, `epoch`, `loss` and its parts, `learning_rate`,
@@ -99,8 +97,8 @@ def fit(
 
     Raises:
         FloatingPointError: the loss is not finite any more.
-        ValueError: validations are asked for, but nothing is held out; or tf_keras is to train as Keras 3 alone can
-            (`FitConfig.refuse_tf_keras`).
+        ValueError: validations are asked for, but nothing is held out; tf_keras is to train as Keras 3 alone can
+            (`FitConfig.refuse_tf_keras`); or as for `data_parallel`.
     """
     count = batches.batch_size
     images = round(batches.steps_per_epoch * count)
@@ -111,15 +109,20 @@ def fit(
             "fit.validations: the data has no held-out set: hold some out (data.held_out..., docs/options.md), or "
             "set fit.validations=0"
         )
-    learner = model if keras.__name__ == "tf_keras" else _accelerated(model, config)
-    if learner is model:
+    if keras.__name__ == "tf_keras":
         config.refuse_tf_keras("this training")
-    steps = max(1, round(config.epochs * batches.steps_per_epoch))
+    distribution = data_parallel(config, keras)
+    # An update takes `accumulate` steps.
+    steps = config.accumulate * max(1, round(config.epochs * batches.steps_per_epoch / config.accumulate))
     sizes = _sizes(config, steps, int(model.inputs[0].shape[1]))
     validations = {round((i + 1) * steps / config.validations) for i in range(config.validations)}
-    _compile(learner, config, objective, keras, rates)
+    with scope(distribution):
+        learner = model if keras.__name__ == "tf_keras" else _accelerated(model, config)
+        _compile(learner, config, objective, keras, rates)
     checkpoint, best = work / "checkpoint.npz", work / "best.npz"
-    start, history = _restore(learner, checkpoint)
+    for file in (checkpoint, best):
+        take_from_first(distribution, file)
+    start, history = restore(learner, checkpoint, sampled)
     if _out_of_patience(config, history):  # killed between its last validation and its end
         start = steps
     if start:
@@ -140,8 +143,13 @@ def fit(
         if step == start or epoch > int((step - 1) / batches.steps_per_epoch):
             watchers.on_epoch_begin(epoch)
         rate = learning_rate(config, step, steps)
-        learner.optimizer.learning_rate = rate
-        logs = learner.train_on_batch(batch.images, objective.truth(batch), **_options(keras))
+        with scope(distribution):
+            learner.optimizer.learning_rate = rate
+            shown = batch if sampled is None else sampled.enter(learner, step, batch)
+            mine, truth = own_rows(distribution, (shown.images, objective.truth(shown)), keras)
+            logs = learner.train_on_batch(mine, truth, **_options(keras))
+            if sampled is not None:
+                sampled.leave(learner)
         now = time.monotonic()
         done = step + 1
         if done == steps or int(done / batches.steps_per_epoch) > epoch:
@@ -155,10 +163,10 @@ def fit(
                 raise FloatingPointError(f"{title}: the loss is {entry['loss']} at step {done}; lower learning_rate")
             if done in validations:
                 assert validate is not None
-                _take_over(learner, model, config)
+                take_over(learner, model, config)
                 if recalibrate is not None:
                     recalibrate(model)
-                entry["accuracy"] = _best_validated(model, validate, history, best)
+                entry["accuracy"] = best_validated(model, validate, history, best)
                 how = "" if recalibrate is None else ", with recalibrated statistics of normalization"
                 logger.info(f"{title}: {100 * entry['accuracy']:.2f} % on held-out data{how}, step {done}")
             history.append(entry)
@@ -168,7 +176,7 @@ def fit(
             learner.reset_metrics()
             logged, logged_step = time.monotonic(), done
         if now - saved >= config.checkpoint_seconds or done in validations:
-            _save(learner, done, history, checkpoint)
+            save(learner, done, history, checkpoint, sampled)
             saved = time.monotonic()
         if done in validations and _out_of_patience(config, history):
             logger.info(f"{title}: ends at step {done} of {steps}: {config.patience} validations without a better one")
@@ -177,10 +185,10 @@ def fit(
     watchers.on_train_end()
     if steps > start:
         # Kept until the stage is done: what follows the fit may be killed too.
-        _save(learner, steps, history, checkpoint)
+        save(learner, steps, history, checkpoint, sampled)
     if writer is not None:
         writer.close()
-    _adopt(learner, model, config, best)
+    adopt(learner, model, config, best)
     return history
 
 
@@ -208,7 +216,10 @@ def _compile(
 ) -> None:
     clip = {"global_clipnorm": config.clip_norm} if config.clip_norm > 0 else {}
     average = {"use_ema": True, "ema_momentum": config.ema} if config.ema else {}
-    common = {"learning_rate": config.learning_rate, "weight_decay": config.weight_decay or None, **clip, **average}
+    common: dict[str, Any] = {"learning_rate": config.learning_rate, "weight_decay": config.weight_decay or None}
+    common |= {**clip, **average}
+    if config.accumulate > 1:
+        common["gradient_accumulation_steps"] = config.accumulate
     if config.optimizer == Optimizer.SGD:
         kind, own = keras.optimizers.SGD, {"momentum": 0.9, "nesterov": True}
     else:
@@ -244,56 +255,11 @@ def _sizes(config: FitConfig, steps: int, size: int) -> list[int]:
     return [sizes[step * len(sizes) // steps] for step in range(steps)]
 
 
-def _take_over(learner: Any, model: Any, config: FitConfig) -> None:
-    """Gives the model the weights that count: the moving average where there is one."""
-    current: list[NDArray[np.float32]] = learner.get_weights()
-    if not config.ema:
-        model.set_weights(current)
-        return
-    learner.optimizer.finalize_variable_values(learner.trainable_variables)
-    averaged: list[NDArray[np.float32]] = learner.get_weights()
-    learner.set_weights(current)
-    model.set_weights(averaged)
-
-
-def _best_validated(model: Any, validate: Callable[[Any], float], history: History, best: Path) -> float:
-    """Accuracy on held-out data; weights better than any before are saved to `best`."""
-    accuracy = validate(model)
-    if accuracy >= max((entry.get("accuracy", 0.0) for entry in history), default=0.0):
-        save_arrays(best, **{f"weight_{i}": value for i, value in enumerate(model.get_weights())})
-    return accuracy
-
-
-def _adopt(learner: Any, model: Any, config: FitConfig, best: Path) -> None:
-    """Gives the model the weights of the fit: the best that were validated, or the last."""
-    if config.validations:
-        with np.load(best) as saved:
-            model.set_weights([saved[f"weight_{i}"] for i in range(len(saved.files))])
-    else:
-        _take_over(learner, model, config)
-
-
 def _options(keras: Any) -> dict[str, Any]:
     options: dict[str, Any] = {"return_dict": True}
     if keras.__name__ == "tf_keras":
         options["reset_metrics"] = False
     return options
-
-
-def _save(model: Any, step: int, history: History, path: Path) -> None:
-    weights = {f"weight_{i}": value for i, value in enumerate(model.get_weights())}
-    state = {f"optimizer_{i}": np.asarray(value) for i, value in enumerate(model.optimizer.variables)}
-    save_arrays(path, step=step, history=json.dumps(history), **weights, **state)
-
-
-def _restore(model: Any, path: Path) -> tuple[int, History]:
-    if not path.is_file():
-        return 0, []
-    with np.load(path) as saved:
-        model.set_weights([saved[f"weight_{i}"] for i in range(len(model.get_weights()))])
-        for i, variable in enumerate(model.optimizer.variables):
-            variable.assign(saved[f"optimizer_{i}"])
-        return int(saved["step"]), json.loads(str(saved["history"]))
 
 
 def _scalars(entry: dict[str, float]) -> dict[str, float]:

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from slimcam.training.fit.checkpoint import History
 from slimcam.training.fit.files import EVENTS, MODEL, load_keras
-from slimcam.training.fit.fit import History, Objective, fit
+from slimcam.training.fit.fit import Objective, fit
 from slimcam.training.tasks.job import Job
 from slimcam.training.tasks.task import Task, Teacher, TrainingSpec
 

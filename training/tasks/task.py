@@ -19,8 +19,9 @@ from slimcam.deploy.common.choices import Choice
 from slimcam.deploy.common.own_code import code_key, find, of_target
 from slimcam.deploy.common.result_key import in_key
 from slimcam.deploy.inference.bundle import InputSpec
+from slimcam.training.fit.checkpoint import History
 from slimcam.training.fit.config import FitConfig
-from slimcam.training.fit.fit import History, Loss
+from slimcam.training.fit.fit import Loss
 from slimcam.training.tasks.job import Job
 
 TASKS = {

@@ -195,10 +195,35 @@ def test_bfloat16_feature_maps_learn_as_float32_ones_do(tmp_path):
     assert kinds == [{"float32"}, {"float32"}]
 
 
-@pytest.mark.parametrize("options", [{"precision": "bfloat16"}, {"sizes": [8, 16]}, {"optimizer": "muon"}], ids=str)
-def test_tf_keras_trains_in_float32_in_one_size_and_without_muon(options, tmp_path):
+@pytest.mark.parametrize(
+    "options",
+    [{"precision": "bfloat16"}, {"sizes": [8, 16]}, {"optimizer": "muon"}, {"devices": 2}, {"accumulate": 2}],
+    ids=str,
+)
+def test_tf_keras_trains_in_float32_in_one_size_on_one_device_and_without_muon(options, tmp_path):
     with pytest.raises(ValueError, match=rf"fit\.{next(iter(options))}=.*for Keras 3 alone"):
         run(tf_keras, DISTIL, tmp_path, targets=targets(), **options)
+
+
+def test_two_batches_whose_gradients_are_averaged_are_one_of_twice_the_size(tmp_path):
+    results = []
+    for size, accumulate in ((12, 1), (6, 2)):
+        keras.utils.set_random_seed(0)
+        inputs = keras.Input((16, 16, 3))
+        outputs = keras.layers.Dense(EMBEDDING)(keras.layers.Flatten()(keras.layers.Conv2D(4, 3, strides=4)(inputs)))
+        model = keras.Model(inputs, outputs)
+        config = FitConfig(epochs=2.0, batch_size=size, accumulate=accumulate, warmup=0.0, final_fraction=1.0)
+        stream = replace(batches(targets()), batch_size=size)
+        history = fit(model, stream, config, objective(DISTIL), tmp_path / str(size), keras=keras)
+        assert history[-1]["step"] == 8 * accumulate
+        results.append(model.get_weights())
+    for one, two in zip(*results, strict=True):
+        np.testing.assert_allclose(one, two, atol=1e-6)
+
+
+def test_several_devices_are_refused_where_the_backend_has_no_data_parallelism(tmp_path):
+    with pytest.raises(ValueError, match=r"fit\.devices=2: several devices train on JAX alone: set backend=jax"):
+        run(keras, DISTIL, tmp_path, targets=targets(), devices=2)
 
 
 @pytest.mark.parametrize("module", [keras, tf_keras], ids=["keras3", "tf_keras"])

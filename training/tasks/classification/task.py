@@ -17,7 +17,8 @@ from slimcam.training.data.classification.labeled import ClassData
 from slimcam.training.data.recognition.batches import Batch, Batches, Resized, plain_batches, resize, sample_batches
 from slimcam.training.data.recognition.faces import FaceSet
 from slimcam.training.data.sources import load_classes
-from slimcam.training.fit.fit import History, Loss, Objective
+from slimcam.training.fit.checkpoint import History
+from slimcam.training.fit.fit import Loss, Objective
 from slimcam.training.tasks.backbone import import_builder, initial_weights, pixels_of
 from slimcam.training.tasks.classification.config import ClassifierConfig, ClassifierLossConfig
 from slimcam.training.tasks.classification.evaluation import evaluation, predict

@@ -15,7 +15,8 @@ from slimcam.deploy.vision.detector_output import decode_faces
 from slimcam.training.data.detection import scenes
 from slimcam.training.data.detection.drawn_faces import drawn
 from slimcam.training.data.detection.scenes import SceneData, Scenes
-from slimcam.training.fit.fit import History, Loss, Objective
+from slimcam.training.fit.checkpoint import History
+from slimcam.training.fit.fit import Loss, Objective
 from slimcam.training.tasks.detection.batches import SceneBatch, SceneBatches
 from slimcam.training.tasks.detection.config import DetectorConfig, DetectorLossConfig
 from slimcam.training.tasks.detection.evaluation import (

@@ -39,6 +39,8 @@ class LossConfig:
             image (AdaFace; 0.4 in its paper).
         subcenters: Centers of each identity, of which the nearest counts: images under a wrong name gather at another
             than the right ones (Deng et al. 2020, "Sub-center ArcFace"; 3 there). 1 is the usual classifier.
+        sample: Share of the identities that a step tells apart, those of its batch and others at random, for hundreds
+            of thousands of them (An et al. 2022, "Partial FC"; 0.1 there). Keras 3 only.
         scale: Factor of the cosines before the softmax.
         classification_weight: Weight of the classification loss.
         distillation_weight: Weight of the embedding distillation; 0 needs no teacher.
@@ -55,10 +57,12 @@ class LossConfig:
     features_weight: float = 0.0
     features_layer: str = "conv4_block6_out"
     subcenters: int = field(default=1, metadata=KEY_UNLESS_DEFAULT)
+    sample: float = field(default=1.0, metadata=KEY_UNLESS_DEFAULT)
 
     def __post_init__(self) -> None:
         choose("classification", Classification, self.classification)
         check(self.subcenters >= 1, f"loss.subcenters is 1 or more; got {self.subcenters}")
+        check(0 < self.sample <= 1, f"loss.sample is a share, above 0 and up to 1; got {self.sample}")
         check(
             min(self.classification_weight, self.distillation_weight, self.features_weight) >= 0,
             f"weights of losses must not be below 0; got {self.classification_weight}, {self.distillation_weight} and "

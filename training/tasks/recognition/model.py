@@ -93,11 +93,8 @@ def with_classifier(
         ValueError: the kernel is of another number of centers.
     """
     shape = (int(model.outputs[0].shape[-1]), subcenters * classes)
-    if kernel is not None and kernel.shape != shape:
-        raise ValueError(
-            f"loss.subcenters: the stage before has {kernel.shape[1]:,} centers of {kernel.shape[0]} dimensions, this "
-            f"one {shape[1]:,} of {shape[0]}; take as many subcenters"
-        )
+    if kernel is not None:
+        check_centers(kernel, *shape)
     embedding = model.outputs[0]
     unit = keras.layers.UnitNormalization(name="unit_embedding")(embedding)
     dense = keras.layers.Dense(
@@ -120,6 +117,15 @@ def with_classifier(
         kernel = rng.normal(size=shape).astype(np.float32)
     dense.set_weights([unit_length(kernel.T).T])
     return keras.Model(model.inputs, outputs, name=f"{model.name}_classifier")
+
+
+def check_centers(kernel: NDArray[np.float32], size: int, centers: int) -> None:
+    """Raises a ValueError if the centers of the stage before, `(E, centers)`, are of another size or number."""
+    if kernel.shape != (size, centers):
+        raise ValueError(
+            f"loss.subcenters: the stage before has {kernel.shape[1]:,} centers of {kernel.shape[0]} dimensions, this "
+            f"one {centers:,} of {size}; take as many subcenters"
+        )
 
 
 def with_features(model: Any, layer: str, channels: int, *, keras: Any) -> Any:

@@ -23,12 +23,14 @@ from slimcam.training.data.recognition.pairs import sample_pairs
 from slimcam.training.data.recognition.synthetic import draw_face
 from slimcam.training.data.recognition.teacher_targets import TargetSource
 from slimcam.training.data.sources import fingerprint, load
+from slimcam.training.fit.checkpoint import History
 from slimcam.training.fit.config import FitConfig
 from slimcam.training.fit.files import EVENTS, MODEL, load_keras
-from slimcam.training.fit.fit import History, Loss, Objective, fit
+from slimcam.training.fit.fit import Loss, Objective, fit
 from slimcam.training.tasks.backbone import import_builder, initial_weights, pixels_of
 from slimcam.training.tasks.job import Job
 from slimcam.training.tasks.recognition import verification
+from slimcam.training.tasks.recognition.centers import sampled_centers
 from slimcam.training.tasks.recognition.config import LossConfig
 from slimcam.training.tasks.recognition.evaluation import VerificationResults, embed, evaluation
 from slimcam.training.tasks.recognition.model import (
@@ -122,6 +124,11 @@ class Recognition(Task):
         loss, keras = spec.loss, spec.keras
         if loss.features_weight and keras.__name__ == "tf_keras":
             raise ValueError("loss.features_weight is for Keras 3, not for quantization-aware training")
+        if loss.sample < 1 and (keras.__name__ == "tf_keras" or spec.fit.accumulate > 1):
+            raise ValueError(
+                "loss.sample takes other people at each step: it is for Keras 3, not for quantization-aware training, "
+                "and goes without fit.accumulate"
+            )
         if self.data.train.unlabeled and loss.distillation_weight <= 0:
             raise ValueError(
                 f"the {self.data.train.unlabeled:,} faces of data.unlabeled have no names, so that nothing but "
@@ -132,14 +139,18 @@ class Recognition(Task):
                 f"{len(self.data.train.identities)} person to train on: to tell people apart takes 2 at the least, and "
                 "2 others to verify; add people, or train by distillation alone (train.loss.classification=none)"
             )
-        targets = self._targets(loss, spec.teacher)
+        targets, sampled = self._targets(loss, spec.teacher), None
         if loss.classifies:
-            centers = None
+            centers, identities = None, len(self.data.train.identities)
             if spec.source is not None and (spec.source / CENTERS).is_file():
                 centers = np.load(spec.source / CENTERS)["kernel"]
+            if loss.sample < 1:
+                size, seed = int(model.outputs[0].shape[-1]), self.job.config.train.seed
+                sampled = sampled_centers(loss, identities, size, spec.fit.batch_size, seed, centers)
+                centers, identities = None, sampled.count
             learner = with_classifier(
                 model,
-                len(self.data.train.identities),
+                identities,
                 centers,
                 keras=keras,
                 subcenters=loss.subcenters,
@@ -164,9 +175,11 @@ class Recognition(Task):
             rates=spec.rates,
             callbacks=spec.callbacks,
             recalibrate=spec.recalibrate,
+            sampled=sampled,
         )
         if loss.classifies:
-            save_arrays(job.out / CENTERS, kernel=learner.get_layer(COSINES).get_weights()[0])
+            kernel = learner.get_layer(COSINES).get_weights()[0] if sampled is None else sampled.kernel
+            save_arrays(job.out / CENTERS, kernel=kernel)
         return history
 
     def validate(self, outputs: Callable[[Pixels], Float], size: Size) -> float:

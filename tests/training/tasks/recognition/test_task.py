@@ -9,6 +9,7 @@ import cv2
 import keras
 import numpy as np
 import pytest
+import tf_keras
 
 from slimcam.training.data.recognition import verification_pack
 from slimcam.training.data.recognition.packed_sets import RecordsConfig
@@ -31,4 +32,15 @@ def test_a_single_person_is_refused_with_the_number_needed(tmp_path: Path) -> No
     job = Job(SimpleNamespace(data=data), {}, tmp_path, tmp_path, tmp_path)
     spec = TrainingSpec(FitConfig(), LossConfig(), Teacher.EXTERNAL, None, keras, "training")
     with pytest.raises(ValueError, match=r"^1 person to train on: to tell people apart takes 2 at the least"):
+        Recognition(job).learn(None, spec, job)
+
+
+@pytest.mark.parametrize(("module", "accumulate"), [(tf_keras, 1), (keras, 2)], ids=["tf_keras", "accumulated"])
+def test_a_sample_of_the_people_is_refused_where_a_step_cannot_have_one_of_its_own(
+    module, accumulate, tmp_path
+) -> None:
+    job = Job(SimpleNamespace(), {}, tmp_path, tmp_path, tmp_path)
+    fit = FitConfig(accumulate=accumulate)
+    spec = TrainingSpec(fit, LossConfig(sample=0.5), Teacher.EXTERNAL, None, module, "training")
+    with pytest.raises(ValueError, match=r"loss\.sample .* is for Keras 3, .* and goes without fit\.accumulate"):
         Recognition(job).learn(None, spec, job)
