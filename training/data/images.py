@@ -108,6 +108,18 @@ def decode(encoded: NDArray[np.uint8]) -> Image | None:
     return None if image is None else cv2.cvtColor(image, cv2.COLOR_BGR2RGB, dst=image)
 
 
+def read_picture(path: Path) -> Image:
+    """A picture file, `(H, W, 3)` uint8 RGB.
+
+    Raises:
+        ValueError: it cannot be read as a picture.
+    """
+    image = decode(read_bytes(path))
+    if image is None:
+        raise ValueError(f"{path}: cannot be read as a picture")
+    return image
+
+
 Float = NDArray[np.float32]
 
 T = TypeVar("T")

@@ -41,8 +41,8 @@ class FitConfig:
     Attributes:
         epochs: Passes over the training images; fractions are fine.
         batch_size: Images of a step.
-        optimizer: `sgd` (Nesterov momentum 0.9), `adamw`, or `muon`, which needs the fewest images where no weights are
-            to be kept as they are, and takes the learning rates of AdamW (docs/recipe.md).
+        optimizer: `sgd` (Nesterov momentum 0.9), `adamw`, or `muon`, which takes the learning rates of AdamW and
+            fine-tunes the recognizer with fewer images (docs/recipe.md).
         learning_rate: Peak of the learning rate, reached by linear warm-up and left by a half cosine.
         final_fraction: Share of the peak that the learning rate ends at.
         warmup: Share of the steps spent warming up.

@@ -35,6 +35,7 @@ from slimcam.deploy.vision.detector import YUNET_THRESHOLD, Detector, FaceDetect
 from slimcam.deploy.vision.detector_output import Faces
 from slimcam.training.data.detection.labels import JudgedPhotograph, judged_photographs
 from slimcam.training.data.detection.scenes import Scenes, ScenesConfig, load
+from slimcam.training.data.images import read_picture
 from slimcam.training.fit.progress import Progress
 from slimcam.training.tasks.detection.evaluation import FPPI
 from slimcam.training.tasks.detection.metrics import (
@@ -49,12 +50,12 @@ from slimcam.training.tasks.detection.metrics import (
 )
 from slimcam.training.tasks.detection.photographs import (
     SMALLEST,
+    fitted_scale,
     judged_labels,
     match_photograph,
-    read_image,
     recall_by_label,
 )
-from slimcam.training.tasks.detection.sheet import draw_sheet
+from slimcam.training.tasks.detection.sheet import check_sheet, draw_sheet
 from slimcam.training.tools.verify_crops import verify_crops
 
 LEAST_SCORE = 0.02
@@ -87,11 +88,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
         detectors = {"slimcam": own, "YuNet": Peer(yunet, eager, options.yunet)}
         for folder in options.photographs:
             judged = judged_photographs(folder, options.labeler or options.yunet, options.cache)
-            table = compare_photographs(folder.name, judged, detectors, size, full_size=options.full_size)
+            sheet = options.sheet and options.sheet.with_stem(f"{options.sheet.stem}-{folder.name}")
+            table = compare_photographs(folder.name, judged, detectors, size, full_size=options.full_size, sheet=sheet)
             print("\n".join(table), flush=True)
-            if options.sheet is not None:
-                sheet = options.sheet.with_stem(f"{options.sheet.stem}-{folder.name}")
-                draw_sheet(judged, own.eager, size, sheet)
+            if sheet is not None:
                 print(f"finds and misses of slimcam: {sheet}\n", flush=True)
         if options.data is not None:
             data = load(ScenesConfig(root=str(options.data), labeler=str(options.yunet)), options.cache)
@@ -130,13 +130,17 @@ def compare_photographs(
     size: tuple[int, int],
     *,
     full_size: bool,
+    sheet: Path | None = None,
 ) -> list[str]:
     """What each detector finds of the faces that people boxed, and its milliseconds (median), as lines of a table.
 
     Args:
         size: Height and width that the detectors look at.
         full_size: Whether YuNet looks at each photograph in its own size too.
+        sheet: Image file for twenty photographs with what the first detector finds and misses, if there is to be one.
     """
+    if sheet is not None:
+        check_sheet(sheet)  # before the minutes that follow
     height, width = size
     found = {f"{peer}, {width}x{height}": each for peer, each in peers.items()}
     if full_size:
@@ -145,32 +149,27 @@ def compare_photographs(
         found["YuNet, full size"] = Peer(yunet, yunet, peers["YuNet"].file)
     matches: dict[str, list[Match]] = {peer: [] for peer in found}
     times: dict[str, list[float]] = {peer: [] for peer in found}
+    finds: dict[str, list[Faces]] = {peer: [] for peer in found}
     scales = []
     progress = Progress(len(photographs), name, unit="photographs")
     for photograph in photographs:
-        image = read_image(photograph)
-        scales.append(min(height / image.shape[0], width / image.shape[1]))
+        image = read_picture(photograph.path)
+        scales.append(fitted_scale(image, height, width))
         for peer, each in found.items():
             faces, milliseconds = _timed(each, image)
             times[peer].append(milliseconds)
+            finds[peer].append(faces)
             matches[peer].append(match_photograph(faces, photograph, image, height, width))
         progress.advance(1)
     progress.close()
+    if sheet is not None:
+        first = next(iter(found))
+        draw_sheet(photographs, finds[first], matches[first], size, sheet)
     labels = judged_labels(photographs, scales)
     kinds = sorted(set(labels.tolist())) if len(set(labels.tolist())) > 1 else []
     ranges = [f"{size} px ({_count(matches, size)})" for size in PHOTO_SIZES]
-    rows = [
-        (
-            "detector",
-            "all",
-            *(f"{kind} ({np.sum(labels == kind)})" for kind in kinds),
-            *ranges,
-            "AP",
-            "point error",
-            "ms",
-            "kB",
-        )
-    ]
+    counted = [f"{kind} ({np.sum(labels == kind)})" for kind in kinds]
+    rows = [("detector", "all", *counted, *ranges, "AP", "point error", "ms", "kB")]
     for peer, each in found.items():
         recall = recall_at(matches[peer], FPPI)
         by_label = recall_by_label(recall, labels)

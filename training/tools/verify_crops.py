@@ -13,7 +13,7 @@ from slimcam.deploy.common.text_table import grid
 from slimcam.deploy.vision.align import align
 from slimcam.deploy.vision.detector import Detector
 from slimcam.deploy.vision.detector_output import Faces
-from slimcam.training.data.images import decode, existing, read_bytes
+from slimcam.training.data.images import existing, read_picture
 from slimcam.training.data.recognition.faces import Pairs
 from slimcam.training.data.recognition.lfw import read_pairs
 from slimcam.training.tasks.bootstrap import paired_bootstrap
@@ -41,7 +41,7 @@ def verify_crops(root: Path, detectors: Mapping[str, Detector], reference: str, 
         same=np.array([same for _, _, same, _ in rows]),
         fold=np.array([fold for _, _, _, fold in rows], dtype=np.int32),
     )
-    photos = [_photo(root / "detect" / "test" / name) for name in names]
+    photos = [read_picture(existing(root / "detect" / "test" / name)) for name in names]
     teach = open_teacher(TeacherConfig(path=str(teacher), flip=False))
     listed = _listed(root / "detect" / "test.csv", names)
     crops = {"points of the list": [align(photo, points) for photo, points in zip(photos, listed, strict=True)]}
@@ -69,13 +69,6 @@ def verify_crops(root: Path, detectors: Mapping[str, Detector], reference: str, 
 
 def _name(person: str, number: int) -> str:
     return f"{person}_{number:04d}.jpg"
-
-
-def _photo(path: Path) -> NDArray[np.uint8]:
-    image = decode(read_bytes(existing(path)))
-    if image is None:
-        raise ValueError(f"{path}: cannot be read as a picture")
-    return image
 
 
 def _listed(path: Path, names: Sequence[str]) -> list[Float]:

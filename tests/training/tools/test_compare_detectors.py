@@ -13,7 +13,6 @@ from slimcam.deploy.vision.align import face_boxes
 from slimcam.deploy.vision.detector import open_detector
 from slimcam.training.data.detection.labels import judged_photographs
 from slimcam.training.data.detection.scenes import ScenesConfig, load
-from slimcam.training.tasks.detection.sheet import draw_sheet
 from slimcam.training.tools.compare_detectors import Peer, compare_photographs, main
 
 BUNDLE = Path(__file__).parents[3] / "deploy" / "models" / "detector"
@@ -47,15 +46,20 @@ def test_faces_are_counted_by_label_and_by_their_width_at_the_input(photographs)
 
 def test_a_sheet_shows_found_faces_green_and_missed_ones_red(photographs, tmp_path):
     judged = judged_photographs(photographs, None, photographs / "cache")
+
+    def draw(detector, file):
+        peers = {"slimcam": Peer(detector, detector, BUNDLE / MODEL)}
+        compare_photographs("drawn", judged, peers, (240, 320), full_size=False, sheet=file)
+
     colors = []
     for detector in (open_detector(BUNDLE, 0.02), open_detector(BUNDLE, 0.9999)):
-        draw_sheet(judged, detector, (240, 320), tmp_path / "sheet.png")
+        draw(detector, tmp_path / "sheet.png")
         sheet = cv2.imread(str(tmp_path / "sheet.png"))[..., ::-1]
         colors.append([int((sheet == color).all(axis=2).sum()) for color in ((0, 200, 0), (255, 0, 0))])
     assert colors[0][0] > 1000 > colors[0][1]
     assert colors[1][1] > 1000 > colors[1][0], "nothing is found with a score of 0.9999"
     with pytest.raises(ValueError, match=r"sheet\.txt: images are written as"):
-        draw_sheet(judged, detector, (240, 320), tmp_path / "sheet.txt")
+        draw(detector, tmp_path / "sheet.txt")
 
 
 def test_wrong_use_is_told_in_a_line(tmp_path, capsys):

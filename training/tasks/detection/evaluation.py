@@ -12,6 +12,7 @@ import numpy as np
 from slimcam.deploy.vision.detector import open_detector
 from slimcam.training.data.detection.labels import JudgedPhotograph
 from slimcam.training.data.detection.scenes import Scenes
+from slimcam.training.data.images import read_picture
 from slimcam.training.fit.progress import Progress
 from slimcam.training.tasks.bootstrap import paired_bootstrap
 from slimcam.training.tasks.detection.metrics import (
@@ -24,7 +25,7 @@ from slimcam.training.tasks.detection.metrics import (
     match,
     recall_at,
 )
-from slimcam.training.tasks.detection.photographs import match_photograph, read_image
+from slimcam.training.tasks.detection.photographs import match_photograph
 from slimcam.training.tasks.task import Curves, Evaluation, Listing
 
 FPPI = 0.1
@@ -60,7 +61,7 @@ def find_boxed(
     progress = Progress(len(photographs), f"evaluating {folder.name}", unit="photographs")
     matches = []
     for photograph in photographs:
-        image = read_image(photograph)
+        image = read_picture(photograph.path)
         matches.append(match_photograph(detector.detect(image), photograph, image, height, width))
         progress.advance(1)
     progress.close()

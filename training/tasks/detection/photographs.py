@@ -9,23 +9,11 @@ from numpy.typing import NDArray
 
 from slimcam.deploy.vision.detector_output import Faces
 from slimcam.training.data.detection.labels import JudgedPhotograph
-from slimcam.training.data.images import Image, decode, read_bytes
+from slimcam.training.data.images import Image
 from slimcam.training.tasks.detection.metrics import Match, Recall, match_boxes
 
 SMALLEST = 8.0
 """Width in the detector's input, pixels, below which faces count neither way."""
-
-
-def read_image(photograph: JudgedPhotograph) -> Image:
-    """`(h, w, 3)` uint8 RGB.
-
-    Raises:
-        ValueError: the file cannot be read as a picture.
-    """
-    image = decode(read_bytes(photograph.path))
-    if image is None:
-        raise ValueError(f"{photograph.path}: cannot be read as a picture")
-    return image
 
 
 def match_photograph(found: Faces, photograph: JudgedPhotograph, image: Image, height: int, width: int) -> Match:
@@ -33,16 +21,26 @@ def match_photograph(found: Faces, photograph: JudgedPhotograph, image: Image, h
 
     All boxes count as faces that are as wide as `SMALLEST` there; smaller ones are ignored.
     """
-    scale = min(height / image.shape[0], width / image.shape[1])
-    large = counting(photograph, image, height, width)
+    scale = fitted_scale(image, height, width)
+    large = counting(photograph, scale)
     ignored = np.concatenate([photograph.ignored, photograph.boxes[~large]])
     boxes, points = photograph.boxes[large] * scale, photograph.points[large] * scale
     return match_boxes(found.points * scale, found.scores, boxes, ignored * scale, points)
 
 
-def counting(photograph: JudgedPhotograph, image: Image, height: int, width: int) -> NDArray[np.bool_]:
-    """Which boxes count as faces, `(N,)`: those at least `SMALLEST` wide in an input of `height` x `width`."""
-    return _large(photograph, min(height / image.shape[0], width / image.shape[1]))
+def fitted_scale(image: Image, height: int, width: int) -> float:
+    """How many pixels of an input of `height` x `width` one of an image becomes."""
+    rows, columns = image.shape[:2]
+    return min(height / int(rows), width / int(columns))
+
+
+def counting(photograph: JudgedPhotograph, scale: float) -> NDArray[np.bool_]:
+    """Which boxes count as faces, `(N,)`: those at least `SMALLEST` wide in the input.
+
+    Args:
+        scale: Pixels of the detector's input that one of the photograph becomes.
+    """
+    return np.asarray(photograph.boxes[:, 2] * scale >= SMALLEST)
 
 
 def judged_labels(photographs: Sequence[JudgedPhotograph], scales: Sequence[float]) -> NDArray[np.str_]:
@@ -54,7 +52,7 @@ def judged_labels(photographs: Sequence[JudgedPhotograph], scales: Sequence[floa
     labels = [
         label
         for photograph, scale in zip(photographs, scales, strict=True)
-        for label, large in zip(photograph.labels, _large(photograph, scale), strict=True)
+        for label, large in zip(photograph.labels, counting(photograph, scale), strict=True)
         if large
     ]
     return np.array(labels, dtype=np.str_)
@@ -64,7 +62,3 @@ def recall_by_label(recall: Recall, labels: NDArray[np.str_]) -> Mapping[str, fl
     """The share of the faces of each label that is found; nothing where all have the same."""
     names = sorted(set(labels.tolist()))
     return {name: float(recall.found[labels == name].mean()) for name in names} if len(names) > 1 else {}
-
-
-def _large(photograph: JudgedPhotograph, scale: float) -> NDArray[np.bool_]:
-    return np.asarray(photograph.boxes[:, 2] * scale >= SMALLEST)

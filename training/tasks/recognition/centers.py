@@ -111,14 +111,13 @@ def sampled_centers(
     Raises:
         ValueError: the kernel is of another number of centers.
     """
-    if kernel is not None:
-        check_centers(kernel, size, loss.subcenters * identities)
     if kernel is None:
         shape = (identities, loss.subcenters, size)
         centers = np.random.default_rng(identities).standard_normal(shape, dtype=np.float32)
         # Without temporary arrays, which would be as large.
         centers /= np.sqrt(np.einsum("ise,ise->is", centers, centers))[..., None]
     else:
+        check_centers(kernel, size, loss.subcenters * identities)
         centers = np.ascontiguousarray(kernel.T.reshape(loss.subcenters, identities, size).transpose(1, 0, 2))
     count = min(identities, max(batch_size, round(loss.sample * identities)))
     return SampledCenters(centers, count, seed)
