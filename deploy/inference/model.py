@@ -33,7 +33,8 @@ def golden_cosine(task: str) -> float:
 
     TFLite's own kernels round differently from XNNPACK's, which not every device has. The embedding layer of a
     recognizer makes a difference of one step in the pooled features one of twelve steps: the recognizer of slimcam
-    gives a cosine of 0.992 on TFLite's. Images shifted by a pixel give it at most 0.982, swapped colors and pixels from 0 to 1 0.93.
+    gives a cosine of 0.992 on TFLite's. Images shifted by a pixel give it at most 0.982, swapped colors and pixels
+    from 0 to 1 0.93.
     """
     return _GOLDEN_COSINES.get(task, _GOLDEN_COSINE)
 
