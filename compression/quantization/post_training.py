@@ -1,7 +1,7 @@
 """Quantization without training: a float TFLite file in, a quantized one out, by recipes of ai-edge-quantizer.
 
-Beside TFLite's own converter (MobileNetV2 and EfficientNetB0, docs/quantization.md) it is as exact and a tenth of the
-time, has 4-bit weights, takes ranges that others found, and leaves single operators as they are.
+Beside TFLite's own converter (MobileNetV2 and EfficientNetB0, docs/quantization.md) it is as exact, has 4-bit weights,
+takes ranges that others found, and leaves single operators as they are.
 """
 
 from __future__ import annotations
