@@ -35,7 +35,7 @@ validate-a53: $(READY) ## compares predicted latencies with published ones, 20 m
 OLD_PYTHON ?= python3.11
 RUNTIMES := build/runtimes
 
-runtimes: $(READY) $(RUNTIMES)/tflite-runtime/.ready $(RUNTIMES)/ai-edge-litert/.ready ## compares the outputs of TFLite runtimes, each in an environment of its own
+runtimes: $(READY) $(RUNTIMES)/tflite-runtime/.ready $(RUNTIMES)/ai-edge-litert/.ready ## whether TFLite runtimes give the same bytes, each in an environment of its own
 	$(BIN)/python -m slimcam.pipeline.tools.runtimes $(RUNTIMES)/ai-edge-litert/bin/python $(RUNTIMES)/tflite-runtime/bin/python
 
 $(RUNTIMES)/tflite-runtime/.ready: PACKAGES = tflite-runtime==2.14.0 'numpy<2' 'opencv-python-headless<4.12'

@@ -22,7 +22,9 @@ from slimcam.pipeline.config import Config, PathsConfig, register, validate
 from slimcam.pipeline.members import ERROR, Announced, Outcome, attempt, failure, folder_of, outcomes, own_part, perform
 from slimcam.pipeline.options import help_text
 from slimcam.pipeline.renamed_options import RENAMED, accept_in_files
+from slimcam.pipeline.stages.config import untrained_words
 from slimcam.pipeline.stages.file_config import STAGE as COMPRESS
+from slimcam.pipeline.stages.file_config import ModelFileConfig, refuse_words_without_effect
 from slimcam.pipeline.worker import RESULTS_OF
 
 logger = logging.getLogger(__name__)
@@ -132,6 +134,12 @@ def _member(composed: DictConfig, *, tracebacks: bool) -> None:
 
 def _job(composed: DictConfig) -> Outcome:
     config = validate(composed)
+    words = HydraConfig.get().overrides.task
+    if isinstance(config.model, ModelFileConfig):
+        refuse_words_without_effect(config, words)
+    else:
+        for notice in untrained_words(config.quantize, words):
+            _tell(notice)
     name = _run_name(config)
     if name != config.name:
         show(f"\n{name}")

@@ -74,6 +74,7 @@ STAGES = (
         ("data", "model", "train", "prune", "quantize", "convert"),
         ("train", "prune", "quantize"),
         "tensorflow",
+        version=2,
     ),
     Stage("benchmark", "slimcam.pipeline.stages.benchmark:run", ("benchmark",), ("convert",)),
     Stage(
@@ -89,7 +90,12 @@ STAGES = (
 
 
 FILE_STAGE = Stage(
-    COMPRESS, "slimcam.pipeline.stages.compress:run", ("data", "model", "prune", "quantize"), (), "tensorflow"
+    COMPRESS,
+    "slimcam.pipeline.stages.compress:run",
+    ("data", "model", "prune", "quantize"),
+    (),
+    "tensorflow",
+    version=2,
 )
 """The stage of a model file alone."""
 

@@ -174,22 +174,28 @@ def read_operators(model: bytes) -> list[Operator]:
         raise ConversionError("not a TFLite model (no TFL3 mark in its first 8 bytes); convert it again")
     root = schema.Model.GetRootAs(model)
     graph = root.Subgraphs(0)
-    kinds = {code: name for name, code in vars(schema.BuiltinOperator).items() if isinstance(code, int)}
     tensors = [_tensor(root, graph.Tensors(i)) for i in range(graph.TensorsLength())]
     operators = []
-    for index in range(graph.OperatorsLength()):
+    for index, kind in enumerate(operator_kinds(root)):
         node = graph.Operators(index)
-        code = root.OperatorCodes(node.OpcodeIndex())
         operators.append(
             Operator(
                 index=index,
-                # Old files keep the code in the deprecated field, which ends at 127.
-                kind=kinds[max(code.BuiltinCode(), code.DeprecatedBuiltinCode())],
+                kind=kind,
                 inputs=tuple(tensors[i] for i in node.InputsAsNumpy() if i >= 0),
                 output=tensors[node.Outputs(0)],
             )
         )
     return operators
+
+
+def operator_kinds(root: schema.Model) -> list[str]:
+    """The kind of each operator of a model's graph, in order."""
+    kinds = {code: name for name, code in vars(schema.BuiltinOperator).items() if isinstance(code, int)}
+    graph = root.Subgraphs(0)
+    codes = [root.OperatorCodes(graph.Operators(i).OpcodeIndex()) for i in range(graph.OperatorsLength())]
+    # Old files keep the code in the deprecated field, which ends at 127.
+    return [kinds[max(code.BuiltinCode(), code.DeprecatedBuiltinCode())] for code in codes]
 
 
 def _tensor(root: Any, tensor: Any) -> Tensor:

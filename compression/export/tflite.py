@@ -13,6 +13,7 @@ from ai_edge_litert.interpreter import Interpreter, OpResolverType
 
 from slimcam.compression.errors import ConversionError
 from slimcam.compression.export.graph import Graph
+from slimcam.compression.export.rounding import rounded_alike
 from slimcam.compression.normal_form.normalize import in_float32
 from slimcam.compression.quantization import ranges
 from slimcam.compression.quantization.keras2 import to_tf_keras
@@ -50,7 +51,7 @@ def int8_tflite(model: tf_keras.Model) -> bytes:
     """
     ranges.widen(model)
     _tell_biases_apart(model)
-    content = _convert(_int8(_converter(model)), model.name)
+    content = rounded_alike(_convert(_int8(_converter(model)), model.name))
     _require_int8(content, model.name)
     return content
 

@@ -1,7 +1,7 @@
 """Quantization without training: a float TFLite file in, a quantized one out, by recipes of ai-edge-quantizer.
 
-Beside TFLite's own converter (MobileNetV2 and EfficientNetB0, docs/quantization.md) it is as exact and a tenth of the
-time, has 4-bit weights, takes ranges that others found, and leaves single operators as they are.
+Beside TFLite's own converter (MobileNetV2 and EfficientNetB0, docs/quantization.md) it is as exact, has 4-bit weights,
+takes ranges that others found, and leaves single operators as they are.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 
 from slimcam.compression.errors import CompressionError, ConversionError
 from slimcam.compression.export.delegation import layers_of, read_operators
+from slimcam.compression.export.rounding import rounded_alike
 from slimcam.compression.export.tflite import float_tflite, require_runtime, with_all_tensors
 from slimcam.compression.quantization.errors import LayerError, error_of
 from slimcam.compression.quantization.ranges import clipped_range
@@ -77,7 +78,7 @@ def quantized(
             result = quantizer.quantize(observed, enable_progress_bar=False, enable_progress_report=False)
     except (ValueError, RuntimeError) as error:
         raise ConversionError(f"the model cannot be quantized as {scheme}: {one_line(error)}") from error
-    file = bytes(result.quantized_model)
+    file = rounded_alike(bytes(result.quantized_model))
     require_runtime(file, scheme)
     return file
 

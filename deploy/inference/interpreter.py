@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from slimcam.deploy.common.messages import one_line
 from slimcam.deploy.inference.probe import probe
+from slimcam.deploy.inference.xnnpack import opened
 
 # ai-edge-litert is the default; tflite-runtime, which ended at 2.14, serves devices that cannot have its successor.
 RUNTIMES = (("ai-edge-litert", "ai_edge_litert.interpreter"), ("tflite-runtime", "tflite_runtime.interpreter"))
@@ -83,8 +84,7 @@ class Interpreter:
         try:
             if not isinstance(model, bytes):
                 probe(model, library.__name__)
-            self._interpreter = library.Interpreter(**source, num_threads=threads)
-            self._interpreter.allocate_tensors()
+            self._interpreter = opened(library, threads, **source)
         except ValueError as error:
             raise ValueError(f"{title}: not a whole TFLite model ({one_line(error)}); make or copy it again") from error
         except RuntimeError as error:
@@ -171,7 +171,7 @@ class Interpreter:
                 taken.add(node["index"])
                 pending.extend(int(tensor) for tensor in node["inputs"] if int(tensor) not in borders)
         return Delegation(
-            # Interpreter() is given no delegate, and the only one that a runtime applies by itself is XNNPACK.
+            # The only one that a runtime applies by itself, or that it is given.
             delegate="XNNPACK" if parts else "none",
             delegated=len(taken),
             total=len(operators),

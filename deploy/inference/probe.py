@@ -3,7 +3,7 @@
     python -m slimcam.deploy.inference.probe MODULE FILE
 
 The runtime trusts what it parses: a malformed file can crash the process that opens it, fill its memory or never end.
-So a file that came from outside is opened and run once by a child, which imports the runtime and nothing else, before
+So a file that came from outside is opened and run once by a child, which imports the runtime and little else, before
 the application opens it.
 """
 
@@ -91,10 +91,11 @@ def open_and_run(library: Any, file: Path) -> dict[str, str]:
     """The child's part: the error that the runtime raises, `kind` and `text`; empty ones for a sound file."""
     import numpy as np
 
+    from slimcam.deploy.inference.xnnpack import opened
+
     rng = np.random.default_rng(0)
     try:
-        interpreter = library.Interpreter(model_path=str(file), num_threads=1)
-        interpreter.allocate_tensors()
+        interpreter = opened(library, 1, model_path=str(file))
         for tensor in interpreter.get_input_details():
             # Pixels are anything, indices and flags 0: that one there always is.
             if np.dtype(tensor["dtype"]) in (np.int8, np.uint8):

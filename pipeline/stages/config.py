@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -228,6 +229,26 @@ class QuantizeConfig:
             return value_range(spec)
         low, high = self.input_range
         return low, high
+
+
+def untrained_words(config: QuantizeConfig, words: Iterable[str]) -> list[str]:
+    """A line for each word of the command line that sets an option of `quantize` which its scheme does not read.
+
+    Experiments set options of all schemes, so that only what is given beside them is told of.
+
+    Args:
+        config: the section.
+        words: of the command line, as `quantize.fit.epochs=1`.
+    """
+    facts = Scheme(config.scheme).facts
+    unread = [*(() if facts.trains else ("fit", "loss", "teacher")), *(() if facts.integer else ("percentile",))]
+    unread += [] if config.scheme == Scheme.MIXED else ["accuracy_loss"]
+    names = [word.lstrip("+~").partition("=")[0] for word in words]
+    return [
+        f"{name} has no effect with quantize.scheme={config.scheme} ({facts.text})"
+        for name in names
+        if name.startswith("quantize.") and name.split(".")[1] in unread
+    ]
 
 
 @dataclass

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from slimcam.compression.export.delegation import delegation_problems
+from slimcam.compression.export.rounding import rounded_alike
 from slimcam.compression.pruning.plan import PruningPlan
 from slimcam.compression.quantization.schemes import LayerPolicy, Scheme
 from slimcam.deploy.common.files import write_text
@@ -84,7 +85,8 @@ def _quantized(job: Job, pruned: Any, images: Any, samples: Any) -> tuple[bytes,
 
     folder = job.inputs["quantize"]
     if (folder / QUANTIZED_FILE).is_file():
-        return (folder / QUANTIZED_FILE).read_bytes(), np.asarray(pruned.predict(images, verbose=0))
+        # An older result of the quantize stage is as it was quantized.
+        return rounded_alike((folder / QUANTIZED_FILE).read_bytes()), np.asarray(pruned.predict(images, verbose=0))
     model = qat.load(folder / QUANTIZED)
     # Before the conversion: it may widen ranges in the model itself, and that change is part of what is evaluated.
     expected = np.asarray(model.predict(images, verbose=0))

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field, fields, is_dataclass
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from slimcam.compression.quantization.schemes import ALONE, Scheme, require_alon
 from slimcam.deploy.common.choices import choose
 from slimcam.deploy.common.result_key import KEY_FILE, in_key, path_content
 from slimcam.deploy.inference.pixels import PixelFormat
+from slimcam.pipeline.stages.config import QuantizeConfig
 
 STAGE = "compress"
 
@@ -75,19 +77,79 @@ def check_file(config: Any) -> None:
             "model.pixels is required with data.root, for no file tells it: say what the model reads of a pixel, "
             f"model.pixels=NAME with one of {', '.join(PixelFormat)}"
         )
-    if config.prune.target != Target.CHANNELS and not config.prune.asked:
-        raise ValueError(
-            f"prune.target={config.prune.target}: say how much goes, prune.ratio=0.5, or what stays, prune.budget=2x"
-        )
+    _refuse_pruning_without_effect(config.prune)
     scheme, root = Scheme(config.quantize.scheme), config.data.root
     try:
         require_alone(scheme, root)
     except ValueError as error:
         where = " (data.root=FOLDER model.pixels=NAME gives images)" if scheme in ALONE else ""
         raise ValueError(f"quantize: {error}{where}") from error
+    _refuse_quantization_without_effect(config.quantize, scheme)
     try:
         require_model(Path(config.model.path))
     except FileNotFoundError as error:
         raise FileNotFoundError(f"model.path: {error}") from error
     except ValueError as error:
         raise ValueError(f"model.path: {error}") from error
+
+
+def refuse_words_without_effect(config: Any, words: Iterable[str]) -> None:
+    """What can be told of the command line of `slimcam compress`, beside what `check_file` tells of its values.
+
+    Args:
+        config: the whole configuration.
+        words: of the command line, as `train.fit.epochs=3`.
+
+    Raises:
+        ValueError: A word sets what a model file alone has no use for.
+    """
+    for word in words:
+        name = word.lstrip("+~").partition("=")[0]
+        section = name.partition(".")[0].partition("@")[0]
+        if section in _UNUSED:
+            raise ValueError(f"{name} has no effect: a model file alone {_UNUSED[section]}; leave it out")
+        if section == "benchmark" and config.prune.target != Target.LATENCY:
+            raise ValueError(f"{name} has no effect: nothing is measured but with prune.target=latency; leave it out")
+        if name == "quantize.calibration_images" and config.data.root is None:
+            raise ValueError(f"{name} has no effect without images; give them, data.root=FOLDER model.pixels=NAME")
+
+
+_UNUSED = {
+    "backend": "is always compressed on TensorFlow",
+    "train": "is not trained",
+    "search": "has no accuracy to search by",
+    "convert": "becomes a file of its own, not a bundle",
+    "evaluate": "is not evaluated",
+}
+"""Sections that `slimcam compress` does not read, and why."""
+
+
+def _refuse_pruning_without_effect(prune: FilePruneConfig) -> None:
+    if not prune.asked:
+        given = _given(prune, [option.name for option in fields(prune)])
+        if given:
+            raise ValueError(
+                f"prune.{given[0]}: say how much goes, prune.ratio=0.5, or what stays, prune.budget=2x; else nothing "
+                "is pruned"
+            )
+    elif prune.plan is not None:
+        given = _given(prune, [option.name for option in fields(prune) if option.name != "plan"])
+        if given:
+            raise ValueError(f"prune.{given[0]} has no effect: prune.plan names the channels; leave one of them out")
+
+
+def _refuse_quantization_without_effect(quantize: QuantizeConfig, scheme: Scheme) -> None:
+    reasons = dict.fromkeys(("teacher", "fit", "loss"), "a model file alone is not trained")
+    reasons["accuracy_loss"] = "a model file alone has no accuracy"
+    if not scheme.facts.integer:
+        reasons["percentile"] = f"{scheme} has no ranges of activations"
+    for name, reason in reasons.items():
+        for given in _given(quantize, [name]):
+            raise ValueError(f"quantize.{given} has no effect: {reason}; leave it out")
+
+
+def _given(config: Any, names: Sequence[str]) -> list[str]:
+    """Those of the options that are not as by default, as `name=value`, and sections as `name`."""
+    default = type(config)()
+    found = [(name, getattr(config, name)) for name in names if getattr(config, name) != getattr(default, name)]
+    return [name if is_dataclass(value) else f"{name}={value}" for name, value in found]

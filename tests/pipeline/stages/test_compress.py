@@ -20,10 +20,11 @@ from slimcam.compression.quantization.schemes import default_scheme
 from slimcam.deploy.latency.host import HostConfig, measure_on_host
 from slimcam.pipeline.config import register, validate
 from slimcam.pipeline.stages import compress
-from slimcam.pipeline.stages.config import QuantizeConfig
-from slimcam.pipeline.stages.file_config import FilePruneConfig, ModelFileConfig
+from slimcam.pipeline.stages.config import QuantizeConfig, untrained_words
+from slimcam.pipeline.stages.file_config import FilePruneConfig, ModelFileConfig, refuse_words_without_effect
 from slimcam.pipeline.steps import steps
 from slimcam.training.data.samples import SamplesConfig
+from slimcam.training.fit.config import FitConfig
 from slimcam.training.fit.files import load_keras
 from slimcam.training.tasks.job import Job
 
@@ -114,6 +115,12 @@ def test_what_a_file_alone_cannot_have_is_refused_in_one_line(run: Callable[...,
         ({"quantize": {"scheme": "ptq_int8"}}, "quantize: ptq_int8 takes the ranges of activations from samples"),
         ({"quantize": {"scheme": "qat_int8"}}, "quantize: qat_int8 is trained, .* take one of ptq_int8,"),
         ({"prune": {"target": "macs"}}, "prune.target=macs: say how much goes"),
+        ({"prune": {"criterion": "l1"}}, "prune.criterion=l1: say how much goes"),
+        ({"prune": {"plan": "plan.json", "ratio": 0.5}}, "prune.ratio=0.5 has no effect: prune.plan names"),
+        ({"quantize": {"fit": FitConfig(epochs=9.0)}}, "quantize.fit has no effect: .* is not trained; leave it out"),
+        ({"quantize": {"teacher": "external"}}, "quantize.teacher=external has no effect"),
+        ({"quantize": {"accuracy_loss": 1.0}}, "quantize.accuracy_loss=1.0 has no effect: .* no accuracy"),
+        ({"quantize": {"percentile": 99.0}}, "percentile=99.0 has no effect: weights_int8 has no ranges"),
         ({"prune": {"ratio": 0.5, "criterion": "apoz"}}, "criterion apoz judges by inputs, and none are given"),
         ({"prune": {"ratio": 0.5, "keep": ["c"]}}, "keep: no group .* matches 'c'"),
         ({"quantize": {"scheme": "float16", "layers": {"c": "float"}}}, "no layer of the model is called 'c'"),
@@ -130,6 +137,37 @@ def test_what_a_file_alone_cannot_have_is_refused_in_one_line(run: Callable[...,
         with pytest.raises((ValueError, OSError), match=message) as error:
             run(**sections)
         assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["train.fit.epochs=3"], "train.fit.epochs has no effect: a model file alone is not trained; leave it out"),
+        (["evaluate.gates.size_mb=1"], "evaluate.gates.size_mb has no effect"),
+        (["convert.sparse=true"], "convert.sparse has no effect"),
+        (["backend=jax"], "backend has no effect: .* always compressed on TensorFlow"),
+        (["benchmark=snapdragon_625"], "benchmark has no effect: .* but with prune.target=latency"),
+        (["quantize.calibration_images=64"], "quantize.calibration_images has no effect without images"),
+    ],
+)
+def test_words_without_effect_are_refused(words: list[str], message: str, folder: Path) -> None:
+    with pytest.raises(ValueError, match=message):
+        refuse_words_without_effect(configured(folder / "mine.keras"), words)
+
+
+def test_words_with_an_effect_are_not(folder: Path) -> None:
+    latency = configured(folder / "mine.keras", prune={"target": "latency", "budget": "2x"})
+    refuse_words_without_effect(latency, ["task=compress", "model.path=my.keras", "benchmark=snapdragon_625"])
+    images = configured(folder / "mine.keras", data={"root": "photos"}, model={"pixels": "raw"})
+    refuse_words_without_effect(images, ["+quantize.calibration_images=64", "quantize.percentile=99"])
+
+
+def test_what_a_scheme_without_training_does_not_read_is_told() -> None:
+    words = ["experiment=demo", "quantize=ptq_int8", "quantize.fit.epochs=2", "quantize.percentile=99"]
+    (line,) = untrained_words(QuantizeConfig(scheme="ptq_int8"), words)
+    assert line.startswith("quantize.fit.epochs has no effect with quantize.scheme=ptq_int8")
+    assert not untrained_words(QuantizeConfig(), words)
+    assert len(untrained_words(QuantizeConfig(scheme="float16"), words)) == 2
 
 
 def test_the_one_stage_depends_on_the_content_of_the_file_and_of_the_images(folder: Path, tmp_path: Path) -> None:
