@@ -33,6 +33,7 @@ from slimcam.deploy.camera.track_identity import IdentityMatcher, RecognizeConfi
 from slimcam.deploy.camera.unknown_keeper import NobodyKnown, UnknownConfig, UnknownKeeper
 from slimcam.deploy.camera.web.config import WebConfig
 from slimcam.deploy.common import application
+from slimcam.deploy.common.choices import choose
 from slimcam.deploy.common.console import show
 from slimcam.deploy.common.hydra_args import with_texts
 from slimcam.deploy.common.renamed_options import below
@@ -47,6 +48,7 @@ from slimcam.deploy.ota.device.status import UpdateStatus
 from slimcam.deploy.types import Event, Notice, Output, SourceStatus
 from slimcam.deploy.vision import quality, track
 from slimcam.deploy.vision.detector import open_detector
+from slimcam.deploy.vision.far_faces import Reach
 from slimcam.deploy.vision.quality import QualityConfig
 from slimcam.deploy.vision.track import TrackConfig
 
@@ -84,6 +86,8 @@ class CameraConfig:
         source: Number of a webcam, a video file, a folder of pictures, rtsp:// or http:// address, or picamera.
         capture: Options of the source.
         detector: Bundle of a detector, or YuNet's .onnx file; null is slimcam's own.
+        reach: How small the faces are that are looked for: `near`, in the whole frame fitted into the detector's input;
+            `far`, in frames larger than 640x480 in parts of the frame too (docs/detector.md, "Far faces").
         recognizer: Bundle of a recognizer; null is slimcam's own.
         gallery: File of the people who are known; null is the user's own. It is made when the first one is enrolled.
         key: File of the gallery's key; null is the user's own.
@@ -108,6 +112,7 @@ class CameraConfig:
     source: Any = MISSING
     capture: SourceConfig = field(default_factory=SourceConfig)
     detector: str | None = None
+    reach: str = Reach.near.value
     recognizer: str | None = None
     gallery: str | None = None
     key: str | None = None
@@ -127,6 +132,7 @@ class CameraConfig:
     target: Any = None
 
     def __post_init__(self) -> None:
+        choose("reach", Reach, self.reach)
         if self.threads < 1:
             raise ValueError(f"threads is 1 or more; got {self.threads}")
         if not 0 <= self.margin <= 2:
@@ -214,6 +220,7 @@ def run(config: CameraConfig) -> None:
             kind=source.kind,
             fps=source.fps,
             ended=None if keeper is None else keeper.ended,
+            reach=Reach(config.reach),
         )
         ending = open_things.enter_context(_told_to_end(source.close, config.seconds))
         update = None if updates is None else lambda: updates.status

@@ -46,6 +46,7 @@ def emulate(config: CameraConfig) -> None:
             snapshot=known.snapshot(),
             threshold=known.threshold,
             margin=config.margin,
+            reach=config.reach,
             frames=config.frames or EMULATED_FRAMES,
             capture=asdict(config.capture),
             quality=asdict(config.quality),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager
@@ -22,8 +23,9 @@ from slimcam.deploy.camera.track_identity import (
 )
 from slimcam.deploy.types import Event, EventKind, Frame, Identity, Sighting, View
 from slimcam.deploy.vision.align import align
-from slimcam.deploy.vision.detector import Detector
+from slimcam.deploy.vision.detector import FittingDetector
 from slimcam.deploy.vision.detector_output import Faces
+from slimcam.deploy.vision.far_faces import FarSearch, Reach
 from slimcam.deploy.vision.quality import QualityConfig, ViewMeasures, measure_view
 from slimcam.deploy.vision.shot_boundary import Cuts
 from slimcam.deploy.vision.track import Track, TrackConfig, Tracker
@@ -59,11 +61,12 @@ class RecognitionPipeline:
         kind: Kind of the source; with its frame rate, it decides which rules hold from frame to frame.
         fps: Frames a second that the source tells, 0 where it does not.
         ended: Is told of each track that has ended, and then has the crops of its views.
+        reach: How small the faces are that are looked for.
     """
 
     def __init__(
         self,
-        detector: Detector,
+        detector: FittingDetector,
         recognizer: Embedder,
         matcher: IdentityMatcher | None,
         config: RecognizeConfig,
@@ -73,6 +76,7 @@ class RecognitionPipeline:
         kind: SourceKind = SourceKind.clip,
         fps: float = 0.0,
         ended: Callable[[TrackIdentity], None] | None = None,
+        reach: Reach = Reach.near,
     ) -> None:
         self.detector, self.recognizer = detector, recognizer
         self.quality = quality
@@ -81,6 +85,7 @@ class RecognitionPipeline:
         rules = rules_for(kind, self._interval.seconds, config, track)
         self.config, self._separate = rules.recognize, rules.separate
         self._tracker, self._cuts = Tracker(rules.track), Cuts()
+        self._far = FarSearch() if reach is Reach.far else None
         self._identities: dict[int, TrackIdentity] = {}
         self._seen: set[int] = set()
         self._newest: tuple[float, float] | None = None
@@ -93,7 +98,7 @@ class RecognitionPipeline:
         self._given = (matcher,)
 
     def change_models(
-        self, detector: Detector, recognizer: Embedder, matcher: IdentityMatcher | None, same_space: bool
+        self, detector: FittingDetector, recognizer: Embedder, matcher: IdentityMatcher | None, same_space: bool
     ) -> None:
         """Goes on with other models from the next frame on; in the thread of `see`.
 
@@ -120,9 +125,10 @@ class RecognitionPipeline:
         (matcher,) = given
         self._follow_rate(frame.seconds)
         with self._timed(milliseconds, "detect"):
-            faces = self.detector.detect(frame.image)
+            faces, looked_for = self._found(frame)
         with self._timed(milliseconds, "track"):
-            tracks, ended = self._tracker.update(faces, frame.seconds, self._separate or self._cuts.cut(frame.image))
+            cut = self._separate or self._cuts.cut(frame.image)
+            tracks, ended = self._tracker.update(faces, frame.seconds, cut, looked_for)
             new = [track.number for track in tracks if track.number not in self._identities]
             self._identities.update((number, TrackIdentity(self.config)) for number in new)
             for track in tracks:
@@ -206,6 +212,13 @@ class RecognitionPipeline:
             self._ended(gone)
         return gone.identity
 
+    def _found(self, frame: Frame) -> tuple[Faces, NDArray[np.bool_] | None]:
+        """The faces in a frame, and which of those that the tracker expects were looked for if not all."""
+        if self._far is None:
+            return self.detector.detect(frame.image), None
+        interval = math.inf if self._separate else self._interval.seconds
+        return self._far.find(self.detector, frame.image, self._tracker.expected(frame.seconds), interval)
+
     def _follow_rate(self, seconds: float) -> None:
         """Takes the rules that fit how far frames are apart now."""
         before = self._interval.seconds
@@ -226,6 +239,8 @@ class RecognitionPipeline:
         views = {}
         for track in tracks:
             identity = self._identities[track.number]
+            if not track.seen:
+                continue
             waits = eager and not identity.views and not identity.quality_issues
             if waits or frame.seconds - identity.measured >= self.config.spacing:
                 view = views[track.number] = measure_view(frame.image, track.points)

@@ -31,7 +31,7 @@ from slimcam.deploy.ota.device.slots import Slots
 from slimcam.deploy.ota.device.state import Installed, StateFile
 from slimcam.deploy.ota.device.status import UpdateStatus, status_of
 from slimcam.deploy.types import Frame, View
-from slimcam.deploy.vision.detector import Detector, open_detector
+from slimcam.deploy.vision.detector import FittingDetector, open_detector
 from slimcam.deploy.vision.detector_output import Faces
 
 POLL_SECONDS = 0.5
@@ -55,7 +55,7 @@ class Models:
     """
 
     folders: dict[str, str]
-    detector: Detector
+    detector: FittingDetector
     known: Prepared
 
 
@@ -171,8 +171,8 @@ class Updates:
         finally:
             self._recognition.detector, self._recognition.recognizer = used.detector, used.known.recognizer
         health.add(view.milliseconds)
-        if health.frames % COMPARED == 0:
-            health.add_faces(before.detector.detect(frame.image).points, heard.faces)
+        if health.frames % COMPARED == 0 and heard.image is not None:
+            health.add_faces(before.detector.detect(heard.image).points, heard.faces)
         old, new = before.known, used.known
         if heard.look is not None and old.matcher is not None and new.matcher is not None:
             face, embedding = heard.look
@@ -319,18 +319,25 @@ class _Listening:
     """The models of a release, which remembers what they made of a frame.
 
     Attributes:
-        faces: Points of the faces that were found, `(N, 5, 2)`.
+        image: What the detector was shown first: the frame, or the whole of it at a smaller scale.
+        faces: Points of the faces that were found in it, `(N, 5, 2)`.
         look: Aligned face that was embedded, `(1, 112, 112, 3)`, and its embedding `(E,)`.
     """
 
-    def __init__(self, detector: Detector, recognizer: Recognizer) -> None:
+    def __init__(self, detector: FittingDetector, recognizer: Recognizer) -> None:
         self._detector, self._recognizer = detector, recognizer
+        self.image: NDArray[np.uint8] | None = None
         self.faces = np.empty((0, 5, 2), np.float32)
         self.look: tuple[NDArray[np.uint8], NDArray[np.float32]] | None = None
 
+    @property
+    def input(self) -> tuple[int, int]:
+        return self._detector.input
+
     def detect(self, frame: NDArray[np.uint8]) -> Faces:
         found = self._detector.detect(frame)
-        self.faces = found.points
+        if self.image is None:
+            self.image, self.faces = frame, found.points
         return found
 
     def embed(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:

@@ -30,6 +30,15 @@ class Detector(Protocol):
         ...
 
 
+class FittingDetector(Detector, Protocol):
+    """A detector that fits all frames into an input of one size."""
+
+    @property
+    def input(self) -> tuple[int, int]:
+        """Height and width of the input, pixels."""
+        ...
+
+
 class FaceDetector:
     """The project's own detector.
 
@@ -50,14 +59,19 @@ class FaceDetector:
             raise ValueError(f"the model gives {model.shape}; a face detector at {width}x{height} gives {expected}")
         self._image = np.empty((height, width, 3), np.uint8)
 
+    @property
+    def input(self) -> tuple[int, int]:
+        """See `FittingDetector`."""
+        return self.model.spec.height, self.model.spec.width
+
     def detect(self, frame: NDArray[np.uint8]) -> Faces:
         """See `Detector`."""
-        height, width = self.model.spec.height, self.model.spec.width
+        height, width = self.input
         image, scale = letterbox(frame, height, width, self._image)
         return undo_letterbox(decode_faces(self.model.output(image), height, width, self.threshold), scale)
 
 
-def open_detector(path: Path | str, threshold: float | None = None, threads: int = 1) -> Detector:
+def open_detector(path: Path | str, threshold: float | None = None, threads: int = 1) -> FittingDetector:
     """The detector of a bundle, or YuNet from its .onnx file.
 
     Args:
@@ -96,7 +110,7 @@ class YuNet:
             raise ValueError(f"YuNet needs an input of 1x1 or more and 1 thread or more; got {input} and {threads}")
         if not model.is_file():
             raise FileNotFoundError(f"{model}: there is no such model file")
-        self.input = input
+        self._input = input
         cv2.setNumThreads(threads)
         with _quiet():
             try:
@@ -104,9 +118,14 @@ class YuNet:
             except cv2.error as error:
                 raise ValueError(f"{model}: OpenCV cannot read it as a YuNet model ({error.err})") from error
 
+    @property
+    def input(self) -> tuple[int, int]:
+        """See `FittingDetector`."""
+        return self._input
+
     def detect(self, frame: NDArray[np.uint8]) -> Faces:
         """See `Detector`."""
-        image, scale = letterbox(frame, *self.input)
+        image, scale = letterbox(frame, *self._input)
         _, found = self._detector.detect(cv2.cvtColor(image, cv2.COLOR_RGB2BGR))
         # Rows: box, the points (the person's right eye first, which is the left one in the picture), score.
         rows = np.empty((0, 15), np.float32) if found is None else found

@@ -127,6 +127,8 @@ def vote_boxes(points: NDArray[np.float64], scores: NDArray[np.float64]) -> Face
     if not finite.all():
         whole = finite.all(axis=(1, 2))
         points, scores = points[whole], scores[whole]
+    if not len(points):
+        return Faces(np.empty((0, 5, 2), np.float32), np.empty(0, np.float32))
     x, y, width, height = np.ascontiguousarray(face_boxes(points).T)
     areas = width * height
     shared = _common(x, width) * _common(y, height)

@@ -9,7 +9,7 @@ from slimcam.deploy.inference.preprocessing import resized
 from slimcam.deploy.vision.align import check_frame
 from slimcam.deploy.vision.detector_output import Faces
 
-_GRAY = 128
+GRAY = 128
 """What the input is padded with."""
 
 
@@ -34,7 +34,7 @@ def letterbox(
     inner = max(1, round(rows * ratio)), max(1, round(columns * ratio))
     image: NDArray[np.uint8] = np.empty((height, width, 3), np.uint8) if out is None else out
     resized(frame, *inner, out=image[: inner[0], : inner[1]])
-    image[inner[0] :], image[: inner[0], inner[1] :] = _GRAY, _GRAY
+    image[inner[0] :], image[: inner[0], inner[1] :] = GRAY, GRAY
     return image, np.array([inner[1] / columns, inner[0] / rows])
 
 

@@ -7,7 +7,7 @@ Faces are followed by where they are, not by who they are: a track that another 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -78,12 +78,33 @@ class Track:
         points: Landmarks, `(5, 2)` float32, as they were detected.
         score: Detection score.
         age: Seconds since the face was first seen.
+        seen: Whether it was found in this frame. Otherwise it was not looked for, and its points are those expected.
     """
 
     number: int
     points: Float
     score: float
     age: float
+    seen: bool = True
+
+
+@dataclass(frozen=True)
+class ExpectedFaces:
+    """Where the faces that are followed are expected in a frame, those among them that are not yet certain to be any.
+
+    Attributes:
+        points: `(K, 5, 2)` float32.
+        looked: `(K,)` float64, seconds, when each was last looked for.
+    """
+
+    points: Float
+    looked: NDArray[np.float64]
+
+    def __len__(self) -> int:
+        return len(self.points)
+
+
+NOBODY_EXPECTED = ExpectedFaces(np.empty((0, 5, 2), np.float32), np.empty(0, np.float64))
 
 
 @dataclass(frozen=True)
@@ -94,6 +115,8 @@ class _Path:
         size: Width of the face, pixels.
         velocity: `(2,)` pixels a second.
         first, last: seconds, when it was seen.
+        looked: seconds, when it was last looked for.
+        alive: seconds, the last time at which nothing spoke against it: it was seen, or not looked for since.
     """
 
     number: int
@@ -104,14 +127,29 @@ class _Path:
     first: float
     last: float
     hits: int
+    looked: float
+    alive: float
 
     def expected(self, seconds: float) -> Float:
         """Its points at another time."""
         return self.points + self.velocity * np.float32(min(seconds - self.last, _AHEAD))
 
+    def passed(self, seconds: float, looked: bool) -> _Path:
+        """The same at the time of another frame, in which it was looked for or not."""
+        if looked:
+            return replace(self, looked=seconds)
+        return replace(self, alive=seconds) if self.looked <= self.last else self
+
+    def waits(self, seconds: float) -> bool:
+        """Whether it was not looked for at that time, nor missed before."""
+        return self.looked < seconds <= self.alive
+
     @property
     def track(self) -> Track:
         return Track(self.number, self.points, self.score, self.last - self.first)
+
+    def expected_track(self, seconds: float) -> Track:
+        return replace(self.track, points=self.expected(seconds), seen=False)
 
 
 class Tracker:
@@ -131,7 +169,14 @@ class Tracker:
         self._seconds = -math.inf
         self._given = 0
 
-    def update(self, faces: Faces, seconds: float, cut: bool = False) -> tuple[list[Track], list[Track]]:
+    def expected(self, seconds: float) -> ExpectedFaces:
+        """Where the faces are expected at a time, in seconds."""
+        points = np.array([path.expected(seconds) for path in self._paths], np.float32).reshape(-1, 5, 2)
+        return ExpectedFaces(points, np.array([path.looked for path in self._paths], np.float64))
+
+    def update(
+        self, faces: Faces, seconds: float, cut: bool = False, looked: NDArray[np.bool_] | None = None
+    ) -> tuple[list[Track], list[Track]]:
         """Takes in the faces of one more frame.
 
         Args:
@@ -139,14 +184,18 @@ class Tracker:
             seconds: when the frame was; frames may be missing. Where time goes back, another clip begins and all
                 tracks end.
             cut: whether the frame begins another scene, and all tracks end.
+            looked: `(K,)`, which of the `expected` faces were looked for, if not all of them. A face that was not
+                looked for was not missed: its track grows no older, and is told of where it is expected.
 
         Returns:
             The tracks in this frame, and those that have ended, each in the order of their numbers.
         """
         config = self.config
         oldest = math.inf if cut or seconds < self._seconds else seconds - config.buffer_seconds
-        kept = [path for path in self._paths if path.last >= oldest]
-        ended = [path for path in self._paths if path.last < oldest]
+        if looked is not None:
+            self._paths = [path.passed(seconds, bool(each)) for path, each in zip(self._paths, looked, strict=True)]
+        kept = [path for path in self._paths if path.alive >= oldest]
+        ended = [path for path in self._paths if path.alive < oldest]
 
         order = np.lexsort((*faces.points.reshape(-1, 10).T[::-1], -faces.scores)) if len(faces) > 1 else slice(None)
         points, scores = faces.points[order], faces.scores[order].tolist()
@@ -174,8 +223,10 @@ class Tracker:
         ]
         missed = [path for index, path in enumerate(kept) if index not in joined]
         # What was seen in a few frames only, and now is not, was none.
-        self._paths = seen + [path for path in missed if path.number]
-        return _tracks(seen), _tracks(ended)
+        self._paths = seen + [path for path in missed if path.number or path.waits(seconds)]
+        waiting = [path for path in missed if path.waits(seconds)]
+        told = [path.track for path in seen] + [path.expected_track(seconds) for path in waiting]
+        return _numbered(told), _numbered([path.track for path in ended])
 
     def _moved(self, path: _Path, points: Float, score: float, size: float, seconds: float) -> _Path:
         velocity, passed = path.velocity, seconds - path.last
@@ -186,10 +237,11 @@ class Tracker:
             velocity = velocity + np.float32(share) * (new - velocity)
         hits = path.hits + 1
         number = path.number or self._number(score, hits)
-        return _Path(number, points, score, size, velocity, path.first, seconds, hits)
+        return _Path(number, points, score, size, velocity, path.first, seconds, hits, seconds, seconds)
 
     def _begun(self, points: Float, score: float, size: float, seconds: float) -> _Path:
-        return _Path(self._number(score, 1), points, score, size, np.zeros(2, np.float32), seconds, seconds, 1)
+        number, still = self._number(score, 1), np.zeros(2, np.float32)
+        return _Path(number, points, score, size, still, seconds, seconds, 1, seconds, seconds)
 
     def _number(self, score: float, hits: int) -> int:
         if hits < self.config.hits and score < self.config.high_threshold:
@@ -198,8 +250,8 @@ class Tracker:
         return self._given
 
 
-def _tracks(paths: list[_Path]) -> list[Track]:
-    return sorted((path.track for path in paths if path.number), key=lambda track: track.number)
+def _numbered(tracks: list[Track]) -> list[Track]:
+    return sorted((track for track in tracks if track.number), key=lambda track: track.number)
 
 
 def _distances(paths: list[_Path], points: Float, sizes: list[float], seconds: float) -> list[list[float]]:

@@ -33,7 +33,7 @@ from slimcam.deploy.inference.bundle import DETECTOR, RECOGNIZER
 from slimcam.deploy.inference.model import Recognizer
 from slimcam.deploy.types import Sighting
 from slimcam.deploy.vision.align import face_sizes
-from slimcam.deploy.vision.detector import Detector, open_detector
+from slimcam.deploy.vision.detector import FittingDetector, open_detector
 from slimcam.deploy.vision.image_files import read_picture
 from slimcam.deploy.vision.quality import QualityConfig
 from slimcam.deploy.vision.track import TrackConfig
@@ -108,7 +108,7 @@ def main(arguments: list[str] | None = None) -> None:
 
 
 def judge_scene(
-    scene: ClipConfig, detector: Detector, recognizer: Recognizer, least: float, margin: float
+    scene: ClipConfig, detector: FittingDetector, recognizer: Recognizer, least: float, margin: float
 ) -> SceneResult:
     """Draws a scene, enrolls its people, and plays it.
 
@@ -185,7 +185,9 @@ def table(results: Sequence[SceneResult]) -> str:
     )
 
 
-def _enrolled(folder: Path, pictures: dict[str, list[str]], detector: Detector, recognizer: Recognizer) -> Snapshot:
+def _enrolled(
+    folder: Path, pictures: dict[str, list[str]], detector: FittingDetector, recognizer: Recognizer
+) -> Snapshot:
     people, embeddings, owners = [], [], []
     for number, (name, files) in enumerate(pictures.items()):
         images = ((file, read_picture(folder / file)) for file in files)

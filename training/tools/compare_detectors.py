@@ -9,7 +9,8 @@ Both detectors look at pictures in the size that the bundle takes, each picture 
 FOLDER holds photographs and the boxes of the faces in them, drawn by people: .xml files of Pascal VOC, .txt files of
 YOLO (classes.txt names the classes), or a list *_bbx_gt.txt of WIDER FACE. Recall is told for each label, and by the
 width of the box at that size. Faces that nobody boxed, but that --labeler is sure of, count neither way. Points are
-compared with the means of its answers in four views of the photograph.
+compared with the means of its answers in four views of the photograph. With --full-size YuNet sees each photograph in
+its own size too, and the bundle all parts of it, as `slimcam-camera reach=far` does.
 
 DATA holds detect/ (test.csv) and lfw112/ (pairsDevTest.txt): photos of one face, and scenes composed of them. The crops
 of the detectors' points go to the teacher, a recognizer; what is compared is how well it tells people apart by them.
@@ -31,8 +32,16 @@ from numpy.typing import NDArray
 
 from slimcam.deploy.common.text_table import grid
 from slimcam.deploy.inference.bundle import MODEL
-from slimcam.deploy.vision.detector import YUNET_THRESHOLD, Detector, FaceDetector, YuNet, open_detector
+from slimcam.deploy.vision.detector import (
+    YUNET_THRESHOLD,
+    Detector,
+    FaceDetector,
+    FittingDetector,
+    YuNet,
+    open_detector,
+)
 from slimcam.deploy.vision.detector_output import Faces
+from slimcam.deploy.vision.far_faces import FarSearch
 from slimcam.training.data.detection.labels import JudgedPhotograph, judged_photographs
 from slimcam.training.data.detection.scenes import Scenes, ScenesConfig, load
 from slimcam.training.data.images import read_picture
@@ -74,7 +83,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--photographs", type=Path, nargs="+", default=[], help="folders with boxed faces")
     parser.add_argument("--labeler", type=Path, help="finds faces that nobody boxed (the file of --yunet)")
     parser.add_argument("--sheet", type=Path, help="image file for twenty photographs with finds and misses (.jpg)")
-    parser.add_argument("--full-size", action="store_true", help="YuNet at the size of each photograph too")
+    parser.add_argument("--full-size", action="store_true", help="each photograph in its own size too")
     parser.add_argument("--data", type=Path, help="folder with photos of one face")
     parser.add_argument("--teacher", type=Path, help="recognizer for the crops of --data")
     parser.add_argument("--cache", type=Path, default=Path("runs/cache"), help="of labels and drawn faces")
@@ -123,6 +132,16 @@ class FullSizeYuNet:
         return self._network(*frame.shape[:2]).detect(frame)
 
 
+class AllParts:
+    """A detector that looks at all parts of each frame, as `slimcam-camera reach=far` looks at pictures."""
+
+    def __init__(self, detector: FittingDetector) -> None:
+        self._detector, self._search = detector, FarSearch()
+
+    def detect(self, frame: NDArray[np.uint8]) -> Faces:
+        return self._search.find(self._detector, frame)[0]
+
+
 def compare_photographs(
     name: str,
     photographs: Sequence[JudgedPhotograph],
@@ -136,7 +155,7 @@ def compare_photographs(
 
     Args:
         size: Height and width that the detectors look at.
-        full_size: Whether YuNet looks at each photograph in its own size too.
+        full_size: Whether YuNet looks at each photograph in its own size too, and slimcam at all parts of it.
         sheet: Image file for twenty photographs with what the first detector finds and misses, if there is to be one.
     """
     if sheet is not None:
@@ -147,6 +166,10 @@ def compare_photographs(
         # One network for both: the time of making it for a new size is none of finding faces.
         yunet = FullSizeYuNet(peers["YuNet"].file, LEAST_SCORE)
         found["YuNet, full size"] = Peer(yunet, yunet, peers["YuNet"].file)
+        own = peers["slimcam"]
+        assert isinstance(own.detector, FaceDetector)
+        assert isinstance(own.eager, FaceDetector)
+        found["slimcam, all parts"] = Peer(AllParts(own.detector), AllParts(own.eager), own.file)
     matches: dict[str, list[Match]] = {peer: [] for peer in found}
     times: dict[str, list[float]] = {peer: [] for peer in found}
     finds: dict[str, list[Faces]] = {peer: [] for peer in found}

@@ -21,6 +21,7 @@ from slimcam.deploy.gallery.people import Person, Snapshot
 from slimcam.deploy.inference.model import Recognizer
 from slimcam.deploy.types import STAGES, Frame, View
 from slimcam.deploy.vision.detector import open_detector
+from slimcam.deploy.vision.far_faces import Reach
 from slimcam.deploy.vision.quality import QualityConfig
 from slimcam.deploy.vision.track import TrackConfig
 
@@ -39,6 +40,7 @@ class TrialOptions:
         frames: Number of frames that count.
         detector: Bundle of the detector, or YuNet's .onnx file.
         recognizer: Bundle of the recognizer.
+        reach: `Reach` of the camera.
         threshold: Threshold of the `Matcher`.
         margin: Margin of the `Matcher`.
         capture: Options of `SourceConfig`.
@@ -52,6 +54,7 @@ class TrialOptions:
     recognizer: str
     threshold: float
     margin: float
+    reach: str = Reach.near.value
     skip: int = 0
     warmup: int = 2
     frames: int = 5
@@ -111,6 +114,7 @@ def open_recognition(trial: Trial, begin: Callable[[str], None] | None = None) -
         TrackConfig(**trial.track),
         timed if begin is None else _telling(begin),
         kind_of(trial.source, SourceConfig(**trial.capture)),
+        reach=Reach(trial.reach),
     )
 
 

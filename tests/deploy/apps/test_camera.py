@@ -162,6 +162,7 @@ def test_it_ends_when_told_to_with_its_files_whole(scene: Path, tmp_path: Path) 
         (("source=text.mp4", "frames=0"), "frames and seconds are above 0"),
         (("source=text.mp4", "far=0.2"), "0.2"),
         (("source=text.mp4", "detector=nowhere"), "nowhere"),
+        (("source=text.mp4", "reach=wide"), "reach is one of near, far; got 'wide'"),
         (("source=text.mp4", "sauce=1"), "sauce"),
         (("source=text.mp4", "web.host=0.0.0.0"), "SLIMCAM_WEB_TOKEN"),
         (("source=text.mp4", "quality.min_size=0"), "quality.min_size"),

@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 
@@ -15,8 +16,9 @@ from slimcam.deploy.camera.track_identity import IdentityMatcher, RecognizeConfi
 from slimcam.deploy.gallery.match import threshold
 from slimcam.deploy.inference.model import Recognizer
 from slimcam.deploy.types import STAGES, Event, Frame, Identity, View
-from slimcam.deploy.vision.align import CROP_SIZE, align
+from slimcam.deploy.vision.align import CROP_SIZE, TEMPLATE, align
 from slimcam.deploy.vision.detector_output import Faces
+from slimcam.deploy.vision.far_faces import Reach
 from slimcam.deploy.vision.quality import QualityConfig
 from slimcam.deploy.vision.track import TrackConfig
 from slimcam.training.data.detection.drawn_faces import drawn_points
@@ -371,3 +373,66 @@ def test_drawn_people_are_recognised_by_the_committed_model() -> None:
         ("recognised", 2, "person 1"),
         ("unknown", 3, None),
     ]
+
+
+# Far faces
+
+
+class Distant:
+    """A detector of 320x240 that tells of the same faces as long as it is shown any part of a frame."""
+
+    input = (240, 320)
+
+    def __init__(self, points: list[np.ndarray]) -> None:
+        self.points, self.passes = np.array(points, np.float32).reshape(-1, 5, 2), 0
+
+    def detect(self, frame: np.ndarray) -> Faces:
+        assert frame.shape == (240, 320, 3)
+        self.passes += 1
+        return Faces(self.points, np.full(len(self.points), 0.95, np.float32))
+
+
+def test_with_reach_far_a_frame_is_two_passes_and_a_picture_all_tiles() -> None:
+    image = np.full((720, 1280, 3), 100, np.uint8)
+    for kind, passes in ((SourceKind.clip, 2), (SourceKind.live, 2), (SourceKind.pictures, 21)):
+        detector = Distant([])
+        recognition = RecognitionPipeline(
+            *(detector, Colors({}), None, CONFIG, QualityConfig(), TrackConfig()), kind=kind, fps=25, reach=Reach.far
+        )
+        for i in range(3):
+            assert not recognition.see(Frame(image, i, i / 25, time.monotonic())).sightings
+        assert detector.passes == 3 * passes
+
+
+def test_a_face_that_was_not_looked_for_is_still_there_but_no_view_of_it_is_measured() -> None:
+    """Twelve far faces, of which five are looked at in a frame."""
+    image = np.full((720, 1280, 3), 100, np.uint8)
+    rng = np.random.default_rng(0)
+    for i in range(12):
+        x, y = 20 + 110 * i, 30 + 50 * i
+        image[y : y + 32, x : x + 24] = rng.integers(180, 255, (32, 24, 3))
+
+    class Bright(Distant):
+        def detect(self, frame: np.ndarray) -> Faces:
+            super().detect(frame)
+            _, _, found, _ = cv2.connectedComponentsWithStats((frame.min(axis=2) > 150).astype(np.uint8))
+            points = [
+                (TEMPLATE - (20, 18)) * (w / 72) + (x, y)
+                for x, y, w, h, _ in found[1:].tolist()
+                if w >= 16 and min(x, y) > 0 and x + w < 320 and y + h < 240
+            ]
+            return Faces(np.array(points, np.float32).reshape(-1, 5, 2), np.full(len(points), 0.95, np.float32))
+
+    measured: list[int] = []
+    recognition = RecognitionPipeline(
+        *(Bright([]), Colors({}), None, CONFIG, QualityConfig(), TrackConfig()), fps=25, reach=Reach.far
+    )
+    events: list[Event] = []
+    for i in range(100):
+        view = recognition.see(Frame(image, i, i / 25, time.monotonic()))
+        events += view.events
+        if i >= 25:
+            assert len(view.sightings) == 12
+            measured.append(sum(recognition._identities[one.track].measured == i / 25 for one in view.sightings))
+    assert [one.kind for one in events] == 12 * ["appeared"]
+    assert 0 < max(measured) < 12

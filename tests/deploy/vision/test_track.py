@@ -267,3 +267,64 @@ def test_senseless_options_are_refused_by_name(field: str, value: float) -> None
     with pytest.raises(ValueError, match=rf"track\.{field}") as error:
         TrackConfig(**{field: value})
     assert "\n" not in str(error.value)
+
+
+# Faces that were not looked for
+
+
+def test_a_face_that_was_not_looked_for_grows_no_older_and_is_told_of_where_it_is_expected() -> None:
+    tracker = Tracker(TrackConfig(buffer_seconds=1.5))
+    for i in range(10):
+        tracker.update(faces(face(100 + 6 * i, 80)), i / 10)
+    for i in range(10, 60):
+        seconds = i / 10
+        expected = tracker.expected(seconds)
+        ((track,), ended) = tracker.update(NOBODY, seconds, looked=np.array([False]))
+        assert not ended
+        assert (track.number, track.seen) == (1, False)
+        assert np.array_equal(track.points, expected.points[0])
+        assert expected.looked.tolist() == [0.9]
+        assert track.points[0, 0] == pytest.approx(face(154 + 6 * min(i - 9, 5), 80)[0, 0], abs=0.5)
+    # It stays where it was expected after half a second, and is found there.
+    ((track,), _) = tracker.update(faces(face(184, 80)), 6.0)
+    assert (track.number, track.seen) == (1, True)
+
+
+def test_it_ends_when_its_face_is_missed_for_as_long_as_others_are() -> None:
+    tracker = Tracker(TrackConfig(buffer_seconds=1.5))
+    tracker.update(faces(face(100, 80)), 0.0)
+    looked = [i >= 40 and i % 3 == 0 for i in range(1, 100)]
+    ended = []
+    for i, there in enumerate(looked, start=1):
+        tracks, gone = tracker.update(NOBODY, i / 10, looked=np.full(len(tracker.expected(i / 10)), there))
+        ended += [(i, track.number) for track in gone]
+        assert numbers(tracks) == ([1] if i < 42 else [])  # missed at 4.2 s, it is no longer told of
+    assert ended == [(57, 1)]  # more than 1.5 s after 4.1 s
+
+
+def test_a_doubtful_face_waits_until_it_is_looked_for_again() -> None:
+    tracker = Tracker(TrackConfig(hits=3, high_threshold=0.9))
+    doubtful, no = faces(face(100, 80), score=0.7), np.array([False])
+    tracker.update(doubtful, 0.0)
+    for i in range(1, 5):
+        assert tracker.update(NOBODY, i / 10, looked=no) == ([], [])
+    tracker.update(doubtful, 0.5)
+    assert numbers(tracker.update(doubtful, 0.6)[0]) == [1]
+    other = Tracker(TrackConfig(hits=3, high_threshold=0.9))
+    other.update(doubtful, 0.0)
+    other.update(NOBODY, 0.1, looked=~no)
+    assert len(other.expected(0.2)) == 0
+
+
+@given(st.lists(st.lists(st.integers(0, 3), max_size=3, unique=True), max_size=12))
+@settings(deadline=None)
+def test_where_all_are_looked_for_nothing_changes(shown: list[list[int]]) -> None:
+    plain, told = Tracker(TrackConfig(buffer_seconds=0.3)), Tracker(TrackConfig(buffer_seconds=0.3))
+    for i, places in enumerate(shown):
+        found = faces(*[face(100 + 150 * place + 4 * i, 80) for place in places])
+        first = plain.update(found, i / 10)
+        second = told.update(found, i / 10, looked=np.ones(len(told.expected(i / 10)), bool))
+        for ours, theirs in zip(first, second, strict=True):
+            assert numbers(ours) == numbers(theirs)
+            assert all(np.array_equal(a.points, b.points) for a, b in zip(ours, theirs, strict=True))
+            assert all(track.seen for track in theirs)
