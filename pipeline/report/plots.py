@@ -21,6 +21,7 @@ from slimcam.pipeline.report.table import Row
 WIDTH = 4.8  # inches; with 10 pt type, what a phone shows without zooming
 
 _PERCENT = FuncFormatter(lambda share, _: f"{100 * share:.6g} %")
+_FIGURE_SPACE = "\u2007"
 _PLAIN = FuncFormatter(lambda value, _: f"{value:.6g}")
 
 
@@ -118,6 +119,8 @@ def pareto(rows: Mapping[str, Row], front: Sequence[str], measure: str, theme: T
     marks = []
     colors = [theme.models["quantized"] if name in front else theme.muted for name in rows]
     numbers = [str(number) for number in range(1, len(rows) + 1)]
+    # A space as wide as a digit keeps the names in line.
+    aligned = [number.rjust(len(numbers[-1]), _FIGURE_SPACE) for number in numbers]
     for row, color in zip(rows.values(), colors, strict=True):
         accuracy = row.accuracy or 0.0
         axes.scatter([row.p50_ms], [accuracy], s=36, color=color, edgecolors=theme.paper, zorder=3)
@@ -128,13 +131,15 @@ def pareto(rows: Mapping[str, Row], front: Sequence[str], measure: str, theme: T
     axes.set_xlabel("latency, ms (p50)")
     axes.set_ylabel(measure)
     figure.legend(
+        [Line2D([], [], linestyle="", color=color) for color in colors],
         [
-            Line2D([], [], linestyle="", marker=f"${number}$", markeredgewidth=0, color=color)
-            for number, color in zip(numbers, colors, strict=True)
+            f"{number}  {_shortened(name, 56)}, {wording.megabytes(row.size_mb)} MB"
+            for number, (name, row) in zip(aligned, rows.items(), strict=True)
         ],
-        [f"{_shortened(name, 56)}, {wording.megabytes(row.size_mb)} MB" for name, row in rows.items()],
         loc="outside lower left",
         frameon=False,
+        handlelength=0,
+        handletextpad=0,
         labelcolor="linecolor",
         fontsize=8,
         labelspacing=0.25,
