@@ -302,7 +302,10 @@ def test_a_sweep_tells_of_members_that_were_not_reached(slimcam: Slimcam, monkey
 def test_help_tells_what_can_be_chosen(slimcam: Slimcam) -> None:
     ended = slimcam("--help")
     assert ended.code == 0
-    assert "experiment  classifier, demo, detector, efficientnet, lfw, magnitude_mlp, recognizer, search, shapes" in ended.out
+    assert (
+        "experiment  classifier, demo, detector, efficientnet, lfw, magnitude_mlp, recognizer, search, shapes"
+        in ended.out
+    )
     assert "learning_rate" in ended.out
 
 
