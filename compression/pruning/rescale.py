@@ -33,6 +33,17 @@ def rescale_kernels(model: Any) -> list[str]:
     Raises:
         UntraceableModelError: the model is not functional, or a layer of it is a model itself.
     """
+    return [layer.name for layer, spec, norm in normalized_layers(model) if _rescale(layer, spec, norm)]
+
+
+def normalized_layers(model: Any) -> list[tuple[Any, LayerSpec, Any]]:
+    """The linear layers that only a BatchNormalization reads, each with its facts and with that normalization.
+
+    They come in the order of computation; layers that are called more than once are left out.
+
+    Raises:
+        UntraceableModelError: the model is not functional, or a layer of it is a model itself.
+    """
     nodes = calls(model)
     used = Counter(node.operation.name for node in nodes)
     readers = defaultdict(list)
@@ -41,17 +52,15 @@ def rescale_kernels(model: Any) -> list[str]:
             readers[tensor_key(tensor)].append(node.operation)
     for tensor in model.outputs:
         readers[tensor_key(tensor)].append(None)
-    rescaled = []
+    found = []
     for node in nodes:
         layer, spec = node.operation, layer_spec(node.operation)
         if spec is None or not spec.kernels or used[layer.name] > 1 or not _is_linear(layer):
             continue
         reader, *others = readers[tensor_key(node.outputs[0])]
-        if others or reader is None or kind(reader) != "BatchNormalization" or used[reader.name] > 1:
-            continue
-        if _rescale(layer, spec, reader):
-            rescaled.append(layer.name)
-    return rescaled
+        if not others and reader is not None and kind(reader) == "BatchNormalization" and used[reader.name] == 1:
+            found.append((layer, spec, reader))
+    return found
 
 
 def _is_linear(layer: Any) -> bool:

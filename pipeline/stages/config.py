@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 from slimcam.compression.pruning.config import MagnitudeConfig, Penalty, PruningRatioConfig, Schedule, Target
 from slimcam.compression.quantization.schemes import PERCENTILE, LayerPolicy, Scheme
 from slimcam.deploy.common.choices import Choice, choose
 from slimcam.deploy.common.result_key import KEY_UNLESS_DEFAULT, file_content, in_key
-from slimcam.deploy.inference.bundle import InputSpec
+from slimcam.deploy.inference.bundle import InputSpec, is_bundle, place_of
+from slimcam.deploy.inference.manifest import MODEL
 from slimcam.deploy.inference.pixels import value_range
 from slimcam.training.fit.config import FitConfig
 from slimcam.training.tasks.recognition.config import Classification, LossConfig
@@ -25,7 +27,7 @@ class Method(Choice):
 
 
 class Weights(Choice):
-    """What fine-tuning starts from: the weights of the channels that stay, or re-initialized ones."""
+    """What fine-tuning starts from, if not a converted network: what stays of the dense model, or random weights."""
 
     KEPT = "kept"
     RANDOM = "random"
@@ -61,6 +63,18 @@ class SparseConfig:
         return 0.0 if self.penalty == Penalty.NONE else self.epochs
 
 
+def _converted(weights: str) -> Path | None:
+    if weights in set(Weights):
+        return None
+    place = place_of(Path(weights))
+    file = place / MODEL if is_bundle(place) else place
+    return file if file.suffix == ".tflite" and file.is_file() else None
+
+
+def _content_of_weights(weights: str) -> Any:
+    return file_content(str(_converted(weights) or weights))
+
+
 @dataclass
 class PruneConfig(PruningRatioConfig):
     """The prune stage: the pruning ratio, and fine-tuning.
@@ -75,7 +89,9 @@ class PruneConfig(PruningRatioConfig):
         weights: Weights that fine-tuning starts from. `kept`: those of the channels that stay, after kernel-norm
             rescaling (`slimcam.compression.pruning.rescale`), so that learning rates mean what they do for initial
             ones. `random`: re-initialized ones in the pruned shape, the control that pruning has to beat at equal cost
-            (Liu et al. 2019, "Rethinking the Value of Network Pruning").
+            (Liu et al. 2019, "Rethinking the Value of Network Pruning"). Or those of a converted network of the same
+            shape, which so goes on learning: a bundle's folder, `recognizer` or `detector` of those that come with
+            slimcam, or a `.tflite` file.
         steps: Number of cuts, each with fine-tuning of its own, and with the channels ranked again before each. The
             final shape is that of a single cut.
         schedule: Widths between the cuts: `geometric` keeps the same share at each, `linear` removes the same number,
@@ -93,7 +109,7 @@ class PruneConfig(PruningRatioConfig):
     magnitude: MagnitudeConfig = field(default_factory=MagnitudeConfig, metadata=KEY_UNLESS_DEFAULT)
     criterion_images: int = field(default=256, metadata=KEY_UNLESS_DEFAULT)
     plan: str | None = field(default=None, metadata=in_key(material=file_content, unless_default=True))
-    weights: str = Weights.KEPT.value
+    weights: str = field(default=Weights.KEPT.value, metadata=in_key(material=_content_of_weights))
     steps: int = 1
     schedule: str = field(default=Schedule.GEOMETRIC.value, metadata=KEY_UNLESS_DEFAULT)
     step_epochs: float = 1.0
@@ -112,13 +128,19 @@ class PruneConfig(PruningRatioConfig):
             raise ValueError(f"criterion_images must be 1 or more; got {self.criterion_images}")
         if self.plan is not None and self.steps > 1:
             raise ValueError("a plan names the channels of one cut: set steps=1")
-        choose("weights", Weights, self.weights)
+        if self.weights not in set(Weights) and self.converted is None:
+            raise ValueError(
+                f"weights is {', '.join(Weights)}, a bundle, or a .tflite file of a network to go on from; "
+                f"{self.weights!r} is none of them"
+            )
+        if self.converted is not None and self.bn_images == 0:
+            raise ValueError(f"weights={self.weights} measures statistics by bn_images training images: set it above 0")
         if self.steps < 1 or self.step_epochs <= 0:
             raise ValueError(f"steps must be 1 or more, step_epochs above 0; got {self.steps} and {self.step_epochs}")
-        if self.weights == Weights.RANDOM and self.steps > 1:
-            raise ValueError("weights=random takes nothing over from one cut to the next: set steps=1")
-        if self.weights == Weights.RANDOM and self.sparse.taken:
-            raise ValueError("weights=random takes nothing over from sparse training: set sparse.penalty=none")
+        if self.weights != Weights.KEPT and self.steps > 1:
+            raise ValueError(f"weights={self.weights} takes nothing over from one cut to the next: set steps=1")
+        if self.weights != Weights.KEPT and self.sparse.taken:
+            raise ValueError(f"weights={self.weights} takes nothing over from sparse training: set sparse.penalty=none")
         if self._last_epochs <= 0:
             raise ValueError(
                 f"{self.steps} steps with step_epochs={self.step_epochs:g}{_and_sparse(self.sparse)} leave nothing of "
@@ -128,6 +150,11 @@ class PruneConfig(PruningRatioConfig):
         choose("method", Method, self.method)
         if self.method == Method.MAGNITUDE:
             self._refuse_channels()
+
+    @property
+    def converted(self) -> Path | None:
+        """The `.tflite` file whose weights fine-tuning starts from, if it does."""
+        return _converted(self.weights)
 
     def _refuse_channels(self) -> None:
         wanted = {

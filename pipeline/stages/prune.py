@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import logging
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import keras
+import numpy as np
+from numpy.typing import NDArray
 
 from slimcam.compression.normal_form.normalize import normalize
 from slimcam.compression.pruning.batch_norm import recalibrate_batch_norm
@@ -31,6 +34,8 @@ from slimcam.training.fit.config import FitConfig
 from slimcam.training.fit.files import MODEL, load_keras, save_keras
 from slimcam.training.tasks.job import Job
 from slimcam.training.tasks.task import Size, Task, TrainingSpec, input_size, task_of
+
+logger = logging.getLogger(__name__)
 
 _BATCH, _CRITERION_BATCH = 64, 16
 VALIDATION_IMAGES = 512
@@ -84,6 +89,15 @@ def _train_sparse(job: Job, task: Task) -> Path:
     return job.out
 
 
+def _go_on_from(file: Path, model: Any, batches: Iterable[NDArray[np.float32]]) -> None:
+    """Gives the model the weights of a converted network, and says which layers have none there."""
+    from slimcam.compression.export.restore import restore_weights
+
+    own = restore_weights(model, file.read_bytes(), batches)
+    kept = f"; those of the dense model stay in {', '.join(own)}" if own else ""
+    logger.info(f"weights of {file}{kept}")
+
+
 def _take_step(
     job: Job, source: Path, target: PruningPlan, counts: Mapping[str, int], fit: FitConfig, task: Task
 ) -> None:
@@ -100,7 +114,9 @@ def _take_step(
     reinitialized = config.weights == Weights.RANDOM
     if reinitialized:
         model = keras.models.clone_model(model)
-    else:
+    elif config.converted is not None:
+        _go_on_from(config.converted, model, task.samples(config.bn_images, input_size(model), _BATCH))
+    if not reinitialized:
         rescale_kernels(model)
 
     def recalibrate(model: Any, images: int = config.bn_images) -> None:

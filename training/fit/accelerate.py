@@ -7,13 +7,13 @@ Feature maps in bfloat16 halve what memory has to carry and double the multiplic
 
 from __future__ import annotations
 
-from functools import cache
 from typing import Any
 
 import keras
 
 from slimcam.deploy.common.messages import first_line
 from slimcam.training.fit.config import FitConfig
+from slimcam.training.fit.fused_batch_norm import fused_type
 
 
 def accelerated(model: Any, config: FitConfig) -> Any:
@@ -30,7 +30,7 @@ def accelerated(model: Any, config: FitConfig) -> Any:
         if config.precision == "bfloat16" and "dtype" in settings and _gives_maps(layer):
             settings["dtype"] = "mixed_bfloat16"
         if type(layer) is keras.layers.BatchNormalization and keras.backend.backend() == "tensorflow":
-            return _fused_type().from_config(settings)
+            return fused_type().from_config(settings)
         return type(layer).from_config(settings)
 
     any_size = (None, None, model.inputs[0].shape[-1])
@@ -49,32 +49,3 @@ def _gives_maps(layer: Any) -> bool:
     """Whether a layer's results are feature maps; pooled features and embeddings keep all their digits."""
     outputs = [output for node in layer._inbound_nodes for output in node.output_tensors]
     return all(len(output.shape) == 4 and tuple(output.shape[1:3]) != (1, 1) for output in outputs)
-
-
-@cache
-def _fused_type() -> Any:
-    """BatchNormalization by TensorFlow's fused kernel while it trains, made when TensorFlow is there to make it of."""
-    import tensorflow as tf
-
-    class FusedBatchNormalization(keras.layers.BatchNormalization):  # type: ignore[misc]
-        def call(self, inputs: Any, training: bool | None = None, mask: Any = None) -> Any:
-            standard = self.scale and self.center and self.axis in (-1, 3) and len(inputs.shape) == 4
-            if not (training and self.trainable and standard) or mask is not None or self.renorm:
-                return super().call(inputs, training=training, mask=mask)
-            result, mean, variance, *_ = tf.raw_ops.FusedBatchNormV3(
-                x=inputs,
-                scale=self.gamma.value,
-                offset=self.beta.value,
-                mean=(),
-                variance=(),
-                epsilon=self.epsilon,
-                is_training=True,
-            )
-            # The kernel gives the unbiased variance; Keras keeps the one that it normalized by.
-            count = tf.cast(tf.size(inputs) // tf.size(mean), variance.dtype)
-            variance *= (count - 1.0) / count
-            for moving, value in ((self.moving_mean, mean), (self.moving_variance, variance)):
-                moving.assign(moving * self.momentum + value * (1.0 - self.momentum))
-            return result
-
-    return FusedBatchNormalization

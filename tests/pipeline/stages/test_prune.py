@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 from omegaconf import OmegaConf
 
+from slimcam import compression
 from slimcam.compression.pruning.config import MagnitudeConfig
 from slimcam.compression.pruning.plan import PruningPlan
 from slimcam.compression.pruning.surgery import cut
@@ -198,6 +199,19 @@ def test_random_weights_take_nothing_over_but_the_shape(stage: Stage) -> None:
     centers = [np.load(out / "centres.npz")["kernel"] for out in (kept, drawn[0])]
     np.testing.assert_allclose(centers[0], np.eye(8, 4), atol=1e-6)
     assert np.abs(centers[1] - np.eye(8, 4)).max() > 0.1
+
+
+def test_a_converted_network_goes_on_learning(stage: Stage, caplog: pytest.LogCaptureFixture) -> None:
+    """The dense model's weights count for nothing then, nor does the choice of channels: only the shape does."""
+    first = stage.run("first", weights="random", fit=STILL)
+    file = stage.folder / "first.tflite"
+    file.write_bytes(compression.float_tflite(load_keras(first / "model.keras")))
+    with caplog.at_level("INFO"):
+        again = stage.run("again", weights=str(file), fit=STILL)
+    assert f"weights of {file}" in caplog.text
+    images = np.random.default_rng(0).uniform(-1, 1, (4, 16, 16, 3)).astype(np.float32)
+    ours, theirs = (load_keras(out / "model.keras").predict(images, verbose=0) for out in (again, first))
+    np.testing.assert_allclose(ours, theirs, atol=0.05)  # statistics are of other batches
 
 
 @pytest.mark.parametrize("criterion", ["taylor", "fisher", "hessian", "activation"])

@@ -17,7 +17,9 @@ from slimcam.training.fit.config import FitConfig
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"weights": "none"}, r"weights is one of kept, random; got 'none'"),
+        ({"weights": "none"}, "weights is kept, random, a bundle, or a .tflite file .*; 'none' is none of them"),
+        ({"weights": "recognizer", "steps": 2}, "weights=recognizer takes nothing over from one cut to the next"),
+        ({"weights": "recognizer", "bn_images": 0}, "measures statistics by bn_images training images: set it above 0"),
         ({"weights": "random", "steps": 2}, "takes nothing over from one cut to the next: set steps=1"),
         ({"steps": 0}, "steps must be 1 or more, step_epochs above 0; got 0"),
         ({"step_epochs": 0.0}, "steps must be 1 or more, step_epochs above 0; got 1 and 0"),
