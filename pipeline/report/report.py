@@ -46,6 +46,10 @@ class Plot:
     draw: Callable[[Theme], Figure]
 
 
+_BEGINNINGS = {"kept": ".", "random": "; their weights were re-initialized, as a control."}
+"""What the report says of `prune.weights`, if it is not a converted network."""
+
+
 def run(job: Job) -> None:
     """Writes `report.md` with `plots/*.png`, `report.html`, `results.json`, and `experiment/again.yaml`.
 
@@ -115,7 +119,7 @@ def _plots(findings: Findings) -> tuple[Plot, ...]:
             "Channels kept",
             "A row is a group of channels that go together, named after its first layer, from the model's input down "
             f"to its output. In all, {left:,} of {total:,} channels stay"
-            + ("; their weights were re-initialized, as a control." if prune["weights"] == "random" else ".")
+            + _BEGINNINGS.get(prune["weights"], f"; fine-tuning went on from the weights of {prune['weights']}.")
             + "".join(f" {count:,} stay whole: {reason}." for reason, count in whole.items()),
             f"Share of channels kept by each of {len(kept)} groups; {left:,} of {total:,} in all",
             partial(plots.channels, kept, sizes),

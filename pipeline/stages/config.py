@@ -10,6 +10,7 @@ from typing import Any
 from slimcam.compression.pruning.config import MagnitudeConfig, Penalty, PruningRatioConfig, Schedule, Target
 from slimcam.compression.quantization.schemes import PERCENTILE, LayerPolicy, Scheme
 from slimcam.deploy.common.choices import Choice, choose
+from slimcam.deploy.common.files import file_sha256
 from slimcam.deploy.common.result_key import KEY_UNLESS_DEFAULT, file_content, in_key
 from slimcam.deploy.inference.bundle import InputSpec, is_bundle, place_of
 from slimcam.deploy.inference.manifest import MODEL
@@ -72,7 +73,8 @@ def _converted(weights: str) -> Path | None:
 
 
 def _content_of_weights(weights: str) -> Any:
-    return file_content(str(_converted(weights) or weights))
+    file = _converted(weights)
+    return weights if file is None else file_content(str(file))
 
 
 @dataclass
@@ -155,6 +157,13 @@ class PruneConfig(PruningRatioConfig):
     def converted(self) -> Path | None:
         """The `.tflite` file whose weights fine-tuning starts from, if it does."""
         return _converted(self.weights)
+
+    @property
+    def beginning(self) -> str:
+        """`weights`; of a converted network its name and digest."""
+        if self.converted is None:
+            return self.weights
+        return f"{Path(self.weights).stem} (sha256 {file_sha256(self.converted)[:12]})"
 
     def _refuse_channels(self) -> None:
         wanted = {

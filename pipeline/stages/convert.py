@@ -122,7 +122,7 @@ def provenance(job: Job, task: Task) -> dict[str, Any]:
         "pruned_channels": plan.channels[0],
         "pruned_scope": config.prune.scope,
         "pruned_steps": config.prune.steps,
-        "pruned_weights": config.prune.weights,
+        "pruned_weights": config.prune.beginning,
         **({} if zeros is None else {"zero_weights": zeros}),
         "epochs": {titles[stage]: sum(fit.epochs for fit in phases) for stage, phases in fits.items()},
         "validated_stages": [

@@ -248,6 +248,7 @@ def test_the_report_says_where_weights_were_chosen_by_people_held_out(finish: Fi
     [
         ("prune.steps=3", "Fine-tuning goes through 3 cuts."),
         ("prune.weights=random", "channels stay; their weights were re-initialized, as a control."),
+        ("prune.weights=recognizer", "channels stay; fine-tuning went on from the weights of recognizer."),
     ],
 )
 def test_the_report_says_how_was_pruned(finish: Finish, told: Finished, override: str, line: str) -> None:

@@ -187,6 +187,10 @@ def test_data_that_hold_nobody_out_are_judged_as_ever(run: Evaluate) -> None:
         ({}, "(scope all)"),
         ({"pruned_steps": 3}, "(scope all, in 3 steps)"),
         ({"pruned_weights": "random"}, "(scope all; only the shape was taken over, all weights re-initialized)"),
+        (
+            {"pruned_weights": "lean (sha256 ab)"},
+            "(scope all; fine-tuning went on from the weights of lean (sha256 ab), ",
+        ),
     ],
 )
 def test_the_card_says_how_was_pruned(run: Evaluate, facts: dict[str, Any], way: str) -> None:

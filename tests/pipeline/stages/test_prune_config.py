@@ -8,10 +8,25 @@ from typing import Any
 import pytest
 from hydra import compose, initialize_config_module
 
+from slimcam.deploy.common.files import file_sha256
+from slimcam.deploy.common.result_key import key_material
+from slimcam.deploy.inference.bundle import RECOGNIZER
 from slimcam.pipeline.config import register, validate
 from slimcam.pipeline.stages.config import PruneConfig, SparseConfig
 from slimcam.pipeline.steps import stages_of, steps
 from slimcam.training.fit.config import FitConfig
+
+
+def test_a_converted_network_is_known_by_its_content() -> None:
+    by_name = PruneConfig(weights="recognizer")
+    by_folder = PruneConfig(weights=str(RECOGNIZER))
+    assert (
+        key_material(by_name)["weights"]
+        == key_material(by_folder)["weights"]
+        == f"sha256:{file_sha256(RECOGNIZER / 'model.tflite')}"
+    )
+    assert by_name.beginning == by_folder.beginning
+    assert key_material(PruneConfig())["weights"] == PruneConfig().beginning == "kept"
 
 
 @pytest.mark.parametrize(
