@@ -43,9 +43,9 @@ class _Weights:
 def restore_weights(model: Any, content: bytes, batches: Iterable[_Array]) -> list[str]:
     """Gives the layers of a model the weights that a file has of layers of these names; int8 ones become float.
 
-    A layer takes them whose kernel has the shape of the file's. Of one that BatchNormalization alone follows, the
-    statistics are those over the batches. In inference the model then computes what the file does, but for the
-    rounding of int8.
+    A layer that writes another number of channels than the file's, an embedding of another size, keeps its own. Of one
+    that BatchNormalization alone follows, the statistics are those over the batches. In inference the model then
+    computes what the file does, but for the rounding of int8.
 
     Args:
         model: Keras 3, functional; changed in place.
@@ -56,7 +56,7 @@ def restore_weights(model: Any, content: bytes, batches: Iterable[_Array]) -> li
         The names of the layers with weights that keep their own, in the order of computation.
 
     Raises:
-        CompressionError: The file holds weights of none of the layers.
+        CompressionError: The file holds weights of none of the layers, or one of them reads another number of channels.
         UntraceableModelError: The model is not functional, or a layer of it is a model itself.
     """
     found = _read(content, [layer.name for layer in model.layers if _kernel_of(layer)])
@@ -88,8 +88,18 @@ def _take(layer: Any, norm: Any, found: _Weights) -> bool:
     facts = _kernel_of(layer)
     assert facts is not None
     own, bias, kernel = weight(layer, facts.name), weight(layer, "bias"), found.kernel
-    # A dense layer may have become a convolution of 1x1; a file's depthwise kernels have their axes otherwise.
-    if not (facts.depthwise and kernel.size == np.prod(own.shape)) and _long(own.shape) != _long(kernel.shape):
+    if facts.depthwise:
+        # A file's kernel is `(1, height, width, channels)`.
+        reads, given = own.shape[-2] * own.shape[-1], kernel.shape[-1]
+    else:
+        reads, given = own.shape[-2], kernel.shape[-2]
+    if reads != given:
+        raise CompressionError(
+            f"{layer.name} reads {reads} channels, that of the file {given}: the model must be pruned as that was, "
+            "by the same ratio and in the same multiples"
+        )
+    # A dense layer may have become a convolution of 1x1.
+    if not facts.depthwise and _long(own.shape) != _long(kernel.shape):
         return False
     if not (norm.scale and norm.center) if norm is not None else bias is None and np.any(found.bias):
         return False

@@ -14,10 +14,12 @@ import pytest
 from omegaconf import OmegaConf
 
 from slimcam import compression
+from slimcam.compression.errors import CompressionError
 from slimcam.compression.pruning.config import MagnitudeConfig
 from slimcam.compression.pruning.plan import PruningPlan
 from slimcam.compression.pruning.surgery import cut
 from slimcam.pipeline.stages import prune, prune_magnitude, sensitivity
+from slimcam.pipeline.stages.check import try_weights
 from slimcam.pipeline.stages.config import PruneConfig, SparseConfig
 from slimcam.training.data.recognition.batches import Batches
 from slimcam.training.data.recognition.faces import Verification
@@ -212,6 +214,16 @@ def test_a_converted_network_goes_on_learning(stage: Stage, caplog: pytest.LogCa
     images = np.random.default_rng(0).uniform(-1, 1, (4, 16, 16, 3)).astype(np.float32)
     ours, theirs = (load_keras(out / "model.keras").predict(images, verbose=0) for out in (again, first))
     np.testing.assert_allclose(ours, theirs, atol=0.05)  # statistics are of other batches
+
+
+def test_a_converted_network_of_another_shape_is_refused_before_any_training(tmp_path: Path) -> None:
+    file = tmp_path / "lean.tflite"
+    file.write_bytes(compression.float_tflite(compression.prune(dense(), ratio=0.7, round_to=4).model))
+    images = [np.zeros((1, 16, 16, 3), np.float32)]
+    fitting, other = (PruneConfig(ratio=0.7, round_to=multiple, weights=str(file)) for multiple in (4, 16))
+    try_weights(dense(), fitting, file, images)
+    with pytest.raises(CompressionError, match="inner reads 16 channels, that of the file 8: the model must"):
+        try_weights(dense(), other, file, images)
 
 
 @pytest.mark.parametrize("criterion", ["taylor", "fisher", "hessian", "activation"])
