@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import tensorflow as tf
 import tf_keras
 from tensorflow_model_optimization.python.core.sparsity.keras import (
     prune,
@@ -130,16 +131,38 @@ class _Steps(callbacks.UpdatePruningStep):  # type: ignore[misc]
             layer.pruning_schedule.span(steps)
 
 
+class _Summaries(tf_keras.callbacks.Callback):  # type: ignore[misc]
+    """What tfmot's `PruningSummaries` shows, at the end of the training too, and the same of all layers side by side.
+
+    tfmot makes a section of each layer, ends with the begin of the last epoch, and adds an empty run, `train`.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__()
+        self._writer = tf.summary.create_file_writer(str(folder))
+
+    def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:  # noqa: ARG002
+        with self._writer.as_default(step=int(self.model.optimizer.iterations)):
+            for layer in pruning_wrapper.collect_prunable_layers(self.model):
+                for weight, mask, threshold in layer.pruning_vars:
+                    name = f"{layer.layer.name}/{weight.name.rpartition('/')[2].partition(':')[0]}"
+                    tf.summary.scalar(f"sparsity/{name}", 1 - np.mean(mask))
+                    tf.summary.scalar(f"threshold/{name}", threshold)
+        self._writer.flush()
+
+    def on_train_end(self, logs: Any = None) -> None:
+        self.on_epoch_begin(-1, logs)
+        self._writer.close()
+
+
 def pruning_callbacks(folder: Path | str | None = None) -> list[Any]:
     """The callbacks that a training needs of a model from `sparsity_aware`.
 
     Args:
-        folder: Of events for TensorBoard: sparsity and threshold of each kernel at every epoch, in `metrics/` below.
+        folder: Of events for TensorBoard: sparsity and threshold of each kernel at the begin of every epoch and at the
+            end, in `sparsity/` below, since TensorBoard follows one file of a folder while it is written.
     """
-    found: list[Any] = [_Steps()]
-    if folder is not None:
-        found.append(callbacks.PruningSummaries(str(folder), write_graph=False, profile_batch=0))
-    return found
+    return [_Steps(), *([] if folder is None else [_Summaries(Path(folder) / "sparsity")])]
 
 
 def strip(model: tf_keras.Model) -> tf_keras.Model:

@@ -20,7 +20,6 @@ from slimcam.compression.quantization.keras2 import adopt_weights, to_tf_keras
 from slimcam.deploy.common.files import write_text
 from slimcam.pipeline.stages.artifacts import COST, PLAN, ZEROS, write_history
 from slimcam.pipeline.stages.substeps import restart_events
-from slimcam.training.fit.events import write_events
 from slimcam.training.fit.files import EVENTS, MODEL, load_keras, save_keras
 from slimcam.training.tasks.job import Job
 from slimcam.training.tasks.task import TrainingSpec, input_size, task_of
@@ -62,12 +61,12 @@ def run(job: Job) -> None:
     adopt_weights(model, strip(learner))
     if config.bn_images:
         recalibrate_batch_norm(model, task.samples(config.bn_images, input_size(model), _BATCH))
-    _tell(job, model, int(history[-1]["step"]))
+    _tell(job, model)
     write_history(job.out, history)
     save_keras(model, job.out / MODEL)
 
 
-def _tell(job: Job, model: Any, steps: int) -> None:
+def _tell(job: Job, model: Any) -> None:
     """Writes and logs the zeros of each kernel; and the plan and the cost, of which nothing changes."""
     found = zeros(model)
     for name, (zero, size) in found.items():
@@ -75,7 +74,6 @@ def _tell(job: Job, model: Any, steps: int) -> None:
     zero, size = (sum(counts) for counts in zip(*found.values(), strict=True))
     logger.info(f"all kernels: {zero:,} of {size:,} weights are zero ({zero / size:.1%})")
     write_text(job.out / ZEROS, json.dumps(found))
-    write_events(job.out / EVENTS, steps, {f"zeros/{name}": count / size for name, (count, size) in found.items()})
     groups = {group.name: group for group in trace(model).groups if group.frozen != "model input"}
     whole = {name: Whole(group.size, "single weights are pruned") for name, group in groups.items()}
     PruningPlan({}, {}, whole).save(job.out / PLAN)

@@ -66,16 +66,21 @@ def test_sparsity_and_threshold_of_each_kernel_grow_in_tensorboard(sparse: Any, 
     from tensorboard.util import tensor_util
 
     assert sparse
-    found: dict[str, list[float]] = {}
-    for path in sorted((events / "metrics").glob("events*")):
+    found: dict[str, list[tuple[int, float]]] = {}
+    for path in sorted(events.rglob("events*")):
         for event in LegacyEventFileLoader(str(path)).Load():
             for value in event.summary.value:
-                found.setdefault(value.tag, []).append(float(tensor_util.make_ndarray(value.tensor)))
-    tags = [tag for tag in found if "dense" in tag]
-    assert [tag.rsplit("/", 1)[1] for tag in tags] == ["sparsity", "threshold"]
-    before, middle, late = found[tags[0]]  # at the begin of each epoch
-    assert before == 0
-    assert 0.5 < middle < late <= 0.8
+                run = str(path.parent.relative_to(events))
+                number = float(tensor_util.make_ndarray(value.tensor))
+                found.setdefault(f"{run}: {value.tag}", []).append((event.step, number))
+    assert sorted(found) == [
+        f"sparsity: {what}/{layer}/kernel" for what in ("sparsity", "threshold") for layer in ("conv", "dense")
+    ]
+    steps, shares = zip(*found["sparsity: sparsity/dense/kernel"], strict=True)
+    assert steps == (0, 8, 16, 24)  # the begin of each epoch, and the end
+    assert shares[0] == 0
+    assert 0.5 < shares[1] < shares[2] <= shares[3] == pytest.approx(0.8, abs=0.01)
+    assert found["sparsity: threshold/dense/kernel"][-1][1] > 0
 
 
 def test_zeros_stay_zero_through_quantization_aware_training_and_in_the_file(sparse: Any) -> None:

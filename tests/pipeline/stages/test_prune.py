@@ -337,7 +337,7 @@ def test_single_weights_become_zero_and_a_killed_stage_goes_on_with_its_zeros(
     assert shapes(load_keras(out / "model.keras")) == shapes(load_keras(stage.folder / "train/model.keras"))
     plan = PruningPlan.load(out / "plan.json")
     assert (plan.removed, plan.reasons) == (0.0, {"single weights are pruned": sum(plan.reasons.values())})
-    assert list((out / "tensorboard/metrics").glob("events.*"))
+    assert list((out / "tensorboard/sparsity").glob("events.*"))
 
     class KilledError(Exception):
         pass
