@@ -5,7 +5,7 @@
 3600 seconds if absent; the options are those of slimcam-camera.
 
 Once a minute the page is read, and what the process holds: resident memory, open files, threads. OUT.json is written
-each time, so that a run which is cut short has its figures too.
+each time, so that a run which is cut short has its figures too; `an_hour` is by how much they grow, see `slopes`.
 """
 
 from __future__ import annotations
@@ -20,6 +20,8 @@ import time
 import urllib.request
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from tests.deploy.camera.outputs.test_mqtt import Broker, Listener
 
@@ -51,6 +53,7 @@ def main(clip: str, out: Path, seconds: float, options: list[str]) -> None:
                 except subprocess.TimeoutExpired:  # noqa: PERF203 - the minute is over
                     figures = {"s": round(time.monotonic() - begin), **held(camera.pid), **page(port)}
                     record["minutes"].append({**figures, "mqtt": listener.heard.qsize()})
+                    record["an_hour"] = slopes(record["minutes"])
                     out.write_text(json.dumps(record, indent=1) + "\n")
             report = folder / "report.json"
             record |= {"rc": camera.returncode, "log": (folder / "camera.log").read_text()[-2000:]}
@@ -62,6 +65,19 @@ def main(clip: str, out: Path, seconds: float, options: list[str]) -> None:
                 camera.wait(30)
             listener.close()
             broker.kill()
+
+
+def slopes(minutes: list[dict[str, Any]]) -> dict[str, dict[str, float]]:
+    """Growth in an hour, by least squares, of what a process holds: over all minutes and over their second half."""
+    parts = {"all": minutes, "second_half": minutes[len(minutes) // 2 :]}
+    return {
+        part: {
+            name: round(float(np.polyfit([one["s"] / 3600 for one in some], [one[name] for one in some], 1)[0]), 2)
+            for name in ("rss_mb", "files", "threads")
+        }
+        for part, some in parts.items()
+        if len(some) > 1
+    }
 
 
 def held(process: int) -> dict[str, float]:

@@ -782,8 +782,10 @@ def hostile(rng: random.Random, port: int, cookie: str) -> bytes:
         "Origin": pick("http://evil.example", "null"),
         "X-Slimcam": "1",
         "Transfer-Encoding": "chunked",
+        "X-Filler": rng.choice((9000 * "x", "\r\n".join(["x"] + 3000 * ["X-More: x"]))),
+        "Upgrade": "websocket",
     }
-    shares = {"Transfer-Encoding": 0.05, "Origin": 0.1, "Authorization": 0.2}
+    shares = {"Transfer-Encoding": 0.05, "Origin": 0.1, "Authorization": 0.2, "X-Filler": 0.05, "Upgrade": 0.05}
     kept = [name for name in headers if rng.random() < shares.get(name, 0.95)]
     lines = [f"{method} {path} HTTP/1.{rng.choice('0111')}", *(f"{name}: {headers[name]}" for name in kept)]
     request = "\r\n".join(lines).encode("utf-8", "replace") + b"\r\n\r\n" + body
