@@ -82,6 +82,7 @@ def _way(provenance: Mapping[str, Any]) -> str:
     if provenance["pruned_weights"] == "random":
         return "; only the shape was taken over, all weights re-initialized"
     if provenance["pruned_weights"] != "kept":
-        return f"; fine-tuning went on from the weights of {provenance['pruned_weights']}, not from the dense model's"
+        beginning = provenance["pruned_weights"]
+        return f"; fine-tuning went on from the weights of {beginning}; of the dense model only the shape counts"
     steps = provenance["pruned_steps"]
     return f", in {steps} steps" if steps > 1 else ""

@@ -189,7 +189,7 @@ def test_data_that_hold_nobody_out_are_judged_as_ever(run: Evaluate) -> None:
         ({"pruned_weights": "random"}, "(scope all; only the shape was taken over, all weights re-initialized)"),
         (
             {"pruned_weights": "lean (sha256 ab)"},
-            "(scope all; fine-tuning went on from the weights of lean (sha256 ab), ",
+            "(scope all; fine-tuning went on from the weights of lean (sha256 ab); of the dense model ",
         ),
     ],
 )
