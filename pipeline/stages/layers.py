@@ -66,12 +66,13 @@ def _errors(errors: Mapping[str, LayerError]) -> dict[str, float]:
 
 
 def write_widths(out: Path, plan: PruningPlan, model: Any, steps: int) -> None:
-    """Writes the channels that each group keeps, and the share of each kernel that is zero in int8, as events."""
+    """Writes the channels that each group has, before and after, and the share of each kernel that is zero in int8."""
     import keras
 
     from slimcam.compression.layers.table import layer_spec
     from slimcam.compression.layers.weights import weight
 
+    write_events(out / EVENTS, 0, {f"channels/{name}": float(size) for name, size in plan.sizes.items()})
     values = {f"channels/{name}": float(len(kept)) for name, kept in plan.kept.items()}
     for layer in model._flatten_layers(include_self=False):
         for kernel in () if (spec := layer_spec(layer)) is None else spec.kernels:

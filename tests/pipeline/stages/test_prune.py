@@ -309,16 +309,17 @@ def test_kept_channels_and_weights_that_are_zero_in_int8_are_events(stage: Stage
 
     out = stage.run()
     values = {
-        value.tag: value.simple_value
+        (value.tag, event.step > 0): value.simple_value
         for path in (out / "tensorboard").glob("events*")
         for event in LegacyEventFileLoader(str(path)).Load()
         for value in event.summary.value
     }
-    kept = PruningPlan.load(out / "plan.json").kept
-    assert {tag: value for tag, value in values.items() if tag.startswith("channels/")} == {
-        f"channels/{name}": len(channels) for name, channels in kept.items()
+    plan = PruningPlan.load(out / "plan.json")
+    assert {(tag, after): value for (tag, after), value in values.items() if tag.startswith("channels/")} == {
+        **{(f"channels/{name}", False): size for name, size in plan.sizes.items()},
+        **{(f"channels/{name}", True): len(channels) for name, channels in plan.kept.items()},
     }
-    assert 0 <= values["zero_in_int8/inner/kernel"] < 0.2
+    assert 0 <= values["zero_in_int8/inner/kernel", True] < 0.2
 
 
 def test_single_weights_become_zero_and_a_killed_stage_goes_on_with_its_zeros(
