@@ -168,7 +168,7 @@ def test_a_review_names_the_expired_the_unasked_and_the_unfit(tmp_path: Path, re
 
     crop = draw_face(3, 0)
     taken, _ = templates([("a", scene((crop, 112)))], Marked(), recognizer, QUALITY, keep_crops=True)
-    with Gallery(tmp_path / "data/g.db", "a" * 64, 128, tmp_path / "conf/key") as gallery:
+    with Gallery(tmp_path / "data/g.db", "a" * 64, len(taken[0].embedding), tmp_path / "conf/key") as gallery:
         gallery.enroll("Anna", taken, consent="yes")
         assert review(gallery, 0.9, 0.3, QUALITY) == []
         expires = time.time() + 1
