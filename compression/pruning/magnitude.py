@@ -142,6 +142,13 @@ class _Summaries(tf_keras.callbacks.Callback):  # type: ignore[misc]
         self._writer = tf.summary.create_file_writer(str(folder))
 
     def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:  # noqa: ARG002
+        self._write()
+
+    def on_train_end(self, logs: Any = None) -> None:  # noqa: ARG002
+        self._write()
+        self._writer.close()
+
+    def _write(self) -> None:
         with self._writer.as_default(step=int(self.model.optimizer.iterations)):
             for layer in pruning_wrapper.collect_prunable_layers(self.model):
                 for weight, mask, threshold in layer.pruning_vars:
@@ -149,10 +156,6 @@ class _Summaries(tf_keras.callbacks.Callback):  # type: ignore[misc]
                     tf.summary.scalar(f"sparsity/{name}", 1 - np.mean(mask))
                     tf.summary.scalar(f"threshold/{name}", threshold)
         self._writer.flush()
-
-    def on_train_end(self, logs: Any = None) -> None:
-        self.on_epoch_begin(-1, logs)
-        self._writer.close()
 
 
 def pruning_callbacks(folder: Path | str | None = None) -> list[Any]:

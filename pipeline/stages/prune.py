@@ -114,9 +114,9 @@ def _take_step(
     reinitialized = config.weights == Weights.RANDOM
     if reinitialized:
         model = keras.models.clone_model(model)
-    elif config.converted is not None:
-        _go_on_from(config.converted, model, task.samples(config.bn_images, input_size(model), _BATCH))
-    if not reinitialized:
+    else:
+        if config.converted is not None:
+            _go_on_from(config.converted, model, task.samples(config.bn_images, input_size(model), _BATCH))
         rescale_kernels(model)
 
     def recalibrate(model: Any, images: int = config.bn_images) -> None:

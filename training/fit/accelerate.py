@@ -13,7 +13,6 @@ import keras
 
 from slimcam.deploy.common.messages import first_line
 from slimcam.training.fit.config import FitConfig
-from slimcam.training.fit.fused_batch_norm import fused_type
 
 
 def accelerated(model: Any, config: FitConfig) -> Any:
@@ -30,7 +29,10 @@ def accelerated(model: Any, config: FitConfig) -> Any:
         if config.precision == "bfloat16" and "dtype" in settings and _gives_maps(layer):
             settings["dtype"] = "mixed_bfloat16"
         if type(layer) is keras.layers.BatchNormalization and keras.backend.backend() == "tensorflow":
-            return fused_type().from_config(settings)
+            # Imported late: it brings TensorFlow, whatever Keras' backend is.
+            from slimcam.training.fit.fused_batch_norm import FusedBatchNormalization
+
+            return FusedBatchNormalization.from_config(settings)
         return type(layer).from_config(settings)
 
     any_size = (None, None, model.inputs[0].shape[-1])

@@ -9,39 +9,32 @@ that what is computed does not change.
 from __future__ import annotations
 
 import math
-from functools import cache
 from typing import Any
 
 import keras
+import tensorflow as tf
 
 _LANES = 16
 
 
-@cache
-def fused_type() -> Any:
-    """The layer's class, made when TensorFlow is there to make it of."""
-    import tensorflow as tf
-
-    class FusedBatchNormalization(keras.layers.BatchNormalization):  # type: ignore[misc]
-        def call(self, inputs: Any, training: bool | None = None, mask: Any = None) -> Any:
-            standard = self.scale and self.center and self.axis in (-1, 3) and len(inputs.shape) == 4
-            if not (training and self.trainable and standard) or mask is not None or self.renorm:
-                return super().call(inputs, training=training, mask=mask)
-            scale, offset = (tf.convert_to_tensor(each.value) for each in (self.gamma, self.beta))
-            _, height, width, channels = inputs.shape
-            parts = _LANES // math.gcd(_LANES, channels)
-            if parts > 1 and height and width and height * width % parts == 0:
-                result, mean, variance = _in_parts(tf, inputs, scale, offset, self.epsilon, parts)
-            else:
-                result, mean, variance = _whole(tf, inputs, scale, offset, self.epsilon)
-            for moving, value in ((self.moving_mean, mean), (self.moving_variance, variance)):
-                moving.assign(moving * self.momentum + value * (1.0 - self.momentum))
-            return result
-
-    return FusedBatchNormalization
+class FusedBatchNormalization(keras.layers.BatchNormalization):  # type: ignore[misc]
+    def call(self, inputs: Any, training: bool | None = None, mask: Any = None) -> Any:
+        standard = self.scale and self.center and self.axis in (-1, 3) and len(inputs.shape) == 4
+        if not (training and self.trainable and standard) or mask is not None or self.renorm:
+            return super().call(inputs, training=training, mask=mask)
+        scale, offset = (tf.convert_to_tensor(each.value) for each in (self.gamma, self.beta))
+        _, height, width, channels = inputs.shape
+        parts = _LANES // math.gcd(_LANES, channels)
+        if parts > 1 and height and width and height * width % parts == 0:
+            result, mean, variance = _in_parts(inputs, scale, offset, self.epsilon, parts)
+        else:
+            result, mean, variance = _whole(inputs, scale, offset, self.epsilon)
+        for moving, value in ((self.moving_mean, mean), (self.moving_variance, variance)):
+            moving.assign(moving * self.momentum + value * (1.0 - self.momentum))
+        return result
 
 
-def _whole(tf: Any, inputs: Any, scale: Any, offset: Any, epsilon: float) -> tuple[Any, Any, Any]:
+def _whole(inputs: Any, scale: Any, offset: Any, epsilon: float) -> tuple[Any, Any, Any]:
     """The normalized `(N, H, W, C)`, and mean and variance `(C,)`, that by which it is normalized."""
     result, mean, variance, *_ = tf.raw_ops.FusedBatchNormV3(
         x=inputs, scale=scale, offset=offset, mean=(), variance=(), epsilon=epsilon, is_training=True
@@ -51,7 +44,7 @@ def _whole(tf: Any, inputs: Any, scale: Any, offset: Any, epsilon: float) -> tup
     return result, mean, variance * (count - 1.0) / count
 
 
-def _in_parts(tf: Any, inputs: Any, scale: Any, offset: Any, epsilon: float, parts: int) -> tuple[Any, Any, Any]:
+def _in_parts(inputs: Any, scale: Any, offset: Any, epsilon: float, parts: int) -> tuple[Any, Any, Any]:
     """As `_whole`; so many neighboring positions, which divide those of a map, are taken for one of more channels."""
     _, height, width, channels = inputs.shape
     wide = (-1, 1, height * width // parts, parts * channels)
@@ -66,7 +59,7 @@ def _in_parts(tf: Any, inputs: Any, scale: Any, offset: Any, epsilon: float, par
     def normalize(inputs: Any, scale: Any, offset: Any) -> Any:
         images = tf.reshape(inputs, wide)
         ones = tf.ones(parts * channels, scale.dtype)
-        _, mean, variance = _whole(tf, images, ones, 0.0 * ones, epsilon)
+        _, mean, variance = _whole(images, ones, 0.0 * ones, epsilon)
         means = by_part(mean)
         mean = tf.reduce_mean(means, 0)
         variance = tf.reduce_mean(by_part(variance) + tf.square(means - mean), 0)
