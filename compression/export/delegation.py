@@ -170,9 +170,7 @@ def read_operators(model: bytes) -> list[Operator]:
     Raises:
         ConversionError: the bytes are not a TFLite model.
     """
-    if model[4:8] != b"TFL3":
-        raise ConversionError("not a TFLite model (no TFL3 mark in its first 8 bytes); convert it again")
-    root = schema.Model.GetRootAs(model)
+    root = root_of(model)
     graph = root.Subgraphs(0)
     tensors = [_tensor(root, graph.Tensors(i)) for i in range(graph.TensorsLength())]
     operators = []
@@ -187,6 +185,17 @@ def read_operators(model: bytes) -> list[Operator]:
             )
         )
     return operators
+
+
+def root_of(model: bytes) -> schema.Model:
+    """The root of a `.tflite` file's tables.
+
+    Raises:
+        ConversionError: the bytes are not a TFLite model.
+    """
+    if model[4:8] != b"TFL3":
+        raise ConversionError("not a TFLite model (no TFL3 mark in its first 8 bytes); convert it again")
+    return schema.Model.GetRootAs(model)
 
 
 def operator_kinds(root: schema.Model) -> list[str]:

@@ -1,8 +1,8 @@
 """The weights of a converted network in a Keras model again, so that it goes on learning.
 
 A file holds kernels and biases; BatchNormalization is folded into them. What it was before does not matter: the
-statistics of a layer's output are measured anew, and its scale and offset are such that the layer computes what the
-file's does.
+statistics of a layer's output are measured on images, and its scale and offset are such that the layer computes what
+the file's does.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from ai_edge_litert import schema_py_generated as schema
 from numpy.typing import NDArray
 
 from slimcam.compression.errors import CompressionError
-from slimcam.compression.export.delegation import layers_of, operator_kinds
+from slimcam.compression.export.delegation import layers_of, operator_kinds, root_of
 from slimcam.compression.layers.table import layer_spec
 from slimcam.compression.layers.weights import Kernel, weight
 from slimcam.compression.pruning.rescale import normalized_layers
@@ -57,6 +57,7 @@ def restore_weights(model: Any, content: bytes, batches: Iterable[_Array]) -> li
 
     Raises:
         CompressionError: The file holds weights of none of the layers, or one of them reads another number of channels.
+        ConversionError: The bytes are not a TFLite model.
         UntraceableModelError: The model is not functional, or a layer of it is a model itself.
     """
     found = _read(content, [layer.name for layer in model.layers if _kernel_of(layer)])
@@ -145,7 +146,7 @@ def _measure(model: Any, norms: list[Any], batches: Iterable[_Array]) -> None:
 
 def _read(content: bytes, names: Iterable[str]) -> Mapping[str, _Weights]:
     """The kernels and biases of a file, by the layer that the converter names them after."""
-    root = schema.Model.GetRootAs(content)
+    root = root_of(content)
     graph = root.Subgraphs(0)
     origins = {name: name for name in names}
     found: dict[str, _Weights] = {}

@@ -18,6 +18,8 @@ _LANES = 16
 
 
 class FusedBatchNormalization(keras.layers.BatchNormalization):  # type: ignore[misc]
+    """Computes what its parent does; by the fused kernel while it trains."""
+
     def call(self, inputs: Any, training: bool | None = None, mask: Any = None) -> Any:
         standard = self.scale and self.center and self.axis in (-1, 3) and len(inputs.shape) == 4
         if not (training and self.trainable and standard) or mask is not None or self.renorm:
