@@ -79,6 +79,10 @@ class FaceLabels:
     ignored: Float
 
 
+NO_FACES = FaceLabels(np.zeros((0, 5, 2), np.float32), np.zeros(0, bool), np.zeros((0, 4), np.float32))
+"""Of a photograph that shows none."""
+
+
 def answers(finds: Float, height: int, width: int) -> Answers:
     """Puts the finds of all views of a photograph together.
 

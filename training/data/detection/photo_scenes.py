@@ -17,7 +17,7 @@ from slimcam.training.data.detection.points import mirrored
 from slimcam.training.data.detection.scene import Float, Scene
 from slimcam.training.data.images import Image, decode
 
-PHOTO_SCENES_VERSION = 1
+PHOTO_SCENES_VERSION = 2
 """Raise it with every change that changes a pixel or a label."""
 
 SMALLEST = 8.0
@@ -54,7 +54,7 @@ def photograph_scene(source: LabeledPhotograph, height: int, width: int, rng: np
 
     Half show the whole photograph. The others are cut and scaled so that one of its faces has a size between 8 and 160
     pixels, all scales equally frequent, and lies anywhere; but photographs are not shrunk more than to show the whole,
-    and enlarged by half at the most.
+    and enlarged by half at the most. Of photographs without faces any part is shown, all scales equally frequent.
     """
     image = decode(source.pixels)
     if image is None:
@@ -109,13 +109,18 @@ def _window(
     """
     rows, columns = image.shape[:2]
     fitted = min(height / rows, width / columns)
-    if not len(points) or rng.random() < _WHOLE:
+    if rng.random() < _WHOLE:
         return fitted, np.zeros(2)
-    face = points[int(rng.integers(len(points)))]
-    size = math.exp(rng.uniform(math.log(SMALLEST), math.log(_LARGEST)))
-    scale = float(np.clip(size / max(float(face_sizes(face)[0]), 1.0), fitted, max(_MOST_ENLARGED, fitted)))
+    largest = max(_MOST_ENLARGED, fitted)
+    if len(points):
+        face = points[int(rng.integers(len(points)))]
+        size = math.exp(rng.uniform(math.log(SMALLEST), math.log(_LARGEST)))
+        scale, shown = float(np.clip(size / max(float(face_sizes(face)[0]), 1.0), fitted, largest)), face.mean(axis=0)
+    else:
+        scale = math.exp(rng.uniform(math.log(fitted), math.log(largest)))
+        shown = rng.uniform(0, 1, 2) * np.array([columns, rows])
     frame, whole = np.array([width, height]), scale * np.array([columns, rows])
-    corner = face.mean(axis=0) * scale - rng.uniform(0.05, 0.95, 2) * frame
+    corner = shown * scale - rng.uniform(0.05, 0.95, 2) * frame
     # Where the photograph is larger than the scene, the scene lies within it; otherwise it lies anywhere in the scene.
     low, high = np.minimum(0, whole - frame), np.maximum(0, whole - frame)
     return scale, np.round(np.clip(corner, low, high))

@@ -18,6 +18,8 @@ from slimcam.training.data.detection.finds import FINDS_VERSION, finds_in
 from slimcam.training.data.detection.kept import kept_for_pictures
 from slimcam.training.data.detection.labels import (
     FACE_LABELS_VERSION,
+    NO_FACES,
+    Answers,
     FaceLabels,
     answers,
     drawing_habit,
@@ -36,17 +38,24 @@ _QUALITY = 92
 
 
 def load_photographs(
-    folders: Sequence[Path], kept_out: Sequence[Path], left_out: Path | None, labeler: Path, cache: Path
+    folders: Sequence[Path],
+    backgrounds: Sequence[Path],
+    kept_out: Sequence[Path],
+    left_out: Path | None,
+    labeler: Path,
+    cache: Path,
 ) -> tuple[list[LabeledPhotograph], list[str]]:
     """The photographs of some sets with their faces, and a line for each set and each thing left out.
 
     Of copies that people boxed one stays, the first with the most boxes; those without boxes stay, for frames of one
     camera are alike though there are other people in them. A photograph is left out, with all of its copies, where a
     list names it or it is also in a set that is kept out. So are photographs that nobody boxed and in which the labeler
-    is sure of no face: some stand on their heads, and in others all faces are too small for it.
+    is sure of no face: some stand on their heads, and in others all faces are too small for it. Of the backgrounds
+    those photographs are left out in which it is sure of one, or somebody boxed one.
 
     Args:
         folders: A set each.
+        backgrounds: Sets of photographs that show no faces.
         kept_out: Sets to judge detectors by.
         left_out: Table of photographs that must stay out, a line each: name of the set's folder, tab, path in it.
         labeler: YuNet's .onnx file.
@@ -57,7 +66,7 @@ def load_photographs(
         ValueError: a set or a list is none, the labeler is no such detector, or no photograph is left.
         OSError: the cache cannot be written.
     """
-    sets = [(folder.name, read_photographs(folder)) for folder in folders]
+    sets = [(folder.name, read_photographs(folder)) for folder in [*folders, *backgrounds]]
     judged = [photograph for folder in kept_out for photograph in read_photographs(folder)]
     names = [(name, photograph.name) for name, photographs in sets for photograph in photographs]
     everything = [photograph for _, photographs in sets for photograph in photographs]
@@ -75,9 +84,17 @@ def load_photographs(
     }
     found: list[LabeledPhotograph] = []
     notes, start = [], 0
-    for name, photographs in sets:
+    for place, (name, photographs) in enumerate(sets):
         chosen = [each for number, each in enumerate(photographs, start) if number in kept]
         start += len(photographs)
+        if place >= len(folders):
+            labeled, faces = _faceless(chosen, labeler, cache)
+            found += labeled
+            notes.append(
+                f"{name}: {len(labeled):,} of {len(photographs):,} photographs as backgrounds; left out "
+                f"{len(photographs) - len(chosen):,} copies and photographs that are kept out, and {faces:,} with faces"
+            )
+            continue
         labeled, faceless = _labeled(chosen, labeler, cache)
         found += labeled
         faces = sum(len(each.labels.points) for each in labeled)
@@ -92,14 +109,20 @@ def load_photographs(
     return found, notes
 
 
-def fingerprint(folders: Sequence[Path], kept_out: Sequence[Path], left_out: Path | None, labeler: Path | None) -> str:
+def fingerprint(
+    folders: Sequence[Path],
+    backgrounds: Sequence[Path],
+    kept_out: Sequence[Path],
+    left_out: Path | None,
+    labeler: Path | None,
+) -> str:
     """A digest of what the photographs to train on and to judge by are made of: the same in another place."""
     total = hashlib.sha256(f"{PHOTO_SCENES_VERSION} {FACE_LABELS_VERSION} {FINDS_VERSION}".encode())
     if labeler is not None:
         total.update(file_sha256(existing(labeler)).encode())
     if left_out is not None:
         total.update(existing(left_out).read_bytes())
-    for role, sets in (("train", folders), ("judge", kept_out)):
+    for role, sets in (("train", folders), ("background", backgrounds), ("judge", kept_out)):
         for folder in sets:
             total.update(f"{role} {folder.name}\n".encode())
             for path in sorted(path for path in folder.rglob("*") if path.is_file()):
@@ -128,18 +151,40 @@ def _thumbnails(files: Sequence[Path], cache: Path) -> list[NDArray[np.float32]]
 
 def _labeled(photographs: Sequence[Photograph], labeler: Path, cache: Path) -> tuple[list[LabeledPhotograph], int]:
     """Photographs of one set with their faces, and how many are left out for want of any."""
-    paths = [photograph.path for photograph in photographs]
-    finds = finds_in(paths, labeler, cache)
     shapes = [sides(photograph) for photograph in photographs]
-    found = [answers(rows, *shape) for rows, shape in zip(finds, shapes, strict=True)]
+    found = _answers(photographs, shapes, labeler, cache)
     habit = drawing_habit(photographs, found)
-    shrunk = kept_for_pictures(paths, cache / f"shrunk-{LONGEST}.db", _shrunk, "shrinking photographs")
     labeled = []
-    for photograph, seen, shape, content in zip(photographs, found, shapes, shrunk, strict=True):
+    for photograph, seen, shape, content in zip(photographs, found, shapes, _contents(photographs, cache), strict=True):
         labels = face_labels(photograph, seen, habit)
         if content and (photograph.boxed or len(labels.points)):
             labeled.append(LabeledPhotograph(*_scaled(np.frombuffer(content, np.uint8), labels, shape)))
     return labeled, len(photographs) - len(labeled)
+
+
+def _faceless(photographs: Sequence[Photograph], labeler: Path, cache: Path) -> tuple[list[LabeledPhotograph], int]:
+    """Photographs of one set of backgrounds, and how many are left out for the faces in them."""
+    found = _answers(photographs, [sides(photograph) for photograph in photographs], labeler, cache)
+    labeled = [
+        LabeledPhotograph(np.frombuffer(content, np.uint8), NO_FACES)
+        for photograph, seen, content in zip(photographs, found, _contents(photographs, cache), strict=True)
+        if content and not len(photograph.boxes) and not seen.sure.any()
+    ]
+    return labeled, len(photographs) - len(labeled)
+
+
+def _answers(
+    photographs: Sequence[Photograph], shapes: Sequence[tuple[int, int]], labeler: Path, cache: Path
+) -> list[Answers]:
+    """What a labeler finds in each photograph, `shapes` their heights and widths."""
+    finds = finds_in([photograph.path for photograph in photographs], labeler, cache)
+    return [answers(rows, *shape) for rows, shape in zip(finds, shapes, strict=True)]
+
+
+def _contents(photographs: Sequence[Photograph], cache: Path) -> list[bytes]:
+    """The bytes of the shrunk photographs, none of what is no picture."""
+    paths = [photograph.path for photograph in photographs]
+    return kept_for_pictures(paths, cache / f"shrunk-{LONGEST}.db", _shrunk, "shrinking photographs")
 
 
 def _shrunk(pixels: NDArray[np.uint8]) -> bytes:

@@ -49,6 +49,8 @@ class ScenesConfig(ComposeConfig):
         photos: Folders of real photographs to train on beside composed scenes, a set each: boxed by people (lists of
             Pascal VOC, YOLO or WIDER FACE) or not; see `slimcam.training.data.detection.photo_sets`. They need a
             labeler.
+        backgrounds: Folders of photographs that show no faces, trained on as the others: animals, hands. Those in
+            which the labeler is sure of a face are left out.
         photo_share: Share of the scenes that are photographs, where there are some.
         photos_left_out: List of photographs that must not be trained on: name of the set's folder, tab, path in it.
         test_photos: Folders of real photographs, boxed by people, to evaluate on; copies of them are not trained on.
@@ -65,6 +67,7 @@ class ScenesConfig(ComposeConfig):
     kind: str = "scenes"
     root: str | None = field(default=None, metadata=NOT_KEY)
     photos: list[str] = field(default_factory=list, metadata=NOT_KEY)
+    backgrounds: list[str] = field(default_factory=list, metadata=NOT_KEY)
     photo_share: float = field(default=0.5, metadata=KEY_UNLESS_DEFAULT)
     photos_left_out: str | None = field(default=None, metadata=NOT_KEY)
     test_photos: list[str] = field(default_factory=list, metadata=NOT_KEY)
@@ -86,6 +89,8 @@ class ScenesConfig(ComposeConfig):
             raise ValueError("data.labeler is for photos: the points of drawn faces are known; set data.root")
         if self.photos and self.labeler is None:
             raise ValueError("data.photos need points: set data.labeler to YuNet's .onnx file")
+        if self.backgrounds and not self.photos:
+            raise ValueError("data.backgrounds are beside photographs with faces: set data.photos")
         if not 0 < self.photo_share < 1:
             raise ValueError(f"data.photo_share must lie between 0 and 1; got {self.photo_share}")
         if not 0 < self.held_out < 1:
@@ -263,11 +268,12 @@ def _data(
 # Real photographs
 
 
-def _photo_paths(config: ScenesConfig) -> tuple[list[Path], list[Path], Path | None, Path | None]:
-    """The sets to train on, those to evaluate on, the list of what is left out, and the labeler."""
+def _photo_paths(config: ScenesConfig) -> tuple[list[Path], list[Path], list[Path], Path | None, Path | None]:
+    """The sets to train on, backgrounds, those to evaluate on, the list of what is left out, and the labeler."""
     left_out, labeler = (None if name is None else Path(name) for name in (config.photos_left_out, config.labeler))
     return (
         [Path(folder) for folder in config.photos],
+        [Path(folder) for folder in config.backgrounds],
         [Path(folder) for folder in config.test_photos],
         left_out,
         labeler,
@@ -276,11 +282,11 @@ def _photo_paths(config: ScenesConfig) -> tuple[list[Path], list[Path], Path | N
 
 def _beside(data: SceneData, config: ScenesConfig, cache: Path) -> SceneData:
     """With real photographs beside the composed scenes."""
-    folders, kept_out, left_out, labeler = _photo_paths(config)
+    folders, backgrounds, kept_out, left_out, labeler = _photo_paths(config)
     judged = [photograph for folder in kept_out for photograph in judged_photographs(folder, labeler, cache)]
     if not folders or labeler is None:
         return replace(data, judged=judged)
-    photographs, notes = photo_sets.load_photographs(folders, kept_out, left_out, labeler, cache)
+    photographs, notes = photo_sets.load_photographs(folders, backgrounds, kept_out, left_out, labeler, cache)
     return replace(data, judged=judged, photographs=photographs, notes=(*data.notes, *notes))
 
 

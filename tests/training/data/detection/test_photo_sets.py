@@ -9,6 +9,7 @@ import pytest
 from slimcam.deploy.vision.align import TEMPLATE, face_boxes
 from slimcam.training.data.detection import photo_sets
 from slimcam.training.data.detection.finds import VIEWS
+from slimcam.training.data.detection.photo_scenes import mosaic, photograph_scene
 from slimcam.training.data.detection.photo_sets import LONGEST, load_photographs
 from slimcam.training.data.detection.scenes import Mixed, ScenesConfig, load
 
@@ -52,7 +53,7 @@ def sets(tmp_path, monkeypatch):
 
 
 def load_sets(folder):
-    sets = [folder / "boxed", folder / "streets"], [folder / "judged"], folder / "left_out.tsv"
+    sets = [folder / "boxed", folder / "streets"], [], [folder / "judged"], folder / "left_out.tsv"
     return load_photographs(*sets, folder / "yunet.onnx", folder / "cache")
 
 
@@ -88,12 +89,30 @@ def test_photographs_are_mixed_with_composed_scenes_and_the_same_each_time(sets)
     np.testing.assert_array_equal(data.scenes[5].image, scenes[5].image)
 
 
+def test_a_background_has_no_face_boxed_or_found_and_any_part_of_it_is_shown(sets):
+    write(sets / "animals" / "nobody.png", picture(6))
+    write(sets / "animals" / "somebody.png", picture(7))
+    kept_out = [sets / "judged"], None, sets / "yunet.onnx", sets / "cache"
+    photographs, notes = load_photographs([sets / "streets"], [sets / "animals", sets / "boxed"], *kept_out)
+    assert [len(each.labels.points) for each in photographs] == [1, 0]
+    assert notes[1].endswith(
+        "1 of 2 photographs as backgrounds; left out 0 copies and photographs that are kept out, and 1 with faces"
+    )
+    assert notes[2].startswith("boxed: 0 of 5 photographs as backgrounds")
+    scenes = [photograph_scene(photographs[1], 24, 32, np.random.default_rng(seed)) for seed in range(12)]
+    assert all(not len(scene.points) and not len(scene.ignored) for scene in scenes)
+    assert len({scene.image.tobytes() for scene in scenes}) > 6
+    assert mosaic([photographs[1]] * 4, 24, 32, np.random.default_rng(0)).points.shape == (0, 5, 2)
+
+
 def test_what_is_asked_for_and_cannot_be_is_told(sets):
     with pytest.raises(ValueError, match=r"data\.photos need points: set data\.labeler"):
         ScenesConfig(photos=["photographs"])
+    with pytest.raises(ValueError, match=r"data\.backgrounds are beside photographs with faces: set data\.photos"):
+        ScenesConfig(backgrounds=["animals"])
     (sets / "left_out.tsv").write_text("boxed listed.png\n")
     with pytest.raises(ValueError, match=r"left_out\.tsv: each line is the name of a set, a tab, and the path"):
         load_sets(sets)
     (sets / "left_out.tsv").write_text("streets\tb.png\n")
     with pytest.raises(ValueError, match="no photograph is left to train on"):
-        load_photographs([sets / "streets"], [], sets / "left_out.tsv", sets / "yunet.onnx", sets / "cache")
+        load_photographs([sets / "streets"], [], [], sets / "left_out.tsv", sets / "yunet.onnx", sets / "cache")
