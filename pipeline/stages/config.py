@@ -293,11 +293,13 @@ class ConvertConfig:
 
     Attributes:
         license: License of the resulting model, given what it was trained on; written into bundle and model card.
+        credits: Lines for the model card: the sets that the model was trained on, where they are from, and their terms.
         fidelity_images: Number of test images on which the int8 file is compared with the model that it was made of.
         sparse: Whether the pruned float file stores kernels without their zeros, for `prune.method=magnitude`.
     """
 
     license: str = "not stated; it depends on the terms of the faces that the model was trained on"
+    credits: list[str] = field(default_factory=list, metadata=KEY_UNLESS_DEFAULT)
     fidelity_images: int = 64
     sparse: bool = field(default=False, metadata=KEY_UNLESS_DEFAULT)
 

@@ -124,6 +124,7 @@ def provenance(job: Job, task: Task) -> dict[str, Any]:
         "pruned_steps": config.prune.steps,
         "pruned_weights": config.prune.beginning,
         **({} if zeros is None else {"zero_weights": zeros}),
+        "credits": list(config.convert.credits),
         "epochs": {titles[stage]: sum(fit.epochs for fit in phases) for stage, phases in fits.items()},
         "validated_stages": [
             stage

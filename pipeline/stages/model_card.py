@@ -34,6 +34,7 @@ def model_card(
         "## Made of",
         f"- backbone {provenance['backbone']}, initial weights {provenance['initial_weights']}",
         f"- trained on {provenance['data']}",
+        *(f"- {line}" for line in provenance.get("credits", ())),
         f"- teacher: {provenance['teacher']}, in {', '.join(provenance['taught_stages'])}"
         if provenance["teacher"]
         else "- no teacher but the dense model itself",

@@ -20,7 +20,8 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """What `debug=classifier` leaves, of a network that reads pixels as Keras' own ResNet weights want them."""
     folder = tmp_path_factory.mktemp("home")
     stages = "stages=[train,prune,quantize,convert,benchmark,evaluate,report]"
-    command = [sys.executable, "-m", "slimcam.pipeline.cli", "debug=classifier", "model.pixels=caffe", stages]
+    options = ["model.pixels=caffe", "convert.credits=[signs rendered by slimcam]"]
+    command = [sys.executable, "-m", "slimcam.pipeline.cli", "debug=classifier", *options, stages]
     ended = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=600, check=False)
     assert ended.returncode == 0, ended.stderr
     return folder / "runs/fast-classifier"
@@ -54,7 +55,9 @@ def test_what_was_validated_and_evaluated_is_the_classifiers(run):
     evaluation = json.loads((Path(stages["evaluate"]) / "evaluation.json").read_text())
     assert evaluation["measure"] == "Top-1 accuracy"
     assert evaluation["fidelity"]["mean"] > 0.95
-    assert "backbone small_resnet" in (run / "bundle/MODEL_CARD.md").read_text()
+    card = (run / "bundle/MODEL_CARD.md").read_text()
+    assert "backbone small_resnet" in card
+    assert "\n- signs rendered by slimcam\n" in card
 
 
 def test_tensorboard_shows_the_trainings_under_the_name_of_the_run(run):
