@@ -49,7 +49,7 @@ class FitConfig:
         weight_decay: Decoupled weight decay; normalization parameters and biases are exempt.
         clip_norm: Global norm that gradients are clipped to; 0 does not clip.
         precision: `float32`, or `bfloat16` for feature maps and their gradients (weights stay float32): 1.3 to 1.7
-            times as fast on processors that multiply it.
+            times as fast on accelerators and on processors that multiply it; on others, `float32` all the same.
         sizes: Pixels of the images, in equal shares of the steps, for example `[64, 96, 112]`: small images first cost
             a fraction (Tan and Le 2021, "EfficientNetV2", section 4), and can do lasting harm (docs/recipe.md, "One
             size"). Empty: the model's own size throughout.

@@ -1,8 +1,8 @@
-"""Several devices, and several processes, that share each batch of a training: Keras' data parallelism.
+"""The devices of a training: what they are fast at, and several of them, or processes, that share each batch.
 
-Keras 3 has it on JAX alone. The whole step is computed as one program over all devices, so that statistics of
-normalization, the clipping of gradients and losses are those of the whole batch: a training is that on one device but
-for rounding.
+Keras 3 has data parallelism on JAX alone. The whole step is computed as one program over all devices, so that
+statistics of normalization, the clipping of gradients and losses are those of the whole batch: a training is that on
+one device but for rounding.
 """
 
 from __future__ import annotations
@@ -21,6 +21,25 @@ from slimcam.training.fit.config import FitConfig
 
 _LOST = ("Gloo", "NCCL", "UNAVAILABLE")
 """What errors of JAX say of a process that does not answer."""
+
+
+_BFLOAT16 = {"avx512_bf16", "amx_bf16", "bf16"}
+"""What Linux calls the instructions of x86 and ARM processors that multiply bfloat16."""
+
+
+def multiplies_bfloat16(keras: Any, root: Path = Path("/")) -> bool:
+    """Whether bfloat16 saves time: on an accelerator, and on a processor that has instructions for it.
+
+    Others emulate it, many times slower than float32. A system without /proc/cpuinfo does not tell: there it is taken
+    to save time.
+    """
+    if any(not device.startswith("cpu") for device in keras.distribution.list_devices()):
+        return True
+    try:
+        words = (root / "proc/cpuinfo").read_text(encoding="utf-8").split()
+    except OSError:
+        return True
+    return not _BFLOAT16.isdisjoint(words)
 
 
 def join_processes(keras: Any) -> None:

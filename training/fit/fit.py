@@ -11,13 +11,13 @@ import logging
 import math
 import time
 from collections.abc import Callable, Generator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
 
 from slimcam.training.fit.checkpoint import History, Sampled, adopt, best_validated, restore, save, take_over
-from slimcam.training.fit.config import FitConfig, Optimizer
-from slimcam.training.fit.devices import data_parallel, own_rows, scope, take_from_first
+from slimcam.training.fit.config import FitConfig, Optimizer, Precision
+from slimcam.training.fit.devices import data_parallel, multiplies_bfloat16, own_rows, scope, take_from_first
 from slimcam.training.fit.events import event_writer, write_event
 from slimcam.training.fit.progress import Progress
 from slimcam.training.fit.rates import with_rates
@@ -117,7 +117,7 @@ def fit(
     sizes = _sizes(config, steps, int(model.inputs[0].shape[1]))
     validations = {round((i + 1) * steps / config.validations) for i in range(config.validations)}
     with scope(distribution):
-        learner = model if keras.__name__ == "tf_keras" else _accelerated(model, config)
+        learner = model if keras.__name__ == "tf_keras" else _accelerated(model, config, keras)
         _compile(learner, config, objective, keras, rates)
     checkpoint, best = work / "checkpoint.npz", work / "best.npz"
     for file in (checkpoint, best):
@@ -242,10 +242,16 @@ def _compile(
     optimizer.build(model.trainable_variables)
 
 
-def _accelerated(model: Any, config: FitConfig) -> Any:
+def _accelerated(model: Any, config: FitConfig, keras: Any) -> Any:
     # Imported late, as the losses are.
     from slimcam.training.fit.accelerate import accelerated
 
+    if config.precision == Precision.BFLOAT16 and not multiplies_bfloat16(keras):
+        logger.warning(
+            "fit.precision=bfloat16: this processor has no instructions for it and would take many times as long; "
+            "trained in float32"
+        )
+        config = replace(config, precision=Precision.FLOAT32.value)
     return accelerated(model, config)
 
 

@@ -16,6 +16,7 @@ from slimcam.training.data.recognition.batches import Batches, resize
 from slimcam.training.data.recognition.faces import FaceSet, Verification
 from slimcam.training.data.recognition.pairs import sample_pairs
 from slimcam.training.data.recognition.teacher_targets import TeacherTargets
+from slimcam.training.fit import fit as fitting
 from slimcam.training.fit.config import FitConfig
 from slimcam.training.fit.fit import fit, learning_rate
 from slimcam.training.tasks.recognition.config import LossConfig
@@ -182,7 +183,11 @@ def test_a_model_of_one_size_refuses_others(tmp_path):
         run(keras, DISTIL, tmp_path, targets=targets(), sizes=[8, 16])
 
 
-def test_bfloat16_feature_maps_learn_as_float32_ones_do(tmp_path):
+@pytest.mark.parametrize("fast", [True, False])
+def test_bfloat16_feature_maps_learn_as_float32_ones_do_and_are_that_where_it_is_slow(
+    fast, tmp_path, monkeypatch, caplog
+):
+    monkeypatch.setattr(fitting, "multiplies_bfloat16", lambda _: fast)
     losses, kinds = [], []
     for precision in ("float32", "bfloat16"):
         keras.utils.set_random_seed(0)
@@ -193,6 +198,8 @@ def test_bfloat16_feature_maps_learn_as_float32_ones_do(tmp_path):
         kinds.append({str(weight.dtype) for weight in model.get_weights()})
     assert losses[0] == pytest.approx(losses[1], abs=0.03)
     assert kinds == [{"float32"}, {"float32"}]
+    assert (losses[0] == losses[1]) != fast
+    assert ("no instructions for it" in caplog.text) != fast
 
 
 @pytest.mark.parametrize(
