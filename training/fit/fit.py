@@ -117,7 +117,7 @@ def fit(
     sizes = _sizes(config, steps, int(model.inputs[0].shape[1]))
     validations = {round((i + 1) * steps / config.validations) for i in range(config.validations)}
     with scope(distribution):
-        learner = model if keras.__name__ == "tf_keras" else _accelerated(model, config, keras)
+        learner = model if keras.__name__ == "tf_keras" else _accelerated(model, config, steps, keras)
         _compile(learner, config, objective, keras, rates)
     checkpoint, best = work / "checkpoint.npz", work / "best.npz"
     for file in (checkpoint, best):
@@ -242,7 +242,7 @@ def _compile(
     optimizer.build(model.trainable_variables)
 
 
-def _accelerated(model: Any, config: FitConfig, keras: Any) -> Any:
+def _accelerated(model: Any, config: FitConfig, steps: int, keras: Any) -> Any:
     # Imported late, as the losses are.
     from slimcam.training.fit.accelerate import accelerated
 
@@ -252,7 +252,7 @@ def _accelerated(model: Any, config: FitConfig, keras: Any) -> Any:
             "trained in float32"
         )
         config = replace(config, precision=Precision.FLOAT32.value)
-    return accelerated(model, config)
+    return accelerated(model, config, steps)
 
 
 def _sizes(config: FitConfig, steps: int, size: int) -> list[int]:

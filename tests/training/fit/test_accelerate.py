@@ -46,6 +46,19 @@ def test_the_copy_leaves_the_model_alone(model):
         np.testing.assert_array_equal(a, b)
 
 
+@pytest.mark.parametrize(("own", "steps", "momentum"), [(0.999, 100, 0.9), (0.999, 20000, 0.999), (0.99, 2, 0.5)])
+def test_moving_statistics_forget_initial_ones_within_the_fit(own, steps, momentum):
+    inputs = keras.Input((8, 8, 3))
+    model = keras.Model(inputs, keras.layers.BatchNormalization(momentum=own)(inputs))
+    copy = accelerated(model, FitConfig(), steps)
+    assert copy.layers[-1].momentum == pytest.approx(momentum)
+    assert accelerated(model, FitConfig()).layers[-1].momentum == own
+    for _ in range(steps if steps <= 100 else 0):
+        copy(IMAGES[:, :8, :8] + 3.0, training=True)
+    if steps == 100:
+        np.testing.assert_allclose(copy.layers[-1].moving_mean, 3.0 + IMAGES[:, :8, :8].mean((0, 1, 2)), atol=1e-3)
+
+
 def test_bfloat16_is_for_feature_maps_and_not_for_weights_or_embeddings(model):
     copy = accelerated(model, FitConfig(precision="bfloat16"))
     kinds = {layer.name: layer.compute_dtype for layer in copy.layers}
