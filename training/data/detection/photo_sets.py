@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -181,7 +181,7 @@ def _answers(
     return [answers(rows, *shape) for rows, shape in zip(finds, shapes, strict=True)]
 
 
-def _contents(photographs: Sequence[Photograph], cache: Path) -> list[bytes]:
+def _contents(photographs: Sequence[Photograph], cache: Path) -> Iterator[bytes]:
     """The bytes of the shrunk photographs, none of what is no picture."""
     paths = [photograph.path for photograph in photographs]
     return kept_for_pictures(paths, cache / f"shrunk-{LONGEST}.db", _shrunk, "shrinking photographs")
