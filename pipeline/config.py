@@ -16,7 +16,7 @@ from hydra.core.config_store import ConfigStore
 from omegaconf import MISSING, DictConfig, OmegaConf
 
 from slimcam import conf
-from slimcam.compression.quantization.schemes import default_scheme
+from slimcam.compression.quantization.schemes import Scheme, default_scheme
 from slimcam.deploy.benchmark import targets
 from slimcam.deploy.common.choices import Choice, choose
 from slimcam.deploy.common.messages import did_you_mean, one_line
@@ -28,7 +28,7 @@ from slimcam.training.tasks.classification.config import ClassifierConfig, Class
 from slimcam.training.tasks.detection.config import DetectorConfig, DetectorLossConfig, DetectorTrainConfig
 from slimcam.training.tasks.recognition.config import TrainConfig
 from slimcam.training.tasks.recognition.model import ModelConfig
-from slimcam.training.tasks.task import TaskConfig
+from slimcam.training.tasks.task import TaskConfig, Teacher
 
 _TASK_OF = {ModelConfig: "recognition", ClassifierConfig: "classification", DetectorConfig: "detection"}
 """The task that data of the user's own are for, by what is built."""
@@ -119,6 +119,24 @@ class Config:
             self.data.task = _TASK_OF.get(type(self.model))
         if not self.name or self.name.startswith(".") or "/" in self.name:
             raise ValueError(f"name becomes a folder, so it has no slash and no leading dot; got {self.name!r}")
+        if isinstance(self.prune, PruneConfig) and self.prune.converted is not None:
+            self._refuse_dense_teacher()
+
+    def _refuse_dense_teacher(self) -> None:
+        """Of the dense model only the shape counts where fine-tuning goes on from a converted network."""
+        imitating = [
+            name
+            for name, section in (("prune", self.prune), ("quantize", self.quantize))
+            if section.teacher == Teacher.DENSE and section.loss.distillation_weight > 0
+        ]
+        if isinstance(self.quantize, QuantizeConfig) and not Scheme(self.quantize.scheme).facts.trains:
+            imitating = [name for name in imitating if name != "quantize"]
+        if imitating:
+            off = " ".join(f"{name}.loss.distillation_weight=0" for name in imitating)
+            raise ValueError(
+                f"prune.weights={self.prune.weights} takes only the dense model's shape, and {' and '.join(imitating)} "
+                f"would imitate that model, which need not be trained: set {off}, or teacher=external there"
+            )
 
 
 @dataclass

@@ -116,6 +116,23 @@ def test_a_scheme_that_is_chosen_by_name_keeps_the_loss_of_the_task(task: str) -
 
 
 @pytest.mark.usefixtures("_pipeline")
+def test_a_dense_model_that_need_not_be_trained_is_not_imitated() -> None:
+    def validated(*options: str) -> object:
+        return validate(compose("slimcam", overrides=["task=detection", "prune.weights=detector", *options]))
+
+    truth = "prune.loss.distillation_weight=0"
+    with pytest.raises(
+        ValueError, match=r"and prune and quantize would imitate .*: set prune\.loss\.distillation_weight=0"
+    ):
+        validated()
+    with pytest.raises(ValueError, match="shape, and quantize would imitate"):
+        validated(truth)
+    assert validated(truth, "quantize.loss.distillation_weight=0")
+    assert validated(truth, "quantize.teacher=external")
+    assert validated(truth, "quantize=ptq_int8")
+
+
+@pytest.mark.usefixtures("_pipeline")
 def test_the_help_lists_every_group_and_option() -> None:
     OmegaConf.register_new_resolver("option_meanings", lambda: "", replace=True)  # the command's own are long
     template = compose("slimcam", return_hydra_config=True).hydra.help.template
