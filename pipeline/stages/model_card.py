@@ -35,9 +35,7 @@ def model_card(
         f"- backbone {provenance['backbone']}, initial weights {provenance['initial_weights']}",
         f"- trained on {provenance['data']}",
         *(f"- {line}" for line in provenance.get("credits", ())),
-        f"- teacher: {provenance['teacher']}, in {', '.join(provenance['taught_stages'])}"
-        if provenance["teacher"]
-        else "- no teacher but the dense model itself",
+        f"- {_teacher(provenance)}",
         f"- {_pruned(provenance)}",
         f"- quantization: {scheme_line(provenance['quantization'])}",
         f"- epochs: {epochs}",
@@ -68,6 +66,14 @@ def scheme_line(quantization: Mapping[str, Any]) -> str:
         for kind in kinds
     ]
     return "; ".join([line, *exceptions])
+
+
+def _teacher(provenance: Mapping[str, Any]) -> str:
+    if provenance["teacher"]:
+        return f"teacher: {provenance['teacher']}, in {', '.join(provenance['taught_stages'])}"
+    # Of a converted network only the dense model's shape is taken.
+    imitated = provenance["pruned_weights"] in ("kept", "random") or provenance["taught_stages"]
+    return "no teacher but the dense model itself" if imitated else "no teacher"
 
 
 def _pruned(provenance: Mapping[str, Any]) -> str:
