@@ -29,13 +29,30 @@ def _average(layer: Any, make: Parts) -> Callable[..., Any]:
             return make(L.GlobalAveragePooling2D, keepdims=True)(x)
         channels = x.shape[-1]
         kernel = np.full((height, width, channels, 1), 1 / (height * width), np.float32)
-        options = {"strides": layer.strides, "padding": padding, "use_bias": False, "trainable": False}
-        means = make(L.DepthwiseConv2D, (height, width), weights=[kernel], **options)
+        means = _depthwise(make, kernel, layer.strides, x.shape[1:3], padding=padding)
         if padding == "valid" or None in x.shape[1:3]:
             return means(x)
         return make(L.Rescaling, _border_factors(layer, x.shape[1:3]), suffix="border")(means(x))
 
     return call if layer.data_format == "channels_last" else make.keep(layer)
+
+
+def _depthwise(make: Parts, kernel: Any, strides: tuple[int, int], image: tuple[int, int], **options: Any) -> Any:
+    """A depthwise convolution that is not trained, by a kernel `(height, width, channels, 1)`.
+
+    TensorFlow has depthwise convolutions of unequal strides on some processors alone. Along an axis of one pixel the
+    stride counts nothing; elsewhere it is a convolution whose kernel is zero between different channels.
+    """
+    options = {"use_bias": False, "trainable": False, **options}
+    size = kernel.shape[:2]
+    for axis, other in ((0, 1), (1, 0)):
+        if image[axis] == size[axis] == 1:
+            strides = (strides[other], strides[other])
+    if strides[0] == strides[1]:
+        return make(L.DepthwiseConv2D, size, strides=strides, weights=[kernel], **options)
+    channels = kernel.shape[2]
+    diagonal = kernel * np.eye(channels, dtype=np.float32)
+    return make(L.Conv2D, channels, size, strides=strides, weights=[diagonal], **options)
 
 
 def _border_factors(layer: Any, shape: tuple[int, int]) -> Any:
@@ -53,8 +70,7 @@ def _maximum(layer: Any, make: Parts) -> Callable[..., Any] | None:
 
     def call(x: Any) -> Any:
         kernel = np.ones((1, 1, x.shape[-1], 1), np.float32)
-        options = {"strides": layer.strides, "use_bias": False, "trainable": False}
-        return make(L.DepthwiseConv2D, 1, weights=[kernel], **options)(x)
+        return _depthwise(make, kernel, layer.strides, x.shape[1:3])(x)
 
     return call
 

@@ -197,7 +197,7 @@ def test_an_unchanged_configuration_does_nothing_and_shows_where_results_are(sli
     finish("experiment=demo")
     started = time.monotonic()
     ended = slimcam("experiment=demo")
-    assert time.monotonic() - started < 5
+    assert time.monotonic() - started < 20  # a second, but on a machine that does much else
     assert (ended.code, ended.err) == (0, "")
     assert "nothing to do" in ended.out
     assert f"results are in {Path('runs/demo')}" in ended.out

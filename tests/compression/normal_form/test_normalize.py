@@ -144,6 +144,19 @@ def test_one_dimensional_layers_become_those_of_images_of_one_row(network: Calla
     assert not any(type(layer).__name__.endswith("1D") or isinstance(layer, L.Dense) for layer in normal.layers)
 
 
+@pytest.mark.parametrize("padding", ["valid", "same"])
+@pytest.mark.parametrize(("layer", "becomes"), [((2, 1), "Conv2D"), ((2, 2), "DepthwiseConv2D")])
+def test_pooling_of_unequal_strides_is_what_every_processor_computes(
+    layer: tuple[int, int], becomes: str, padding: str
+) -> None:
+    model = model_of(lambda x: L.MaxPooling2D(1, layer)(L.AveragePooling2D((3, 2), layer, padding)(x)))
+    normal = normalize(model, int8=True).model
+    assert_equivalent(model, normal)
+    kinds = {type(each).__name__ for each in normal.layers}
+    assert becomes in kinds
+    assert not {"AveragePooling2D", "MaxPooling2D"} & kinds
+
+
 def test_dense_layers_and_their_normalization_become_convolutions_of_one_pixel() -> None:
     model = model_of(lambda x: L.Dense(3)(L.ReLU()(L.BatchNormalization()(L.Dense(16, use_bias=False)(x)))), (30,))
     normal = normalize(model, int8=True).model
