@@ -7,6 +7,7 @@ one device but for rounding.
 
 from __future__ import annotations
 
+import importlib
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -33,13 +34,20 @@ def multiplies_bfloat16(keras: Any, root: Path = Path("/")) -> bool:
     Others emulate it, many times slower than float32. A system without /proc/cpuinfo does not tell: there it is taken
     to save time.
     """
-    if any(not device.startswith("cpu") for device in keras.distribution.list_devices()):
+    if _on_accelerator(keras):
         return True
     try:
         words = (root / "proc/cpuinfo").read_text(encoding="utf-8").split()
     except OSError:
         return True
     return not _BFLOAT16.isdisjoint(words)
+
+
+def _on_accelerator(keras: Any) -> bool:
+    if keras.backend.backend() == "torch":  # of whose devices Keras keeps no list
+        torch = importlib.import_module("torch")
+        return bool(torch.cuda.is_available() or torch.backends.mps.is_available())
+    return any(not device.startswith("cpu") for device in keras.distribution.list_devices())
 
 
 def join_processes(keras: Any) -> None:

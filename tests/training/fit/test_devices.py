@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import sys
+from types import SimpleNamespace
+
 import keras
 import pytest
 
@@ -30,3 +33,13 @@ def test_an_accelerator_multiplies_it(tmp_path, monkeypatch):
     (tmp_path / "proc/cpuinfo").write_text("flags : avx2")
     monkeypatch.setattr(keras.distribution, "list_devices", lambda: ["gpu:0"])
     assert multiplies_bfloat16(keras, tmp_path)
+
+
+@pytest.mark.parametrize("there", [True, False])
+def test_pytorch_says_itself_whether_it_has_an_accelerator(there, tmp_path, monkeypatch):
+    (tmp_path / "proc").mkdir()
+    (tmp_path / "proc/cpuinfo").write_text("flags : avx2")
+    no, yes = (SimpleNamespace(is_available=lambda found=found: found) for found in (False, there))
+    monkeypatch.setitem(sys.modules, "torch", SimpleNamespace(cuda=yes, backends=SimpleNamespace(mps=no)))
+    monkeypatch.setattr(keras.backend, "backend", lambda: "torch")
+    assert multiplies_bfloat16(keras, tmp_path) == there
