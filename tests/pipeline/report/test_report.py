@@ -244,15 +244,18 @@ def test_the_report_says_where_weights_were_chosen_by_people_held_out(finish: Fi
 
 
 @pytest.mark.parametrize(
-    ("override", "line"),
+    ("options", "line"),
     [
-        ("prune.steps=3", "Fine-tuning goes through 3 cuts."),
-        ("prune.weights=random", "channels stay; their weights were re-initialized, as a control."),
-        ("prune.weights=recognizer", "channels stay; fine-tuning went on from the weights of recognizer."),
+        (["prune.steps=3"], "Fine-tuning goes through 3 cuts."),
+        (["prune.weights=random"], "channels stay; their weights were re-initialized, as a control."),
+        (
+            ["prune.weights=recognizer", "prune.teacher=external", "quantize.teacher=external"],
+            "channels stay; fine-tuning went on from the weights of recognizer.",
+        ),
     ],
 )
-def test_the_report_says_how_was_pruned(finish: Finish, told: Finished, override: str, line: str) -> None:
-    finished = finish(override)
+def test_the_report_says_how_was_pruned(finish: Finish, told: Finished, options: list[str], line: str) -> None:
+    finished = finish(*options)
     report.run(finished.job)
     assert line in _markdown(finished)
     assert line not in _markdown(told)
