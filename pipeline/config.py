@@ -124,13 +124,14 @@ class Config:
 
     def _refuse_dense_teacher(self) -> None:
         """Of the dense model only the shape counts where fine-tuning goes on from a converted network."""
+        trained = {"prune": self.prune}
+        if Scheme(self.quantize.scheme).facts.trains:
+            trained["quantize"] = self.quantize
         imitating = [
             name
-            for name, section in (("prune", self.prune), ("quantize", self.quantize))
+            for name, section in trained.items()
             if section.teacher == Teacher.DENSE and section.loss.distillation_weight > 0
         ]
-        if isinstance(self.quantize, QuantizeConfig) and not Scheme(self.quantize.scheme).facts.trains:
-            imitating = [name for name in imitating if name != "quantize"]
         if imitating:
             off = " ".join(f"{name}.loss.distillation_weight=0" for name in imitating)
             raise ValueError(

@@ -1,10 +1,10 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -195,9 +195,9 @@ def test_a_file_with_both_names_of_an_option_is_refused_in_one_line(slimcam: Sli
 
 def test_an_unchanged_configuration_does_nothing_and_shows_where_results_are(slimcam: Slimcam, tmp_path: Path) -> None:
     finish("experiment=demo")
-    started = time.monotonic()
+    started = sum(os.times()[:4])  # of processors: other work on the machine makes the clock longer
     ended = slimcam("experiment=demo")
-    assert time.monotonic() - started < 20  # a second, but on a machine that does much else
+    assert sum(os.times()[:4]) - started < 5
     assert (ended.code, ended.err) == (0, "")
     assert "nothing to do" in ended.out
     assert f"results are in {Path('runs/demo')}" in ended.out
