@@ -196,7 +196,6 @@ def _train(model: Any, images: Any, expected: Any) -> None:
 
     from slimcam.compression.quantization.qat import fixed_ranges
 
-    # The gradients of random weights may be of any size.
     optimizer = tf_keras.optimizers.SGD(1e-3, global_clipnorm=1.0)
     with fixed_ranges(model):
         for _ in range(_STEPS):
@@ -208,7 +207,9 @@ def _train(model: Any, images: Any, expected: Any) -> None:
             found = [
                 (grad, own) for grad, own in zip(gradients, model.trainable_variables, strict=True) if grad is not None
             ]
-            optimizer.apply_gradients(found)
+            # The gradients of random weights may be of any size: their squares overflow.
+            largest = tf.reduce_max([tf.reduce_max(tf.abs(grad)) for grad, _ in found])
+            optimizer.apply_gradients([(grad / largest, own) for grad, own in found])
 
 
 def _delegated(content: bytes, row: Row) -> None:

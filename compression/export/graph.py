@@ -25,14 +25,19 @@ class Graph:
         name: Of the model.
         inputs: What it takes, the number of samples first.
         output_names: Names of what it gives.
-        parameters: Number of its weights.
+        weights: Its variables.
     """
 
     name: str
     inputs: tuple[Any, ...]
     output_names: tuple[str, ...]
-    parameters: int
+    weights: tuple[Any, ...]
     _function: Callable[[Sequence[Any]], list[Any]]
+
+    @property
+    def parameters(self) -> int:
+        """Number of single weights."""
+        return sum(int(tf.size(weight)) for weight in self.weights)
 
     def __call__(self, inputs: Any, *, training: bool = False) -> list[Any]:
         """The outputs for tensors `(N, ...)`, one or a list of them."""
@@ -64,7 +69,7 @@ def of_saved_model(folder: Path) -> Graph:
         return [found[name] for name in outputs]
 
     specs = tuple(tf.TensorSpec(taken[name].shape, taken[name].dtype, name) for name in names)
-    return Graph(folder.resolve().name, specs, tuple(outputs), _size(signature.variables), call)
+    return Graph(folder.resolve().name, specs, tuple(outputs), tuple(signature.variables), call)
 
 
 def of_keras_2(file: Path) -> Graph:
@@ -86,8 +91,4 @@ def of_keras_2(file: Path) -> Graph:
         return list(tf.nest.flatten(model(inputs[0] if len(inputs) == 1 else list(inputs), training=False)))
 
     specs = tuple(tf.TensorSpec(each.shape, each.dtype, each.name.split(":")[0]) for each in model.inputs)
-    return Graph(model.name, specs, tuple(model.output_names), _size(model.variables), call)
-
-
-def _size(variables: Any) -> int:
-    return sum(int(tf.size(variable)) for variable in variables)
+    return Graph(model.name, specs, tuple(model.output_names), tuple(model.variables), call)

@@ -29,8 +29,9 @@ def float_tflite(model: keras.Model | Graph, *, sparse: bool = False) -> bytes:
             sparse kernels (docs/pruning.md).
 
     Raises:
-        ConversionError: TensorFlow Lite has no form for a layer of the model.
+        ConversionError: TensorFlow Lite has no form for a layer of the model, or weights are not finite.
     """
+    _require_finite(model)
     converter = _converter(_on_tensorflow(model))
     if sparse:
         converter.optimizations = [tf.lite.Optimize.EXPERIMENTAL_SPARSITY]
@@ -47,13 +48,25 @@ def int8_tflite(model: tf_keras.Model) -> bytes:
         model: from `qat.quantize_aware`, calibrated or trained.
 
     Raises:
-        ConversionError: the model cannot be converted, or something in it would stay float.
+        ConversionError: the model cannot be converted, something in it would stay float, or weights are not finite.
     """
+    _require_finite(model)
     ranges.widen(model)
     _tell_biases_apart(model)
     content = rounded_alike(_convert(_int8(_converter(model)), model.name))
     _require_int8(content, model.name)
     return content
+
+
+def _require_finite(model: keras.Model | tf_keras.Model | Graph) -> None:
+    """Refuses weights that are no numbers: the converter dies of them, and takes the process along."""
+    for weight in model.weights:
+        values = np.asarray(weight)
+        if np.issubdtype(values.dtype, np.floating) and not np.isfinite(values).all():
+            raise ConversionError(
+                f"model '{model.name}': weights '{weight.name}' are not finite: a training diverged; lower its "
+                "learning rate, or start from other weights"
+            )
 
 
 def _tell_biases_apart(model: tf_keras.Model) -> None:

@@ -6,7 +6,9 @@ import json
 from dataclasses import asdict
 from pathlib import Path
 
+import numpy as np
 import pytest
+import tf_keras
 
 from slimcam.compression.coverage import quantize as coverage
 from slimcam.compression.coverage.applications import constructors
@@ -62,3 +64,12 @@ def test_rows_that_are_there_are_not_made_again(tmp_path: Path, monkeypatch: pyt
     coverage.main("quantize", [*command, "--retry"])
     assert len(made) == 7
     assert len(json.loads(file.read_text())) == 4
+
+
+def test_gradients_whose_squares_overflow_leave_the_weights_finite() -> None:
+    model = tf_keras.Sequential([tf_keras.layers.Dense(2, use_bias=False, input_shape=(3,))])
+    model.set_weights([np.full((3, 2), 1e20, np.float32)])
+
+    coverage._train(model, np.ones((4, 3), np.float32), np.zeros((4, 2), np.float32))
+
+    assert np.isfinite(model.get_weights()[0]).all()

@@ -7,7 +7,9 @@ from ai_edge_litert.interpreter import Interpreter
 from tensorflow_model_optimization.python.core.quantization.keras.quantize_layer import QuantizeLayer
 from tensorflow_model_optimization.python.core.quantization.keras.quantizers import FixedQuantizer
 
+from slimcam.compression.errors import ConversionError
 from slimcam.compression.export import tflite
+from slimcam.compression.export.graph import of_saved_model
 from slimcam.compression.normal_form.normalize import normalize
 from slimcam.compression.quantization import qat, ranges
 from slimcam.compression.quantization.keras2 import to_tf_keras
@@ -236,6 +238,25 @@ def test_model_that_would_stay_float_in_part_is_refused():
     outputs = fake_quantized(tf_keras.layers.ELU()(fake_quantized(inputs)))
     with pytest.raises(ValueError, match="'island' is not int8 throughout"):
         tflite.int8_tflite(tf_keras.Model(inputs, outputs, name="island"))
+
+
+@pytest.mark.parametrize("number", [np.nan, np.inf])
+def test_weights_that_are_not_finite_are_refused_by_name_since_the_converter_dies_of_them(number, tmp_path):
+    model = network()
+    trained = quantized(model)
+    for given in (model, trained):
+        layer = next(each for each in given.layers if "conv2d" in each.name and each.weights)
+        weights = layer.get_weights()
+        weights[0].flat[3] = number
+        layer.set_weights(weights)
+    model.export(tmp_path / "saved", verbose=False)
+    for convert, given in (
+        (tflite.float_tflite, model),
+        (tflite.int8_tflite, trained),
+        (tflite.float_tflite, of_saved_model(tmp_path / "saved")),
+    ):
+        with pytest.raises(ConversionError, match=r"weights '.*kernel.*' are not finite: a training diverged"):
+            convert(given)
 
 
 def test_file_that_the_runtime_refuses_is_not_called_converted(monkeypatch):
