@@ -202,12 +202,13 @@ def _train(model: Any, images: Any, expected: Any) -> None:
             with tf.GradientTape() as tape:
                 given = tf.nest.flatten(model(images, training=True))
                 pairs = zip(given, tf.nest.flatten(expected), strict=True)
-                loss = tf.add_n([tf.reduce_mean((one - tf.convert_to_tensor(other)) ** 2) for one, other in pairs])
+                losses = [tf.reduce_mean((one - tf.convert_to_tensor(other)) ** 2) for one, other in pairs]
+                # The gradients of random weights may be of any size: on their way, and their squares, they overflow.
+                loss = 1e-15 * tf.add_n(losses)
             gradients = tape.gradient(loss, model.trainable_variables)
             found = [
                 (grad, own) for grad, own in zip(gradients, model.trainable_variables, strict=True) if grad is not None
             ]
-            # The gradients of random weights may be of any size: their squares overflow.
             largest = tf.reduce_max([tf.reduce_max(tf.abs(grad)) for grad, _ in found])
             optimizer.apply_gradients([(grad / largest, own) for grad, own in found])
 

@@ -60,12 +60,13 @@ def int8_tflite(model: tf_keras.Model) -> bytes:
 
 def _require_finite(model: keras.Model | tf_keras.Model | Graph) -> None:
     """Refuses weights that are no numbers: the converter dies of them, and takes the process along."""
-    for weight in model.weights:
+    holders = [model] if isinstance(model, Graph) else model.layers
+    for holder, weight in [(each, weight) for each in holders for weight in each.weights]:
         values = np.asarray(weight)
         if np.issubdtype(values.dtype, np.floating) and not np.isfinite(values).all():
             raise ConversionError(
-                f"model '{model.name}': weights '{weight.name}' are not finite: a training diverged; lower its "
-                "learning rate, or start from other weights"
+                f"model '{model.name}': weights '{holder.name}/{weight.name}' are not finite: a training diverged; "
+                "lower its learning rate, or start from other weights"
             )
 
 
