@@ -24,11 +24,11 @@ def _multi_head_attention(tracker: DependencyTracker, call: Call) -> Channels | 
     heads = tracker.produce(layer, "query/kernel", 1, part="heads")
     for name in _MAKING:
         place = places.get(name, places["query" if name == "gate" else "value"])
-        tracker.add_slice(layer, f"{name}/kernel", 0, tracker.read(call, rank - 1, place))
+        tracker.add_slice(layer, f"{name}/kernel", 0, tracker.read(call, rank - 1, place), reads=True)
         tracker.add_slice(layer, f"{name}/kernel", 1, heads, produces=True)
         tracker.add_slice(layer, f"{name}/bias", 0, heads)
     made = tracker.produce(layer, "attention_output/kernel", 2)
-    tracker.add_slice(layer, "attention_output/kernel", 0, heads)
+    tracker.add_slice(layer, "attention_output/kernel", 0, heads, reads=True)
     tracker.add_slice(layer, "attention_output/bias", 0, made)
     tracker.add_size(layer, "num_heads", heads)
     tracker.add_size(layer, "output_shape", made, 0)

@@ -38,7 +38,7 @@ def dense(tracker: DependencyTracker, call: Call, *, kernel: Kernel = _CONVOLUTI
         read = read.reshape(groups, -1)
         tracker.balance(read)
         tracker.balance(made.reshape(groups, -1))
-    tracker.add_slice(layer, kernel.name, kernel.reads, read)
+    tracker.add_slice(layer, kernel.name, kernel.reads, read, reads=True)
     tracker.add_size(layer, option, made)
     return _output(tracker, call, made)
 
@@ -67,7 +67,7 @@ def separable(tracker: DependencyTracker, call: Call) -> Channels:
     read = tracker.read(call, call.channel_axis)
     made = tracker.produce(layer, second.name, second.writes[0])
     tracker.add_slice(layer, first.name, first.reads, read)
-    tracker.add_slice(layer, second.name, second.reads, np.repeat(read, layer.depth_multiplier))
+    tracker.add_slice(layer, second.name, second.reads, np.repeat(read, layer.depth_multiplier), reads=True)
     tracker.add_size(layer, "filters", made)
     return _output(tracker, call, made)
 

@@ -70,6 +70,8 @@ class DependencyTracker:
         weights: Variables along each (layer, weight, axis), `(size,)`; or `(blocks, size)` for a weight whose last axis
             falls into equal blocks, each with variables of its own along the axis, as a grouped kernel's does.
         producing: Those of `weights` whose slices compute the channel, as those of a kernel's output axis do.
+        reading: Those of `weights` whose slices are multiplied with the channel and summed over channels, as those of a
+            kernel's input axis are.
         sizes: Variables that each (layer, configuration key, index in a tuple or None) counts: a Conv2D's `filters`.
         united: Pairs of arrays that are one, element by element.
         balanced: Arrays `(blocks, size)` of variables of which each block keeps as many.
@@ -81,6 +83,7 @@ class DependencyTracker:
     owners: list[str] = field(default_factory=list)
     weights: dict[tuple[str, str, int], Variables] = field(default_factory=dict)
     producing: set[tuple[str, str, int]] = field(default_factory=set)
+    reading: set[tuple[str, str, int]] = field(default_factory=set)
     sizes: dict[tuple[str, str, int | None], Variables] = field(default_factory=dict)
     united: list[tuple[Variables, Variables]] = field(default_factory=list)
     balanced: list[Variables] = field(default_factory=list)
@@ -111,13 +114,23 @@ class DependencyTracker:
             self.producing.add(key)
         return self.weights[key]
 
-    def add_slice(self, layer: Any, weight: str, axis: int, variables: Variables, *, produces: bool = False) -> None:
+    def add_slice(
+        self,
+        layer: Any,
+        weight: str,
+        axis: int,
+        variables: Variables,
+        *,
+        produces: bool = False,
+        reads: bool = False,
+    ) -> None:
         """Records the variables along a weight's axis, if the layer has the weight; further calls unite theirs.
 
         Args:
             weight: name of the weight; `sublayer/name` for one of a layer within the layer.
             variables: `(size,)`, or `(blocks, size)` as in `weights`.
             produces: whether slices along the axis compute the channel.
+            reads: whether they are multiplied with the channel and summed over channels.
         """
         found = find(layer, weight)
         if found is not None:
@@ -125,6 +138,8 @@ class DependencyTracker:
             self.unite(self.weights.setdefault(key, variables), variables)
             if produces:
                 self.producing.add(key)
+            if reads:
+                self.reading.add(key)
 
     def add_size(self, layer: Any, key: str, variables: Variables, index: int | None = None) -> None:
         """Records that a configuration entry is the number of these variables; further calls unite theirs."""

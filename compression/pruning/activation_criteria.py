@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
@@ -10,10 +10,10 @@ import keras
 import numpy as np
 from numpy.typing import NDArray
 
-from slimcam.compression.errors import CompressionError
-from slimcam.compression.keras_graph import calls, functional, kind, tensor_key
+from slimcam.compression.keras_graph import calls, kind, tensor_key
 from slimcam.compression.pruning.graph import ChannelGraph
 from slimcam.compression.pruning.samples import Inputs, Samples, inputs_of
+from slimcam.compression.pruning.walk import Walk
 
 Float = NDArray[np.float64]
 Values = dict[str, Float]
@@ -86,19 +86,8 @@ def _activates(operation: Any) -> bool:
 
 def _tensors(model: Any, inputs: Inputs) -> Iterator[tuple[str, Any]]:
     """The tensors of a model on a batch, by key, each let go when all its readers have had it."""
-    nodes, first = calls(model), functional(model).inputs
-    if len(first) > 1:
-        raise CompressionError(f"{model.name} has {len(first)} inputs: judge its channels by its weights, criterion=l1")
-    readers = Counter(id(tensor) for node in nodes for tensor in node.input_tensors)
-    tensors: dict[int, Any] = {id(first[0]): keras.ops.convert_to_tensor(inputs)}
-    for node in nodes:
-        if not node.is_input:
-            arguments, keywords = node.arguments.fill_in(tensors)
-            made = keras.tree.flatten(node.operation(*arguments, **keywords))
-            tensors.update(zip(map(id, node.outputs), made, strict=True))
-        for tensor in node.outputs:
-            yield tensor_key(tensor), tensors[id(tensor)]
-        for tensor in node.input_tensors:
-            readers[id(tensor)] -= 1
-            if not readers[id(tensor)]:
-                tensors.pop(id(tensor))
+    walk = Walk(model, inputs)
+    for node in walk.nodes:
+        for tensor, value in zip(node.outputs, walk.compute(node), strict=True):
+            yield tensor_key(tensor), value
+        walk.let_go(node)

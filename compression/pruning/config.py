@@ -14,6 +14,7 @@ class Criterion(Choice):
 
     L1 = "l1"
     L2 = "l2"
+    OUTGOING = "outgoing"
     BN_SCALE = "bn_scale"
     FPGM = "fpgm"
     LAMP = "lamp"
@@ -108,9 +109,9 @@ class PruningRatioConfig:
         allocation: `uniform` removes the share from every group; `global` ranks the channels of all groups together.
         round_to: Number that kept channels are a multiple of (8 or 16 suits the tiles of integer kernels).
         minimum: Fewest channels that a group keeps.
-        criterion: Importance of a channel. By the weights alone: `l1`, `l2`, `bn_scale`, `fpgm`, `lamp`, `random` (the
-            control). By inputs: `hessian`, `activation`, `apoz`. By inputs and the loss: `taylor`, `fisher`. Or
-            `module:function` of your own (`slimcam.compression.pruning.criteria`).
+        criterion: Importance of a channel. By the weights alone: `l1`, `l2`, `outgoing` (of the layers that read it),
+            `bn_scale`, `fpgm`, `lamp`, `random` (the control). By inputs: `hessian`, `activation`, `apoz`. By inputs
+            and the loss: `taylor`, `fisher`. Or `module:function` of your own (`slimcam.compression.pruning.criteria`).
         reduction: How the values of several layers that make the same channels become one: `mean`, `sum`, `max`,
             `first`.
         normalization: What values are divided by, first a layer's, then a group's: their `mean`, their `max`, their
@@ -128,7 +129,7 @@ class PruningRatioConfig:
     allocation: str = Allocation.UNIFORM.value
     round_to: int = 8
     minimum: int = 1
-    criterion: str = Criterion.L2.value
+    criterion: str = Criterion.OUTGOING.value
     reduction: str = field(default=Reduction.MEAN.value, metadata=KEY_UNLESS_DEFAULT)
     normalization: str = field(default=Normalization.MEAN.value, metadata=KEY_UNLESS_DEFAULT)
     target: str = field(default=Target.CHANNELS.value, metadata=KEY_UNLESS_DEFAULT)

@@ -29,6 +29,7 @@ CriterionFunction = Callable[[Any, ChannelGraph, "Samples | None"], Mapping[str,
 CRITERIA: dict[Criterion, CriterionFunction] = {
     Criterion.L1: weight_criteria.l1,
     Criterion.L2: weight_criteria.l2,
+    Criterion.OUTGOING: weight_criteria.outgoing,
     Criterion.BN_SCALE: weight_criteria.bn_scale,
     Criterion.FPGM: weight_criteria.fpgm,
     Criterion.LAMP: weight_criteria.lamp,

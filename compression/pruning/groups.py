@@ -24,6 +24,9 @@ class WeightSlice:
         positions: `(n,)` indices on the axis; repeated where the weight's blocks have channels of their own.
         channels: `(n,)` channel of the group at each of `positions`.
         produces: Whether a slice along the axis computes the channel, as those of a kernel's output axis do.
+        reads: Whether it is multiplied with the channel and summed over channels, as that of a kernel's input axis is.
+        blocks: Number of equal blocks of the weight's last axis that have channels of their own.
+        block: `(n,)` the block at each of `positions`; None where there is one.
     """
 
     layer: str
@@ -32,6 +35,9 @@ class WeightSlice:
     positions: NDArray[np.int64]
     channels: NDArray[np.int64]
     produces: bool
+    reads: bool = False
+    blocks: int = 1
+    block: NDArray[np.int64] | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -65,6 +71,16 @@ class Group:
     @property
     def prunable(self) -> bool:
         return not self.frozen
+
+    @property
+    def producing(self) -> list[WeightSlice]:
+        """The slices of weights that compute the channels."""
+        return [each for each in self.slices if each.produces]
+
+    @property
+    def reading(self) -> list[WeightSlice]:
+        """The slices of weights that are multiplied with the channels; those that compute them where nothing is."""
+        return [each for each in self.slices if each.reads] or self.producing
 
     def step(self, round_to: int) -> int:
         """The number of channels that kept ones are a multiple of, so that widths are multiples of `round_to`."""
@@ -235,10 +251,13 @@ def _weight_slices(
     slices: list[list[WeightSlice]] = [[] for _ in members.variables]
     for key, along in weights.items():
         # Along the axis, in each block of the weight.
-        positions = np.broadcast_to(np.arange(along.shape[-1]), along.shape).reshape(-1)
+        blocks, size = np.atleast_2d(along).shape
+        positions, block = np.tile(np.arange(size), blocks), np.repeat(np.arange(blocks), size)
         along = along.reshape(-1)
         group = members.group[along]
+        roles = (key in tracker.producing, key in tracker.reading)
         for number in np.unique(group).tolist():
             here = group == number
-            slices[number].append(WeightSlice(*key, positions[here], channel[along[here]], key in tracker.producing))
+            part = (blocks, block[here]) if blocks > 1 else ()
+            slices[number].append(WeightSlice(*key, positions[here], channel[along[here]], *roles, *part))
     return slices

@@ -22,7 +22,7 @@ Scores = dict[str, Float]
 def importance(
     model: Any,
     graph: ChannelGraph,
-    criterion: str = Criterion.L2,
+    criterion: str = Criterion.OUTGOING,
     samples: Samples | None = None,
     *,
     reduction: str = Reduction.MEAN,

@@ -14,6 +14,7 @@ from slimcam.compression.pruning.cost import Cost, cost
 from slimcam.compression.pruning.graph import ChannelGraph, trace
 from slimcam.compression.pruning.importance import Scores, importance
 from slimcam.compression.pruning.plan import PruningPlan
+from slimcam.compression.pruning.reconstruct import reconstruct as least_squares
 from slimcam.compression.pruning.samples import Samples
 from slimcam.compression.pruning.surgery import cut
 
@@ -44,20 +45,22 @@ def prune(
     plan: PruningPlan | None = None,
     samples: Samples | None = None,
     latency: Callable[[Any], float] | None = None,
+    reconstruct: bool = True,
     **options: Any,
 ) -> Pruned:
     """Removes channels of a functional or sequential Keras 3 model.
 
         smaller = compression.prune(model, target="macs", ratio=0.5).model
 
-    The weights that stay are not trained: fine-tune the result. With `samples.inputs` the statistics of batch
-    normalization are recalibrated.
+    The weights that stay are not trained: fine-tune the result. With `samples.inputs` the layers that read removed
+    channels get the weights by which they lose least, and the statistics of batch normalization are recalibrated.
 
     Args:
         model: it is not changed.
         plan: channels to keep; chosen by the options if absent.
         samples: what the criterion may judge by beside the weights.
         latency: from a Keras model to its milliseconds, for `target="latency"`.
+        reconstruct: whether weights may change (`slimcam.compression.pruning.reconstruct`).
         options: those of `PruningRatioConfig`.
 
     Raises:
@@ -70,6 +73,8 @@ def prune(
         plan = choose(model, graph, PruningRatioConfig(**options), samples, measured)
     smaller = cut(model, plan, graph)
     if samples is not None and samples.inputs is not None:
+        if reconstruct:
+            least_squares(smaller, model, plan, graph, samples.inputs())
         recalibrate_batch_norm(smaller, samples.inputs())
     return Pruned(smaller, plan, cost(model), cost(smaller))
 

@@ -40,7 +40,7 @@ def inputs_of(samples: Samples | None, criterion: str) -> Iterator[Inputs]:
     if samples is None or samples.inputs is None:
         raise CompressionError(
             f"criterion {criterion} judges by inputs, and none are given: give Samples(inputs=...), or take one of the "
-            "weights alone, such as l1"
+            "weights alone, such as outgoing"
         )
     return _some(samples.inputs(), criterion)
 
@@ -56,7 +56,7 @@ def labeled_of(
     if samples is None or samples.labeled is None or samples.loss is None:
         raise CompressionError(
             f"criterion {criterion} judges by a loss, and none is given: give Samples(labeled=..., loss=...), or take "
-            "hessian, which needs inputs alone, or l1, which needs none"
+            "hessian, which needs inputs alone, or outgoing, which needs none"
         )
     return _some(samples.labeled(), criterion), samples.loss
 

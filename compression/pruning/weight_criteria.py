@@ -29,6 +29,15 @@ def l2(model: Any, graph: ChannelGraph, samples: Samples | None = None) -> Value
     return rows(model, graph, _norms)
 
 
+def outgoing(model: Any, graph: ChannelGraph, samples: Samples | None = None) -> Values:  # noqa: ARG001
+    """The Euclidean norm of the weights that read a channel: what the next layers make of it.
+
+    He et al. 2014, "Reshaping deep neural network for fast decoding by node-pruning" (ICASSP), output-weights norm.
+    Behind batch normalization the norm of the weights that compute a channel means nothing; this one does.
+    """
+    return rows(model, graph, _norms, lambda group: group.reading)
+
+
 def bn_scale(model: Any, graph: ChannelGraph, samples: Samples | None = None) -> Values:  # noqa: ARG001
     """The absolute scale of batch normalization (Liu et al. 2017, https://arxiv.org/abs/1708.06519).
 
@@ -36,7 +45,7 @@ def bn_scale(model: Any, graph: ChannelGraph, samples: Samples | None = None) ->
     """
 
     def scales(group: Group) -> list[WeightSlice]:
-        return [each for each in group.slices if each.weight == "gamma"] or producing(group)
+        return [each for each in group.slices if each.weight == "gamma"] or group.producing
 
     return rows(model, graph, _norms, scales)
 
@@ -78,16 +87,11 @@ def at_random(model: Any, graph: ChannelGraph, samples: Samples | None = None) -
     return {group.name: np.random.random((1, group.size)) for group in graph.prunable}
 
 
-def producing(group: Group) -> list[WeightSlice]:
-    """The slices of weights that compute a group's channels."""
-    return [each for each in group.slices if each.produces]
-
-
 def rows(
     model: Any,
     graph: ChannelGraph,
     values: Callable[[Float], Float],
-    slices: Callable[[Group], list[WeightSlice]] = producing,
+    slices: Callable[[Group], list[WeightSlice]] = lambda group: group.producing,
 ) -> Values:
     """Values of each prunable group, `(slices, size)`.
 
@@ -108,8 +112,12 @@ def rows(
 
 def filters_of(each: WeightSlice, value: NDArray[Any]) -> Float:
     """The part of a weight, or of an array of its shape, that belongs to a slice: `(positions, rest)`."""
-    along = np.moveaxis(value, each.axis, 0)
-    return along.reshape(len(along), -1)[each.positions].astype(np.float64)
+    if each.block is not None:
+        value = value.reshape(*value.shape[:-1], each.blocks, -1)
+        along = np.moveaxis(value, (-2, each.axis), (0, 1))[each.block, each.positions]
+    else:
+        along = np.moveaxis(value, each.axis, 0)[each.positions]
+    return along.reshape(len(along), -1).astype(np.float64)
 
 
 def by_channel(each: WeightSlice, values: Float, size: int) -> Float:

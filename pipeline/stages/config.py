@@ -7,7 +7,14 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from slimcam.compression.pruning.config import MagnitudeConfig, Penalty, PruningRatioConfig, Schedule, Target
+from slimcam.compression.pruning.config import (
+    Criterion,
+    MagnitudeConfig,
+    Penalty,
+    PruningRatioConfig,
+    Schedule,
+    Target,
+)
 from slimcam.compression.quantization.schemes import PERCENTILE, LayerPolicy, Scheme
 from slimcam.deploy.common.choices import Choice, choose
 from slimcam.deploy.common.files import file_sha256
@@ -86,7 +93,7 @@ class PruneConfig(PruningRatioConfig):
             the latter `ratio` and `ratios` are shares of each kernel's weights, and `keep` and `ratios` name layers;
             other options of channels mean nothing to it.
         magnitude: When, and in which pattern, single weights become zero.
-        criterion_images: Number of training images that a criterion sees which judges by inputs.
+        criterion_images: Number of training images that a criterion sees which judges by inputs, and `reconstruct`.
         plan: Plan file to apply (`plan.json` of an earlier result), in place of choosing channels.
         weights: Weights that fine-tuning starts from. `kept`: those of the channels that stay, after kernel-norm
             rescaling (`slimcam.compression.pruning.rescale`), so that learning rates mean what they do for initial
@@ -94,6 +101,8 @@ class PruneConfig(PruningRatioConfig):
             (Liu et al. 2019, "Rethinking the Value of Network Pruning"). Or those of a converted network of the same
             shape, which so goes on learning: a bundle's folder, `recognizer` or `detector` of those that come with
             slimcam, or a `.tflite` file.
+        reconstruct: Whether layers that read removed channels get the weights by which they lose least, by least
+            squares on training images (`slimcam.compression.pruning.reconstruct`), where weights are `kept`.
         steps: Number of cuts, each with fine-tuning of its own, and with the channels ranked again before each. The
             final shape is that of a single cut.
         schedule: Widths between the cuts: `geometric` keeps the same share at each, `linear` removes the same number,
@@ -109,9 +118,11 @@ class PruneConfig(PruningRatioConfig):
 
     method: str = field(default=Method.CHANNELS.value, metadata=KEY_UNLESS_DEFAULT)
     magnitude: MagnitudeConfig = field(default_factory=MagnitudeConfig, metadata=KEY_UNLESS_DEFAULT)
+    criterion: str = Criterion.HESSIAN.value
     criterion_images: int = field(default=256, metadata=KEY_UNLESS_DEFAULT)
     plan: str | None = field(default=None, metadata=in_key(material=file_content, unless_default=True))
     weights: str = field(default=Weights.KEPT.value, metadata=in_key(material=_content_of_weights))
+    reconstruct: bool = True
     steps: int = 1
     schedule: str = field(default=Schedule.GEOMETRIC.value, metadata=KEY_UNLESS_DEFAULT)
     step_epochs: float = 1.0

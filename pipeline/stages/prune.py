@@ -19,6 +19,7 @@ from slimcam.compression.pruning.config import Schedule
 from slimcam.compression.pruning.graph import trace
 from slimcam.compression.pruning.plan import PruningPlan
 from slimcam.compression.pruning.pruned import scores
+from slimcam.compression.pruning.reconstruct import reconstruct
 from slimcam.compression.pruning.rescale import rescale_kernels
 from slimcam.compression.pruning.samples import Samples
 from slimcam.compression.pruning.schedule import width_schedule
@@ -110,13 +111,17 @@ def _take_step(
     if config.steps > 1:
         ranked = scores(model, graph, config, _samples(config, task, input_size(model)))
         chosen = keep_best(ranked, counts, blocks_of(graph), target.whole)
-    model = cut(model, chosen, graph)
+    whole, model = model, cut(model, chosen, graph)
     reinitialized = config.weights == Weights.RANDOM
     if reinitialized:
         model = keras.models.clone_model(model)
     else:
         if config.converted is not None:
             _go_on_from(config.converted, model, task.samples(config.bn_images, input_size(model), _BATCH))
+        if config.weights == Weights.KEPT and config.reconstruct:
+            batches = task.samples(config.criterion_images, input_size(model), _BATCH)
+            names = reconstruct(model, whole, chosen, graph, batches)
+            logger.info(f"weights of {len(names)} layers by least squares")
         rescale_kernels(model)
 
     def recalibrate(model: Any, images: int = config.bn_images) -> None:

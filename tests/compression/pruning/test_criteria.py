@@ -40,7 +40,7 @@ def scores(criterion: str, samples: Samples | None = None, model: Any = None, **
 
 
 def squared(truth: Any, outputs: Any) -> Any:
-    return keras.ops.square(truth - outputs)[:, 0]
+    return keras.ops.square(keras.ops.subtract(truth, outputs))[:, 0]
 
 
 LABELED = Samples(
@@ -84,35 +84,86 @@ def test_activation_and_apoz_are_those_behind_the_activation() -> None:
     assert scores("apoz", LABELED) == pytest.approx((active > 0).mean(axis=0))
 
 
-def gradients() -> np.ndarray[Any, Any]:
-    """The gradient of each sample's squared output by the kernel, `(4, 2, 4)`."""
-    active = np.maximum(INPUTS @ KERNEL, 0)
-    outputs = active @ READ
-    return 2 * outputs[:, :, None] * INPUTS[:, :, None] * ((active > 0) * READ[:, 0])[:, None, :]
+def derivatives() -> np.ndarray[Any, Any]:
+    """The derivative of each sample's output by a factor of each channel, `(4, 4)`."""
+    return np.asarray(np.maximum(INPUTS @ KERNEL, 0) * READ[:, 0])
+
+
+def of_loss() -> np.ndarray[Any, Any]:
+    """The same of the squared output."""
+    return np.asarray(2 * derivatives().sum(axis=1, keepdims=True) * derivatives())
 
 
 def test_taylor_is_the_first_order_change_of_the_loss() -> None:
-    expected = np.abs((gradients() * KERNEL).sum(axis=1)).mean(axis=0)
-
-    assert scores("taylor", LABELED) == pytest.approx(expected, rel=1e-4)
+    assert scores("taylor", LABELED) == pytest.approx(np.abs(of_loss()).mean(axis=0), rel=1e-4)
 
 
-def test_fisher_is_half_the_squared_weights_times_squared_gradients() -> None:
-    expected = 0.5 * ((gradients() * KERNEL) ** 2).sum(axis=1).mean(axis=0)
-
-    assert scores("fisher", LABELED) == pytest.approx(expected, rel=1e-4)
+def test_fisher_is_half_the_squared_derivative_of_the_loss() -> None:
+    assert scores("fisher", LABELED) == pytest.approx(0.5 * (of_loss() ** 2).mean(axis=0), rel=1e-4)
 
 
 def test_the_label_free_hessian_is_that_of_the_squared_output() -> None:
     inputs = np.tile(INPUTS, (400, 1))
-    active = (INPUTS @ KERNEL > 0) * READ[:, 0]
-    jacobian = INPUTS[:, :, None] * active[:, None, :]
-    expected = 0.5 * ((jacobian * KERNEL) ** 2).sum(axis=1).mean(axis=0)
 
     found = scores("hessian", Samples(inputs=lambda: np.split(inputs, 400)))
 
-    assert found == pytest.approx(expected, rel=0.15)
+    assert found == pytest.approx(0.5 * (derivatives() ** 2).mean(axis=0), rel=0.15)
     assert found[3] == 0  # nothing reads it
+
+
+def stream() -> Any:
+    """A residual stream of four channels, normalized, read by a block, by another convolution, and by the output."""
+    keras.utils.set_random_seed(0)
+    inputs = keras.Input((4, 4, 3))
+    x = L.ReLU()(L.BatchNormalization()(L.Conv2D(4, 3, padding="same", name="h")(inputs)))
+    y = L.ReLU()(L.Conv2D(6, 3, padding="same", groups=2, name="grouped")(x))
+    x = L.Add()([x, L.BatchNormalization()(L.Conv2D(4, 1, name="back")(y))])
+    outputs = L.Dense(3, name="out")(L.GlobalAveragePooling2D()(x))
+    model = keras.Model(inputs, outputs)
+    for layer in model.layers:
+        if isinstance(layer, L.BatchNormalization):
+            for held in layer.weights:
+                held.assign(np.random.default_rng(1).uniform(0.5, 1.5, held.shape))
+    return model
+
+
+def test_a_derivative_is_that_of_the_channel_wherever_it_is_read() -> None:
+    """Of a grouped convolution too: against differences of what the model gives with the channel scaled."""
+    model = stream()
+    graph = trace(model)
+    (group,) = [group for group in graph.prunable if group.name == "h"]
+    images = np.random.default_rng(2).normal(size=(1, 4, 4, 3)).astype(np.float32)
+    samples = Samples(
+        labeled=lambda: [(images, np.zeros((1, 3), np.float32))],
+        loss=lambda truth, outputs: keras.ops.sum(keras.ops.subtract(outputs, truth), axis=-1),
+    )
+
+    found = importance(model, graph, "taylor", samples, normalization="none")["h"]
+
+    expected = []
+    for channel in range(4):
+        losses = []
+        for factor in (0.999, 1.001):
+            scaled = keras.models.clone_model(model)
+            scaled.set_weights(model.get_weights())
+            for each in group.reading:
+                held = scaled.get_layer(each.layer).kernel
+                value = keras.ops.convert_to_numpy(held).copy()
+                outputs = value.shape[-1] // each.blocks
+                for number, (position, own) in enumerate(zip(each.positions, each.channels, strict=True)):
+                    block = 0 if each.block is None else int(each.block[number])
+                    if own == channel:
+                        value[..., position, block * outputs : (block + 1) * outputs] *= factor
+                held.assign(value)
+            losses.append(float(keras.ops.convert_to_numpy(scaled(images)).sum()))
+        expected.append(abs(losses[1] - losses[0]) / 0.002)
+    assert {each.layer for each in group.reading} == {"grouped", "out"}
+    assert found == pytest.approx(expected, rel=1e-2)
+
+
+def test_outgoing_is_the_norm_of_the_weights_that_read() -> None:
+    assert scores("outgoing") == pytest.approx(READ[:, 0])
+    assert PruningRatioConfig().criterion == "outgoing"
 
 
 def test_a_filter_that_nothing_reads_matters_to_no_gradient() -> None:
@@ -137,7 +188,7 @@ def test_a_criterion_without_its_loss_says_which_needs_none(criterion: str) -> N
 
 @pytest.mark.parametrize("criterion", ["hessian", "activation", "apoz"])
 def test_a_criterion_without_its_inputs_says_which_needs_none(criterion: str) -> None:
-    with pytest.raises(ValueError, match=f"criterion {criterion} judges by inputs, and none are given: .* l1"):
+    with pytest.raises(ValueError, match=f"criterion {criterion} judges by inputs, and none are given: .* outgoing"):
         scores(criterion)
     with pytest.raises(ValueError, match=f"criterion {criterion} needs at least one batch"):
         scores(criterion, Samples(inputs=lambda: []))

@@ -56,7 +56,7 @@ def test_bn_scale_ranks_by_the_absolute_scale_and_falls_back_to_the_kernel(model
 
 
 def test_an_unknown_criterion_is_refused(model: Any) -> None:
-    with pytest.raises(ValueError, match=r"criterion is one of l1, l2, bn_scale, .*; got 'size'"):
+    with pytest.raises(ValueError, match=r"criterion is one of l1, l2, outgoing, bn_scale, .*; got 'size'"):
         importance(model, trace(model), "size")
 
 
@@ -64,4 +64,4 @@ def test_weights_that_are_not_finite_are_refused_by_name(model: Any) -> None:
     model.get_layer("c").kernel.assign(np.full((1, 1, 4, 6), np.nan))
 
     with pytest.raises(ValueError, match="the values of c by l2 are not finite"):
-        importance(model, trace(model))
+        importance(model, trace(model), "l2")
