@@ -43,6 +43,8 @@ class Walk:
         if not node.is_input:
             arguments, keywords = node.arguments.fill_in(self._tensors)
             made = keras.tree.flatten(node.operation(*arguments, **{**keywords, **options}))
+            # PyTorch would keep all tensors of before for a gradient.
+            made = [keras.ops.stop_gradient(each) for each in made]
             self._tensors.update(zip(map(id, node.outputs), made, strict=True))
         return [self._tensors[id(tensor)] for tensor in node.outputs]
 

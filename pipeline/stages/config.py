@@ -111,7 +111,8 @@ class PruneConfig(PruningRatioConfig):
         sparse: Training before the first cut that makes channels small.
         teacher: Model that fine-tuning imitates: `dense` or `external` (that of `train.teacher`).
         bn_images: Number of training images by which the statistics of BatchNormalization are recalibrated, before and
-            after fine-tuning; for each of `fit.validations`, 512 of them at the most. 0 keeps training's.
+            after fine-tuning; for each of `fit.validations`, 512 of them at the most. 0 keeps training's, or those
+            that `reconstruct` takes.
         fit: Options of the fine-tuning; its epochs are those of all trainings of the stage together.
         loss: Loss of the fine-tuning, of the task's own kind.
     """
