@@ -58,7 +58,7 @@ STAGES = (
         ("data", "model", "train", "prune"),
         ("train",),
         "keras",
-        version=4,
+        version=5,
     ),
     Stage(
         "quantize",

@@ -123,7 +123,7 @@ class PruneConfig(PruningRatioConfig):
     criterion_images: int = field(default=256, metadata=KEY_UNLESS_DEFAULT)
     plan: str | None = field(default=None, metadata=in_key(material=file_content, unless_default=True))
     weights: str = field(default=Weights.KEPT.value, metadata=in_key(material=_content_of_weights))
-    reconstruct: bool = True
+    reconstruct: bool = field(default=True, metadata=KEY_UNLESS_DEFAULT)
     steps: int = 1
     schedule: str = field(default=Schedule.GEOMETRIC.value, metadata=KEY_UNLESS_DEFAULT)
     step_epochs: float = 1.0
