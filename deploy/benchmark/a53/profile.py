@@ -72,6 +72,10 @@ class Tensor:
     dtype: str
 
 
+_NORMALIZATION = "batchnorm"
+"""TensorFlow's scope of the arithmetic of a batch normalization, within that of the layer."""
+
+
 @dataclass(frozen=True)
 class ProfiledOperator:
     """A node of the graph and what it runs. The kind "overhead" is what no node could be found for."""
@@ -83,10 +87,14 @@ class ProfiledOperator:
 
     @property
     def layer(self) -> str:
-        """The layer that it was converted from: of the names that the converter joined, the last one's scope."""
-        scope = self.output.name.split(";")[-1]
-        parts = [part for part in scope.split("/") if part]
-        return parts[-2] if len(parts) > 1 else scope
+        """The layer that it was converted from: of the names that the converter joined, the last one's scope.
+
+        Names of the arithmetic of a batch normalization do not count: it is folded into the layer before it.
+        """
+        names = [[part for part in name.split("/") if part] for name in self.output.name.split(";")]
+        own = [parts for parts in names if _NORMALIZATION not in parts]
+        parts = own[-1] if own else names[-1][: names[-1].index(_NORMALIZATION) + 1]
+        return parts[-2] if len(parts) > 1 else "/".join(parts)
 
 
 @dataclass(frozen=True)

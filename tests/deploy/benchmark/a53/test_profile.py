@@ -5,7 +5,14 @@ from pathlib import Path
 
 import pytest
 
-from slimcam.deploy.benchmark.a53.profile import Profile, compact, load_profile, save_profile
+from slimcam.deploy.benchmark.a53.profile import (
+    Profile,
+    ProfiledOperator,
+    Tensor,
+    compact,
+    load_profile,
+    save_profile,
+)
 
 
 def test_a_profile_is_read_back_as_it_was_and_the_same_one_gives_the_same_bytes(
@@ -43,3 +50,18 @@ def test_a_compact_profile_keeps_what_weighs(profiles: dict[str, Profile]) -> No
     assert len(small.blocks) < len(profile.blocks)
     assert 0.99 * profile.instructions() <= small.instructions() < profile.instructions()
     assert next(iter(small.by_symbol())) == next(iter(profile.by_symbol()))
+
+
+@pytest.mark.parametrize(
+    ("name", "layer"),
+    [
+        ("net/r_1/Relu;net/c_bn_1/batchnorm/add_1;net/c_1/convolution;net/c_bn_1/batchnorm/sub1", "c_1"),
+        ("net/add_1/Add", "add_1"),
+        ("net/norm/batchnorm/mul_1;net/norm/batchnorm/add_1", "norm"),
+        ("StatefulPartitionedCall_1:0", "StatefulPartitionedCall_1:0"),
+    ],
+)
+def test_an_operator_is_named_for_its_layer_whatever_is_folded_into_it(name: str, layer: str) -> None:
+    """The names of a trained normalization, with an offset, come last."""
+    output = Tensor(name, (1, 8), "int8")
+    assert ProfiledOperator("CONV_2D", (), output, ()).layer == layer
