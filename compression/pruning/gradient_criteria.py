@@ -102,12 +102,16 @@ def _by_jax(value: Callable[[], Any], weights: list[Any]) -> Any:
 def _by_torch(value: Callable[[], Any], weights: list[Any]) -> Any:
     import torch
 
-    with torch.enable_grad():
-        found = value()
     variables = [each.value for each in weights]
-    # A frozen layer's weights ask for no gradient.
-    asked = [each.requires_grad_(True) for each in variables]
-    return torch.autograd.grad(found, asked, materialize_grads=True)
+    frozen = [each for each in variables if not each.requires_grad]
+    try:
+        for each in frozen:
+            each.requires_grad_(True)
+        with torch.enable_grad():
+            return torch.autograd.grad(value(), variables, materialize_grads=True)
+    finally:
+        for each in frozen:
+            each.requires_grad_(False)
 
 
 _BACKENDS = {"tensorflow": _by_tensorflow, "jax": _by_jax, "torch": _by_torch}

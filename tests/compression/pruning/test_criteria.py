@@ -172,6 +172,15 @@ def test_a_filter_that_nothing_reads_matters_to_no_gradient() -> None:
         assert scores(criterion, LABELED)[:3].min() > 0
 
 
+@pytest.mark.parametrize("criterion", ["taylor", "fisher", "hessian"])
+def test_frozen_layers_count_as_others_do_and_stay_frozen(criterion: str) -> None:
+    model = network()
+    model.trainable = False
+
+    assert scores(criterion, LABELED, model) == pytest.approx(scores(criterion, LABELED), rel=1e-5)
+    assert not model.trainable_variables
+
+
 def test_random_scores_repeat_with_the_seed() -> None:
     found = []
     for seed in (1, 1, 2):
