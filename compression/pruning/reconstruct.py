@@ -127,12 +127,12 @@ def _bytes(model: Any) -> int:
 
 def _some(batches: Iterable[Inputs], size: int) -> Inputs:
     """The first images, as many as fit."""
-    taken: list[Inputs] = []
+    most, taken = max(1, _LARGEST // size), []
     for batch in batches:
         taken.append(batch)
-        if sum(map(len, taken)) * size >= _LARGEST:
+        if sum(map(len, taken)) >= most:
             break
-    return np.concatenate(taken)[: max(1, _LARGEST // size)] if taken else np.empty(0, np.float32)
+    return np.concatenate(taken)[:most] if taken else np.empty(0, np.float32)
 
 
 def _rows(tensor: Any, axis: int) -> Any:
@@ -144,13 +144,14 @@ def _rows(tensor: Any, axis: int) -> Any:
 
 def _measured(walk: Walk, node: Any) -> None:
     """Computes a call; batch normalization takes the statistics of what it is given."""
-    if kind(node.operation) == "BatchNormalization":
-        momentum, node.operation.momentum = node.operation.momentum, 0.0
-        try:
-            walk.compute(node, training=True)
-        finally:
-            node.operation.momentum = momentum
-    walk.compute(node)
+    if kind(node.operation) != "BatchNormalization":
+        walk.compute(node)
+        return
+    momentum, node.operation.momentum = node.operation.momentum, 0.0
+    try:
+        walk.compute(node, training=True)
+    finally:
+        node.operation.momentum = momentum
 
 
 def _solve(layer: Any, reader: _Reader, whole: Any, left: Any) -> None:
