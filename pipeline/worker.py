@@ -34,7 +34,8 @@ RESULTS_OF = ("slimcam.pipeline", "slimcam.training", "slimcam.compression")
 # The import path is handed over, and not the current folder: a user's folder may hold modules of the same names.
 _BOOT = "import sys; sys.path[:] = sys.argv[1:]; from slimcam.pipeline.worker import main; main()"
 
-_QUIET = {"TF_CPP_MIN_LOG_LEVEL": "3", "MPLBACKEND": "Agg"}
+# TensorFlow uses oneDNN by itself only on processors with AVX512-VNNI or better; on others it is faster too.
+_ENVIRONMENT = {"TF_CPP_MIN_LOG_LEVEL": "3", "TF_ENABLE_ONEDNN_OPTS": "1", "MPLBACKEND": "Agg"}
 
 
 @dataclass(frozen=True)
@@ -55,7 +56,7 @@ class Request:
 
 def start(request: Request, *, lock: int) -> subprocess.Popen[bytes]:
     """Starts the child; `lock` is a file descriptor that it keeps open for as long as it lives."""
-    environment = {**_QUIET, **os.environ}
+    environment = {**_ENVIRONMENT, **os.environ}
     if request.backend is not None:
         environment["KERAS_BACKEND"] = request.backend
     child = subprocess.Popen(

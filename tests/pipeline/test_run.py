@@ -171,6 +171,17 @@ def test_a_stage_runs_on_its_backend(toy: Any) -> None:
     assert (run(replace(toy, stages=["only"]), (stage,))["only"] / "result.txt").read_text() == "tensorflow"
 
 
+@pytest.mark.parametrize(("set_by_user", "seen"), [(None, "1"), ("0", "0")])
+def test_tensorflow_uses_onednn_in_a_stage_unless_the_user_says_otherwise(
+    toy: Any, monkeypatch: pytest.MonkeyPatch, set_by_user: str | None, seen: str
+) -> None:
+    monkeypatch.delenv("TF_ENABLE_ONEDNN_OPTS", raising=False)
+    if set_by_user:
+        monkeypatch.setenv("TF_ENABLE_ONEDNN_OPTS", set_by_user)
+    stage = Stage("only", "toy_stages:onednn", ("one",))
+    assert (run(replace(toy, stages=["only"]), (stage,))["only"] / "result.txt").read_text() == seen
+
+
 def test_a_result_of_one_backend_serves_another_and_its_receipt_names_its_own(toy: Any) -> None:
     table = (replace(TABLE[0], backend="keras"), replace(TABLE[1], backend="tensorflow", inputs=()))
     before, after = steps(toy, table), steps(replace(toy, backend="jax"), table)
