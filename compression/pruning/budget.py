@@ -64,6 +64,27 @@ def measure(model: Any, graph: ChannelGraph, target: str) -> Measure:
     )
 
 
+def per_cost(
+    graph: ChannelGraph, scores: Mapping[str, NDArray[np.float64]], measured: Measure
+) -> dict[str, NDArray[np.float64]]:
+    """Scores divided by what a channel of their group costs of the target, as told by half of the group.
+
+    Args:
+        graph: the model's, from `trace`.
+        scores: `(size,)` for each group in scope, by name, from `importance`.
+        measured: how much of the target a plan leaves, exactly.
+    """
+    whole = measured.of(PruningPlan({}, {}))
+    found = {}
+    for group in graph.prunable:
+        left = group.blocks * max(1, group.size // group.blocks // 2)
+        plan = keep_best(scores, {group.name: left}, blocks_of(graph))
+        saved = (whole - measured.of(plan)) / max(1, group.size - left)
+        # What costs nothing stays.
+        found[group.name] = scores[group.name] / max(saved, 1e-9 * whole)
+    return found
+
+
 def meet(
     graph: ChannelGraph, scores: Mapping[str, NDArray[np.float64]], config: PruningRatioConfig, measured: Measure | None
 ) -> PruningPlan:

@@ -52,10 +52,15 @@ class Scope(Choice):
 
 
 class Allocation(Choice):
-    """How the pruning ratio is met: in every group alike, or by one ranking of the channels of all groups."""
+    """How the pruning ratio is met: in every group alike, or by one ranking of the channels of all groups.
+
+    By `cost` a channel is ranked by its importance for what it costs of the target (Shen et al. 2022, "Structural
+    pruning via latency-saliency knapsack", eq. 4, by greedy choice).
+    """
 
     UNIFORM = "uniform"
     GLOBAL = "global"
+    COST = "cost"
 
 
 class Schedule(Choice):
@@ -106,7 +111,8 @@ class PruningRatioConfig:
         ratio: Share of the target to remove, from 0 to below 1; of channels, of those in scope.
         scope: Channels to choose from: `inner` takes those within blocks, `all` those of residual streams and the stem
             too.
-        allocation: `uniform` removes the share from every group; `global` ranks the channels of all groups together.
+        allocation: `uniform` removes the share from every group; `global` ranks the channels of all groups together;
+            `cost` ranks them by importance divided by what a channel costs of the target.
         round_to: Number that kept channels are a multiple of (8 or 16 suits the tiles of integer kernels).
         minimum: Fewest channels that a group keeps.
         criterion: Importance of a channel. By the weights alone: `l1`, `l2`, `outgoing` (of the layers that read it),
@@ -143,6 +149,11 @@ class PruningRatioConfig:
                 raise ValueError(f"{name} is the share to remove, from 0 to below 1; got {ratio}")
         choose("scope", Scope, self.scope)
         choose("allocation", Allocation, self.allocation)
+        if self.allocation == Allocation.COST and self.normalization == Normalization.GAUSSIAN:
+            raise ValueError(
+                "allocation=cost divides importance by costs, which must not be negative; it cannot be with "
+                "normalization=gaussian: use none or mean"
+            )
         if self.round_to < 1 or self.minimum < 1:
             raise ValueError(f"round_to and minimum are at least 1, got {self.round_to} and {self.minimum}")
         if ":" not in self.criterion:

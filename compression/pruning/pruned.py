@@ -8,8 +8,8 @@ from typing import Any
 
 from slimcam.compression.normal_form.normalize import normalize
 from slimcam.compression.pruning.batch_norm import recalibrate_batch_norm
-from slimcam.compression.pruning.budget import MEASURED_TOLERANCE, Measure, measure, meet
-from slimcam.compression.pruning.config import PruningRatioConfig, Target
+from slimcam.compression.pruning.budget import MEASURED_TOLERANCE, Measure, measure, meet, per_cost
+from slimcam.compression.pruning.config import Allocation, PruningRatioConfig, Target
 from slimcam.compression.pruning.cost import Cost, cost
 from slimcam.compression.pruning.graph import ChannelGraph, trace
 from slimcam.compression.pruning.importance import Scores, importance
@@ -99,7 +99,10 @@ def choose(
         measured = latency
     elif config.target != Target.CHANNELS or config.budget is not None:
         measured = measure(model, graph, config.target)
-    return meet(graph, scores(model, graph, config, samples), config, measured)
+    found = scores(model, graph, config, samples)
+    if config.allocation == Allocation.COST:
+        found = per_cost(graph, found, _priced(model, graph, measured))
+    return meet(graph, found, config, measured)
 
 
 def scores(model: Any, graph: ChannelGraph, config: PruningRatioConfig, samples: Samples | None) -> Scores:
@@ -115,6 +118,13 @@ def saved(before: Cost, after: Cost) -> str:
         for name, old, new in (("parameters", before.parameters, after.parameters), ("MACs", before.macs, after.macs))
     ]
     return "; ".join(parts)
+
+
+def _priced(model: Any, graph: ChannelGraph, measured: Measure | None) -> Measure:
+    """By what single channels are told their cost: the target, or MACs where a device measures it."""
+    if measured is None:
+        return measure(model, graph, Target.CHANNELS)
+    return measure(model, graph, Target.MACS) if measured.tolerance else measured
 
 
 def _measured(model: Any, graph: ChannelGraph, latency: Callable[[Any], float]) -> Measure:

@@ -144,10 +144,10 @@ def _rounded(wanted: float, group: Group, config: PruningRatioConfig) -> int:
 
 
 def _counts(groups: list[Group], scores: Scores, config: PruningRatioConfig) -> dict[str, int]:
-    if config.allocation == Allocation.GLOBAL:
-        found = _global_counts(groups, scores, config)
-    else:
+    if config.allocation == Allocation.UNIFORM:
         found = [_rounded((1 - config.ratio) * group.size, group, config) for group in groups]
+    else:
+        found = _global_counts(groups, scores, config)
     return {group.name: count for group, count in zip(groups, found, strict=True)}
 
 
