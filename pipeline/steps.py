@@ -58,7 +58,7 @@ STAGES = (
         ("data", "model", "train", "prune"),
         ("train",),
         "keras",
-        version=5,
+        version=6,
     ),
     Stage(
         "quantize",

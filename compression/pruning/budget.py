@@ -24,6 +24,10 @@ MEASURED_TOLERANCE = 0.02
 """`Measure.tolerance` of what is measured on a device: each measurement takes a while."""
 
 _HALVINGS = 12
+_ALL = 1 - 1e-9
+"""The ratio that leaves each group its minimum."""
+_FULL = 0.99
+"""Share of a budget from which a plan is not made larger any more."""
 _FILE_BYTES, _LAYER_BYTES, _CHANNEL_BYTES = 1200, 580, 25
 """Of an int8 file, beside a byte for each weight: for itself, for each kernel, and for each channel that one writes.
 
@@ -90,7 +94,8 @@ def meet(
 ) -> PruningPlan:
     """The plan of a configuration: the largest network, in the order of its ratios, that meets the target.
 
-    The ratio of channels is bisected, then the number of groups that keep the width of the next smaller ratio.
+    The ratio of channels is bisected, then the number of groups that keep the width of the next smaller ratio. Where a
+    group's next step is so large that more than a hundredth of the budget is left, the others are bisected once more.
 
     Args:
         graph: the model's, from `trace`.
@@ -120,30 +125,58 @@ def meet(
     def enough(found: PruningPlan) -> bool:
         return limit * (1 - measured.tolerance) <= value(found) <= limit
 
-    def at(ratio: float) -> PruningPlan:
-        return plan(graph, scores, replace(config, ratio=ratio))
-
-    low, high = 0.0, 1 - 1e-9
-    large, small = at(low), at(high)
-    if value(small) > limit:
-        raise CompressionError(_out_of_reach(small, value(small), measured.whole, limit, config))
-    if value(large) <= limit:
-        if large.counts != dict(large.sizes):  # by ratios of their own, or rounding
-            return large
+    low, high = _planned(graph, scores, config, 0.0), _planned(graph, scores, config, _ALL)
+    if value(high) > limit:
+        raise CompressionError(_out_of_reach(high, value(high), measured.whole, limit, config))
+    if value(low) <= limit:
+        if low.counts != dict(low.sizes):  # by ratios of their own, or rounding
+            return low
         raise CompressionError(
-            f"target={config.target}: the model has {_amount(value(large), config)} already, within the "
+            f"target={config.target}: the model has {_amount(value(low), config)} already, within the "
             f"{_amount(limit, config)} that are allowed: nothing is to be pruned"
         )
+    blocks, fixed = blocks_of(graph), dict[str, int]()
+
+    def at(ratio: float) -> PruningPlan:
+        found = _planned(graph, scores, config, ratio)
+        return keep_best(scores, {**found.counts, **fixed}, blocks, found.whole)
+
+    def fits(found: PruningPlan) -> bool:
+        return value(found) <= limit
+
+    while True:
+        small, large = _bracket(at, fits, enough)
+        best, full = _between(scores, blocks, small, large, fits, enough)
+        if full is None or measured.tolerance or value(best) >= _FULL * limit:
+            return best
+        # A further step of that group is too much, but those of others are smaller.
+        fixed[full] = small.counts[full]
+
+
+def _planned(
+    graph: ChannelGraph, scores: Mapping[str, NDArray[np.float64]], config: PruningRatioConfig, ratio: float
+) -> PruningPlan:
+    return plan(graph, scores, replace(config, ratio=ratio))
+
+
+def _bracket(
+    at: Callable[[float], PruningPlan], fits: Callable[[PruningPlan], bool], enough: Callable[[PruningPlan], bool]
+) -> tuple[PruningPlan, PruningPlan]:
+    """Plans of ratios next to each other, of which the first fits and the second does not, unless the least does."""
+    low, high = 0.0, _ALL
+    small, large = at(high), at(low)
+    if fits(large):
+        return large, large
     for _ in range(_HALVINGS):
         if enough(small):
             break
         ratio = (low + high) / 2
         found = at(ratio)
-        if value(found) > limit:
-            low, large = ratio, found
-        else:
+        if fits(found):
             high, small = ratio, found
-    return _between(scores, blocks_of(graph), small, large, lambda found: value(found) <= limit, enough)
+        else:
+            low, large = ratio, found
+    return small, large
 
 
 def _between(
@@ -153,19 +186,19 @@ def _between(
     large: PruningPlan,
     fits: Callable[[PruningPlan], bool],
     enough: Callable[[PruningPlan], bool],
-) -> PruningPlan:
-    """The plan with as many of the first groups as fit at the larger width, and the others at the smaller."""
-    names = list(small.kept)
+) -> tuple[PruningPlan, str | None]:
+    """The plan with as many of the first groups as fit at the larger width, and the group that does not any more."""
+    names = [name for name in small.kept if small.counts[name] < large.counts[name]]
     low, high, best = 0, len(names), small
     while low + 1 < high and not enough(best):
         middle = (low + high) // 2
-        counts = {name: (large if place < middle else small).counts[name] for place, name in enumerate(names)}
+        counts = small.counts | {name: large.counts[name] for name in names[:middle]}
         found = keep_best(scores, counts, blocks, small.whole)
         if fits(found):
             low, best = middle, found
         else:
             high = middle
-    return best
+    return best, names[low] if names else None
 
 
 def _out_of_reach(small: PruningPlan, value: float, whole: float, limit: float, config: PruningRatioConfig) -> str:

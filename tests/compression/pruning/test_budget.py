@@ -10,11 +10,12 @@ import numpy as np
 import pytest
 
 from slimcam.compression.normal_form.normalize import normalize
-from slimcam.compression.pruning.budget import Measure, measure, meet
+from slimcam.compression.pruning.budget import Measure, measure, meet, per_cost
 from slimcam.compression.pruning.config import PruningRatioConfig
 from slimcam.compression.pruning.cost import cost
 from slimcam.compression.pruning.graph import trace
 from slimcam.compression.pruning.importance import importance
+from slimcam.compression.pruning.pruned import prune
 from slimcam.compression.pruning.selection import plan
 from slimcam.compression.pruning.surgery import cut
 from slimcam.compression.quantization.post_training import post_training_int8
@@ -107,6 +108,61 @@ def test_a_budget_is_met_and_hardly_undercut(
     limit = config.limit(counted.whole)
     assert 0.93 * limit < counted.of(found) <= limit
     found.validate(graph)
+
+
+@pytest.mark.parametrize("target", ["macs", "parameters"])
+def test_by_cost_more_importance_is_left_within_a_budget(parts: tuple[Any, Any, Any], target: str) -> None:
+    model, graph, _ = parts
+    left = {}
+    for allocation in ("uniform", "global", "cost"):
+        options = {"target": target, "ratio": 0.5, "round_to": 1, "allocation": allocation}
+        found = prune(model, normalization="none", **options).plan
+        raw = importance(model, graph, normalization="none")
+        left[allocation] = sum(raw[name][list(kept)].sum() for name, kept in found.kept.items())
+
+    assert left["cost"] > max(left["uniform"], left["global"])
+
+
+def test_a_group_with_large_steps_leaves_the_budget_to_the_others(parts: tuple[Any, Any, Any]) -> None:
+    _, graph, scores = parts
+
+    def milliseconds(found: Any) -> float:
+        """The last step of `stem` takes as long as forty channels."""
+        return 40.0 * (found.counts["stem"] // 32) + found.channels[1]
+
+    whole = plan(graph, scores, PruningRatioConfig(0.0))
+    without_last_step = milliseconds(whole) - 40 - 4
+    config = PruningRatioConfig(target="latency", budget=f"{without_last_step}", round_to=4)
+    found = meet(graph, scores, config, Measure(milliseconds(whole), milliseconds))
+
+    assert milliseconds(found) == without_last_step
+    assert found.counts == {**found.sizes, "stem": 28}
+    found.validate(graph)
+
+
+def test_a_channel_costs_what_the_target_loses_with_it(parts: tuple[Any, Any, Any]) -> None:
+    model, graph, scores = parts
+    priced = per_cost(graph, scores, measure(model, graph, "parameters"))
+
+    # `up` reads 32 channels by kernels of 2 x 2 and has a bias; `out` gives 10 numbers by each of its channels.
+    assert priced["up"] == pytest.approx(scores["up"] / (2 * 2 * 32 + 1 + 10))
+
+
+def test_where_a_device_measures_channels_cost_their_macs(parts: tuple[Any, Any, Any]) -> None:
+    model = parts[0]
+    asked = []
+
+    def milliseconds(found: Any) -> float:
+        asked.append(found)
+        return cost(found).macs / 1000
+
+    options = {"ratio": 0.5, "round_to": 1, "allocation": "cost", "normalization": "none"}
+    found = prune(model, target="latency", latency=milliseconds, **options).plan
+
+    by_macs = prune(model, target="macs", **options).plan
+    # As it is measured, a budget is met to two percent.
+    assert all(abs(found.counts[name] - count) <= 1 for name, count in by_macs.counts.items())
+    assert len(asked) <= 14
 
 
 def test_the_budget_goes_before_the_ratio() -> None:

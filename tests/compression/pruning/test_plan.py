@@ -99,7 +99,15 @@ def test_missing_scores_are_named(graph: ChannelGraph, scores: dict[str, Any]) -
 
 @pytest.mark.parametrize(
     "wrong",
-    [{"ratio": 1.0}, {"ratio": -0.1}, {"scope": "outer"}, {"allocation": "fair"}, {"round_to": 0}, {"minimum": 0}],
+    [
+        {"ratio": 1.0},
+        {"ratio": -0.1},
+        {"scope": "outer"},
+        {"allocation": "fair"},
+        {"allocation": "cost", "normalization": "gaussian"},
+        {"round_to": 0},
+        {"minimum": 0},
+    ],
 )
 def test_impossible_pruning_ratios_are_refused(wrong: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match=next(iter(wrong))):
