@@ -38,6 +38,7 @@ class Reduction(Choice):
 class Normalization(Choice):
     """What the values of a layer, and then of a group, are divided by, so that layers and groups compare."""
 
+    AUTO = "auto"
     MEAN = "mean"
     MAX = "max"
     GAUSSIAN = "gaussian"
@@ -121,7 +122,8 @@ class PruningRatioConfig:
         reduction: How the values of several layers that make the same channels become one: `mean`, `sum`, `max`,
             `first`.
         normalization: What values are divided by, first a layer's, then a group's: their `mean`, their `max`, their
-            deviation once their mean is taken off (`gaussian`), nothing (`none`).
+            deviation once their mean is taken off (`gaussian`), nothing (`none`). `auto` is `none` for criteria whose
+            values compare as they are (`lamp`, `taylor`, `fisher`, `hessian`), and `mean` for the others.
         target: What is to shrink: `channels`, `parameters`, `macs`, `size` (of the int8 file) or `latency`.
         budget: What the target may be at most, in place of `ratio`: a number (of channels, parameters or MACs; MB of
             `size`; milliseconds of `latency`), or `5x` for a fifth of what it is.
@@ -137,7 +139,7 @@ class PruningRatioConfig:
     minimum: int = 1
     criterion: str = Criterion.OUTGOING.value
     reduction: str = field(default=Reduction.MEAN.value, metadata=KEY_UNLESS_DEFAULT)
-    normalization: str = field(default=Normalization.MEAN.value, metadata=KEY_UNLESS_DEFAULT)
+    normalization: str = field(default=Normalization.AUTO.value, metadata=KEY_UNLESS_DEFAULT)
     target: str = field(default=Target.CHANNELS.value, metadata=KEY_UNLESS_DEFAULT)
     budget: str | None = field(default=None, metadata=KEY_UNLESS_DEFAULT)
     ratios: dict[str, float] = field(default_factory=dict, metadata=KEY_UNLESS_DEFAULT)

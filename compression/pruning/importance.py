@@ -18,6 +18,9 @@ from slimcam.deploy.common.choices import choose
 Float = NDArray[np.float64]
 Scores = dict[str, Float]
 
+_COMPARABLE = (Criterion.LAMP, Criterion.TAYLOR, Criterion.FISHER, Criterion.HESSIAN)
+"""Criteria whose values compare between groups as they are."""
+
 
 def importance(
     model: Any,
@@ -26,12 +29,12 @@ def importance(
     samples: Samples | None = None,
     *,
     reduction: str = Reduction.MEAN,
-    normalization: str = Normalization.MEAN,
+    normalization: str = Normalization.AUTO,
 ) -> Scores:
     """Scores the channels of every prunable group.
 
     The values of each layer that makes the channels are normalized, reduced to one value a channel, and this is
-    normalized again; by default the scores of a group average 1, so that groups compare.
+    normalized again, so that groups compare.
 
     Args:
         model: functional or sequential Keras 3 model.
@@ -39,7 +42,8 @@ def importance(
         criterion: name in `slimcam.compression.pruning.criteria`, or `module:function` of a user's own.
         samples: what the criterion may judge by beside the weights.
         reduction: `mean`, `sum`, `max`, or `first`, the first layer's.
-        normalization: `mean`, `max`, `gaussian` or `none`.
+        normalization: `mean`, `max`, `gaussian` or `none`; `auto` is `none` where a criterion's values compare between
+            groups as they are, and `mean` elsewhere.
 
     Returns:
         `(size,)` for each prunable group, by name.
@@ -49,7 +53,10 @@ def importance(
         CompressionError: values are not finite, or the criterion needs samples that are not given.
     """
     reduce = _REDUCTIONS[choose("reduction", Reduction, reduction)]
-    normalize = _NORMALIZATIONS[choose("normalization", Normalization, normalization)]
+    divisor = choose("normalization", Normalization, normalization)
+    if divisor is Normalization.AUTO:
+        divisor = Normalization.NONE if criterion in _COMPARABLE else Normalization.MEAN
+    normalize = _NORMALIZATIONS[divisor]
     values = criterion_function(criterion)(model, graph, samples)
     scores: Scores = {}
     for group in graph.prunable:

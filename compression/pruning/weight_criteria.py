@@ -68,7 +68,7 @@ def lamp(model: Any, graph: ChannelGraph, samples: Samples | None = None) -> Val
     """A channel's squared norm by those of all channels of its layer that are as large or larger, itself included.
 
     Lee et al. 2021, "Layer-adaptive sparsity for the magnitude-based pruning", https://arxiv.org/abs/2010.07611, eq. 2,
-    of channels instead of weights. The values compare between groups as they are: `normalization=none`.
+    of channels instead of weights. The values compare between groups as they are.
     """
 
     def shares(filters: Float) -> Float:

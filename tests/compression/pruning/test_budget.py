@@ -156,7 +156,7 @@ def test_where_a_device_measures_channels_cost_their_macs(parts: tuple[Any, Any,
         asked.append(found)
         return cost(found).macs / 1000
 
-    options = {"ratio": 0.5, "round_to": 1, "allocation": "cost", "normalization": "none"}
+    options = {"ratio": 0.5, "round_to": 1, "allocation": "cost"}
     found = prune(model, target="latency", latency=milliseconds, **options).plan
 
     by_macs = prune(model, target="macs", **options).plan

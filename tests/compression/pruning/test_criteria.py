@@ -234,6 +234,15 @@ def test_layers_and_groups_are_normalized(normalization: str, expected: list[flo
     assert found == pytest.approx(expected)
 
 
+@pytest.mark.parametrize(("criterion", "same_as"), [("l1", "mean"), ("lamp", "none"), ("hessian", "none")])
+def test_values_that_compare_between_groups_stay_as_they_are(criterion: str, same_as: str) -> None:
+    def seeded(normalization: str) -> Any:
+        keras.utils.set_random_seed(0)
+        return scores(criterion, LABELED, normalization=normalization)
+
+    np.testing.assert_array_equal(seeded("auto"), seeded(same_as))
+
+
 def test_a_criterion_of_ones_own_is_a_function_in_a_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "own_criterion.py").write_text(
         "import numpy as np\n"
