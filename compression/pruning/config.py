@@ -56,7 +56,7 @@ class Allocation(Choice):
     """How the pruning ratio is met: in every group alike, or by one ranking of the channels of all groups.
 
     By `cost` a channel is ranked by its importance for what it costs of the target (Shen et al. 2022, "Structural
-    pruning via latency-saliency knapsack", eq. 4, by greedy choice).
+    pruning via latency-saliency knapsack"; greedily, in place of the knapsack).
     """
 
     UNIFORM = "uniform"

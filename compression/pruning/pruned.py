@@ -121,7 +121,7 @@ def saved(before: Cost, after: Cost) -> str:
 
 
 def _priced(model: Any, graph: ChannelGraph, measured: Measure | None) -> Measure:
-    """By what single channels are told their cost: the target, or MACs where a device measures it."""
+    """What tells the cost of single channels: the target, or MACs where a device measures it."""
     if measured is None:
         return measure(model, graph, Target.CHANNELS)
     return measure(model, graph, Target.MACS) if measured.tolerance else measured
