@@ -125,25 +125,25 @@ def meet(
     def enough(found: PruningPlan) -> bool:
         return limit * (1 - measured.tolerance) <= value(found) <= limit
 
-    low, high = _planned(graph, scores, config, 0.0), _planned(graph, scores, config, _ALL)
-    if value(high) > limit:
+    blocks, fixed = blocks_of(graph), dict[str, int]()
+
+    def fits(found: PruningPlan) -> bool:
+        return value(found) <= limit
+
+    def at(ratio: float) -> PruningPlan:
+        found = plan(graph, scores, replace(config, ratio=ratio))
+        return keep_best(scores, {**found.counts, **fixed}, blocks, found.whole) if fixed else found
+
+    low, high = at(0.0), at(_ALL)
+    if not fits(high):
         raise CompressionError(_out_of_reach(high, value(high), measured.whole, limit, config))
-    if value(low) <= limit:
+    if fits(low):
         if low.counts != dict(low.sizes):  # by ratios of their own, or rounding
             return low
         raise CompressionError(
             f"target={config.target}: the model has {_amount(value(low), config)} already, within the "
             f"{_amount(limit, config)} that are allowed: nothing is to be pruned"
         )
-    blocks, fixed = blocks_of(graph), dict[str, int]()
-
-    def at(ratio: float) -> PruningPlan:
-        found = _planned(graph, scores, config, ratio)
-        return keep_best(scores, {**found.counts, **fixed}, blocks, found.whole)
-
-    def fits(found: PruningPlan) -> bool:
-        return value(found) <= limit
-
     while True:
         small, large = _bracket(at, fits, enough)
         best, full = _between(scores, blocks, small, large, fits, enough)
@@ -151,12 +151,6 @@ def meet(
             return best
         # A further step of that group is too much, but those of others are smaller.
         fixed[full] = small.counts[full]
-
-
-def _planned(
-    graph: ChannelGraph, scores: Mapping[str, NDArray[np.float64]], config: PruningRatioConfig, ratio: float
-) -> PruningPlan:
-    return plan(graph, scores, replace(config, ratio=ratio))
 
 
 def _bracket(

@@ -113,11 +113,10 @@ def test_a_budget_is_met_and_hardly_undercut(
 @pytest.mark.parametrize("target", ["macs", "parameters"])
 def test_by_cost_more_importance_is_left_within_a_budget(parts: tuple[Any, Any, Any], target: str) -> None:
     model, graph, _ = parts
-    left = {}
+    raw, left = importance(model, graph, normalization="none"), {}
     for allocation in ("uniform", "global", "cost"):
         options = {"target": target, "ratio": 0.5, "round_to": 1, "allocation": allocation}
         found = prune(model, normalization="none", **options).plan
-        raw = importance(model, graph, normalization="none")
         left[allocation] = sum(raw[name][list(kept)].sum() for name, kept in found.kept.items())
 
     assert left["cost"] > max(left["uniform"], left["global"])
