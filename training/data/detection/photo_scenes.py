@@ -17,20 +17,23 @@ from slimcam.training.data.detection.points import mirrored
 from slimcam.training.data.detection.scene import Float, Scene
 from slimcam.training.data.images import Image, decode
 
-PHOTO_SCENES_VERSION = 2
+PHOTO_SCENES_VERSION = 3
 """Raise it with every change that changes a pixel or a label."""
 
 SMALLEST = 8.0
 """Size in a scene, pixels, below which a face is ignored: it has a pixel for an eye."""
 
-_LARGEST = 160.0
-"""Largest size that a photograph is scaled for; the composed scenes have larger faces."""
+_LARGEST = 2 / 3
+"""Largest size that a photograph is scaled for, of the height of a scene; the composed scenes have larger faces."""
 
 _WHOLE = 0.5
 """Share of scenes that show their whole photograph."""
 
 MOSAICS = 0.25
-"""Share of the scenes of photographs that show four of them."""
+"""Share of the scenes of photographs that show several of them."""
+
+MOSAIC_SIDES = (2, 3, 4)
+"""Photographs along a side of a mosaic, all equally frequent: portraits have faces of 20 to 40 pixels in the finest."""
 
 _MOST_ENLARGED = 1.5
 _GRAY = 128
@@ -52,9 +55,10 @@ class LabeledPhotograph:
 def photograph_scene(source: LabeledPhotograph, height: int, width: int, rng: np.random.Generator) -> Scene:
     """A scene of a photograph, a function of its arguments and the generator's state.
 
-    Half show the whole photograph. The others are cut and scaled so that one of its faces has a size between 8 and 160
-    pixels, all scales equally frequent, and lies anywhere; but photographs are not shrunk more than to show the whole,
-    and enlarged by half at the most. Of photographs without faces any part is shown, all scales equally frequent.
+    Half show the whole photograph. The others are cut and scaled so that one of its faces has a size between 8 pixels
+    and two thirds of the height, all scales equally frequent, and lies anywhere; but photographs are not shrunk more
+    than to show the whole, and enlarged by half at the most. Of photographs without faces any part is shown, all scales
+    equally frequent.
     """
     image = decode(source.pixels)
     if image is None:
@@ -77,25 +81,29 @@ def photograph_scene(source: LabeledPhotograph, height: int, width: int, rng: np
 
 
 def mosaic(sources: Sequence[LabeledPhotograph], height: int, width: int, rng: np.random.Generator) -> Scene:
-    """Scenes of four photographs, half as large, side by side: four times as many faces, and small ones.
+    """Scenes of several photographs, side by side in a square: as many times the faces, and small ones.
 
-    Bochkovskiy et al. 2020, "YOLOv4", section 3.3.
+    Bochkovskiy et al. 2020, "YOLOv4", section 3.3, of four.
+
+    Args:
+        sources: 4, 9 or another square of a whole number.
     """
-    half = height // 2, width // 2
+    across = math.isqrt(len(sources))
+    part = height // across, width // across
     image = np.full((height, width, 3), _GRAY, np.uint8)
     points, boxed, ignored = [], [], []
     for number, source in enumerate(sources):
-        scene = photograph_scene(source, *half, rng)
-        corner = np.array([number % 2 * half[1], number // 2 * half[0]], dtype=np.float32)
+        scene = photograph_scene(source, *part, rng)
+        corner = np.array([number % across * part[1], number // across * part[0]], dtype=np.float32)
         left, top = corner.astype(int)
-        image[top : top + half[0], left : left + half[1]] = scene.image
+        image[top : top + part[0], left : left + part[1]] = scene.image
         # A face that is cut in the middle has none in the next photograph.
         middles = scene.points.mean(axis=1)
-        there = ((middles >= 0) & (middles < half[::-1])).all(axis=1)
+        there = ((middles >= 0) & (middles < part[::-1])).all(axis=1)
         points.append(scene.points[there] + corner)
         boxed.append(scene.boxed[there])
         regions = np.concatenate([scene.ignored, face_boxes(scene.points[~there])])
-        start, end = (np.clip(side, 0, half[::-1]) for side in (regions[:, :2], regions[:, :2] + regions[:, 2:]))
+        start, end = (np.clip(side, 0, part[::-1]) for side in (regions[:, :2], regions[:, :2] + regions[:, 2:]))
         ignored.append(np.concatenate([start + corner, end - start], axis=1)[(end > start).all(axis=1)])
     return Scene(image, np.concatenate(points), np.concatenate(boxed), np.concatenate(ignored).astype(np.float32))
 
@@ -114,7 +122,7 @@ def _window(
     largest = max(_MOST_ENLARGED, fitted)
     if len(points):
         face = points[int(rng.integers(len(points)))]
-        size = math.exp(rng.uniform(math.log(SMALLEST), math.log(_LARGEST)))
+        size = math.exp(rng.uniform(math.log(SMALLEST), math.log(max(SMALLEST, _LARGEST * height))))
         scale, shown = float(np.clip(size / max(float(face_sizes(face)[0]), 1.0), fitted, largest)), face.mean(axis=0)
     else:
         scale = math.exp(rng.uniform(math.log(fitted), math.log(largest)))

@@ -24,7 +24,13 @@ from slimcam.training.data.detection import drawn_faces, photo_sets
 from slimcam.training.data.detection.compose import COMPOSE_VERSION, ComposeConfig, compose
 from slimcam.training.data.detection.drawn_faces import IMAGES_PER_PERSON, drawn_pictures, portrait
 from slimcam.training.data.detection.labels import JudgedPhotograph, judged_photographs
-from slimcam.training.data.detection.photo_scenes import MOSAICS, LabeledPhotograph, mosaic, photograph_scene
+from slimcam.training.data.detection.photo_scenes import (
+    MOSAIC_SIDES,
+    MOSAICS,
+    LabeledPhotograph,
+    mosaic,
+    photograph_scene,
+)
 from slimcam.training.data.detection.relabel import LABELS_VERSION
 from slimcam.training.data.detection.scene import Picture, Scene, Sources
 from slimcam.training.data.detection.single_faces import read_single_faces
@@ -150,8 +156,9 @@ class Mixed:
         rng = np.random.default_rng((config.seed, _PHOTO_STREAM, index))
         if rng.random() >= config.photo_share:
             return self.composed[index]
-        chosen = [self.photographs[int(index)] for index in rng.integers(len(self.photographs), size=4)]
-        if rng.random() < MOSAICS:
+        across = int(rng.choice(MOSAIC_SIDES)) if rng.random() < MOSAICS else 1
+        chosen = [self.photographs[int(index)] for index in rng.integers(len(self.photographs), size=across**2)]
+        if across > 1:
             return mosaic(chosen, config.height, config.width, rng)
         return photograph_scene(chosen[0], config.height, config.width, rng)
 

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import math
+
 import cv2
 import numpy as np
 import pytest
 
 from slimcam.deploy.vision.align import TEMPLATE, face_sizes
-from slimcam.training.data.detection import photo_scenes
+from slimcam.training.data.detection import photo_scenes, scenes
 from slimcam.training.data.detection.labels import FaceLabels
 from slimcam.training.data.detection.photo_scenes import LabeledPhotograph, mosaic, photograph_scene
+from slimcam.training.data.detection.scenes import ScenesConfig, Sources
 
 COLORS = np.array([(255, 0, 0), (0, 255, 0), (0, 0, 255)])
 
@@ -78,22 +81,43 @@ def test_what_is_ignored_and_what_is_too_small_moves_along():
     assert mirrored == {250, 50}, "left edge of the region, and of its mirror image"
 
 
+@pytest.mark.parametrize("across", [2, 3, 4])
 @pytest.mark.usefixtures("undegraded")
-def test_a_mosaic_shows_four_photographs_and_no_face_reaches_into_the_next():
+def test_a_mosaic_shows_photographs_side_by_side_and_no_face_reaches_into_the_next(across):
+    colors = np.array([(80 * red, 80 * green, 200) for red in range(4) for green in range(4)])[: across**2]
     sources = []
-    for color in [*COLORS, np.array([255, 255, 0])]:
+    for color in colors:
         points = np.stack([face(90, 150, 120), face(90, 420, 250)])
         image = np.full((400, 600, 3), 60, np.uint8)
         for center in points.mean(axis=1):
-            cv2.circle(image, [int(value) for value in center.round()], 20, color.tolist(), -1)
+            cv2.circle(image, [int(value) for value in center.round()], 30, color.tolist(), -1)
         sources.append(labeled(image, points, [True, False], [(500, 0, 100, 400)]))
+    part, sizes = np.array([320 // across, 240 // across]), []
     for seed in range(20):
         scene = mosaic(sources, 240, 320, np.random.default_rng(seed))
         assert len(scene.points) == len(scene.boxed) >= 1
         for center in scene.points.mean(axis=1):
             x, y = center.astype(int)
-            quadrant = (y >= 120) * 2 + (x >= 160)
-            expected = [*COLORS, np.array([255, 255, 0])][quadrant]
-            assert np.abs(scene.image[y, x].astype(int) - expected).sum() < 90
+            column, row = center // part
+            assert np.abs(scene.image[y, x].astype(int) - colors[int(row * across + column)]).sum() < 40
         assert (scene.ignored[:, :2] >= 0).all()
-        assert (scene.ignored[:, :2] + scene.ignored[:, 2:] <= (320, 240)).all()
+        assert (scene.ignored[:, :2] + scene.ignored[:, 2:] <= across * part).all()
+        sizes += face_sizes(scene.points).tolist()
+    whole = 90 * 240 / 400 / across
+    assert whole / 2 < np.median(sizes) < 2 * whole
+    assert max(sizes) <= 240 / across
+
+
+def test_scenes_of_photographs_are_single_ones_and_mosaics_of_each_size(monkeypatch):
+    sides = []
+    monkeypatch.setattr(scenes, "mosaic", lambda sources, *_: sides.append(math.isqrt(len(sources))))
+    monkeypatch.setattr(scenes, "photograph_scene", lambda *_: sides.append(1))
+    drawn = ScenesConfig(people=2, photo_share=0.99)
+    mixed = scenes.Mixed(
+        scenes.Composed(Sources((), (None,)), drawn), [labeled(np.zeros((9, 9, 3)), np.zeros((0, 5, 2)))]
+    )
+    monkeypatch.setattr(scenes, "compose", lambda *_: sides.append(0))
+    for index in range(400):
+        mixed[index]
+    shares = np.bincount(sides, minlength=5)[1:] / len(sides)
+    np.testing.assert_allclose(shares, [0.75, 0.08, 0.08, 0.08], atol=0.05)
