@@ -112,10 +112,8 @@ def test_scenes_of_photographs_are_single_ones_and_mosaics_of_each_size(monkeypa
     sides = []
     monkeypatch.setattr(scenes, "mosaic", lambda sources, *_: sides.append(math.isqrt(len(sources))))
     monkeypatch.setattr(scenes, "photograph_scene", lambda *_: sides.append(1))
-    drawn = ScenesConfig(people=2, photo_share=0.99)
-    mixed = scenes.Mixed(
-        scenes.Composed(Sources((), (None,)), drawn), [labeled(np.zeros((9, 9, 3)), np.zeros((0, 5, 2)))]
-    )
+    composed = scenes.Composed(Sources((), (None,)), ScenesConfig(people=2, photo_share=0.99))
+    mixed = scenes.Mixed(composed, [labeled(np.zeros((9, 9, 3)), np.zeros((0, 5, 2)))])
     monkeypatch.setattr(scenes, "compose", lambda *_: sides.append(0))
     for index in range(400):
         mixed[index]
