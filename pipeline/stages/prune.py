@@ -61,10 +61,11 @@ def run(job: Job) -> None:
     target = chosen_plan(job, dense, samples, job.config.train.seed)
     tell(job, dense, target)
     widths = width_schedule(target, trace(dense), config.steps, config.round_to, Schedule(config.schedule))
+    seen = config.sparse.taken
     for step, counts, fit in zip(cuts, widths, config.fine_tuning, strict=True):
         if not (step.out / MODEL).is_file():
-            _take_step(step, source, target, counts, fit, task)
-        source = step.out
+            _take_step(step, source, target, counts, fit, task, seen)
+        source, seen = step.out, seen + fit.epochs
     keep_events(job, [*before, *cuts])
 
 
@@ -100,9 +101,12 @@ def _go_on_from(file: Path, model: Any, batches: Iterable[NDArray[np.float32]]) 
 
 
 def _take_step(
-    job: Job, source: Path, target: PruningPlan, counts: Mapping[str, int], fit: FitConfig, task: Task
+    job: Job, source: Path, target: PruningPlan, counts: Mapping[str, int], fit: FitConfig, task: Task, seen: float
 ) -> None:
-    """Cuts the model of a result folder down to so many channels of each group, fine-tunes it, and writes it last."""
+    """Cuts the model of a result folder down to so many channels of each group, fine-tunes it, and writes it last.
+
+    The fine-tuning goes on in the data after the `seen` epochs of the steps before.
+    """
     config = job.config.prune
     restart_events(job)
     keras.utils.set_random_seed(job.config.train.seed)
@@ -131,7 +135,9 @@ def _take_step(
     title = "fine-tuning" if config.steps == 1 else f"fine-tuning {job.work.name}"
     # Validated as the result will be: training's moving statistics are up to six points of accuracy off.
     quick = partial(recalibrate, images=min(config.bn_images, VALIDATION_IMAGES)) if config.bn_images else None
-    spec = TrainingSpec(fit, config.loss, config.teacher, None if reinitialized else source, keras, title, quick)
+    spec = TrainingSpec(
+        fit, config.loss, config.teacher, None if reinitialized else source, keras, title, quick, begin=seen
+    )
     history = task.learn(model, spec, job)
     recalibrate(model)
     if (source / PLAN).is_file():  # the source is pruned itself

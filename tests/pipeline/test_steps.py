@@ -45,6 +45,11 @@ def test_results_of_earlier_versions_are_found_again(
     }
 
 
+def test_pruning_in_one_step_is_found_again_where_several_steps_changed() -> None:
+    one, three = (steps_of("experiment=demo", f"prune.steps={number}")["prune"].facts["version"] for number in (1, 3))
+    assert (one, three) == (6, 7)
+
+
 def test_a_file_with_the_name_of_a_value_is_not_taken_for_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     before = {name: step.key for name, step in steps_of("experiment=shapes").items()}

@@ -75,6 +75,7 @@ def fit(
     rates: Mapping[int, float] | None = None,
     callbacks: Sequence[Any] = (),
     sampled: Sampled | None = None,
+    begin: float = 0.0,
 ) -> History:
     """Trains a model in place, going on from the checkpoint in `work` if there is one.
 
@@ -90,6 +91,7 @@ def fit(
         callbacks: Callbacks of `keras` that are told of the begin and the end of the training and of its epochs, of a
             resumed one too; their `params` are `epochs`, and `steps` of an epoch, both of which may be fractions.
         sampled: The part of a Keras 3 model that changes with each step, if there is one.
+        begin: Epochs of the batches that earlier fits have seen: this one goes on from there.
 
     Returns:
         One entry for each line of progress: `step`, `epoch`, `loss` and its parts, `learning_rate`,
@@ -133,7 +135,8 @@ def fit(
     progress = Progress(steps * count, title, unit="images", seconds=config.log_seconds, done=start * count)
     saved = logged = time.monotonic()
     logged_step = start
-    stream = batches.stream(sizes, start)
+    seen = round(begin * batches.steps_per_epoch)
+    stream = batches.stream([sizes[0]] * seen + sizes, seen + start)
     watchers = keras.callbacks.CallbackList(
         list(callbacks), model=learner, epochs=config.epochs, steps=batches.steps_per_epoch
     )
@@ -145,7 +148,7 @@ def fit(
         rate = learning_rate(config, step, steps)
         with scope(distribution):
             learner.optimizer.learning_rate = rate
-            shown = batch if sampled is None else sampled.enter(learner, step, batch)
+            shown = batch if sampled is None else sampled.enter(learner, seen + step, batch)
             mine, truth = own_rows(distribution, (shown.images, objective.truth(shown)), keras)
             logs = learner.train_on_batch(mine, truth, **_options(keras))
             if sampled is not None:

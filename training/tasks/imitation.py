@@ -44,6 +44,7 @@ def learn(
         recalibrate=spec.recalibrate,
         rates=spec.rates,
         callbacks=spec.callbacks,
+        begin=spec.begin,
     )
 
 

@@ -74,6 +74,7 @@ class TrainingSpec:
         recalibrate: Sets the statistics of normalization in place, before each validation; `None` keeps training's.
         rates: Factors of the learning rate of single variables, by their `id`.
         callbacks: Callbacks of `keras`, as for `fit`.
+        begin: Epochs of the data that earlier trainings of the stage have seen: this one goes on from there.
     """
 
     fit: FitConfig
@@ -85,6 +86,7 @@ class TrainingSpec:
     recalibrate: Callable[[Any], None] | None = None
     rates: Mapping[int, float] = field(default_factory=dict)
     callbacks: Sequence[Any] = ()
+    begin: float = 0.0
 
 
 @dataclass(frozen=True)

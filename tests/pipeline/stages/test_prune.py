@@ -149,6 +149,21 @@ def test_the_history_of_several_cuts_counts_on_to_the_epochs_of_the_fit(stage: S
     assert events == ["tensorboard", "tensorboard/cut-1-of-3", "tensorboard/cut-2-of-3"]
 
 
+def test_each_fine_tuning_goes_on_in_the_data_where_the_one_before_ends(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    taken: list[int] = []
+    stream = Batches.stream
+
+    def recorded(batches: Batches, sizes: list[int], start: int = 0) -> Any:
+        taken.extend(range(start, len(sizes)))
+        return stream(batches, sizes, start)
+
+    monkeypatch.setattr(Batches, "stream", recorded)
+    stage.run(steps=3, step_epochs=0.5)
+    assert taken == [0, 1, 2, 3, 4, 5]
+
+
 def test_a_killed_stage_goes_on_in_its_step_and_ends_as_if_it_had_not_been_killed(
     stage: Stage, monkeypatch: pytest.MonkeyPatch
 ) -> None:

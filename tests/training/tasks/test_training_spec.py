@@ -48,8 +48,8 @@ def test_rates_recalibration_and_title_reach_the_fit(
     inputs = keras.Input((4, 4, 3))
     model = keras.Model(inputs, L.Flatten()(L.Conv2D(2, 4)(inputs)))
     rates = {id(weight): 0.5 for weight in model.weights}
-    spec = TrainingSpec(FitConfig(), loss, "dense", None, keras, "a title", np.copy, rates)
+    spec = TrainingSpec(FitConfig(), loss, "dense", None, keras, "a title", np.copy, rates, begin=1.5)
 
     task.learn(model, spec, job)
 
-    assert (given["title"], given["recalibrate"], given["rates"]) == ("a title", np.copy, rates)
+    assert (given["title"], given["recalibrate"], given["rates"], given["begin"]) == ("a title", np.copy, rates, 1.5)

@@ -176,6 +176,7 @@ class Recognition(Task):
             callbacks=spec.callbacks,
             recalibrate=spec.recalibrate,
             sampled=sampled,
+            begin=spec.begin,
         )
         if loss.classifies:
             kernel = learner.get_layer(COSINES).get_weights()[0] if sampled is None else sampled.kernel
