@@ -222,7 +222,7 @@ def test_a_release_that_is_slow_is_rolled_back_early(
 ) -> None:
     stage(tmp_path / "device", 1, slowdown=150)
     camera = make_camera()
-    with delayed(0.03, monkeypatch):
+    with delayed(0.1, monkeypatch):
         camera.until(lambda state: state.trial is not None)
         camera.until(lambda state: 1 in state.bad)
     assert "detect takes " in camera.state.bad[1]
