@@ -26,7 +26,7 @@ camera: $(READY) ## sets up and plays a scene of drawn people to the camera, som
 		report=runs/camera/report.json $(GALLERY)
 
 test: $(READY) ## sets up and runs the tests
-	$(BIN)/pytest -n logical --maxprocesses 4 --dist loadfile
+	$(BIN)/pytest -n logical --maxprocesses 4 --dist loadfile --durations 40 --durations-min 3
 
 validate-a53: $(READY) ## compares predicted latencies with published ones, 20 minutes
 	$(BIN)/python -m slimcam.pipeline.tools.validate_a53
