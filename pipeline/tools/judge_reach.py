@@ -154,8 +154,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--detector", type=Path, default=DETECTOR, help="bundle, or YuNet's .onnx file")
-    parser.add_argument("--data", type=Path, help="folder with photos of one face; drawn faces without it")
-    parser.add_argument("--cache", type=Path, default=Path("runs/cache"), help="of drawn faces (%(default)s)")
+    parser.add_argument("--data", type=Path, help="folder with photos of one face; rendered faces without it")
+    parser.add_argument("--cache", type=Path, default=Path("runs/cache"), help="of rendered faces (%(default)s)")
     parser.add_argument("--sizes", nargs="+", choices=SIZES, default=list(SIZES), help="of the frames (all)")
     parser.add_argument(
         "--widths", nargs="+", type=int, default=list(WIDTHS), help="of the faces, pixels (%(default)s)"

@@ -1,4 +1,4 @@
-"""How a recognizer names the drawn people of `make camera`'s scene, over many seeds.
+"""How a recognizer names the rendered people of `make camera`'s scene, over many seeds.
 
     python -m slimcam.pipeline.tools.judge_scenes --seeds 30 [--recognizer BUNDLE]
 

@@ -65,4 +65,4 @@ def test_the_detector_that_comes_with_slimcam_finds_drawn_faces_and_nothing_else
     assert len(found) == 3
     off = np.linalg.norm(found[:, np.newaxis] - np.array(expected), axis=3).mean(axis=2)
     assert sorted(off.argmin(axis=1)) == [0, 1, 2]
-    assert off.min(axis=1).max() < 8  # of drawn faces, whose eyes are 35 pixels apart
+    assert off.min(axis=1).max() < 8  # of rendered faces, whose eyes are 35 pixels apart

@@ -1,4 +1,4 @@
-"""The whole pipeline in miniature, on drawn faces, as a user runs it."""
+"""The whole pipeline in miniature, on rendered faces, as a user runs it."""
 
 from __future__ import annotations
 

@@ -38,7 +38,7 @@ def test_results_of_earlier_versions_are_found_again(
     experiment: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    # Drawn faces stand for those of a folder: the points of drawn ones need no labeller.
+    # Rendered faces stand for those of a folder: the points of these need no labeler.
     found = steps_of(f"experiment={experiment}", *(["data.labeler=null"] if experiment == "detector" else []))
     assert {stage: found[stage].key for name, stage in KEYS if name == experiment} == {
         stage: key for (name, stage), key in KEYS.items() if name == experiment

@@ -1,4 +1,4 @@
-"""The whole camera on the emulated Cortex-A53, on a clip of drawn people. Minutes, so only on request."""
+"""The whole camera on the emulated Cortex-A53, on a clip of rendered people. Minutes, so only on request."""
 
 from __future__ import annotations
 

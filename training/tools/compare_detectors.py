@@ -86,7 +86,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--full-size", action="store_true", help="each photograph in its own size too")
     parser.add_argument("--data", type=Path, help="folder with photos of one face")
     parser.add_argument("--teacher", type=Path, help="recognizer for the crops of --data")
-    parser.add_argument("--cache", type=Path, default=Path("runs/cache"), help="of labels and drawn faces")
+    parser.add_argument("--cache", type=Path, default=Path("runs/cache"), help="of labels and rendered faces")
     options = parser.parse_args(arguments)
     if options.data is None and not options.photographs:
         parser.error("nothing to compare on: give --photographs, --data, or both")

@@ -1,4 +1,4 @@
-"""A video of drawn people who come, go and come back, to try a camera on: nothing to download, nobody to ask.
+"""A video of rendered people who come, go and come back, to try a camera on: nothing to download, nobody to ask.
 
 `python -m slimcam.training.tools.demo_clip FOLDER` writes `clip.mp4`, pictures to enroll some of the people with in
 `people/NAME/1.png` and so on, and `truth.json`, which tells whose face is where in which frame. It takes 10 to 40 s.
@@ -330,7 +330,7 @@ def _write_picture(path: Path, image: Image) -> None:
 
 def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(
-        prog="python -m slimcam.training.tools.demo_clip", description="A video of drawn people."
+        prog="python -m slimcam.training.tools.demo_clip", description="A video of rendered people."
     )
     parser.add_argument("folder", type=Path)
     for field in fields(ClipConfig):

@@ -1,4 +1,4 @@
-"""The camera as its user runs it: the bundles that come with slimcam, a clip of drawn people, an encrypted gallery."""
+"""The camera as its user runs it: the bundles of slimcam, a clip of rendered people, an encrypted gallery."""
 
 from __future__ import annotations
 

@@ -68,7 +68,7 @@ def opened(home: Path, model: str | None = None) -> Gallery:
 
 
 def enrolled(home: Path, name: str, *identities: int, crops: bool = True) -> Person:
-    """Somebody as the recognizer sees drawn faces."""
+    """Somebody as the recognizer sees rendered faces."""
     bundle, recognizer = load_bundle(RECOGNIZER), Recognizer(RECOGNIZER, check=False)
     drawn = [draw_face(identity, 0) for identity in identities]
     taken = [

@@ -24,7 +24,7 @@ from tests.deploy.camera.sources.test_rtsp import Server
 
 @pytest.fixture(scope="module")
 def portrait(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A drawn face, large enough to be found."""
+    """A rendered face, large enough to be found."""
     image = np.full((360, 640, 3), (90, 110, 130), np.uint8)
     image[70:290, 210:430] = cv2.resize(draw_face(3, 0), (220, 220), interpolation=cv2.INTER_CUBIC)
     file = tmp_path_factory.mktemp("portrait") / "face.jpg"

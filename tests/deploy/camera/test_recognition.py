@@ -87,7 +87,7 @@ class Colors:
 
 
 def scene(*people: int, at: Callable[[int], tuple[int, int]]) -> tuple[np.ndarray, list[np.ndarray]]:
-    """A frame with drawn people, by their seeds, and their points."""
+    """A frame with rendered people, by their seeds, and their points."""
     frame = np.full((360, 640, 3), 100, np.uint8)
     points = []
     for i, person in enumerate(people):
@@ -113,7 +113,7 @@ def shade(person: int) -> int:
 
 
 class Stage:
-    """A camera before drawn people."""
+    """A camera before rendered people."""
 
     def __init__(
         self,

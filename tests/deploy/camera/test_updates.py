@@ -1,4 +1,4 @@
-"""A camera that tries a release: real models, a clip of drawn people, the gallery of those who are enrolled."""
+"""A camera that tries a release: real models, a clip of rendered people, the gallery of those who are enrolled."""
 
 from __future__ import annotations
 

@@ -34,7 +34,7 @@ class Marked:
 
 
 def scene(*faces: tuple[np.ndarray, int]) -> np.ndarray:
-    """Drawn crops beside each other, each of a width in pixels, up to 255."""
+    """Rendered crops beside each other, each of a width in pixels, up to 255."""
     picture = np.full((256, 256 * max(1, len(faces)), 3), 90, np.uint8)
     for i, (crop, width) in enumerate(faces):
         picture[:width, 256 * i : 256 * i + width] = cv2.resize(crop, (width, width))

@@ -2,7 +2,7 @@
 
     python -m tests.deploy.ota.nginx_end_to_end [SECONDS] [--bad]
 
-A clip of drawn people is played in real time to `slimcam-camera`, some of them enrolled with their crops. While it runs
+A clip of rendered people is played in real time to `slimcam-camera`, some enrolled with their crops. While it runs
 `slimcam-ota publish` makes a release whose recognizer has other weights, so that its embeddings are of another space.
 With `--bad` the weights are so far off that it recognizes nobody: it must come and go.
 """

@@ -32,7 +32,7 @@ HEAD = np.array(
 
 
 def view(person: int = 0, shot: int = 0) -> tuple[np.ndarray, np.ndarray]:
-    """A drawn face in a gray frame, and its points."""
+    """A rendered face in a gray frame, and its points."""
     frame = np.full((360, 640, 3), 110, np.uint8)
     x, y = PLACE.astype(int)
     frame[y : y + 112, x : x + 112] = draw_face(person, shot)

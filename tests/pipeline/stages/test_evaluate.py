@@ -71,7 +71,7 @@ Evaluate = Callable[..., Evaluated]
 
 @pytest.fixture
 def faces(tmp_path: Path) -> Path:
-    """LFW's layout with drawn faces: three people to train on, three of the test, four of another folder."""
+    """LFW's layout with rendered faces: three people to train on, three of the test, four of another folder."""
     names = ["Ann_A", "Bob_B", "Cy_C", "Dee_D", "Eli_E", "Fay_F"]
     for person, name in enumerate(names):
         _draw(tmp_path / f"lfw112/images/{name}", f"{name}_{{:04d}}.png", person)

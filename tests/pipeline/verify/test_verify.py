@@ -1,4 +1,4 @@
-"""`slimcam-verify` from its words to its files, on drawn people and tiny models."""
+"""`slimcam-verify` from its words to its files, on rendered people and tiny models."""
 
 from __future__ import annotations
 

@@ -21,7 +21,7 @@ ROOT = Path(__file__).parent.parent.parent.parent
 
 
 def photo(*places: tuple[int, int, int]) -> np.ndarray:
-    """A gray photo with drawn faces at left, top and side."""
+    """A gray photo with rendered faces at left, top and side."""
     image = np.full((240, 320, 3), 120, np.uint8)
     for person, (left, top, side) in enumerate(places):
         image[top : top + side, left : left + side] = cv2.resize(draw_face(person, 1), (side, side))

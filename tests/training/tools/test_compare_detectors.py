@@ -20,7 +20,7 @@ BUNDLE = Path(__file__).parents[3] / "deploy" / "models" / "detector"
 
 @pytest.fixture(scope="module")
 def photographs(tmp_path_factory):
-    """Drawn faces of which every second has a box twice as large as photographed at 320x240, and a YOLO list."""
+    """Rendered faces of which every second has a box twice as large as photographed at 320x240, and a YOLO list."""
     folder = tmp_path_factory.mktemp("photographs")
     scenes = load(ScenesConfig(people=4, test_scenes=1), folder / "cache").test["photos"]
     for number in range(4):

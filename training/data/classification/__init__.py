@@ -1,1 +1,1 @@
-"""Classes to tell apart: folders of images, drawn road signs and drawn digits."""
+"""Classes to tell apart: folders of images, rendered road signs and rendered digits."""

@@ -1,4 +1,4 @@
-"""Drawn digits, the built-in stand-in for MNIST: 28x28 pixels, ten classes, nothing to download."""
+"""Rendered digits, the built-in stand-in for MNIST: 28x28 pixels, ten classes, nothing to download."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from slimcam.training.data.drawing.digit import STROKES, draw_digit
 from slimcam.training.data.images import Image
 
 DRAWING_VERSION = 1
-"""Raise it with every change of the drawing that changes a pixel: drawn digits are cached under it."""
+"""Raise it with every change of the drawing that changes a pixel: rendered digits are cached under it."""
 
 IMAGE_SIZE = 28
 
@@ -24,7 +24,7 @@ CLASSES = tuple(STROKES)
 
 @dataclass
 class DigitsConfig:
-    """Drawn digits, ten classes.
+    """Rendered digits, ten classes.
 
     Attributes:
         images_per_class: Number of images of each digit to train on.
@@ -52,7 +52,7 @@ def load(config: DigitsConfig, cache: Path) -> ClassData:
     """Draws the digits, or maps them from the cache where an earlier call has drawn them.
 
     Args:
-        cache: folder to keep the drawn images in, 2.4 kB each.
+        cache: folder to keep the rendered images in, 2.4 kB each.
     """
     return drawn_classes("digits", config, cache, DRAWING_VERSION, CLASSES, IMAGE_SIZE, draw)
 

@@ -59,7 +59,7 @@ def drawn_classes(
 
     Args:
         title: What is drawn, for progress and the names of files.
-        cache: Folder to keep the drawn images in.
+        cache: Folder to keep the rendered images in.
         version: Of the drawing, under which the images are kept.
         classes: Names.
         side: Pixels of an image.

@@ -1,6 +1,6 @@
-"""Drawn road signs as a camera by the road sees them: classes that need no download.
+"""Rendered road signs as a camera by the road sees them: classes that need no download.
 
-A sign hangs turned and tilted before a drawn background, faded, dirty, in shadow or half covered; the light and the
+A sign hangs turned and tilted before a rendered background, faded, dirty, in shadow or half covered; the light and the
 faults of the camera are those of `slimcam.training.data.detection.degradation`.
 """
 
@@ -22,7 +22,7 @@ from slimcam.training.data.drawing.road_sign import FACES, SIDE, draw_sign
 from slimcam.training.data.images import Image
 
 DRAWING_VERSION = 1
-"""Raise it with every change of the drawing that changes a pixel: drawn signs are cached under it."""
+"""Raise it with every change of the drawing that changes a pixel: rendered signs are cached under it."""
 
 IMAGE_SIZE = 64
 
@@ -31,7 +31,7 @@ CLASSES = tuple(FACES)
 
 @dataclass
 class RoadSignsConfig:
-    """Drawn road signs, thirteen classes.
+    """Rendered road signs, thirteen classes.
 
     Attributes:
         images_per_class: Number of images of each sign to train on.
@@ -59,7 +59,7 @@ def load(config: RoadSignsConfig, cache: Path) -> ClassData:
     """Draws the signs, or maps them from the cache where an earlier call has drawn them.
 
     Args:
-        cache: folder to keep the drawn images in, 12 kB each.
+        cache: folder to keep the rendered images in, 12 kB each.
     """
     return drawn_classes("road signs", config, cache, DRAWING_VERSION, CLASSES, IMAGE_SIZE, draw)
 

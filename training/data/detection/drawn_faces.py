@@ -1,4 +1,4 @@
-"""Drawn faces and where their five points are: people for scenes without a photograph of anybody."""
+"""Rendered faces and where their five points are: people for scenes without a photograph of anybody."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ IMAGES_PER_PERSON = 4
 
 
 def drawn(height: int, width: int, count: int) -> NDArray[np.uint8]:
-    """Drawn faces in the middle of gray frames, `(count, height, width, 3)`: the same on every machine."""
+    """Rendered faces in the middle of gray frames, `(count, height, width, 3)`: the same on every machine."""
     frames = np.full((count, height, width, 3), 128, dtype=np.uint8)
     for person, frame in enumerate(frames):
         face = letterbox(synthetic.draw_face(person, 0), min(height, IMAGE_SIZE), min(width, IMAGE_SIZE))[0]
@@ -31,7 +31,7 @@ def drawn(height: int, width: int, count: int) -> NDArray[np.uint8]:
 
 
 def drawn_points(person: Person, shot: Shot) -> Float:
-    """Where eyes, nose tip and mouth corners of a drawn face are, `(5, 2)`; see `slimcam.training.data.drawing`."""
+    """Where eyes, nose tip and mouth corners of a rendered face are, `(5, 2)`; see `slimcam.training.data.drawing`."""
     eyes = [(side * person.eye_x, person.eye_y + 0.6 * side * person.eye_asymmetry) for side in (-1, 1)]
     reach = person.mouth_width * (1 + 0.16 * max(shot.smile, 0) - 0.10 * shot.mouth_open)
     corner = person.mouth_y - person.mouth_tilt - 2.2 * shot.smile + 2.25 * shot.mouth_open
@@ -41,12 +41,12 @@ def drawn_points(person: Person, shot: Shot) -> Float:
 
 
 def fingerprint(people: int, seed: int) -> str:
-    """A digest of what the pictures of drawn people are made of."""
+    """A digest of what the pictures of rendered people are made of."""
     return synthetic.fingerprint(_config(people, seed))
 
 
 def drawn_pictures(people: int, seed: int, cache: Path) -> list[Picture]:
-    """The pictures of drawn people, person by person."""
+    """The pictures of rendered people, person by person."""
     faces = synthetic.load(_config(people, seed), cache).train
     pictures = []
     for number in range(len(faces)):

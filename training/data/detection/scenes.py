@@ -1,7 +1,7 @@
 """Scenes to train a face detector on and to judge it by: photos with landmarks, crops, or faces drawn here.
 
 The photos are those of a folder `detect` with lists of the landmarks of one face each; only where no other face was
-found is a photo fully labeled. Without a folder, everything is made of the drawn faces of
+found is a photo fully labeled. Without a folder, everything is made of the rendered faces of
 `slimcam.training.data.recognition.synthetic`.
 """
 
@@ -92,7 +92,7 @@ class ScenesConfig(ComposeConfig):
                 f"got {self.test_scenes}, {self.drawn} and {self.seed}"
             )
         if self.labeler is not None and self.root is None and not self.photos:
-            raise ValueError("data.labeler is for photos: the points of drawn faces are known; set data.root")
+            raise ValueError("data.labeler is for photos: the points of rendered faces are known; set data.root")
         if self.photos and self.labeler is None:
             raise ValueError("data.photos need points: set data.labeler to YuNet's .onnx file")
         if self.backgrounds and not self.photos:
@@ -215,7 +215,7 @@ def load(config: ScenesConfig, cache: Path) -> SceneData:
     """Reads the lists and checks every picture, or draws faces.
 
     Args:
-        cache: folder to keep drawn faces in.
+        cache: folder to keep rendered faces in.
 
     Raises:
         FileNotFoundError: a list does not exist.
@@ -297,7 +297,7 @@ def _beside(data: SceneData, config: ScenesConfig, cache: Path) -> SceneData:
     return replace(data, judged=judged, photographs=photographs, notes=(*data.notes, *notes))
 
 
-# Drawn faces
+# Rendered faces
 
 
 def _draw(config: ScenesConfig, cache: Path) -> SceneData:

@@ -1,1 +1,1 @@
-"""Procedurally drawn faces: who a person is, how a photo of them is taken, and the painting of both."""
+"""Procedurally rendered faces: who a person is, how a photo of them is taken, and the painting of both."""

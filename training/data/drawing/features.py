@@ -1,4 +1,4 @@
-"""Eyes, brows, nose, mouth, skin marks and beard of a drawn face."""
+"""Eyes, brows, nose, mouth, skin marks and beard of a rendered face."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Head, neck, ears, hair and hat: what a drawn face is set in."""
+"""Head, neck, ears, hair and hat: what a rendered face is set in."""
 
 from __future__ import annotations
 

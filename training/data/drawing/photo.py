@@ -1,4 +1,4 @@
-"""How a drawn face is photographed: what is behind and before it, the light on it, and the camera's faults."""
+"""How a rendered face is photographed: what is behind and before it, the light on it, and the camera's faults."""
 
 from __future__ import annotations
 

@@ -8,7 +8,7 @@ from slimcam.training.data.drawing.traits import Person, Shot, sample_person, sa
 from slimcam.training.data.images import Image
 
 DRAWING_VERSION = 1
-"""Raise it with every change of the drawing that changes a pixel: drawn faces are cached under it."""
+"""Raise it with every change of the drawing that changes a pixel: rendered faces are cached under it."""
 
 
 def draw_face(identity_seed: int, image_seed: int) -> Image:
@@ -23,7 +23,7 @@ def draw_face(identity_seed: int, image_seed: int) -> Image:
     """
     if identity_seed < 0 or image_seed < 0:
         raise ValueError(
-            f"seeds of a drawn face must not be negative; got identity {identity_seed}, image {image_seed}"
+            f"seeds of a rendered face must not be negative; got identity {identity_seed}, image {image_seed}"
         )
     return draw(sample_person(identity_seed), sample_shot(identity_seed, image_seed))
 

@@ -1,4 +1,4 @@
-"""Drawn faces of people who do not exist: a data source that needs no download and no consent.
+"""Rendered faces of people who do not exist: a data source that needs no download and no consent.
 
 An identity is a geometry of the face with its skin, hair, brows, eyes, nose, mouth and marks. Pose, expression, light,
 glasses, blur, background and the detector's error change from image to image and are strong enough that pixels alone
@@ -76,7 +76,7 @@ def load(config: SyntheticConfig, cache: Path) -> FaceData:
     """Draws the faces, or maps them from the cache where an earlier call has drawn them.
 
     Args:
-        cache: folder to keep the drawn images in, about 38 kB each.
+        cache: folder to keep the rendered images in, about 38 kB each.
 
     Raises:
         ValueError: a figure of the config is out of range.

@@ -1,4 +1,4 @@
-"""The page in a real browser, before a camera that sees drawn faces. Run with SLIMCAM_SHOTS=FOLDER for screenshots."""
+"""The page in a real browser, before a camera that sees rendered faces. SLIMCAM_SHOTS=FOLDER keeps screenshots."""
 
 from __future__ import annotations
 

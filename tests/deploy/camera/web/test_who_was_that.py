@@ -1,4 +1,4 @@
-"""Who was that? In a real browser, with the recognizer, an encrypted gallery and drawn people.
+"""Who was that? In a real browser, with the recognizer, an encrypted gallery and rendered people.
 
 Run with SLIMCAM_SHOTS=FOLDER for screenshots.
 """
@@ -55,7 +55,7 @@ class Home:
 def home(tmp_path: Path, recognizer: Recognizer) -> Iterator[Home]:
     gallery, key = tmp_path / "data/gallery.db", tmp_path / "key/gallery.key"
     known = KnownPeople(recognizer, str(gallery), str(key), 0.001, 0.0, QualityConfig())
-    known.threshold = 0.9  # drawn people are much alike
+    known.threshold = 0.9  # rendered people are much alike
     faces = UnknownFaces(gallery.parent / "unknown", key, recognizer.bundle.sha256, 7, 50)
     keeper = UnknownKeeper(faces)
     page = Web(WebConfig(port=0), known.open, known.enroll, lambda: "running", unknown=Naming(keeper, known))

@@ -1,4 +1,4 @@
-"""Drawn digits: the same for the same seed, and legible."""
+"""Rendered digits: the same for the same seed, and legible."""
 
 from __future__ import annotations
 

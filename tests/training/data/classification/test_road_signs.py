@@ -1,4 +1,4 @@
-"""Drawn road signs: the same for the same seed, and none of one stream in another."""
+"""Rendered road signs: the same for the same seed, and none of one stream in another."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Drawn faces: deterministic, aligned, cached, and a fair test of a recognizer."""
+"""Rendered faces: deterministic, aligned, cached, and a fair test of a recognizer."""
 
 from __future__ import annotations
 

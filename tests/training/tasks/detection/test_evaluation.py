@@ -58,7 +58,7 @@ def test_thresholds_are_those_of_real_photographs_where_there_are_some():
 
 
 def test_a_bundle_is_judged_by_photographs_in_pixels_of_its_input(tmp_path):
-    """The committed detector on a drawn face of 640x480, beside boxes that are too small to count and one to ignore."""
+    """The committed detector on a rendered face of 640x480, beside boxes too small to count and one to ignore."""
     bundle = Path(__file__).parents[4] / "deploy" / "models" / "detector"
     image = cv2.resize(drawn(240, 320, 1)[0], (640, 480))
     cv2.imwrite(str(tmp_path / "a.png"), image[..., ::-1])
