@@ -156,14 +156,14 @@ def _withdraw(config: OtaApplicationConfig) -> None:
 
 def _rotate(config: OtaApplicationConfig) -> None:
     old = _repository(config).rotate(str(config.name), config.where)
-    show(f"the key {old[:12]}... of {config.name} holds no more; serve the repository anew")
+    show(f"the key {old[:12]}... of {config.name} holds no more; serve the repository again")
 
 
 def _renew(config: OtaApplicationConfig) -> None:
     from slimcam.deploy.ota.publisher.repository import DAYS, ONLINE
 
     renewed = _repository(config).renew(DAYS if config.all else ONLINE, early=config.early)
-    show(f"signed anew: {', '.join(renewed)}" if renewed else "nothing is to be signed yet")
+    show(f"signed again: {', '.join(renewed)}" if renewed else "nothing is to be signed yet")
 
 
 def _status(config: OtaApplicationConfig) -> None:

@@ -94,7 +94,7 @@ class RecognitionPipeline:
         self._given = self._used = (matcher,)
 
     def use(self, matcher: IdentityMatcher | None) -> None:
-        """Swaps the gallery, from any thread. The next frame matches all tracks anew by the views that they have."""
+        """Swaps the gallery, from any thread. The next frame matches all tracks again by the views that they have."""
         self._given = (matcher,)
 
     def change_models(
@@ -103,7 +103,7 @@ class RecognitionPipeline:
         """Goes on with other models from the next frame on; in the thread of `see`.
 
         Tracks go on. Where embeddings are of another space, faces keep the identities that were reported and are
-        looked at anew.
+        looked at again.
         """
         self.detector, self.recognizer = detector, recognizer
         if same_space:

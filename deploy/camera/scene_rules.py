@@ -19,7 +19,7 @@ REPLY_SECONDS = 1.0
 """Looks that must agree have to fit into so long; where frames are too far apart for it, one look answers."""
 
 BUFFER_FRAMES = 2.5
-"""Frames that a track outlives its face, at the least: with fewer, a face missed once would begin anew."""
+"""Frames that a track outlives its face, at the least: with fewer, a face missed once would begin again."""
 
 SPARSE_BUDGET = 16
 """Embeddings in a frame where frames are far apart: there is time for them."""

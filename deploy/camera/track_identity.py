@@ -234,7 +234,7 @@ class TrackIdentity:
         return self._report(self.latest) if self.state is IdentityState.CONFIRMED else None
 
     def forget_looks(self) -> None:
-        """Begins anew with views of another recognizer; what was reported stands until they say otherwise."""
+        """Begins again with views of another recognizer; what was reported stands until they say otherwise."""
         self.views, self.outliers, self.latest, self.agreeing_looks, self.wait = [], [], None, 0, 0.0
 
     def _report(self, identity: Identity) -> EventKind | None:

@@ -36,7 +36,7 @@ def obstacle(path: str | None, key: str | None, model: str) -> str:
     if not lacking:
         return ""
     return (
-        f"no crops were kept of views of {name_list(lacking)}; slimcam-faces forget them, and enroll them anew with "
+        f"no crops were kept of views of {name_list(lacking)}; slimcam-faces forget them, and enroll them again with "
         "keep_crops=true"
     )
 

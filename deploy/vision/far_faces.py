@@ -285,7 +285,7 @@ class FarSearch:
         return vote_boxes(points[order], scores[order]), looked
 
     def _begin(self, plan: Layout, input: tuple[int, int]) -> None:
-        """Begins anew with frames of another size."""
+        """Begins again with frames of another size."""
         self._plan, self._round = plan, TileRound(len(plan.tiles))
         self._whole, self._tile = (np.full((*input, 3), GRAY, np.uint8) for _ in range(2))
         self._brightness: Image | None = None

@@ -75,7 +75,7 @@ def _timed(function: Callable[[Any], Any], model: Any) -> Seconds:
 
 
 def speed(other: _Other, turns: int) -> str:
-    """Median times of warm runs by turns, as a table, and of Keras making the layers of the result anew."""
+    """Median times of warm runs by turns, as a table, and of Keras making the layers of the result again."""
     os.environ.setdefault("TF_NUM_INTRAOP_THREADS", "1")
     import keras
 

@@ -1,6 +1,6 @@
 """What malformed bundles do to an application: `python -m slimcam.pipeline.tools.mutations --json FILE`.
 
-Each mutation changes one file of a bundle at random, and signs the manifest anew, as whoever made it on purpose would.
+Each mutation changes one file of a bundle at random, and signs the manifest again, as whoever made it on purpose would.
 Then it is opened as an application opens it: the bundle is checked, the model tried in a process of its own
 (`slimcam.deploy.inference.probe`), opened and run. The application must refuse it in one line or take it; it must not
 crash, hang, or raise anything else.

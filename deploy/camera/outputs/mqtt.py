@@ -215,8 +215,8 @@ def discovery(config: MqttConfig, id: str, updated: bool = False) -> dict[str, A
 class Mqtt:
     """Publishes views to a broker, see the module.
 
-    A thread connects and, whenever the broker is lost, connects again; then the camera's state is told anew, and the
-    events that happened meanwhile, `PENDING` of them at most. With QoS 1 an event may arrive twice.
+    A thread connects and, whenever the broker is lost, connects again; then the camera's state is published again, and
+    the events that happened meanwhile, `PENDING` of them at most. With QoS 1 an event may arrive twice.
 
     Raises:
         ValueError: the host is missing, the password lacks its user, or the machine's name makes no id.

@@ -149,7 +149,7 @@ class Stream(Protocol):
 
 
 class Camera(LiveSource):
-    """A camera that is opened anew, as often as it takes, when it is lost.
+    """A camera that is opened again, as often as it takes, when it is lost.
 
     Args:
         connect: Opens the camera, raising OSError or ValueError where that fails.

@@ -51,7 +51,7 @@ class SourceConfig:
         width, height, fps: Size and rate that a webcam or a Raspberry Pi camera is asked for, 0 for its own; it
             may give others. The pictures of a folder follow each other at `fps`, at 1 where it is 0.
         rotate: Degrees clockwise that frames are turned by: 0, 90, 180 or 270.
-        loop: Whether files begin anew at their end.
+        loop: Whether files begin again at their end.
         sequence: Whether the pictures of a folder are the frames of one clip. Otherwise each is a scene of its own, in
             which every face is answered after one look.
         realtime: Whether files are played as a camera would deliver them: who is too slow for them loses frames.

@@ -25,7 +25,7 @@ _USUAL_RATE = 25.0
 class VideoFile(Source):
     """The frames of a video file.
 
-    `Frame.seconds` never goes back: where a file lies about its times, or begins anew, a frame follows the one before
+    `Frame.seconds` never goes back: where a file lies about its times, or begins again, a frame follows the one before
     by the usual distance.
 
     Raises:

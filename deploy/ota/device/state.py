@@ -118,11 +118,11 @@ class StateFile:
             record = json.loads(content)
             if record.pop("schema") != SCHEMA:
                 raise ValueError(
-                    f"{self.path} is of another slimcam; update slimcam, or remove the folder to start anew"
+                    f"{self.path} is of another slimcam; update slimcam, or remove the folder to start again"
                 )
             return _state(record)
         except (KeyError, TypeError, AttributeError, json.JSONDecodeError) as error:
-            raise ValueError(f"{self.path} is damaged ({error}); remove the folder to start anew") from error
+            raise ValueError(f"{self.path} is damaged ({error}); remove the folder to start again") from error
 
     def change(self, step: Callable[[State], State]) -> State:
         """Replaces the state by what a step makes of it; durable when this returns."""

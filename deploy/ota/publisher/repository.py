@@ -211,7 +211,7 @@ class Repository:
         return old
 
     def renew(self, roles: Iterable[str] = ONLINE, *, early: float = 0.5) -> list[str]:
-        """Signs roles anew whose time is short, or whose key is not the root's any more since a rotation broke off.
+        """Signs roles again whose time is short, or whose key is not the root's any more since a rotation broke off.
 
         Args:
             early: Share of its time that a role may have left.

@@ -63,7 +63,7 @@ def test_a_release_from_its_publication_to_a_device(
         "release 1 is ready",
         "phase       ready",
         "release 1 is withdrawn",
-        "signed anew: root, targets, snapshot, timestamp",
+        "signed again: root, targets, snapshot, timestamp",
         "withdrawn",
     ):
         assert line in lines

@@ -55,7 +55,7 @@ def split_people(
 
 
 def people_of(faces: FaceSet, chosen: np.ndarray[tuple[int], np.dtype[np.bool_]]) -> FaceSet:
-    """The faces of some people, `chosen[label]`, labeled anew in the order that they have."""
+    """The faces of some people, `chosen[label]`, relabeled in the order that they have."""
     places = np.flatnonzero(chosen[faces.labels])
     labels = (np.cumsum(chosen) - 1)[faces.labels[places]].astype(np.int32)
     names = tuple(name for name, one in zip(faces.identities, chosen, strict=True) if one)

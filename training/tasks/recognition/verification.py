@@ -152,7 +152,7 @@ def tar_intervals(
     """Percentile intervals of the true-accept rates, by resampling people (the subsets bootstrap, Bolle et al. 2004).
 
     Scores of one person depend on each other, so that people are drawn with replacement and not pairs, and the
-    threshold is found anew in each draw. Rates that the impostor pairs do not support are absent.
+    threshold is found again in each draw. Rates that the impostor pairs do not support are absent.
     """
     fars = [far for far in fars if threshold_at_far(found.impostors, far) is not None]
     if not fars:

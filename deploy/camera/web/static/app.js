@@ -147,7 +147,7 @@ function newCard(track) {
 }
 
 function showEvents(events) {
-  if (events.length && events[0].number < newestEvent) { // another camera, or this one anew
+  if (events.length && events[0].number < newestEvent) { // another camera, or this one again
     newestEvent = 0;
     $("events").replaceChildren();
   }
