@@ -8,6 +8,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import keras
 import numpy as np
 import pytest
 
@@ -48,7 +49,7 @@ class Stage:
         """Runs it in a place of its own; further attempts keep the work and lose the results, as the store does."""
         config = SimpleNamespace(
             data=DATA,
-            model=ModelConfig("small_resnet", str(weights) if weights else None, 32, {"width": 4}, embedding_size=3),
+            model=ModelConfig(str(self.folder / "backbone.keras"), str(weights) if weights else None, 32, embedding_size=3),
             train=TrainConfig(
                 FitConfig(**FIT | fit),
                 loss or LossConfig("none", distillation_weight=1.0),
@@ -66,6 +67,10 @@ class Stage:
 @pytest.fixture
 def stage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Stage:
     (tmp_path / "teacher.onnx").write_bytes(b"a teacher")
+    # Few layers: most of the time of so short a training is tracing them.
+    inputs = keras.Input((None, None, 3))
+    x = keras.layers.Conv2D(4, 3, strides=4, use_bias=False)(inputs)
+    keras.Model(inputs, keras.layers.ReLU()(keras.layers.BatchNormalization()(x))).save(tmp_path / "backbone.keras")
 
     def colors(images: Any) -> TeacherTargets:
         return TeacherTargets(images.mean(axis=(1, 2)).astype(np.float32))
