@@ -49,7 +49,9 @@ class Stage:
         """Runs it in a place of its own; further attempts keep the work and lose the results, as the store does."""
         config = SimpleNamespace(
             data=DATA,
-            model=ModelConfig(str(self.folder / "backbone.keras"), str(weights) if weights else None, 32, embedding_size=3),
+            model=ModelConfig(
+                str(self.folder / "backbone.keras"), str(weights) if weights else None, 32, embedding_size=3
+            ),
             train=TrainConfig(
                 FitConfig(**FIT | fit),
                 loss or LossConfig("none", distillation_weight=1.0),
