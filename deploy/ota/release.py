@@ -95,7 +95,7 @@ class Release:
 
 
 def bucket(device: str, number: int) -> int:
-    """0 to 99: which percent of the devices a device is in for a release. Another release draws again."""
+    """0 to 99: which percent of the devices a device is in for a release. Another release samples it again."""
     digest = hashlib.sha256(f"{number}:{device}".encode("utf-8", "surrogatepass")).digest()
     return int.from_bytes(digest[:8], "big") * 100 >> 64
 

@@ -204,7 +204,7 @@ class Task(ABC):
 
     @abstractmethod
     def golden_images(self, size: Size) -> Pixels:
-        """Rendered images, `(K, height, width, 3)`: a bundle holds nobody's photograph."""
+        """Rendered images, `(K, height, width, 3)`: a bundle holds no photograph of a person."""
 
     # Training
 

@@ -1,4 +1,4 @@
-"""A video of rendered people who come, go and come back, to try a camera on: nothing to download, nobody to ask.
+"""A video of rendered people who come, go and come back, to try a camera on: no download, and no consent to ask for.
 
 `python -m slimcam.training.tools.demo_clip FOLDER` writes `clip.mp4`, pictures to enroll some of the people with in
 `people/NAME/1.png` and so on, and `truth.json`, which tells whose face is where in which frame. It takes 10 to 40 s.

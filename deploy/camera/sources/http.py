@@ -80,7 +80,7 @@ class Address:
 
 
 class Snapshots:
-    """A picture that a camera makes again each time that it is asked.
+    """A picture that a camera takes each time that it is asked.
 
     Args:
         address: Of the picture.

@@ -90,5 +90,5 @@ def noisy(image: Image, deviation: float, rng: np.random.Generator) -> Image:
 
 @lru_cache(maxsize=1)
 def _grain() -> Float:
-    """Standard normal values to take pieces of: drawing them again would cost more than all else."""
+    """Standard normal values to take pieces of: sampling them again would cost more than all else."""
     return np.random.default_rng(0).standard_normal(1 << 20, dtype=np.float32)

@@ -249,7 +249,7 @@ def test_a_card_is_enough_and_a_keyboard_too(browser: Any) -> None:
     with served(camera) as web, visited(browser, web.url) as (page, complaints):
         card = page.get_by_role("button", name="Unknown, track 2: enroll this face")
         card.focus(timeout=LONG)
-        page.wait_for_timeout(1500)  # cards are drawn again meanwhile
+        page.wait_for_timeout(1500)  # cards are rendered again meanwhile
         page.keyboard.press("Enter")
         page.locator("#enroll[open]").wait_for(timeout=LONG)
         assert page.locator("#hint").inner_text() == "Not a good view of this face: small, blurred."
