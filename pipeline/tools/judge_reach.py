@@ -3,7 +3,7 @@
     python -m slimcam.pipeline.tools.judge_reach [--detector BUNDLE] [--data DATA]
 
 Faces of one width stand or move in clips of 720p, 1080p and 4K from their first frame on; each clip is played through
-what `slimcam-camera` does with each frame, once with each reach. The faces are drawn, or those of photographs of DATA
+what `slimcam-camera` does with each frame, once with each reach. The faces are rendered, or of photographs of DATA
 (`detect/` with its lists), on backgrounds without a face. The times are those that a frame takes of its one thread,
 whatever else runs on the machine: the median of many, all sizes and reaches in turn in one process, of clips with no
 face and with three that are found, two of them far. Ten minutes.

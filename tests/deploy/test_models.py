@@ -12,7 +12,7 @@ from slimcam.deploy.common.errors import BundleError
 from slimcam.deploy.inference.bundle import load_bundle
 from slimcam.deploy.inference.model import Recognizer
 from slimcam.deploy.vision.detector import open_detector
-from slimcam.training.data.detection.drawn_faces import drawn_points
+from slimcam.training.data.detection.rendered_faces import rendered_points
 from slimcam.training.data.drawing.traits import sample_person, sample_shot
 from slimcam.training.data.recognition.synthetic import draw_face
 
@@ -48,7 +48,7 @@ def test_the_recognizer_tells_that_a_face_is_like_itself_and_not_like_noise():
     assert same @ mirrored > same @ other
 
 
-def test_the_detector_that_comes_with_slimcam_finds_drawn_faces_and_nothing_else():
+def test_the_detector_that_comes_with_slimcam_finds_rendered_faces_and_nothing_else():
     folder = MODELS / "detector"
     detector = open_detector(folder)
     assert (folder / "model.tflite").stat().st_size <= 400_000
@@ -60,7 +60,7 @@ def test_the_detector_that_comes_with_slimcam_finds_drawn_faces_and_nothing_else
     expected = []
     for person, (left, top) in enumerate(((60, 40), (300, 150), (480, 60))):
         canvas[top : top + 112, left : left + 112] = draw_face(person, 0)
-        expected.append(np.add(drawn_points(sample_person(person), sample_shot(person, 0)), (left, top)))
+        expected.append(np.add(rendered_points(sample_person(person), sample_shot(person, 0)), (left, top)))
     found = detector.detect(canvas).points
     assert len(found) == 3
     off = np.linalg.norm(found[:, np.newaxis] - np.array(expected), axis=3).mean(axis=2)

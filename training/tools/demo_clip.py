@@ -21,8 +21,8 @@ import numpy as np
 from slimcam.deploy.common.files import atomic, write_text
 from slimcam.deploy.vision.align import face_boxes, face_sizes
 from slimcam.training.data.detection.degradation import noisy
-from slimcam.training.data.detection.drawn_faces import drawn_points
 from slimcam.training.data.detection.pasting import Canvas, Paste, ellipse, moved, turn
+from slimcam.training.data.detection.rendered_faces import rendered_points
 from slimcam.training.data.detection.scene import Scene
 from slimcam.training.data.drawing.portrait import draw
 from slimcam.training.data.drawing.traits import Person, Shot, sample_person, sample_shot
@@ -247,7 +247,7 @@ def _smooth(share: float) -> float:
 
 def _paste(canvas: Canvas, person: Person, shot: Shot, to: tuple[float, float], size: float, degrees: float) -> bool:
     """Draws a head and its shoulders on a canvas; whether the middle of the face is in the picture."""
-    image, points = draw(person, shot), drawn_points(person, shot)
+    image, points = draw(person, shot), rendered_points(person, shot)
     height, width = canvas.pixels.shape[:2]
     matrix = turn(points.mean(axis=0), degrees, np.array(to), size / float(face_sizes(points)[0]))
     # In sizes of the face, below its middle: half the width and height of the neck, and of the shoulders.

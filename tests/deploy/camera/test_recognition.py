@@ -21,7 +21,7 @@ from slimcam.deploy.vision.detector_output import Faces
 from slimcam.deploy.vision.far_faces import Reach
 from slimcam.deploy.vision.quality import QualityConfig
 from slimcam.deploy.vision.track import TrackConfig
-from slimcam.training.data.detection.drawn_faces import drawn_points
+from slimcam.training.data.detection.rendered_faces import rendered_points
 from slimcam.training.data.drawing.traits import sample_person, sample_shot
 from slimcam.training.data.recognition.synthetic import draw_face
 
@@ -92,15 +92,15 @@ def scene(*people: int, at: Callable[[int], tuple[int, int]]) -> tuple[np.ndarra
     points = []
     for i, person in enumerate(people):
         x, y = at(i)
-        face, places = drawn(person)
+        face, places = rendered(person)
         frame[y : y + CROP_SIZE, x : x + CROP_SIZE] = face
         points.append(places + np.float32((x, y)))
     return frame, points
 
 
 @functools.cache
-def drawn(person: int) -> tuple[np.ndarray, np.ndarray]:
-    return draw_face(person, 1), drawn_points(sample_person(person), sample_shot(person, 1))
+def rendered(person: int) -> tuple[np.ndarray, np.ndarray]:
+    return draw_face(person, 1), rendered_points(sample_person(person), sample_shot(person, 1))
 
 
 def in_a_row(i: int) -> tuple[int, int]:

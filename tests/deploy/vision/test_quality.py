@@ -18,7 +18,7 @@ from slimcam.deploy.vision.quality import (
     quality,
     quality_issues,
 )
-from slimcam.training.data.detection.drawn_faces import drawn_points
+from slimcam.training.data.detection.rendered_faces import rendered_points
 from slimcam.training.data.drawing.traits import sample_person, sample_shot
 from slimcam.training.data.recognition.synthetic import draw_face
 
@@ -36,7 +36,7 @@ def view(person: int = 0, shot: int = 0) -> tuple[np.ndarray, np.ndarray]:
     frame = np.full((360, 640, 3), 110, np.uint8)
     x, y = PLACE.astype(int)
     frame[y : y + 112, x : x + 112] = draw_face(person, shot)
-    return frame, drawn_points(sample_person(person), sample_shot(person, shot)) + PLACE.astype(np.float32)
+    return frame, rendered_points(sample_person(person), sample_shot(person, shot)) + PLACE.astype(np.float32)
 
 
 def seen(yaw: float, pitch: float, roll: float) -> np.ndarray:

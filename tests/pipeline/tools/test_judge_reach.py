@@ -1,4 +1,4 @@
-"""Far faces, drawn, in short clips: found with `reach=far` alone, by passes of the network that are counted."""
+"""Far faces, rendered, in short clips: found with `reach=far` alone, by passes of the network that are counted."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from slimcam.pipeline.tools.judge_reach import (
     time_frames,
     timed_table,
 )
-from slimcam.training.data.detection.drawn_faces import drawn_points
+from slimcam.training.data.detection.rendered_faces import rendered_points
 from slimcam.training.data.detection.scene import Picture, Sources
 from slimcam.training.data.drawing.portrait import draw
 from slimcam.training.data.drawing.traits import sample_person, sample_shot
@@ -30,7 +30,7 @@ from slimcam.training.data.drawing.traits import sample_person, sample_shot
 @pytest.fixture(scope="module")
 def sources() -> Sources:
     people = [(sample_person(1 << 33 | number), sample_shot(1 << 33 | number, 0)) for number in range(6)]
-    return Sources((), [Picture(draw(*one), drawn_points(*one)) for one in people])
+    return Sources((), [Picture(draw(*one), rendered_points(*one)) for one in people])
 
 
 OPTIONS = argparse.Namespace(widths=[28], clips=1, faces=3, fps=25.0, seconds=1.2, timed=3, sizes=["720p"])

@@ -9,8 +9,8 @@ from typing import ClassVar
 import numpy as np
 
 from slimcam.deploy.common.result_key import NOT_KEY, key_material
-from slimcam.training.data.classification.drawn import TRAIN, check_counts, digest, drawn_classes
 from slimcam.training.data.classification.labeled import ClassData
+from slimcam.training.data.classification.rendered import TRAIN, check_counts, digest, rendered_classes
 from slimcam.training.data.drawing.digit import STROKES, draw_digit
 from slimcam.training.data.images import Image
 
@@ -49,12 +49,12 @@ class DigitsConfig:
 
 
 def load(config: DigitsConfig, cache: Path) -> ClassData:
-    """Draws the digits, or maps them from the cache where an earlier call has drawn them.
+    """Renders the digits, or maps them from the cache where an earlier call has rendered them.
 
     Args:
         cache: folder to keep the rendered images in, 2.4 kB each.
     """
-    return drawn_classes("digits", config, cache, DRAWING_VERSION, CLASSES, IMAGE_SIZE, draw)
+    return rendered_classes("digits", config, cache, DRAWING_VERSION, CLASSES, IMAGE_SIZE, draw)
 
 
 def fingerprint(config: DigitsConfig) -> str:

@@ -14,10 +14,10 @@ import cv2
 import numpy as np
 
 from slimcam.deploy.common.result_key import NOT_KEY, key_material
-from slimcam.training.data.classification.drawn import TRAIN, check_counts, digest, drawn_classes
 from slimcam.training.data.classification.labeled import ClassData
+from slimcam.training.data.classification.rendered import TRAIN, check_counts, digest, rendered_classes
 from slimcam.training.data.detection.degradation import photograph
-from slimcam.training.data.detection.scenery import drawn
+from slimcam.training.data.detection.scenery import rendered_scenery
 from slimcam.training.data.drawing.road_sign import FACES, SIDE, draw_sign
 from slimcam.training.data.images import Image
 
@@ -56,12 +56,12 @@ class RoadSignsConfig:
 
 
 def load(config: RoadSignsConfig, cache: Path) -> ClassData:
-    """Draws the signs, or maps them from the cache where an earlier call has drawn them.
+    """Renders the signs, or maps them from the cache where an earlier call has rendered them.
 
     Args:
         cache: folder to keep the rendered images in, 12 kB each.
     """
-    return drawn_classes("road signs", config, cache, DRAWING_VERSION, CLASSES, IMAGE_SIZE, draw)
+    return rendered_classes("road signs", config, cache, DRAWING_VERSION, CLASSES, IMAGE_SIZE, draw)
 
 
 def fingerprint(config: RoadSignsConfig) -> str:
@@ -74,7 +74,7 @@ def draw(name: str, seed: int, stream: int = TRAIN, image: int = 0) -> Image:
     rng = np.random.default_rng((seed, stream, CLASSES.index(name), image))
     side = 2 * IMAGE_SIZE
     pixels, alpha = draw_sign(name, rng)
-    scene = drawn(side, side, rng)
+    scene = rendered_scenery(side, side, rng)
     matrix = _view(side, rng)
     if rng.random() < 0.8:
         _pole(scene, matrix, rng)

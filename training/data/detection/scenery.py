@@ -19,7 +19,7 @@ def background(photos: Sequence[Picture], height: int, width: int, rng: np.rando
     """`(height, width, 3)` without a face."""
     kind = rng.random()
     if kind < 0.35 or not len(photos):
-        return drawn(height, width, rng)
+        return rendered_scenery(height, width, rng)
     if kind < 0.65:
         return _filled(faceless(photos, rng), height, width, rng)
     canvas = np.empty((height, width, 3), dtype=np.uint8)
@@ -33,9 +33,9 @@ def background(photos: Sequence[Picture], height: int, width: int, rng: np.rando
 
 
 def faceless(photos: Sequence[Picture], rng: np.random.Generator) -> Image:
-    """A part of a photo beside its face, or a drawing where there are no photos."""
+    """A part of a photo beside its face, or rendered scenery where there are no photos."""
     if not len(photos):
-        return drawn(96, 96, rng)
+        return rendered_scenery(96, 96, rng)
     picture = photos[int(rng.integers(len(photos)))]
     image = picture.image()
     height, width = image.shape[:2]
@@ -47,7 +47,7 @@ def faceless(photos: Sequence[Picture], rng: np.random.Generator) -> Image:
     parts = [(0, x0, 0, height), (x1, width, 0, height), (0, width, 0, y0), (0, width, y1, height)]
     roomy = [part for part in parts if part[1] - part[0] >= 24 and part[3] - part[2] >= 24]
     if not roomy:
-        return drawn(96, 96, rng)
+        return rendered_scenery(96, 96, rng)
     left, right, top, bottom = roomy[int(rng.integers(len(roomy)))]
     return image[top:bottom, left:right]
 
@@ -57,7 +57,7 @@ def plain(rng: np.random.Generator) -> Image:
     return np.full((8, 8, 3), _color(rng), dtype=np.uint8)
 
 
-def drawn(height: int, width: int, rng: np.random.Generator) -> Image:
+def rendered_scenery(height: int, width: int, rng: np.random.Generator) -> Image:
     """`(height, width, 3)` of a gradient or coarse noise, and shapes."""
     knots = int(rng.integers(2, 4)) if rng.random() < 0.6 else int(rng.integers(6, 40))
     grid = np.clip(rng.uniform(0, 255, (knots, knots, 1)) + rng.normal(0, 30, (knots, knots, 3)), 0, 255)

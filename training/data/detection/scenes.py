@@ -1,4 +1,4 @@
-"""Scenes to train a face detector on and to judge it by: photos with landmarks, crops, or faces drawn here.
+"""Scenes to train a face detector on and to judge it by: photos with landmarks, crops, or rendered faces.
 
 The photos are those of a folder `detect` with lists of the landmarks of one face each; only where no other face was
 found is a photo fully labeled. Without a folder, everything is made of the rendered faces of
@@ -20,9 +20,8 @@ from numpy.typing import NDArray
 from slimcam.deploy.common.files import file_sha256
 from slimcam.deploy.common.result_key import KEY_UNLESS_DEFAULT, NOT_KEY, file_content, in_key, key_material
 from slimcam.deploy.vision.letterbox import letterbox as fit_frame
-from slimcam.training.data.detection import drawn_faces, photo_sets
+from slimcam.training.data.detection import photo_sets, rendered_faces
 from slimcam.training.data.detection.compose import COMPOSE_VERSION, ComposeConfig, compose
-from slimcam.training.data.detection.drawn_faces import IMAGES_PER_PERSON, drawn_pictures, portrait
 from slimcam.training.data.detection.labels import JudgedPhotograph, judged_photographs
 from slimcam.training.data.detection.photo_scenes import (
     MOSAIC_SIDES,
@@ -32,6 +31,7 @@ from slimcam.training.data.detection.photo_scenes import (
     photograph_scene,
 )
 from slimcam.training.data.detection.relabel import LABELS_VERSION
+from slimcam.training.data.detection.rendered_faces import IMAGES_PER_PERSON, portrait, rendered_pictures
 from slimcam.training.data.detection.scene import Picture, Scene, Sources
 from slimcam.training.data.detection.single_faces import read_single_faces
 from slimcam.training.data.images import existing
@@ -86,10 +86,10 @@ class ScenesConfig(ComposeConfig):
     def __post_init__(self) -> None:
         super().__post_init__()
         least = 2 if self.root is None else 0
-        if min(self.test_scenes, self.seed + 1) < 1 or self.drawn < least:
+        if min(self.test_scenes, self.seed + 1) < 1 or self.rendered_people < least:
             raise ValueError(
                 f"scenes need 1 test scene, {least} people and a seed from 0 on at the least; "
-                f"got {self.test_scenes}, {self.drawn} and {self.seed}"
+                f"got {self.test_scenes}, {self.rendered_people} and {self.seed}"
             )
         if self.labeler is not None and self.root is None and not self.photos:
             raise ValueError("data.labeler is for photos: the points of rendered faces are known; set data.root")
@@ -103,8 +103,8 @@ class ScenesConfig(ComposeConfig):
             raise ValueError(f"data.held_out must lie between 0 and 1; got {self.held_out}")
 
     @property
-    def drawn(self) -> int:
-        """How many people are drawn."""
+    def rendered_people(self) -> int:
+        """How many people are rendered."""
         if self.people is not None:
             return self.people
         return 500 if self.root is None else 0
@@ -233,8 +233,8 @@ def fingerprint(config: ScenesConfig) -> str:
     total.update(f"compose {COMPOSE_VERSION}".encode())
     if config.photos or config.test_photos:
         total.update(photo_sets.fingerprint(*_photo_paths(config)).encode())
-    if config.drawn:
-        total.update(drawn_faces.fingerprint(config.drawn, config.seed).encode())
+    if config.rendered_people:
+        total.update(rendered_faces.fingerprint(config.rendered_people, config.seed).encode())
     if config.root is None:
         return total.hexdigest()
     root = Path(config.root)
@@ -301,8 +301,9 @@ def _beside(data: SceneData, config: ScenesConfig, cache: Path) -> SceneData:
 
 
 def _draw(config: ScenesConfig, cache: Path) -> SceneData:
-    pictures = drawn_pictures(config.drawn, config.seed, cache)
-    kept = len(pictures) - IMAGES_PER_PERSON * min(max(1, round(config.held_out * config.drawn)), config.drawn - 1)
+    people = config.rendered_people
+    pictures = rendered_pictures(people, config.seed, cache)
+    kept = len(pictures) - IMAGES_PER_PERSON * min(max(1, round(config.held_out * people)), people - 1)
     test = Sources(photos=(), crops=pictures[kept:])
     photos = [portrait(test, (config.seed, 2, number)) for number in range(len(test.crops))]
     return _data(config, Sources(photos=(), crops=pictures[:kept]), photos, test, ())
@@ -314,6 +315,6 @@ def _draw(config: ScenesConfig, cache: Path) -> SceneData:
 def _read(config: ScenesConfig, root: Path, cache: Path) -> SceneData:
     labeler = None if config.labeler is None else Path(config.labeler)
     train, test, crops, notes = read_single_faces(root, labeler, cache)
-    if config.drawn:
-        crops += drawn_pictures(config.drawn, config.seed, cache)
+    if config.rendered_people:
+        crops += rendered_pictures(config.rendered_people, config.seed, cache)
     return _data(config, Sources(train, crops), test, Sources(test, ()), notes)

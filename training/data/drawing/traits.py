@@ -1,4 +1,4 @@
-"""Who is drawn and how they are photographed: the random factors of a synthetic face.
+"""Who is rendered and how they are photographed: the random factors of a synthetic face.
 
 A `Person` holds everything that stays with an identity, a `Shot` everything that changes from photo to photo.
 Lengths are in the pixels of an aligned 112x112 crop, in the face frame: the origin between nose and eyes of the

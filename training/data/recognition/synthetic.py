@@ -73,7 +73,7 @@ class SyntheticConfig:
 
 
 def load(config: SyntheticConfig, cache: Path) -> FaceData:
-    """Draws the faces, or maps them from the cache where an earlier call has drawn them.
+    """Renders the faces, or maps them from the cache where an earlier call has rendered them.
 
     Args:
         cache: folder to keep the rendered images in, about 38 kB each.
@@ -115,7 +115,7 @@ def _check(config: SyntheticConfig) -> None:
     if config.held_out_identities < 0 or config.held_out_identities == 1:
         raise ValueError(f"synthetic data: held_out_identities is 0, or 2 or more; got {config.held_out_identities}")
     if max(config.identities, config.test_identities, config.held_out_identities) > _HELD_OUT_BIT:
-        raise ValueError(f"synthetic data: at most {_HELD_OUT_BIT} identities can be drawn; ask for fewer")
+        raise ValueError(f"synthetic data: at most {_HELD_OUT_BIT} identities can be rendered; ask for fewer")
 
 
 def _face_set(config: SyntheticConfig, cache: Path, name: str, first: int, people: int, images: int) -> FaceSet:
@@ -127,7 +127,7 @@ def _face_set(config: SyntheticConfig, cache: Path, name: str, first: int, peopl
         _draw_to(path, range(first, first + people), images, config.workers or os.cpu_count() or 1)
         drawn = _mapped(path, shape)
         if drawn is None:
-            raise OSError(f"{path}: the faces just drawn cannot be read back; check the disk")
+            raise OSError(f"{path}: the faces just rendered cannot be read back; check the disk")
     labels = np.repeat(np.arange(people, dtype=np.int32), images)
     return FaceSet(images=drawn, labels=labels, identities=tuple(f"{name} {i}" for i in range(people)))
 

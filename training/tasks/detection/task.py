@@ -13,7 +13,7 @@ from slimcam.deploy.inference.bundle import InputSpec
 from slimcam.deploy.inference.pixels import normalized
 from slimcam.deploy.vision.detector_output import decode_faces
 from slimcam.training.data.detection import scenes
-from slimcam.training.data.detection.drawn_faces import drawn
+from slimcam.training.data.detection.rendered_faces import rendered_frames
 from slimcam.training.data.detection.scenes import SceneData, Scenes
 from slimcam.training.fit.checkpoint import History
 from slimcam.training.fit.fit import Loss, Objective
@@ -88,7 +88,7 @@ class Detection(Task):
         return np.stack([found[int(index)].image for index in chosen])
 
     def golden_images(self, size: Size) -> Pixels:
-        return drawn(*size, 2)
+        return rendered_frames(*size, 2)
 
     def build(self) -> Any:
         data, model = self.job.config.data, self.job.config.model

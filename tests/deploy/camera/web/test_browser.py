@@ -26,7 +26,7 @@ from slimcam.deploy.camera.web.server import Web
 from slimcam.deploy.gallery.people import Person
 from slimcam.deploy.ota.device.status import UpdateStatus
 from slimcam.deploy.types import STAGES, Event, EventKind, Frame, Identity, Notice, Sighting, SourceStatus, View
-from slimcam.training.data.detection.drawn_faces import drawn_points
+from slimcam.training.data.detection.rendered_faces import rendered_points
 from slimcam.training.data.drawing.traits import sample_person, sample_shot
 from slimcam.training.data.recognition.synthetic import draw_face
 
@@ -59,7 +59,7 @@ class Camera:
         for track, (left, top, size) in enumerate(((140, 150, 220), (590, 120, 190)), 1):
             left += round(60 * np.sin(self.number / 15 + track))
             image[top : top + size, left : left + size] = face(track, size)
-            points = drawn_points(sample_person(track), sample_shot(track, 0)) * (size / 112) + (left, top)
+            points = rendered_points(sample_person(track), sample_shot(track, 0)) * (size / 112) + (left, top)
             person = self.people.get(track)
             identity = Identity(person.id, person.name, 0.71, 0.4) if person else Identity(None, None, 0.21, 0.02)
             quality_issues = self.quality_issues if track == 2 else ()

@@ -14,8 +14,8 @@ from omegaconf import OmegaConf
 
 from slimcam.deploy.vision.align import TEMPLATE, face_corners, face_sizes, similarity
 from slimcam.training.data.detection.compose import FACELESS, arrange, compose
-from slimcam.training.data.detection.drawn_faces import drawn_points
 from slimcam.training.data.detection.pasting import LEAST_SEEN
+from slimcam.training.data.detection.rendered_faces import rendered_points
 from slimcam.training.data.detection.scene import Picture, Scene, Sources
 from slimcam.training.data.detection.scenes import Composed, ScenesConfig, fingerprint, fit, load
 from slimcam.training.data.drawing.portrait import draw
@@ -193,13 +193,13 @@ def test_a_fitted_picture_keeps_its_aspect_and_its_points():
 
 
 @pytest.mark.parametrize("seed", range(8))
-def test_drawn_faces_have_their_points_where_they_are_drawn(seed):
+def test_rendered_faces_have_their_points_where_they_are_drawn(seed):
     person = replace(sample_person(seed), eye_height=6.0)
     shot = replace(sample_shot(seed, 1), eyes_closed=0.0, gaze=(0.0, 0.0), glasses="none", occluder="none", motion=0.0)
     # A good camera in good light.
     shot = replace(shot, blur=0.25, jpeg=100, low_resolution=1.0, saturation=1.0, contrast=1.0, light_strength=0.2)
     shot = replace(shot, exposure=1.0, light_color=np.ones(3))
-    points = drawn_points(person, shot)
+    points = rendered_points(person, shot)
 
     def changed(**parts):
         """Pixels, x and y, that another color of a part changes most."""
@@ -218,24 +218,24 @@ def test_drawn_faces_have_their_points_where_they_are_drawn(seed):
     assert points[:2, 1].max() < points[2, 1] < points[3:, 1].min()
 
 
-def drawn_config(**changes):
+def rendered_config(**changes):
     return ScenesConfig(**{"people": 3, "held_out": 0.34, "test_scenes": 3, **changes})
 
 
 def test_without_a_folder_faces_are_drawn_and_some_people_kept_for_the_test(tmp_path):
-    data = load(drawn_config(), tmp_path)
+    data = load(rendered_config(), tmp_path)
     assert len(data.train.crops) == 8
     assert {name: len(found) for name, found in data.test.items()} == {"photos": 4, "scenes": 3}
     np.testing.assert_array_equal(data.train.crops[5].image(), draw_face(1, 1))
-    np.testing.assert_array_equal(data.train.crops[5].points, drawn_points(sample_person(1), sample_shot(1, 1)))
+    np.testing.assert_array_equal(data.train.crops[5].points, rendered_points(sample_person(1), sample_shot(1, 1)))
     learned = {picture.image().tobytes() for picture in data.train.crops}
     assert not learned & {picture.image().tobytes() for picture in data.test["scenes"].sources.crops}
     for found in data.test.values():
         assert all(scene.image.shape == (240, 320, 3) for scene in found)
     assert all(len(scene.points) == 1 for scene in data.test["photos"])
-    again = load(drawn_config(), tmp_path)
+    again = load(rendered_config(), tmp_path)
     np.testing.assert_array_equal(data.test["photos"][2].image, again.test["photos"][2].image)
-    other = load(drawn_config(seed=1), tmp_path)
+    other = load(rendered_config(seed=1), tmp_path)
     np.testing.assert_array_equal(other.train.crops[5].image(), draw_face(1 << 33 | 1, 1))
 
 
@@ -280,7 +280,7 @@ def test_photos_are_read_and_their_people_kept_apart(root, tmp_path):
     assert data.scenes[10**6].image.shape == (240, 320, 3)
 
 
-def test_drawn_faces_join_those_of_a_folder(root, tmp_path):
+def test_rendered_faces_join_those_of_a_folder(root, tmp_path):
     joined = load(config_of(root, people=2), tmp_path)
     assert len(joined.train.photos) == 2
     np.testing.assert_array_equal(joined.train.crops[5].image(), draw_face(1, 1))
@@ -373,8 +373,8 @@ def test_the_fingerprint_follows_options_lists_and_pictures_but_not_the_place(ro
     first = fingerprint(config_of(root))
     assert fingerprint(config_of(root, seed=1)) != first
     assert fingerprint(config_of(root, largest=99.0)) != first
-    assert len({fingerprint(drawn_config(**change)) for change in ({}, {"people": 5}, {"seed": 3})}) == 3
-    assert fingerprint(drawn_config()) != first
+    assert len({fingerprint(rendered_config(**change)) for change in ({}, {"people": 5}, {"seed": 3})}) == 3
+    assert fingerprint(rendered_config()) != first
     moved = root.rename(tmp_path.with_name(tmp_path.name + "-moved"))
     assert fingerprint(config_of(moved)) == first
     (moved / "detect" / "train" / "new.png").write_bytes(b"1")

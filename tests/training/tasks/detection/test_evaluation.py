@@ -10,8 +10,8 @@ import pytest
 
 from slimcam.deploy.vision import align
 from slimcam.deploy.vision.detector import open_detector
-from slimcam.training.data.detection.drawn_faces import drawn
 from slimcam.training.data.detection.labels import JudgedPhotograph
+from slimcam.training.data.detection.rendered_faces import rendered_frames
 from slimcam.training.tasks.detection.evaluation import PHOTOGRAPHS, evaluation, find_boxed
 from slimcam.training.tasks.detection.metrics import SIZES, match, match_boxes
 
@@ -60,7 +60,7 @@ def test_thresholds_are_those_of_real_photographs_where_there_are_some():
 def test_a_bundle_is_judged_by_photographs_in_pixels_of_its_input(tmp_path):
     """The committed detector on a rendered face of 640x480, beside boxes too small to count and one to ignore."""
     bundle = Path(__file__).parents[4] / "deploy" / "models" / "detector"
-    image = cv2.resize(drawn(240, 320, 1)[0], (640, 480))
+    image = cv2.resize(rendered_frames(240, 320, 1)[0], (640, 480))
     cv2.imwrite(str(tmp_path / "a.png"), image[..., ::-1])
     (found,) = open_detector(bundle).detect(image).boxes
     boxes = np.stack([found, (10, 10, 15, 20)]).astype(np.float32)

@@ -1,4 +1,4 @@
-"""Images that are drawn once and kept: a function of their place, whatever the number of threads."""
+"""Images that are rendered once and kept: a function of their place, whatever the number of threads."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ TRAIN, HELD_OUT, TEST = range(3)
 
 
 class Counts(Protocol):
-    """How many images of each class are drawn, and how; see the configurations that have these options."""
+    """How many images of each class are rendered, and how; see the configurations that have these options."""
 
     images_per_class: int
     held_out_per_class: int
@@ -46,7 +46,7 @@ def check_counts(title: str, config: Counts) -> None:
         )
 
 
-def drawn_classes(
+def rendered_classes(
     title: str,
     config: Counts,
     cache: Path,
@@ -55,10 +55,10 @@ def drawn_classes(
     side: int,
     draw: Callable[[str, int, int, int], Image],
 ) -> ClassData:
-    """Draws the images of all classes, or maps them from the cache where an earlier call has drawn them.
+    """Renders the images of all classes, or maps them from the cache where an earlier call has rendered them.
 
     Args:
-        title: What is drawn, for progress and the names of files.
+        title: What is rendered, for progress and the names of files.
         cache: Folder to keep the rendered images in.
         version: Of the drawing, under which the images are kept.
         classes: Names.

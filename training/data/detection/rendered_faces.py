@@ -20,7 +20,7 @@ from slimcam.training.data.recognition.synthetic import SyntheticConfig
 IMAGES_PER_PERSON = 4
 
 
-def drawn(height: int, width: int, count: int) -> NDArray[np.uint8]:
+def rendered_frames(height: int, width: int, count: int) -> NDArray[np.uint8]:
     """Rendered faces in the middle of gray frames, `(count, height, width, 3)`: the same on every machine."""
     frames = np.full((count, height, width, 3), 128, dtype=np.uint8)
     for person, frame in enumerate(frames):
@@ -30,7 +30,7 @@ def drawn(height: int, width: int, count: int) -> NDArray[np.uint8]:
     return frames
 
 
-def drawn_points(person: Person, shot: Shot) -> Float:
+def rendered_points(person: Person, shot: Shot) -> Float:
     """Where eyes, nose tip and mouth corners of a rendered face are, `(5, 2)`; see `slimcam.training.data.drawing`."""
     eyes = [(side * person.eye_x, person.eye_y + 0.6 * side * person.eye_asymmetry) for side in (-1, 1)]
     reach = person.mouth_width * (1 + 0.16 * max(shot.smile, 0) - 0.10 * shot.mouth_open)
@@ -45,14 +45,14 @@ def fingerprint(people: int, seed: int) -> str:
     return synthetic.fingerprint(_config(people, seed))
 
 
-def drawn_pictures(people: int, seed: int, cache: Path) -> list[Picture]:
+def rendered_pictures(people: int, seed: int, cache: Path) -> list[Picture]:
     """The pictures of rendered people, person by person."""
     faces = synthetic.load(_config(people, seed), cache).train
     pictures = []
     for number in range(len(faces)):
         # Identities as `synthetic.load` counts them.
         identity, shot = seed << 33 | number // IMAGES_PER_PERSON, number % IMAGES_PER_PERSON
-        points = drawn_points(sample_person(identity), sample_shot(identity, shot))
+        points = rendered_points(sample_person(identity), sample_shot(identity, shot))
         pictures.append(Picture(faces.images[number], points))
     return pictures
 
