@@ -3,7 +3,7 @@
 The source, a video file or a folder of pictures, is played several times from its start, so that a frame is the same
 work each time; of each part the quickest time counts, for other work on the machine only ever adds to it. Frames that
 show another number of faces than `--faces` are not in the figures. Reading a frame is told apart. Whoever is seen first
-is enrolled, besides strangers who are never seen.
+is enrolled, besides people who are never seen.
 
 Every other round only the networks and the whole frame are timed, for the clock takes time too; what is left of the
 whole is in no part.
@@ -45,7 +45,7 @@ from slimcam.deploy.vision.track import TrackConfig
 WARMUP = 10
 """Frames at the start of a round that do not count: memory is touched, and a track begins."""
 
-STRANGERS = 100
+UNSEEN = 100
 """People of the gallery who are never seen."""
 
 SOURCE, WHOLE, REST = "reading the frame", "whole frame, without reading", "everything else"
@@ -116,9 +116,9 @@ def _frames(source: str, frames: int) -> Iterator[Frame]:
 
 
 def _matcher(source: str, frames: int, detector: FaceDetector, recognizer: Recognizer) -> Matcher:
-    """Knows strangers, and whoever is seen first in the source."""
+    """Knows people who are never seen, and whoever is seen first in the source."""
     rng = np.random.default_rng(0)
-    embeddings = unit_length(rng.standard_normal((STRANGERS + 1, recognizer.embedding_size), np.float32))
+    embeddings = unit_length(rng.standard_normal((UNSEEN + 1, recognizer.embedding_size), np.float32))
     for frame in _frames(source, frames):
         if len(found := detector.detect(frame.image)):
             embeddings[0] = recognizer.embed(align(frame.image, found.points[0])[np.newaxis])[0]

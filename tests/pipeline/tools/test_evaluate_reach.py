@@ -12,9 +12,9 @@ from slimcam.deploy.inference.model import Recognizer
 from slimcam.deploy.vision.align import face_sizes
 from slimcam.deploy.vision.detector import open_detector
 from slimcam.deploy.vision.far_faces import Reach
-from slimcam.pipeline.tools.judge_reach import (
+from slimcam.pipeline.tools.evaluate_reach import (
     clip_frames,
-    judge_reach,
+    evaluate_reach,
     main,
     reach_table,
     scene_of,
@@ -49,7 +49,7 @@ def test_faces_are_as_wide_as_asked_for_and_move_where_they_are_to(sources: Sour
 
 def test_far_faces_are_found_with_reach_far_alone(sources: Sources) -> None:
     detector, recognizer = open_detector(DETECTOR), Recognizer(RECOGNIZER)
-    results = judge_reach("720p", sources, detector, recognizer, OPTIONS)
+    results = evaluate_reach("720p", sources, detector, recognizer, OPTIONS)
     near, far = (results[28, False, reach] + results[28, True, reach] for reach in Reach)
     assert (near.passes, far.passes) == (60, 120)
     assert sum(each <= 1 for each in near.first) < sum(each <= 1 for each in far.first) > 3
@@ -61,5 +61,5 @@ def test_far_faces_are_found_with_reach_far_alone(sources: Sources) -> None:
 
 def test_bad_options_are_told_in_one_line() -> None:
     for words in (["--seconds", "0.5"], ["--detector", "nowhere"]):
-        with pytest.raises(SystemExit, match=r"^judge_reach: "):
+        with pytest.raises(SystemExit, match=r"^evaluate_reach: "):
             main(words)

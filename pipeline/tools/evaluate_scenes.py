@@ -1,10 +1,10 @@
 """How a recognizer names the rendered people of `make camera`'s scene, over many seeds.
 
-    python -m slimcam.pipeline.tools.judge_scenes --seeds 30 [--recognizer BUNDLE]
+    python -m slimcam.pipeline.tools.evaluate_scenes --seeds 30 [--recognizer BUNDLE]
 
 Each seed is another scene with other people (`slimcam.training.tools.demo_clip`): some are enrolled with three pictures
-each, a stranger is not. The scene is played through what `slimcam-camera` does with each frame, and the names that it
-gives are compared with the truth. Ten to forty seconds a seed.
+each, one more person is not. The scene is played through what `slimcam-camera` does with each frame, and the names that
+it gives are compared with the truth. Ten to forty seconds a seed.
 """
 
 from __future__ import annotations
@@ -48,9 +48,9 @@ class SceneResult:
     Attributes:
         seed: Seed of the scene.
         threshold: Least cosine of a match.
-        stranger_faces: Number of faces of strangers that were followed.
-        stranger_named: Number of them that had the name of somebody enrolled.
-        stranger_taken_for: Highest cosine by which a stranger was taken for somebody; `None` where none was.
+        unenrolled_faces: Number of faces of people who are not enrolled that were followed.
+        false_positives: Number of them with the name of somebody enrolled: false positive identifications.
+        highest_false_positive: Highest cosine of a false positive identification; `None` where there is none.
         enrolled_faces: Number of faces of enrolled people that were followed.
         right: Number of them with their own name.
         wrong: Number of them with another's name.
@@ -59,9 +59,9 @@ class SceneResult:
 
     seed: int
     threshold: float
-    stranger_faces: int
-    stranger_named: int
-    stranger_taken_for: float | None
+    unenrolled_faces: int
+    false_positives: int
+    highest_false_positive: float | None
     enrolled_faces: int
     right: int
     wrong: int
@@ -71,7 +71,7 @@ class SceneResult:
 def main(arguments: list[str] | None = None) -> None:
     """The command."""
     parser = argparse.ArgumentParser(
-        prog="python -m slimcam.pipeline.tools.judge_scenes",
+        prog="python -m slimcam.pipeline.tools.evaluate_scenes",
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
@@ -94,23 +94,23 @@ def main(arguments: list[str] | None = None) -> None:
         progress = Progress(options.seeds, "scenes", unit="scenes")
         for seed in range(options.first, options.first + options.seeds):
             one = replace(scene, seed=seed)
-            results.append(judge_scene(one, detector, recognizer, least, options.margin))
+            results.append(evaluate_scene(one, detector, recognizer, least, options.margin))
             progress.advance(
-                1, f"seed {seed}: " + ("stranger named" if results[-1].stranger_named else "nobody mistaken")
+                1, f"seed {seed}: " + ("a false positive" if results[-1].false_positives else "nobody mistaken")
             )
         progress.close()
     except (ValueError, OSError, ImportError, RuntimeError) as error:
-        sys.exit(f"judge_scenes: {error}")
+        sys.exit(f"evaluate_scenes: {error}")
     show(table(results))
     if options.out is not None:
         record = {"recognizer": recognizer.bundle.sha256, "far": options.far, "margin": options.margin}
         write_text(options.out, json.dumps({**record, "scenes": [asdict(each) for each in results]}, indent=2) + "\n")
 
 
-def judge_scene(
+def evaluate_scene(
     scene: ClipConfig, detector: FittingDetector, recognizer: Recognizer, least: float, margin: float
 ) -> SceneResult:
-    """Draws a scene, enrolls its people, and plays it.
+    """Renders a scene, enrolls its people, and plays it.
 
     Args:
         least: cosine from which on a face is somebody's.
@@ -123,7 +123,7 @@ def judge_scene(
         video = write_clip(Path(folder), scene)
         truth = json.loads((Path(folder) / "truth.json").read_text())
         matcher = Matcher(_enrolled(Path(folder), truth["enrolled"], detector, recognizer), least, margin)
-        counts = dict.fromkeys(("stranger_faces", "stranger_named", "enrolled_faces", "right", "wrong", "missed"), 0)
+        counts = dict.fromkeys(("unenrolled_faces", "false_positives", "enrolled_faces", "right", "wrong", "missed"), 0)
         taken_for: list[float] = []
         with open_source(str(video)) as source:
             pipeline = RecognitionPipeline(
@@ -145,10 +145,10 @@ def judge_scene(
                         counts["right"] += name == face["person"]
                         counts["wrong"] += name not in (None, face["person"])
                     else:
-                        counts["stranger_faces"] += 1
-                        counts["stranger_named"] += name is not None
+                        counts["unenrolled_faces"] += 1
+                        counts["false_positives"] += name is not None
                         taken_for += [identity.score] if identity is not None and name is not None else []
-    return SceneResult(scene.seed, least, stranger_taken_for=max(taken_for, default=None), **counts)
+    return SceneResult(scene.seed, least, highest_false_positive=max(taken_for, default=None), **counts)
 
 
 def followed(points: np.ndarray[Any, np.dtype[np.float32]], sightings: Sequence[Sighting]) -> Sighting | None:
@@ -162,24 +162,24 @@ def followed(points: np.ndarray[Any, np.dtype[np.float32]], sightings: Sequence[
 
 def table(results: Sequence[SceneResult]) -> str:
     """A row for each scene, and what they come to."""
-    rows = [("seed", "stranger named", "by", "of frames", "right name", "wrong name", "missed")]
+    rows = [("seed", "false positive", "cosine", "of frames", "right name", "wrong name", "missed")]
     for each in results:
-        score = "" if each.stranger_taken_for is None else f"{each.stranger_taken_for:.2f}"
+        score = "" if each.highest_false_positive is None else f"{each.highest_false_positive:.2f}"
         shares = (
-            _share(each.stranger_named, each.stranger_faces),
+            _share(each.false_positives, each.unenrolled_faces),
             _share(each.right, each.enrolled_faces),
             _share(each.wrong, each.enrolled_faces),
         )
-        rows.append((str(each.seed), "yes" if each.stranger_named else "no", score, *shares, str(each.missed)))
-    strangers, mistaken = (sum(getattr(each, name) > 0 for each in results) for name in ("stranger_named", "wrong"))
+        rows.append((str(each.seed), "yes" if each.false_positives else "no", score, *shares, str(each.missed)))
+    named, mistaken = (sum(getattr(each, name) > 0 for each in results) for name in ("false_positives", "wrong"))
     faces = sum(each.enrolled_faces for each in results)
     right = _share(sum(each.right for each in results), faces)
     wrong = _share(sum(each.wrong for each in results), faces)
     return "\n".join(
         [
             grid(rows),
-            f"strangers taken for somebody in {strangers} of {len(results)} scenes, enrolled people for another in "
-            f"{mistaken}; enrolled faces with the right name {right}, with a wrong one {wrong}; threshold "
+            f"false positive identifications in {named} of {len(results)} scenes, enrolled people taken for another "
+            f"in {mistaken}; enrolled faces with the right name {right}, with a wrong one {wrong}; threshold "
             f"{results[0].threshold:.2f}",
         ]
     )

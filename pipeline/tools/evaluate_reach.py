@@ -1,6 +1,6 @@
 """What `slimcam-camera reach=far` finds beside `reach=near`, by the width of the faces, and what it costs.
 
-    python -m slimcam.pipeline.tools.judge_reach [--detector BUNDLE] [--data DATA]
+    python -m slimcam.pipeline.tools.evaluate_reach [--detector BUNDLE] [--data DATA]
 
 Faces of one width stand or move in clips of 720p, 1080p and 4K from their first frame on; each clip is played through
 what `slimcam-camera` does with each frame, once with each reach. The faces are rendered, or of photographs of DATA
@@ -37,7 +37,7 @@ from slimcam.deploy.vision.detector_output import Faces
 from slimcam.deploy.vision.far_faces import Reach
 from slimcam.deploy.vision.quality import QualityConfig
 from slimcam.deploy.vision.track import TrackConfig
-from slimcam.pipeline.tools.judge_scenes import followed
+from slimcam.pipeline.tools.evaluate_scenes import followed
 from slimcam.training.data.detection.pasting import Canvas, Paste, ellipse, moved, turn
 from slimcam.training.data.detection.scene import Picture, Sources
 from slimcam.training.data.detection.scenery import background
@@ -149,7 +149,7 @@ class CountingDetector:
 def main(arguments: Sequence[str] | None = None) -> None:
     """The command."""
     parser = argparse.ArgumentParser(
-        prog="python -m slimcam.pipeline.tools.judge_reach",
+        prog="python -m slimcam.pipeline.tools.evaluate_reach",
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
@@ -175,18 +175,18 @@ def main(arguments: Sequence[str] | None = None) -> None:
         scenes = load(ScenesConfig(root=root, people=None if root else 40), options.cache).test["scenes"]
         assert isinstance(scenes, Composed)
         for size in options.sizes:
-            results = judge_reach(size, scenes.sources, detector, recognizer, options)
+            results = evaluate_reach(size, scenes.sources, detector, recognizer, options)
             show(reach_table(size, results, options.fps) + "\n")
         show(timed_table(time_frames(scenes.sources, detector, recognizer, options)))
     except (ValueError, OSError, ImportError, RuntimeError) as error:
-        sys.exit(f"judge_reach: {error}")
+        sys.exit(f"evaluate_reach: {error}")
 
 
 Results = dict[tuple[int, bool, Reach], ReachResult]
 """By the width of the faces, whether they move, and the reach."""
 
 
-def judge_reach(
+def evaluate_reach(
     size: str, sources: Sources, detector: FittingDetector, recognizer: Recognizer, options: argparse.Namespace
 ) -> Results:
     """What is found in clips of one size."""
