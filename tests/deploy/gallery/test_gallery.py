@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -69,7 +70,7 @@ def path(tmp_path: Path) -> Path:
 def opened(tmp_path: Path, path: Path) -> Iterator[Open]:
     galleries = []
 
-    def open_it(model: str | None = MODEL, size: int | None = SIZE, file: Path = path, **more: Path) -> Gallery:
+    def open_it(model: str | None = MODEL, size: int | None = SIZE, file: Path = path, **more: Any) -> Gallery:
         galleries.append(Gallery(file, model, size, **{"key": tmp_path / "conf/gallery.key", **more}, actor="tester"))
         return galleries[-1]
 
@@ -653,12 +654,9 @@ def test_threads_may_share_a_gallery(opened: Open) -> None:
     assert len(gallery.people()) == 20
 
 
-def test_a_gallery_in_use_elsewhere_is_said_to_be_busy(
-    opened: Open, path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_gallery_in_use_elsewhere_is_said_to_be_busy(opened: Open, path: Path) -> None:
     opened().enroll("Anna", some(1), consent="yes")
-    monkeypatch.setattr("slimcam.deploy.gallery.database.PATIENCE", 0.2)
-    gallery = opened()
+    gallery = opened(patience=0.2)
     holder = sqlite3.connect(path, isolation_level=None)
     holder.execute("BEGIN IMMEDIATE")
     with pytest.raises(TimeoutError, match="another process has been writing"):
