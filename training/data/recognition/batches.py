@@ -22,9 +22,6 @@ from slimcam.training.data.recognition.augment import AugmentConfig, augment, de
 from slimcam.training.data.recognition.faces import UNLABELED, FaceSet
 from slimcam.training.data.recognition.teacher_targets import TargetSource, TeacherTargets
 
-_OTHERS = 1
-_MOST_ATTEMPTS = 100
-
 
 @dataclass(frozen=True)
 class Batch:
@@ -59,7 +56,6 @@ class Batches:
             probability `n ** -balance`, where `n` is the number of images of its person, also as the other image of
             mixup; an unlabeled image counts as its person's only one.
         input: What the model reads of a pixel.
-        real_views: Whether other images take the place of views after mixup or elastic deformation.
     """
 
     faces: FaceSet
@@ -70,22 +66,15 @@ class Batches:
     workers: int = 0
     balance: float = 0.0
     input: InputSpec = field(default_factory=InputSpec)
-    real_views: bool = False
 
     @property
     def steps_per_epoch(self) -> float:
         return len(self.faces) / self.batch_size
 
     def batch(self, step: int, size: int) -> Batch:
-        """The batch of a step in images of `size` pixels, prepared by the calling thread.
-
-        Raises:
-            ValueError: `real_views` are asked for, and hardly any view is one.
-        """
+        """The batch of a step in images of `size` pixels, prepared by the calling thread."""
         indices, variants = self._sampled(step)
         images, own = self._views(indices, variants)
-        if self.real_views:
-            self._replace_composites(indices, variants, images, own, np.random.default_rng((self.seed, step, _OTHERS)))
         targets = self.targets(indices, variants, images) if self.targets is not None else None
         views = np.stack([resize(image, size) for image in images])
         labels = np.where(own, self.faces.labels[indices], np.int32(UNLABELED))
@@ -125,35 +114,10 @@ class Batches:
 
     def _shuffled(self, epoch: int) -> NDArray[np.int64]:
         count, rng = len(self.faces), np.random.default_rng((self.seed, epoch))
+        views = self.targets.views if self.targets is not None else 0
         if self.balance:
-            return self._at_random(count, rng)
-        return np.stack([rng.permutation(count), np.full(count, epoch % self._repeat if self._repeat else epoch)])
-
-    @property
-    def _repeat(self) -> int:
-        """Number of variants of an image after which they repeat, 0 for none."""
-        return self.targets.views if self.targets is not None else 0
-
-    def _at_random(self, count: int, rng: np.random.Generator) -> NDArray[np.int64]:
-        """Images and a variant of each, `(2, count)`."""
-        return np.stack([self._sample(count, rng), rng.integers(self._repeat or 2**31, size=count)])
-
-    def _replace_composites(
-        self,
-        indices: NDArray[np.int64],
-        variants: NDArray[np.int64],
-        images: NDArray[np.uint8],
-        own: NDArray[np.bool_],
-        rng: np.random.Generator,
-    ) -> None:
-        """Puts others, at random, in the place of views that are no longer their person's."""
-        for _ in range(_MOST_ATTEMPTS):
-            again = np.flatnonzero(~own)
-            if not len(again):
-                return
-            indices[again], variants[again] = self._at_random(len(again), rng)
-            images[again], own[again] = self._views(indices[again], variants[again])
-        raise ValueError("real_views: nearly all views are mixed or deformed; lower augment.mixup and elastic")
+            return np.stack([self._sample(count, rng), rng.integers(views or 2**31, size=count)])
+        return np.stack([rng.permutation(count), np.full(count, epoch % views if views else epoch)])
 
     def _views(
         self, indices: NDArray[np.int64], variants: NDArray[np.int64]

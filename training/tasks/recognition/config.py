@@ -185,8 +185,6 @@ class TrainConfig:
         bn_images: Number of training images by which the statistics of BatchNormalization are recalibrated, at the end
             and before each validation: the moving ones of a short training are far off where a network averages over
             thousands of steps, as Keras' MobileNetV2 does. 0 keeps the moving ones.
-        real_views: Whether training leaves out views after mixup or elastic deformation and takes others in their
-            place: to end on real faces alone, by targets that are cached already.
     """
 
     fit: FitConfig = field(default_factory=FitConfig)
@@ -198,7 +196,6 @@ class TrainConfig:
     balance: float = 0.0
     phases: list[dict[str, Any]] = field(default_factory=list, metadata=KEY_UNLESS_DEFAULT)
     bn_images: int = field(default=0, metadata=KEY_UNLESS_DEFAULT)
-    real_views: bool = field(default=False, metadata=KEY_UNLESS_DEFAULT)
 
     @property
     def fits(self) -> list[FitConfig]:

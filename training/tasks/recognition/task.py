@@ -296,7 +296,6 @@ def training_batches(job: Job, data: FaceData, fit_config: FitConfig, targets: T
         train.workers,
         balance=train.balance,
         input=input_spec(pixels_of(job.config.model), IMAGE_SIZE, IMAGE_SIZE),
-        real_views=train.real_views,
     )
 
 

@@ -41,16 +41,6 @@ def test_mixup_and_elastic_deformation_make_a_view_unlabeled(augment):
     np.testing.assert_array_equal(changed.labels, np.where(own, plain.labels, UNLABELED))
 
 
-def test_real_views_alone_are_those_of_plain_augmentation():
-    batches = Batches(faces(), 40, AugmentConfig(mixup=0.5, elastic=0.5), seed=0, balance=0.5, real_views=True)
-    batch, again = batches.batch(3, 112), batches.batch(3, 112)
-    assert (batch.labels != UNLABELED).all()
-    np.testing.assert_array_equal(batch.images, again.images)
-    np.testing.assert_array_equal(batch.labels, batch.indices % 4)
-    with pytest.raises(ValueError, match=r"lower augment\.mixup and elastic"):
-        Batches(faces(), 4, AugmentConfig(mixup=1.0), seed=0, real_views=True).batch(0, 112)
-
-
 def test_an_epoch_shows_every_image_once_even_across_a_batch_border():
     batches = Batches(faces(20), 6, None, seed=0)
     seen = np.concatenate([batches.batch(step, 56).indices for step in range(10)])
