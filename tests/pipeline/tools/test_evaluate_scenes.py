@@ -13,7 +13,7 @@ from slimcam.pipeline.tools.evaluate_scenes import SceneResult, evaluate_scene, 
 from slimcam.training.tools.demo_clip import ClipConfig
 
 # As long as everybody needs to appear: who is not enrolled comes third.
-SCENE = ClipConfig(seconds=10, people=2, seed=28)
+SCENE = ClipConfig(seconds=10, people=2, seed=0)
 
 
 @pytest.fixture(scope="module")
@@ -47,8 +47,8 @@ def test_the_table_says_in_how_many_scenes_there_are_false_positives(results):
 
 
 def test_the_command_writes_what_it_shows(tmp_path, capsys):
-    main(["--seeds", "1", "--first", "28", "--seconds", "2", "--out", str(tmp_path / "scenes.json")])
+    main(["--seeds", "1", "--first", "3", "--seconds", "2", "--out", str(tmp_path / "scenes.json")])
     assert "of 1 scenes" in capsys.readouterr().out
-    assert json.loads((tmp_path / "scenes.json").read_text())["scenes"][0]["seed"] == 28
+    assert json.loads((tmp_path / "scenes.json").read_text())["scenes"][0]["seed"] == 3
     with pytest.raises(SystemExit, match=r"no threshold for a false accept rate of 0.5"):
         main(["--far", "0.5"])
