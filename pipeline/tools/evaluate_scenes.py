@@ -96,7 +96,7 @@ def main(arguments: list[str] | None = None) -> None:
             one = replace(scene, seed=seed)
             results.append(evaluate_scene(one, detector, recognizer, least, options.margin))
             progress.advance(
-                1, f"seed {seed}: " + ("a false positive" if results[-1].false_positives else "nobody mistaken")
+                1, f"seed {seed}: " + ("a false positive" if results[-1].false_positives else "no false positive")
             )
         progress.close()
     except (ValueError, OSError, ImportError, RuntimeError) as error:
