@@ -102,13 +102,14 @@ def test_people_leave_with_the_stream_and_all_are_told_that_it_is_lost(
         lost = heard(listener, "slimcam/door/source", state="lost", connected=False)
         assert lost["since"] is not None
         listener.state(people=0, present=False)
+        until(lambda: shown(urls["page"]) == ("lost", 0))
         assert time.time() - killed < 8
         figures = fetched(urls["metrics"])
         assert "slimcam_source_connected 0.0" in figures
         assert re.search(r"^slimcam_faces 0.0$", figures, re.MULTILINE)
         assert float(re.search(r"^slimcam_source_lost_seconds (\S+)$", figures, re.MULTILINE)[1]) > 0  # type: ignore[index]
-        until(lambda: shown(urls["page"]) == ("lost", 0))
         state = json.loads(fetched(f"{urls['page']}api/state"))
+        assert (state["source_state"]["state"], state["frame"]["faces"]) == ("lost", [])
         assert state["events"][0]["kind"] == "left"
         assert state["source_state"]["since"] == pytest.approx(killed, abs=2)
 
