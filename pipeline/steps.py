@@ -58,7 +58,7 @@ STAGES = (
         ("data", "model", "train", "prune"),
         ("train",),
         "keras",
-        version=6,
+        version=8,
     ),
     Stage(
         "quantize",
@@ -124,8 +124,6 @@ def stages_of(config: Any) -> tuple[Stage, ...]:
 def _pruning(stage: Stage, config: Any) -> Stage:
     if config.prune.method == "magnitude":
         return replace(stage, function="slimcam.pipeline.stages.prune_magnitude:run", backend="tensorflow", version=1)
-    if config.prune.steps > 1 or config.prune.sparse.taken:
-        stage = replace(stage, version=7)  # each fit of version 6 begins with the first image
     return _with_target(stage, config)
 
 

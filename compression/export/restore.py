@@ -104,14 +104,32 @@ def _take(layer: Any, norm: Any, found: _Weights) -> bool:
         return False
     if not (norm.scale and norm.center) if norm is not None else bias is None and np.any(found.bias):
         return False
-    own.assign(kernel.reshape(own.shape))
+    kernel = kernel.reshape(own.shape)
+    if norm is None:
+        own.assign(kernel)
+        if bias is not None:
+            bias.assign(found.bias)
+        return True
+    lengths = _lengths(kernel, depthwise=facts.depthwise)
+    own.assign(kernel / lengths.reshape(kernel.shape[2:] if facts.depthwise else -1))
     if bias is not None:
-        bias.assign(found.bias if norm is None else np.zeros_like(found.bias))
-    if norm is not None:
-        ones = np.ones_like(found.bias)
-        # In this order, as `get_weights` has it: scale, offset, moving mean, moving variance.
-        norm.set_weights([ones, found.bias, np.zeros_like(ones), ones - norm.epsilon])
+        bias.assign(np.zeros_like(found.bias))
+    # In this order, as `get_weights` has it: scale, offset, moving mean, moving variance.
+    norm.set_weights([lengths, found.bias, np.zeros_like(lengths), np.ones_like(lengths) - norm.epsilon])
     return True
+
+
+def _lengths(kernel: _Array, *, depthwise: bool) -> _Array:
+    """What the kernel of each output channel is longer than that of a usual one by, `(outputs,)`.
+
+    A kernel in a file is multiplied by what BatchNormalization scaled its channel by, often by so little that the
+    normalization's epsilon would outweigh the variance of what the channel writes.
+    """
+    flat = kernel.reshape(-1, kernel.shape[-2] * kernel.shape[-1] if depthwise else kernel.shape[-1])
+    norms = np.linalg.norm(flat, axis=0)
+    usual = np.sqrt(np.mean(np.square(norms)))
+    lengths: _Array = np.where(norms > 0, norms / max(usual, np.finfo(np.float32).tiny), 1.0).astype(np.float32)
+    return lengths
 
 
 def _long(shape: Iterable[int]) -> list[int]:
@@ -138,8 +156,9 @@ def _measure(model: Any, norms: list[Any], batches: Iterable[_Array]) -> None:
     for norm, (total, squares), count in zip(norms, sums, counts, strict=True):
         mean = total / count
         variance = np.maximum(squares / count - mean**2, 0.0)
-        norm.gamma.assign(np.sqrt(variance + norm.epsilon))
-        norm.beta.assign(keras.ops.convert_to_numpy(norm.beta) + mean)
+        scale = keras.ops.convert_to_numpy(norm.gamma)
+        norm.gamma.assign(scale * np.sqrt(variance + norm.epsilon))
+        norm.beta.assign(keras.ops.convert_to_numpy(norm.beta) + scale * mean)
         norm.moving_mean.assign(mean)
         norm.moving_variance.assign(variance)
 

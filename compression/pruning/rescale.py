@@ -23,9 +23,10 @@ from slimcam.compression.layers.weights import weight
 def rescale_kernels(model: Any) -> list[str]:
     """Gives each kernel that only BatchNormalization reads the norm of what its initializer samples.
 
-    The moving statistics follow, so that the model, changed in place, computes what it did, but for channels that
-    hardly vary (where the shortened variance would be less than the normalization's epsilon). Layers that are called
-    more than once stay as they are.
+    The moving statistics follow, and the scale makes up for what the normalization's epsilon then weighs against them:
+    the model, changed in place, computes what it did, by these statistics and by those of any batch that has them. A
+    normalization without a scale has the epsilon in its moving variance instead, which holds until the statistics are
+    measured again. Layers that are called more than once stay as they are.
 
     Returns:
         The names of the rescaled layers, in the order of computation.
@@ -82,8 +83,12 @@ def _rescale(layer: Any, spec: LayerSpec, norm: Any) -> bool:
         if name not in kernels and other is not None:
             other.assign(other * total)
     norm.moving_mean.assign(norm.moving_mean * total)
-    scaled = (norm.moving_variance + norm.epsilon) * total**2 - norm.epsilon
-    norm.moving_variance.assign(keras.ops.maximum(scaled, 0.0))
+    wanted = (norm.moving_variance + norm.epsilon) * total**2
+    if norm.scale:
+        norm.moving_variance.assign(norm.moving_variance * total**2)
+        norm.gamma.assign(norm.gamma * keras.ops.sqrt((norm.moving_variance + norm.epsilon) / wanted))
+    else:
+        norm.moving_variance.assign(keras.ops.maximum(wanted - norm.epsilon, 0.0))
     return total != 1.0
 
 

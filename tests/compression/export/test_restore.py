@@ -11,6 +11,7 @@ import pytest
 from slimcam import compression
 from slimcam.compression.errors import CompressionError
 from slimcam.compression.export.restore import restore_weights
+from slimcam.compression.pruning.rescale import rescale_kernels
 from slimcam.deploy.inference.interpreter import Interpreter
 from slimcam.deploy.inference.preprocessing import dequantized, quantized
 
@@ -44,6 +45,20 @@ def test_statistics_are_those_of_the_images_so_that_training_begins_where_the_fi
     model, other = network(1), network(2)
     restore_weights(other, compression.float_tflite(model), [IMAGES])
     np.testing.assert_allclose(other(IMAGES, training=True), model(IMAGES, training=False), atol=1e-4)
+
+
+def test_the_channels_of_a_kernel_have_one_norm_however_little_the_file_scales_them_by() -> None:
+    model, other = network(1), network(2)
+    for name in ("stem_bn", "deep_bn"):
+        gamma = model.get_layer(name).gamma
+        gamma.assign(gamma * np.logspace(-5, 0, 12))
+    restore_weights(other, compression.float_tflite(model), [IMAGES])
+    rescale_kernels(other)
+    for name in ("stem", "deep"):
+        norms = np.linalg.norm(np.reshape(other.get_layer(name).kernel, (-1, 12)), axis=0)
+        np.testing.assert_allclose(norms, norms.mean(), rtol=1e-4)
+    # By the statistics of the batch too, in which the normalization's epsilon outweighs no channel.
+    np.testing.assert_allclose(other(IMAGES, training=True), model(IMAGES, training=False), rtol=1e-3, atol=1e-4)
 
 
 def test_int8_weights_become_float() -> None:

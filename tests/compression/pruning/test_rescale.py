@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from keras import layers
 
+from slimcam.compression.pruning.batch_norm import recalibrate_batch_norm
 from slimcam.compression.pruning.rescale import rescale_kernels
 
 IMAGES = np.random.default_rng(0).normal(size=(8, 12, 12, 3)).astype(np.float32)
@@ -18,13 +19,12 @@ def trained(outputs, inputs):
     model = keras.Model(inputs, outputs)
     for layer in model.layers:
         if isinstance(layer, layers.BatchNormalization):
-            shape = layer.gamma.shape
-            values = (
-                rng.normal(size=shape),
-                rng.normal(size=shape),
+            shape = layer.moving_mean.shape
+            values = [
+                *(rng.normal(size=shape) for weight in (layer.gamma, layer.beta) if weight is not None),
                 5 * rng.normal(size=shape),
                 rng.uniform(5, 50, shape),
-            )
+            ]
             layer.set_weights([value.astype(np.float32) for value in values])
         elif layer.get_weights():
             layer.set_weights([rng.normal(size=value.shape).astype(np.float32) for value in layer.get_weights()])
@@ -55,6 +55,31 @@ def test_the_kernel_gets_the_norm_of_a_freshly_initialized_one_and_the_model_com
     for now, initial in zip(layer.get_weights(), fresh.get_weights(), strict=True):
         if initial.ndim > 1:
             assert now.std() == pytest.approx(initial.std(), rel=0.25)
+
+
+@pytest.mark.parametrize("factor", [1e-3, 1e3])
+def test_the_model_computes_the_same_by_statistics_that_are_measured_again(factor):
+    """The epsilon weighs more, or less, against the variance of a kernel of another norm."""
+    keras.utils.set_random_seed(0)
+    inputs = keras.Input((12, 12, 3))
+    layer = layers.Conv2D(16, 3)
+    model = keras.Model(inputs, layers.BatchNormalization()(layer(inputs)))
+    layer.kernel.assign(layer.kernel * factor)
+    recalibrate_batch_norm(model, [IMAGES])
+    before = model(IMAGES, training=True)
+    assert rescale_kernels(model) == [layer.name]
+    recalibrate_batch_norm(model, [IMAGES])
+    for training in (False, True):
+        np.testing.assert_allclose(model(IMAGES, training=training), before, rtol=1e-3, atol=1e-3)
+
+
+def test_a_normalization_without_a_scale_has_the_epsilon_in_its_variance():
+    inputs = keras.Input((12, 12, 3))
+    layer = layers.Conv2D(16, 3)
+    model = trained(layers.BatchNormalization(scale=False)(layer(inputs)), inputs)
+    before = model(IMAGES)
+    assert rescale_kernels(model) == [layer.name]
+    np.testing.assert_allclose(model(IMAGES), before, rtol=1e-3, atol=1e-4)
 
 
 def test_kernels_whose_norm_matters_stay():
