@@ -44,9 +44,6 @@ class LossConfig:
         scale: Factor of the cosines before the softmax.
         classification_weight: Weight of the classification loss.
         distillation_weight: Weight of the embedding distillation; 0 needs no teacher.
-        similarity_weight: Weight of the distillation of similarities: which of the other faces of the batch the teacher
-            takes for how alike (Fang et al. 2021, "SEED").
-        similarity_temperature: Divisor of these cosines before the softmax; the smaller, the more the most alike count.
         features_weight: Weight of the distillation of the teacher's feature map (`train.teacher.features`).
         features_layer: Layer of the student from which a 1x1 convolution, dropped after training, regresses the
             teacher's feature map (Romero et al. 2015, "FitNets"); best one whose map has the same size. Keras 3 only.
@@ -61,25 +58,20 @@ class LossConfig:
     features_layer: str = "conv4_block6_out"
     subcenters: int = field(default=1, metadata=KEY_UNLESS_DEFAULT)
     sample: float = field(default=1.0, metadata=KEY_UNLESS_DEFAULT)
-    similarity_weight: float = field(default=0.0, metadata=KEY_UNLESS_DEFAULT)
-    similarity_temperature: float = field(default=0.07, metadata=KEY_UNLESS_DEFAULT)
 
     def __post_init__(self) -> None:
         choose("classification", Classification, self.classification)
         check(self.subcenters >= 1, f"loss.subcenters is 1 or more; got {self.subcenters}")
         check(0 < self.sample <= 1, f"loss.sample is a share, above 0 and up to 1; got {self.sample}")
         check(
-            min(self.classification_weight, self.distillation_weight, self.features_weight, self.similarity_weight)
-            >= 0,
-            f"weights of losses must not be below 0; got {self.classification_weight}, {self.distillation_weight}, "
-            f"{self.features_weight} and {self.similarity_weight}",
+            min(self.classification_weight, self.distillation_weight, self.features_weight) >= 0,
+            f"weights of losses must not be below 0; got {self.classification_weight}, {self.distillation_weight} and "
+            f"{self.features_weight}",
         )
-        check(self.similarity_temperature > 0, "loss.similarity_temperature is a divisor, above 0")
-        for name, weight in (("features", self.features_weight), ("similarity", self.similarity_weight)):
-            check(
-                weight == 0 or self.distillation_weight > 0,
-                f"loss.{name}_weight goes with the distillation of the embedding: give loss.distillation_weight",
-            )
+        check(
+            self.features_weight == 0 or self.distillation_weight > 0,
+            "loss.features_weight goes with the distillation of the embedding: give loss.distillation_weight",
+        )
         check(
             self.classifies or self.distillation_weight > 0,
             "no loss: give a classification or a distillation_weight above 0",

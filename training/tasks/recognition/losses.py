@@ -52,31 +52,6 @@ def distillation(y_true: Any, y_pred: Any) -> Any:
     return 1.0 - ops.sum(_unit(ops.cast(y_true, y_pred.dtype)) * _unit(y_pred), axis=-1)
 
 
-def similarity_distillation(y_true: Any, y_pred: Any, temperature: float) -> Any:
-    """How differently the teacher and we find a face to be like the others of its batch; both `(N, E)`, of any length.
-
-    The cross-entropy between two softmaxes over the batch: of the cosines of the teacher's embedding of a face, and of
-    ours, with the teacher's embeddings of all, divided by the temperature (Fang et al. 2021, "SEED: self-supervised
-    distillation for visual representation", eq. 3 to 5, where a queue of earlier images stands for the batch).
-    """
-    unit = _unit(ops.cast(y_true, y_pred.dtype))
-    teacher, ours = (ops.matmul(each, ops.transpose(unit)) / temperature for each in (unit, _unit(y_pred)))
-    return -ops.sum(ops.softmax(teacher, axis=-1) * ops.log_softmax(ours, axis=-1), axis=-1)
-
-
-def imitation(config: LossConfig) -> Loss:
-    """The loss of embeddings against the teacher's, both `(N, E)`, with its weights."""
-
-    def loss(y_true: Any, y_pred: Any) -> Any:
-        total = config.distillation_weight * distillation(y_true, y_pred)
-        if config.similarity_weight > 0:
-            found = similarity_distillation(y_true, y_pred, config.similarity_temperature)
-            total += config.similarity_weight * found
-        return total
-
-    return loss
-
-
 def embedding_loss(config: LossConfig, centers: Any = None) -> Loss:
     """The whole loss of embeddings, `(N, E)`, but for feature maps, without a classifier in the model.
 
@@ -88,7 +63,6 @@ def embedding_loss(config: LossConfig, centers: Any = None) -> Loss:
             leaves out what classifies.
     """
     classify = classification(config) if config.classifies and centers is not None else None
-    imitate = imitation(config)
 
     def loss(y_true: Any, y_pred: Any) -> Any:
         labels, embeddings = y_true
@@ -96,7 +70,7 @@ def embedding_loss(config: LossConfig, centers: Any = None) -> Loss:
         if classify is not None:
             total += config.classification_weight * classify(labels, _cosines(config, y_pred, centers))
         if config.distillation_weight > 0:
-            total += imitate(embeddings, y_pred)
+            total += config.distillation_weight * distillation(embeddings, y_pred)
         return total
 
     return loss

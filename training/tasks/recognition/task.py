@@ -254,7 +254,7 @@ def objective(loss: LossConfig) -> Objective:
     if loss.classifies:
         parts[COSINES], weights[COSINES] = losses.classification(loss), loss.classification_weight
     if loss.distillation_weight > 0:
-        parts[EMBEDDING], weights[EMBEDDING] = losses.imitation(loss), 1.0
+        parts[EMBEDDING], weights[EMBEDDING] = losses.distillation, loss.distillation_weight
     if loss.features_weight > 0:
         parts[FEATURES], weights[FEATURES] = losses.features, loss.features_weight
 
