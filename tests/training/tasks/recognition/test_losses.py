@@ -151,50 +151,6 @@ def test_features_are_compared_channel_by_channel_in_the_size_of_the_student():
     assert np.all(near < 0.5)
 
 
-def similarities(ours, taught, temperature=0.1):
-    found = keras.ops.convert_to_numpy(losses.similarity_distillation(taught, ours, temperature))
-    assert found.shape == (len(ours),)
-    return found
-
-
-def test_distillation_of_similarities_is_the_cross_entropy_of_softmaxes_over_the_batch():
-    ours, taught = RNG.normal(size=(2, 5, 4)).astype(np.float32)
-    unit, own = (each / np.linalg.norm(each, axis=1, keepdims=True) for each in (taught, ours))
-    truth, found = (np.exp(each @ unit.T / 0.1) for each in (unit, own))
-    truth, found = (each / each.sum(axis=1, keepdims=True) for each in (truth, found))
-    np.testing.assert_allclose(similarities(ours, taught), -(truth * np.log(found)).sum(axis=1), rtol=1e-4)
-
-
-def test_distillation_of_similarities_asks_for_the_teachers_embeddings_whatever_their_length():
-    taught = RNG.normal(size=(6, 8)).astype(np.float32)
-    best = similarities(taught, taught)
-    np.testing.assert_allclose(similarities(3.0 * taught, 0.5 * taught), best, rtol=1e-4)
-    # Any other embedding is as alike to the others in another way.
-    assert np.all(similarities(taught + RNG.normal(size=taught.shape).astype(np.float32), taught) > best)
-
-
-def test_imitation_adds_its_parts_by_their_weights():
-    ours, taught = RNG.normal(size=(2, 5, 4)).astype(np.float32)
-    config = LossConfig("none", distillation_weight=0.5, similarity_weight=2.0, similarity_temperature=0.1)
-    expected = 0.5 * keras.ops.convert_to_numpy(losses.distillation(taught, ours)) + 2.0 * similarities(ours, taught)
-    found = keras.ops.convert_to_numpy(losses.imitation(config)(taught, ours))
-    np.testing.assert_allclose(found, expected, rtol=1e-5)
-
-
-@pytest.mark.parametrize(
-    ("options", "message"),
-    [
-        ({"similarity_weight": 1.0}, r"loss\.similarity_weight goes with the distillation"),
-        ({"features_weight": 1.0}, r"loss\.features_weight goes with the distillation"),
-        ({"similarity_weight": -1.0}, "must not be below 0"),
-        ({"similarity_temperature": 0.0}, "above 0"),
-    ],
-)
-def test_weights_that_make_no_loss_are_refused(options, message):
-    with pytest.raises(ValueError, match=message):
-        LossConfig("cosface", **options)
-
-
 @pytest.mark.parametrize(
     ("options", "message"),
     [
