@@ -21,7 +21,7 @@ camera: $(READY) ## sets up and plays a scene of rendered people to the camera, 
 	$(BIN)/python -m slimcam.training.tools.demo_clip runs/camera/scene --seed 0
 	rm -rf runs/camera/gallery runs/camera/key
 	for person in runs/camera/scene/people/*; do \
-		$(BIN)/slimcam-faces enroll "$$(basename "$$person")" "$$person" consent="drawn" $(GALLERY) || exit; done
+		$(BIN)/slimcam-faces enroll "$$(basename "$$person")" "$$person" consent="rendered" $(GALLERY) || exit; done
 	$(BIN)/slimcam-camera source=runs/camera/scene/clip.mp4 capture.realtime=true capture.loop=true seconds=60 web.open=true \
 		report=runs/camera/report.json $(GALLERY)
 

@@ -42,10 +42,10 @@ def search(config: Config, name: str) -> Outcome:
         That no trial passed the gates, or that one did.
 
     Raises:
-        ValueError: The stages make no report, which trials are judged by.
+        ValueError: The stages make no report, which trials are compared by.
     """
     if "report" not in config.stages:
-        raise ValueError("search: trials are judged by their reports; have report among the stages")
+        raise ValueError("search: trials are compared by their reports; have report among the stages")
     folder = Path(config.paths.runs) / name
     study = _study(config, folder)
     while True:

@@ -1,4 +1,4 @@
-"""Criteria that judge channels by what they hold on real inputs."""
+"""Criteria that rate channels by what they hold on real inputs."""
 
 from __future__ import annotations
 
@@ -38,9 +38,9 @@ def apoz(model: Any, graph: ChannelGraph, samples: Samples | None = None) -> Val
 
 
 def _means(model: Any, graph: ChannelGraph, batches: Iterator[Inputs], value: Callable[[Any], Any]) -> Values:
-    """The mean of a function of the channels of each tensor that a group is judged by, over positions and samples."""
-    judged = _judged_by(model, graph)
-    wanted = {key for found in judged.values() for key in found}
+    """The mean of a function of the channels of each tensor that a group is rated by, over positions and samples."""
+    rated = _rated_by(model, graph)
+    wanted = {key for found in rated.values() for key in found}
     sums: dict[str, Any] = defaultdict(float)
     count = 0
     for inputs in batches:
@@ -53,16 +53,16 @@ def _means(model: Any, graph: ChannelGraph, batches: Iterator[Inputs], value: Ca
     rows: Values = {}
     for group in graph.prunable:
         channel = {int(variable): index for index, variable in enumerate(group.variables)}
-        rows[group.name] = np.zeros((len(judged[group.name]), group.size))
-        for row, key in zip(rows[group.name], judged[group.name], strict=True):
+        rows[group.name] = np.zeros((len(rated[group.name]), group.size))
+        for row, key in zip(rows[group.name], rated[group.name], strict=True):
             for variable, mean in zip(graph.tensors[key].variables.tolist(), sums[key] / count, strict=True):
                 if variable in channel:
                     row[channel[variable]] = max(row[channel[variable]], mean)
     return rows
 
 
-def _judged_by(model: Any, graph: ChannelGraph) -> Mapping[str, list[str]]:
-    """The tensors, by key, that each prunable group is judged by."""
+def _rated_by(model: Any, graph: ChannelGraph) -> Mapping[str, list[str]]:
+    """The tensors, by key, that each prunable group is rated by."""
     group_of = {int(variable): group.name for group in graph.prunable for variable in group.variables}
     makers = {group.name: set(group.producers) for group in graph.prunable}
     activated: dict[str, list[str]] = defaultdict(list)

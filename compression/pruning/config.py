@@ -10,7 +10,7 @@ from slimcam.deploy.common.result_key import KEY_UNLESS_DEFAULT
 
 
 class Criterion(Choice):
-    """What the importance of a channel is judged by (`slimcam.compression.pruning.criteria`)."""
+    """What the importance of a channel is measured by (`slimcam.compression.pruning.criteria`)."""
 
     L1 = "l1"
     L2 = "l2"
@@ -88,7 +88,7 @@ class Policy(Choice):
 
 
 class Pooling(Choice):
-    """What a block of weights is judged by: the mean of their magnitudes, or the largest."""
+    """What a block of weights is measured by: the mean of their magnitudes, or the largest."""
 
     AVG = "AVG"
     MAX = "MAX"
@@ -194,7 +194,7 @@ class MagnitudeConfig:
         power: Exponent of the polynomial.
         frequency: Steps from one choice of the zeros to the next.
         block_size: Height and width of the blocks in which weights of dense kernels, `(inputs, outputs)`, become zero.
-        block_pooling: What a block is judged by: the mean (`AVG`) or the largest (`MAX`) of its magnitudes.
+        block_pooling: What a block is measured by: the mean (`AVG`) or the largest (`MAX`) of its magnitudes.
         m_by_n: `[2, 4]` makes two of each four weights that follow each other along the input channels zero, from the
             first step on, in place of the schedule; empty leaves single weights free.
         policy: `all` prunes the kernels of all layers that tfmot can prune (convolutions but depthwise ones, dense

@@ -1,4 +1,4 @@
-"""What the importance of channels is judged by: the registry.
+"""What the importance of channels is measured by: the registry.
 
 A criterion is a function of a model, its graph and samples (`None` where there are none). It gives, for each prunable
 group by name, the value of each channel, `(size,)`, or a row of them for each layer that speaks of the group,

@@ -1,4 +1,4 @@
-"""Criteria that judge channels by gradients: what the loss, or the output, would change without them.
+"""Criteria that rate channels by gradients: what the loss, or the output, would change without them.
 
 The derivative is that by a factor of the channel, which is 1 and would become 0. It is the sum over all weights that
 read the channel of the weight times its gradient: exact for residual streams, whose blocks all read it, and behind

@@ -40,7 +40,7 @@ def importance(
         model: functional or sequential Keras 3 model.
         graph: the model's, from `trace`.
         criterion: name in `slimcam.compression.pruning.criteria`, or `module:function` of a user's own.
-        samples: what the criterion may judge by beside the weights.
+        samples: what the criterion may look at beside the weights.
         reduction: `mean`, `sum`, `max`, or `first`, the first layer's.
         normalization: `mean`, `max`, `gaussian` or `none`; `auto` is `none` where a criterion's values compare between
             groups as they are, and `mean` elsewhere.

@@ -58,7 +58,7 @@ def prune(
     Args:
         model: it is not changed.
         plan: channels to keep; chosen by the options if absent.
-        samples: what the criterion may judge by beside the weights.
+        samples: what the criterion may look at beside the weights.
         latency: from a Keras model to its milliseconds, for `target="latency"`.
         reconstruct: whether weights may change (`slimcam.compression.pruning.reconstruct`).
         options: those of `PruningRatioConfig`.
@@ -88,7 +88,7 @@ def choose(
         model: in normal form.
         graph: the model's, from `trace`.
         config: how many channels are removed, from where, and which.
-        samples: what the criterion may judge by beside the weights.
+        samples: what the criterion may look at beside the weights.
         latency: how many milliseconds plans take, for `target=latency`.
 
     Raises:

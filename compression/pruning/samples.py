@@ -1,4 +1,4 @@
-"""What criteria may judge a model by beside its weights: inputs, and a loss."""
+"""What criteria may look at in a model beside its weights: inputs, and a loss."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def inputs_of(samples: Samples | None, criterion: str) -> Iterator[Inputs]:
     """
     if samples is None or samples.inputs is None:
         raise CompressionError(
-            f"criterion {criterion} judges by inputs, and none are given: give Samples(inputs=...), or take one of the "
+            f"criterion {criterion} needs inputs, and none are given: give Samples(inputs=...), or take one of the "
             "weights alone, such as outgoing"
         )
     return _some(samples.inputs(), criterion)
@@ -55,7 +55,7 @@ def labeled_of(
     """
     if samples is None or samples.labeled is None or samples.loss is None:
         raise CompressionError(
-            f"criterion {criterion} judges by a loss, and none is given: give Samples(labeled=..., loss=...), or take "
+            f"criterion {criterion} needs a loss, and none is given: give Samples(labeled=..., loss=...), or take "
             "hessian, which needs inputs alone, or outgoing, which needs none"
         )
     return _some(samples.labeled(), criterion), samples.loss

@@ -30,7 +30,7 @@ class Sensitivity:
     """What is left of a model's worth when one group loses channels.
 
     Attributes:
-        measure: What it is judged by: `accuracy`, or `fidelity`, the mean cosine with the outputs of the whole model.
+        measure: `accuracy`, or `fidelity`: the mean cosine of the outputs with those of the whole model.
         whole: That of the whole model.
         removed: Share of channels that each group loses in turn, as rounded, ascending, by group name.
         left: What is left at each of these shares, by group name.
@@ -84,12 +84,12 @@ class Sensitivity:
 def sensitivity(
     model: Any, config: PruningRatioConfig, samples: Samples, accuracy: Callable[[Any], float] | None = None
 ) -> Sensitivity:
-    """Cuts channels out of one group after the other and judges what is left, with recalibrated statistics.
+    """Cuts channels out of one group after the other and evaluates what is left, with recalibrated statistics.
 
     Args:
         model: Keras 3 model in normal form (`compression.normalize`).
         config: criterion, scope and what is kept; the groups that it would prune are tried.
-        samples: inputs, by which statistics are recalibrated and, without `accuracy`, fidelity is judged.
+        samples: inputs, by which statistics are recalibrated and, without `accuracy`, fidelity is evaluated.
         accuracy: from a model to its accuracy.
 
     Raises:
@@ -99,7 +99,7 @@ def sensitivity(
     importances = scores(model, graph, config, samples)
     chosen = plan(graph, importances, config)
     batches = list(inputs_of(samples, "fidelity"))
-    judge, measure = (accuracy, "accuracy") if accuracy is not None else (_fidelity(model, batches), "fidelity")
+    evaluate, measure = (accuracy, "accuracy") if accuracy is not None else (_fidelity(model, batches), "fidelity")
     steps = {group.name: group.step(config.round_to) for group in graph.groups}
     removed: dict[str, tuple[float, ...]] = {}
     left: dict[str, tuple[float, ...]] = {}
@@ -110,7 +110,7 @@ def sensitivity(
         for count in counts:
             smaller = cut(model, keep_best(importances, {name: count}, blocks_of(graph)), graph)
             recalibrate_batch_norm(smaller, batches)
-            values.append(judge(smaller))
+            values.append(evaluate(smaller))
         if counts:
             removed[name], left[name] = tuple(1 - count / size for count in counts), tuple(values)
         logger.info(
@@ -122,7 +122,7 @@ def sensitivity(
             f"{max(chosen.sizes.values())}; lower round_to"
         )
     sizes = {name: chosen.sizes[name] for name in removed}
-    return Sensitivity(measure, judge(model), removed, left, sizes)
+    return Sensitivity(measure, evaluate(model), removed, left, sizes)
 
 
 def _fidelity(model: Any, batches: list[NDArray[np.float32]]) -> Callable[[Any], float]:

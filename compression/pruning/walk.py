@@ -27,7 +27,7 @@ class Walk:
         first = functional(model).inputs
         if len(first) > 1:
             raise CompressionError(
-                f"{model.name} has {len(first)} inputs, and samples are of one: judge its channels by its weights, "
+                f"{model.name} has {len(first)} inputs, and samples are of one: rate its channels by its weights, "
                 "criterion=outgoing"
             )
         self.nodes = calls(model)

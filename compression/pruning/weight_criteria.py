@@ -1,4 +1,4 @@
-"""Criteria that judge channels by the weights alone: a row of values for each slice of weights that computes them."""
+"""Criteria that rate channels by the weights alone: a row of values for each slice of weights that computes them."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def outgoing(model: Any, graph: ChannelGraph, samples: Samples | None = None) ->
 def bn_scale(model: Any, graph: ChannelGraph, samples: Samples | None = None) -> Values:  # noqa: ARG001
     """The absolute scale of batch normalization (Liu et al. 2017, https://arxiv.org/abs/1708.06519).
 
-    Groups that have none are judged by `l2`, which compares with other groups once values are normalized.
+    Groups that have none are rated by `l2`, which compares with other groups once values are normalized.
     """
 
     def scales(group: Group) -> list[WeightSlice]:

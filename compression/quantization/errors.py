@@ -48,7 +48,7 @@ def layer_errors(model: tf_keras.Model, images: NDArray[np.float32]) -> dict[str
 
     A layer's own error: its weights and output quantized, against the same layer in float on the same inputs, those
     that the quantized layers before it give. So errors do not add up along the network, and a network with random
-    weights, which magnifies every difference, is judged as a trained one.
+    weights, which magnifies every difference, is rated as a trained one.
 
     Args:
         model: from `qat.quantize_aware`, calibrated.

@@ -83,7 +83,7 @@ def require_alone(scheme: Scheme, samples: object) -> None:
     CompressionError: A model alone cannot have the scheme, or needs samples for it, which are `None`.
     """
     if scheme not in ALONE:
-        what = "is trained" if scheme.facts.trains else "is judged by the accuracy of a task"
+        what = "is trained" if scheme.facts.trains else "is evaluated by the accuracy of a task"
         raise CompressionError(f"{scheme} {what}, and here is a model alone; take one of {', '.join(ALONE)}")
     if scheme.facts.integer and samples is None:
         others = [each for each in ALONE if not each.facts.integer]

@@ -110,7 +110,7 @@ def _measure(templates: int = 100_000, size: int = 128, searches: int = 200) -> 
     rng = np.random.default_rng(0)
     embeddings = unit_length(rng.standard_normal((templates, size), np.float32))
     owners = np.arange(templates) // 4
-    people = tuple(Person(f"{i:032x}", f"person {i}", 4, 0.0, None, "drawn") for i in range(int(owners[-1]) + 1))
+    people = tuple(Person(f"{i:032x}", f"person {i}", 4, 0.0, None, "rendered") for i in range(int(owners[-1]) + 1))
     matcher = Matcher(Snapshot(1, people, embeddings, owners), 0.5)
     took = []
     for probe in rng.choice(templates, searches):

@@ -72,7 +72,7 @@ RENAMED_OPTIONS = {
 class QualityConfig:
     """What a view of a face must be.
 
-    Of the 1,549 photos of LFW that the detector is judged by, these defaults reject 0.8 % (0.7 % turned, 0.1 %
+    Of the 1,549 photos of LFW that the detector is evaluated by, these defaults reject 0.8 % (0.7 % turned, 0.1 %
     blurred). Of 300 of them made worse they reject: blurred with a Gaussian of sigma 2 pixels of the aligned crop 67 %,
     of 3 pixels all; by a motion of 9 pixels 83 %, of 15 pixels all; with 20 pixels of width all, with 32 pixels 5 %;
     with 0.3 of the light 78 %, with 0.2 all. The cosines below are those of the committed recognizer's embeddings of

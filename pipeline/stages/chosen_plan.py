@@ -31,7 +31,7 @@ def chosen_plan(job: Job, model: Any, samples: Samples | None, seed: int) -> Pru
     Args:
         job: of the stage; the plan is kept in its scratch folder.
         model: in normal form.
-        samples: what the criterion may judge by beside the weights.
+        samples: what the criterion may look at beside the weights.
         seed: of the criterion `random`.
 
     Raises:

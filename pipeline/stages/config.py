@@ -93,7 +93,7 @@ class PruneConfig(PruningRatioConfig):
             the latter `ratio` and `ratios` are shares of each kernel's weights, and `keep` and `ratios` name layers;
             other options of channels mean nothing to it.
         magnitude: When, and in which pattern, single weights become zero.
-        criterion_images: Number of training images that a criterion sees which judges by inputs, and `reconstruct`.
+        criterion_images: Number of training images that a criterion looks at, where it needs inputs, and `reconstruct`.
         plan: Plan file to apply (`plan.json` of an earlier result), in place of choosing channels.
         weights: Weights that fine-tuning starts from. `kept`: those of the channels that stay, after kernel-norm
             rescaling (`slimcam.compression.pruning.rescale`), so that learning rates mean what they do for initial

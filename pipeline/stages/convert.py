@@ -30,7 +30,7 @@ logger = logging.getLogger(__name__)
 def run(job: Job) -> None:
     """Writes a bundle for each of `VARIANTS`, and `fidelity.json`: how well the quantized file follows its model.
 
-    What XNNPACK does not run of the int8 file is logged by operator and layer; the gate `delegated` judges it.
+    What XNNPACK does not run of the int8 file is logged by operator and layer; the gate `delegated` looks at it.
     """
     from slimcam.compression.export import tflite
 

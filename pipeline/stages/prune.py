@@ -70,7 +70,7 @@ def run(job: Job) -> None:
 
 
 def _samples(config: PruneConfig, task: Task, size: Size) -> Samples:
-    """What criteria may judge by: training images as they are, and batches of the train stage with its loss."""
+    """What criteria may look at: training images as they are, and batches of the train stage with its loss."""
     labeled, loss = task.labeled(config.criterion_images, _CRITERION_BATCH)
     return Samples(partial(task.samples, config.criterion_images, size, _CRITERION_BATCH), labeled, loss)
 

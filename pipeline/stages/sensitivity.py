@@ -28,7 +28,7 @@ _BATCH = 32
 def run(job: Job) -> None:
     """Writes `sensitivity.json`, `sensitivity.png`, and `ratios.yaml`: ratios that lose alike, for the prune section.
 
-    Judged by accuracy on held-out data where there are any, else by fidelity to the dense model.
+    Evaluated by accuracy on held-out data where there are any, else by fidelity to the dense model.
     """
     config = job.config.prune
     task = task_of(job)

@@ -48,7 +48,7 @@ class SceneResult:
     Attributes:
         seed: Seed of the scene.
         threshold: Least cosine of a match.
-        unenrolled_faces: Number of faces of people who are not enrolled that were followed.
+        unknown_faces: Number of faces of people who are not enrolled that were followed.
         false_positives: Number of them with the name of somebody enrolled: false positive identifications.
         highest_false_positive: Highest cosine of a false positive identification; `None` where there is none.
         enrolled_faces: Number of faces of enrolled people that were followed.
@@ -59,7 +59,7 @@ class SceneResult:
 
     seed: int
     threshold: float
-    unenrolled_faces: int
+    unknown_faces: int
     false_positives: int
     highest_false_positive: float | None
     enrolled_faces: int
@@ -123,7 +123,7 @@ def evaluate_scene(
         video = write_clip(Path(folder), scene)
         truth = json.loads((Path(folder) / "truth.json").read_text())
         matcher = Matcher(_enrolled(Path(folder), truth["enrolled"], detector, recognizer), least, margin)
-        counts = dict.fromkeys(("unenrolled_faces", "false_positives", "enrolled_faces", "right", "wrong", "missed"), 0)
+        counts = dict.fromkeys(("unknown_faces", "false_positives", "enrolled_faces", "right", "wrong", "missed"), 0)
         taken_for: list[float] = []
         with open_source(str(video)) as source:
             pipeline = RecognitionPipeline(
@@ -145,7 +145,7 @@ def evaluate_scene(
                         counts["right"] += name == face["person"]
                         counts["wrong"] += name not in (None, face["person"])
                     else:
-                        counts["unenrolled_faces"] += 1
+                        counts["unknown_faces"] += 1
                         counts["false_positives"] += name is not None
                         taken_for += [identity.score] if identity is not None and name is not None else []
     return SceneResult(scene.seed, least, highest_false_positive=max(taken_for, default=None), **counts)
@@ -166,7 +166,7 @@ def table(results: Sequence[SceneResult]) -> str:
     for each in results:
         score = "" if each.highest_false_positive is None else f"{each.highest_false_positive:.2f}"
         shares = (
-            _share(each.false_positives, each.unenrolled_faces),
+            _share(each.false_positives, each.unknown_faces),
             _share(each.right, each.enrolled_faces),
             _share(each.wrong, each.enrolled_faces),
         )
@@ -192,7 +192,7 @@ def _enrolled(
     for number, (name, files) in enumerate(pictures.items()):
         images = ((file, read_picture(folder / file)) for file in files)
         taken, _ = templates(images, detector, recognizer, QualityConfig())
-        people.append(Person(f"{number:032x}", name, len(taken), 0.0, None, "drawn"))
+        people.append(Person(f"{number:032x}", name, len(taken), 0.0, None, "rendered"))
         embeddings += [one.embedding for one in taken]
         owners += [number] * len(taken)
     return Snapshot(1, tuple(people), np.stack(embeddings), np.array(owners, np.int64))

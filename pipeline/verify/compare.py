@@ -44,7 +44,7 @@ def compare(
     fars: Sequence[float],
     attributes: Mapping[str, Mapping[str, str]] | None = None,
 ) -> Comparison:
-    """Judges recognizers on one set of faces.
+    """Evaluates recognizers on one set of faces.
 
     Args:
         attributes: of people or images, as `read_attributes` gives them.

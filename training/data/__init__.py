@@ -1,1 +1,1 @@
-"""Aligned faces with identity labels, and the verification protocols that judge a recognizer."""
+"""Aligned faces with identity labels, and the verification protocols that evaluate a recognizer."""

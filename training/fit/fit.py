@@ -85,7 +85,7 @@ def fit(
         title: Begins the lines of progress.
         events: Folder of the events for TensorBoard.
         validate: From a model to its accuracy on held-out data, for `config.validations`.
-        recalibrate: Sets the statistics of normalization in place, before each validation: weights are judged, and
+        recalibrate: Sets the statistics of normalization in place, before each validation: weights are evaluated, and
             kept, with these statistics instead of training's moving ones.
         rates: Factors of the learning rate of variables of a tf_keras model, by their `id`.
         callbacks: Callbacks of `keras` that are told of the begin and the end of the training and of its epochs, of a

@@ -45,8 +45,8 @@ def paired_bootstrap(
 ) -> Interval:
     """Change of accuracy of a model against a reference on the same pairs, with its percentile interval.
 
-    Pairs are drawn with replacement and both models judged on the same draw, so that what is hard for both cancels
-    (Efron and Tibshirani 1993, chapter 13).
+    Pairs are sampled with replacement and both models evaluated on the same sample, so that what is hard for both
+    cancels (Efron and Tibshirani 1993, chapter 13).
     """
     if len(correct) != len(reference):
         raise ValueError(f"the same pairs are needed: {len(correct)} against {len(reference)}")

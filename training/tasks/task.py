@@ -249,7 +249,7 @@ class Task(ABC):
 
         Args:
             folders: of the bundles, by the models' names.
-            test_alone: Leaves out what is evaluated beside the data that gates judge by.
+            test_alone: Leaves out what is evaluated beside the data that gates go by.
         """
 
 

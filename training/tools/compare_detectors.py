@@ -42,7 +42,7 @@ from slimcam.deploy.vision.detector import (
 )
 from slimcam.deploy.vision.detector_output import Faces
 from slimcam.deploy.vision.far_faces import FarSearch
-from slimcam.training.data.detection.labels import JudgedPhotograph, judged_photographs
+from slimcam.training.data.detection.labels import EvaluationPhotograph, evaluation_photographs
 from slimcam.training.data.detection.scenes import Scenes, ScenesConfig, load
 from slimcam.training.data.images import read_picture
 from slimcam.training.fit.progress import Progress
@@ -59,8 +59,8 @@ from slimcam.training.tasks.detection.metrics import (
 )
 from slimcam.training.tasks.detection.photographs import (
     SMALLEST,
+    evaluated_labels,
     fitted_scale,
-    judged_labels,
     match_photograph,
     recall_by_label,
 )
@@ -96,9 +96,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
         yunet, eager = (YuNet(options.yunet, threshold, input=size) for threshold in (YUNET_THRESHOLD, LEAST_SCORE))
         detectors = {"slimcam": own, "YuNet": Peer(yunet, eager, options.yunet)}
         for folder in options.photographs:
-            judged = judged_photographs(folder, options.labeler or options.yunet, options.cache)
+            evaluated = evaluation_photographs(folder, options.labeler or options.yunet, options.cache)
             sheet = options.sheet and options.sheet.with_stem(f"{options.sheet.stem}-{folder.name}")
-            table = compare_photographs(folder.name, judged, detectors, size, full_size=options.full_size, sheet=sheet)
+            table = compare_photographs(
+                folder.name, evaluated, detectors, size, full_size=options.full_size, sheet=sheet
+            )
             print("\n".join(table), flush=True)
             if sheet is not None:
                 print(f"finds and misses of slimcam: {sheet}\n", flush=True)
@@ -144,7 +146,7 @@ class AllParts:
 
 def compare_photographs(
     name: str,
-    photographs: Sequence[JudgedPhotograph],
+    photographs: Sequence[EvaluationPhotograph],
     peers: Mapping[str, Peer],
     size: tuple[int, int],
     *,
@@ -188,7 +190,7 @@ def compare_photographs(
     if sheet is not None:
         first = next(iter(found))
         draw_sheet(photographs, finds[first], matches[first], size, sheet)
-    labels = judged_labels(photographs, scales)
+    labels = evaluated_labels(photographs, scales)
     kinds = sorted(set(labels.tolist())) if len(set(labels.tolist())) > 1 else []
     ranges = [f"{size} px ({_count(matches, size)})" for size in PHOTO_SIZES]
     counted = [f"{kind} ({np.sum(labels == kind)})" for kind in kinds]

@@ -54,7 +54,7 @@ class ClipConfig:
         width: Width of a frame, pixels.
         height: Height of a frame, pixels.
         people: Number of people to enroll.
-        unenrolled: Number of further people, of whom there are no pictures.
+        unknown: Number of further people, of whom there are no pictures.
         seed: Seed; others give other people and another room.
     """
 
@@ -63,14 +63,14 @@ class ClipConfig:
     width: int = 640
     height: int = 360
     people: int = 3
-    unenrolled: int = 1
+    unknown: int = 1
     seed: int = 0
 
     def __post_init__(self) -> None:
-        if not (0 <= self.people <= len(NAMES) and self.unenrolled >= 0 and self.people + self.unenrolled >= 1):
+        if not (0 <= self.people <= len(NAMES) and self.unknown >= 0 and self.people + self.unknown >= 1):
             raise ValueError(
                 f"a clip shows 1 person at the least, and up to {len(NAMES)} of them can be enrolled; "
-                f"got people={self.people} and unenrolled={self.unenrolled}"
+                f"got people={self.people} and unknown={self.unknown}"
             )
         if not (2 <= self.seconds <= 3600 and 1 <= self.fps <= 60 and self.seed >= 0):
             raise ValueError(
@@ -173,7 +173,7 @@ def schedule(cast: list[Member], config: ClipConfig) -> list[Appearance]:
 
 
 def _cast(config: ClipConfig) -> list[Member]:
-    names = [*NAMES[: config.people], *(f"unenrolled-{number}" for number in range(1, config.unenrolled + 1))]
+    names = [*NAMES[: config.people], *(f"unknown-{number}" for number in range(1, config.unknown + 1))]
     appearances = math.ceil(2 * config.seconds / _APPEARANCE / len(names)) + 1
     cast = []
     for number, name in enumerate(names):

@@ -1,7 +1,7 @@
 """What a device believes of a server: TUF's client, with metadata and downloads that survive a loss of power.
 
 python-tuf's client replaces its files without syncing them. It works on a copy here; what it verified is then written
-durably, so that the versions which rollback is judged by are never lost. Targets' names choose no path on the device.
+durably, so that the versions by which rollback is noticed are never lost. Targets' names choose no path on the device.
 """
 
 from __future__ import annotations

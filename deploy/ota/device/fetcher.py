@@ -15,7 +15,7 @@ TIMEOUT = 20
 """Seconds without a byte."""
 
 PATIENCE = 30.0
-"""Seconds before the mean speed is judged."""
+"""Seconds before the mean speed is looked at."""
 
 SLOWEST = 512
 """Bytes a second. The timeout of a socket alone lets a server drip a byte every few seconds for ever."""
@@ -26,7 +26,7 @@ class LimitedFetcher(Urllib3Fetcher):
 
     Args:
         limit: Most bytes a second, over all downloads; None for no limit.
-        patience: Seconds before a download's mean speed is judged.
+        patience: Seconds before a download's mean speed is looked at.
         progress: Takes how many bytes came.
     """
 

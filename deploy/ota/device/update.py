@@ -69,7 +69,7 @@ def _update(settings: Settings, file: StateFile, tell: Callable[[str], object]) 
     folder, slots = Path(settings.folder), Slots(Path(settings.folder), file)
     state, now = file.read(), int(time.time())
     if now < state.checked - CLOCK_SLACK:
-        raise RuntimeError("the clock is behind the last look at the server; set it: what is expired is judged by it")
+        raise RuntimeError("the clock is behind the last look at the server; set it: it tells what is expired")
     client = Client(settings.url, Path(settings.root).read_bytes(), folder, LimitedFetcher(settings.limit))
     with client.look() as releases:
         release = choose(releases, settings.device, settings.ring, state.release, state.minimum, state.bad)

@@ -191,13 +191,13 @@ def test_random_scores_repeat_with_the_seed() -> None:
 
 @pytest.mark.parametrize("criterion", ["taylor", "fisher"])
 def test_a_criterion_without_its_loss_says_which_needs_none(criterion: str) -> None:
-    with pytest.raises(ValueError, match=f"criterion {criterion} judges by a loss, and none is given: .* hessian"):
+    with pytest.raises(ValueError, match=f"criterion {criterion} needs a loss, and none is given: .* hessian"):
         scores(criterion, Samples(inputs=lambda: [INPUTS]))
 
 
 @pytest.mark.parametrize("criterion", ["hessian", "activation", "apoz"])
 def test_a_criterion_without_its_inputs_says_which_needs_none(criterion: str) -> None:
-    with pytest.raises(ValueError, match=f"criterion {criterion} judges by inputs, and none are given: .* outgoing"):
+    with pytest.raises(ValueError, match=f"criterion {criterion} needs inputs, and none are given: .* outgoing"):
         scores(criterion)
     with pytest.raises(ValueError, match=f"criterion {criterion} needs at least one batch"):
         scores(criterion, Samples(inputs=lambda: []))

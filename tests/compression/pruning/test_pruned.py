@@ -72,7 +72,7 @@ def test_milliseconds_are_those_of_a_function() -> None:
         ({"target": "latency"}, r"^target=latency needs a device to measure on: give latency="),
         ({"round_to": 64, "minimum": 64}, r"^the plan is empty: with ratio=0.7 rounded to round_to=64"),
         ({"plan": compression.PruningPlan({}, {})}, r"^the pruning plan is empty: it names no channel group$"),
-        ({"criterion": "taylor"}, r"^criterion taylor judges by a loss, and none is given: "),
+        ({"criterion": "taylor"}, r"^criterion taylor needs a loss, and none is given: "),
     ],
 )
 def test_bad_input_is_one_line(options: dict[str, Any], message: str) -> None:

@@ -28,7 +28,7 @@ SEED = 4
 @pytest.fixture(scope="module")
 def scene(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("scene")
-    write_clip(folder, ClipConfig(seconds=6, people=2, unenrolled=1, seed=SEED))
+    write_clip(folder, ClipConfig(seconds=6, people=2, unknown=1, seed=SEED))
     return folder
 
 

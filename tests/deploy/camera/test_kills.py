@@ -33,7 +33,7 @@ def home(tmp_path: Path) -> Home:
 
 
 def test_a_camera_that_is_killed_leaves_nothing_by_half_and_starts_again(tmp_path: Path) -> None:
-    write_clip(tmp_path, ClipConfig(seconds=3, people=1, unenrolled=1, seed=28))
+    write_clip(tmp_path, ClipConfig(seconds=3, people=1, unknown=1, seed=28))
     program = [sys.executable, "-m", "tests.deploy.camera.kills", str(tmp_path / "clip.mp4"), "3"]
     done = subprocess.run(program, cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr[-2000:]

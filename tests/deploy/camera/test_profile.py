@@ -11,7 +11,7 @@ from slimcam.training.tools.demo_clip import ClipConfig, write_clip
 @pytest.fixture(scope="module")
 def clip(tmp_path_factory: pytest.TempPathFactory) -> str:
     folder = tmp_path_factory.mktemp("clip")
-    write_clip(folder, ClipConfig(seconds=3, people=1, unenrolled=0, seed=28))
+    write_clip(folder, ClipConfig(seconds=3, people=1, unknown=0, seed=28))
     return str(folder / "clip.mp4")
 
 

@@ -50,7 +50,7 @@ FACTORY = {"detector": DETECTOR, "recognizer": RECOGNIZER}
 @pytest.fixture(scope="module")
 def scene(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("scene")
-    write_clip(folder, ClipConfig(seconds=6, people=2, unenrolled=0, seed=28))
+    write_clip(folder, ClipConfig(seconds=6, people=2, unknown=0, seed=28))
     return folder
 
 

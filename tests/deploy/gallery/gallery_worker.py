@@ -50,7 +50,7 @@ def work(path: Path, key: Path, seed: int) -> None:
                 say("-", id)
             else:
                 name = f"{choose.randrange(1, 6)}-{choose.randrange(10**9)}"
-                there.append(gallery.enroll(name, templates(name), consent="drawn").id)
+                there.append(gallery.enroll(name, templates(name), consent="rendered").id)
                 say("+", there[-1], name)
 
 

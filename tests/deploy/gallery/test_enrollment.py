@@ -133,7 +133,7 @@ def test_names_of_files_become_printable() -> None:
 
 
 def snapshot(rows: list[list[float]], owners: list[int]) -> Snapshot:
-    people = tuple(Person(f"{i:032x}", f"P{i}", 1, 0.0, None, "drawn") for i in range(max(owners) + 1))
+    people = tuple(Person(f"{i:032x}", f"P{i}", 1, 0.0, None, "rendered") for i in range(max(owners) + 1))
     embeddings = np.array(rows, np.float32)
     return Snapshot(1, people, embeddings / np.linalg.norm(embeddings, axis=1, keepdims=True), np.array(owners))
 

@@ -18,7 +18,7 @@ RECOGNIZER = Path(__file__).parents[3] / "deploy/models/recognizer"
 
 def snapshot(embeddings: Any, owners: Any, size: int = 4) -> Snapshot:
     people = tuple(
-        Person(f"{i:032x}", f"person {i}", 0, 0.0, None, "drawn") for i in range(max(owners, default=-1) + 1)
+        Person(f"{i:032x}", f"person {i}", 0, 0.0, None, "rendered") for i in range(max(owners, default=-1) + 1)
     )
     rows = np.array(embeddings, np.float32).reshape(-1, size)
     return Snapshot(1, people, rows, np.array(owners, np.int64))

@@ -108,7 +108,7 @@ def nginx(public: Path, folder: Path) -> Iterator[str]:
 
 def run(folder: Path, *, seconds: float, noise: float, window: int) -> Found:
     """Plays the clip and publishes; see the module."""
-    write_clip(folder / "scene", ClipConfig(seconds=6, people=2, unenrolled=1, seed=28))
+    write_clip(folder / "scene", ClipConfig(seconds=6, people=2, unknown=1, seed=28))
     environment = {**os.environ, "PYTHONPATH": str(ROOT), PASSPHRASE: "correct horse battery staple"}
     variant(RECOGNIZER, folder / "new", noise=noise, seed=1)
     gallery = [f"gallery={folder / 'data/gallery.db'}", f"key={folder / 'key/gallery.key'}"]

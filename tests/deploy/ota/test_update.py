@@ -168,7 +168,7 @@ def gallery_with(device: Device, crops: bool) -> Gallery:
     gallery = Gallery(Path(device.settings.gallery), bundle.sha256, size, Path(device.settings.key))
     crop = encode_crop(np.zeros((112, 112, 3), np.uint8))
     embedding = np.eye(size, dtype=np.float32)[0]
-    gallery.enroll("Ada", [Template(embedding, crop if crops else None, "a.jpg")], consent="drawn")
+    gallery.enroll("Ada", [Template(embedding, crop if crops else None, "a.jpg")], consent="rendered")
     return gallery
 
 

@@ -449,15 +449,15 @@ def _measured(device: str, notes: tuple[str, ...]) -> list[Record]:
 
 def _evaluation(config: Config, few: bool, held_out: bool, validated: tuple[str, ...]) -> dict[str, Any]:
     sets = [_judged(config, few, seed) for seed in ((3, 4) if held_out else (3,))]
-    judged = evaluation(sets, validated)
-    change = Interval(**judged.changes["quantized"])
+    evaluated = evaluation(sets, validated)
+    change = Interval(**evaluated.changes["quantized"])
     figures = gates.Figures(95.0, change, SIZES["quantized"] / 1e6, P50["dense"] / P50["quantized"], None, 1, 1)
     return {
         "task": Recognition.name,
         "measure": Recognition.measure,
         "limits": Recognition.limits,
-        **asdict(judged),
-        "remarks": remarks(judged, Recognition.measure),
+        **asdict(evaluated),
+        "remarks": remarks(evaluated, Recognition.measure),
         "quantization": {"scheme": "mixed", "numbers": "int8 but for some", "layers": {"conv1_conv": "float"}},
         "fidelity": {"images": 64, "mean": 0.9983, "min": 0.9921},
         "gates": [asdict(gate) for gate in gates.check(figures, config.evaluate.gates)],

@@ -1,4 +1,4 @@
-"""The evaluate stage on real files of a tiny model: the pairs that gates judge by, and people held out beside them."""
+"""The evaluate stage on real files of a tiny model: the pairs that gates go by, and people held out beside them."""
 
 from __future__ import annotations
 
@@ -229,12 +229,12 @@ def _record(name: str) -> Record:
 
 
 def test_a_dense_model_that_hardly_beats_guessing_is_said_to() -> None:
-    def judged(accuracy: float, chance: float | None) -> Evaluation:
+    def evaluated(accuracy: float, chance: float | None) -> Evaluation:
         curves = Curves("", "", "", "", "", True, 0.1, {})
         return Evaluation({"dense": accuracy, "quantized": accuracy}, {}, {}, {}, [], [], curves, chance)
 
-    (remark,) = evaluate.remarks(judged(0.54, guessing(0.5, 120)), "Accuracy")
+    (remark,) = evaluate.remarks(evaluated(0.54, guessing(0.5, 120)), "Accuracy")
     assert "The dense model's accuracy, 54.00 %, is hardly better than guessing" in remark
-    assert evaluate.remarks(judged(0.54, guessing(0.5, 100_000)), "Accuracy")
-    assert evaluate.remarks(judged(0.97, guessing(0.5, 120)), "Accuracy") == []
-    assert evaluate.remarks(judged(0.05, None), "Recall") == []
+    assert evaluate.remarks(evaluated(0.54, guessing(0.5, 100_000)), "Accuracy")
+    assert evaluate.remarks(evaluated(0.97, guessing(0.5, 120)), "Accuracy") == []
+    assert evaluate.remarks(evaluated(0.05, None), "Recall") == []

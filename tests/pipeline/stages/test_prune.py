@@ -308,14 +308,14 @@ def test_fine_tuning_is_validated_with_the_statistics_that_the_result_has(
     def statistics(model: Any) -> list[Any]:
         return [np.array(weight) for layer in model.layers for weight in layer.non_trainable_weights]
 
-    judged: list[Any] = []
+    evaluated: list[Any] = []
     monkeypatch.setattr(task, "load", with_held_out)
-    monkeypatch.setattr(task, "held_out_accuracy", lambda *_: lambda model: judged.append(statistics(model)) or 0.5)
+    monkeypatch.setattr(task, "held_out_accuracy", lambda *_: lambda model: evaluated.append(statistics(model)) or 0.5)
     out = stage.run(weights=weights, fit={**STILL, "validations": 1})
     expected = statistics(load_keras(out / "model.keras"))
-    assert len(judged) == 1
-    assert len(judged[0]) == 6
-    for ours, theirs in zip(judged[0], expected, strict=True):
+    assert len(evaluated) == 1
+    assert len(evaluated[0]) == 6
+    for ours, theirs in zip(evaluated[0], expected, strict=True):
         np.testing.assert_allclose(ours, theirs, rtol=1e-4, atol=1e-5)
 
 

@@ -23,14 +23,14 @@ def results() -> dict[float, SceneResult]:
 
 
 def test_every_face_is_counted_once(results):
-    totals = {each.unenrolled_faces + each.enrolled_faces + each.missed for each in results.values()}
+    totals = {each.unknown_faces + each.enrolled_faces + each.missed for each in results.values()}
     assert len(totals) == 1
     assert all(each.right + each.wrong <= each.enrolled_faces for each in results.values())
     assert all(each.missed < 0.2 * each.enrolled_faces for each in results.values())
 
 
 def test_without_a_threshold_all_are_false_positives_and_above_all_cosines_none(results):
-    assert results[-1.0].false_positives > 0.5 * results[-1.0].unenrolled_faces > 0
+    assert results[-1.0].false_positives > 0.5 * results[-1.0].unknown_faces > 0
     assert results[-1.0].highest_false_positive < 1
     assert (results[1.0].false_positives, results[1.0].right, results[1.0].wrong) == (0, 0, 0)
     assert results[1.0].highest_false_positive is None

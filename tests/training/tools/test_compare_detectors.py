@@ -11,7 +11,7 @@ import pytest
 from slimcam.deploy.inference.bundle import MODEL
 from slimcam.deploy.vision.align import face_boxes
 from slimcam.deploy.vision.detector import open_detector
-from slimcam.training.data.detection.labels import judged_photographs
+from slimcam.training.data.detection.labels import evaluation_photographs
 from slimcam.training.data.detection.scenes import ScenesConfig, load
 from slimcam.training.tools.compare_detectors import Peer, compare_photographs, main
 
@@ -33,9 +33,9 @@ def photographs(tmp_path_factory):
 
 
 def test_faces_are_counted_by_label_and_by_their_width_at_the_input(photographs):
-    judged = judged_photographs(photographs, None, photographs / "cache")
+    evaluated = evaluation_photographs(photographs, None, photographs / "cache")
     peer = Peer(open_detector(BUNDLE), open_detector(BUNDLE, 0.02), BUNDLE / MODEL)
-    title, table, _ = compare_photographs("drawn", judged, {"slimcam": peer}, (240, 320), full_size=False)
+    title, table, _ = compare_photographs("drawn", evaluated, {"slimcam": peer}, (240, 320), full_size=False)
     assert title.startswith("drawn: 4 photographs, 4 faces boxed by people and at least 8 pixels wide"), "3 px is none"
     head, *_, row = table.splitlines()
     assert "also drawn (2)" in head
@@ -45,11 +45,11 @@ def test_faces_are_counted_by_label_and_by_their_width_at_the_input(photographs)
 
 
 def test_a_sheet_shows_found_faces_green_and_missed_ones_red(photographs, tmp_path):
-    judged = judged_photographs(photographs, None, photographs / "cache")
+    evaluated = evaluation_photographs(photographs, None, photographs / "cache")
 
     def draw(detector, file):
         peers = {"slimcam": Peer(detector, detector, BUNDLE / MODEL)}
-        compare_photographs("drawn", judged, peers, (240, 320), full_size=False, sheet=file)
+        compare_photographs("drawn", evaluated, peers, (240, 320), full_size=False, sheet=file)
 
     colors = []
     for detector in (open_detector(BUNDLE, 0.02), open_detector(BUNDLE, 0.9999)):

@@ -13,7 +13,7 @@ from slimcam.deploy.vision.align import align, face_sizes
 from slimcam.deploy.vision.image_files import read_picture
 from slimcam.training.tools.demo_clip import NAMES, ClipConfig, _cast, main, schedule, write_clip
 
-SMALL = ClipConfig(seconds=8.0, fps=5, width=320, height=180, people=2, unenrolled=1, seed=3)
+SMALL = ClipConfig(seconds=8.0, fps=5, width=320, height=180, people=2, unknown=1, seed=3)
 
 
 @pytest.fixture(scope="module")
@@ -47,7 +47,7 @@ def test_people_to_enrol_have_pictures_and_others_have_none(folder: Path, truth:
 
 def test_everybody_is_seen_and_their_points_are_inside(truth: Any) -> None:
     faces = [face for frame in truth["frames"] for face in frame["faces"]]
-    assert {face["person"] for face in faces} == {*NAMES[:2], "unenrolled-1"}
+    assert {face["person"] for face in faces} == {*NAMES[:2], "unknown-1"}
     points = np.array([face["points"] for face in faces])
     assert points.shape == (len(faces), 5, 2)
     middles = points.mean(axis=1)
@@ -96,7 +96,7 @@ def test_a_folder_with_other_people_is_refused_and_left_as_it_is(tmp_path: Path)
 
 @pytest.mark.parametrize("people", [1, 2, 4])
 def test_nobody_is_in_two_places_and_everybody_comes_back(people: int) -> None:
-    config = ClipConfig(seconds=40.0, people=people, unenrolled=0)
+    config = ClipConfig(seconds=40.0, people=people, unknown=0)
     appearances = schedule(_cast(config), config)
     for one, other in combinations(appearances, 2):
         if one.member is other.member:
@@ -115,7 +115,7 @@ def test_pictures_to_enrol_are_of_other_shots_than_the_clip() -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"people": 0, "unenrolled": 0}, "1 person at the least"),
+        ({"people": 0, "unknown": 0}, "1 person at the least"),
         ({"people": 11}, "up to 10"),
         ({"seconds": float("nan")}, "2 to 3600 seconds"),
         ({"fps": 0}, "1 to 60 frames"),

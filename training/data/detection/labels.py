@@ -192,14 +192,14 @@ def face_labels(photograph: Photograph, found: Answers, habit: Float) -> FaceLab
 
 
 @dataclass(frozen=True)
-class JudgedPhotograph:
-    """A photograph to judge detectors by, whose faces are boxed by people.
+class EvaluationPhotograph:
+    """A photograph to evaluate detectors by, whose faces are boxed by people.
 
     Attributes:
         path: The image file.
         boxes: `(N, 4)` float32 x, y, width, height of the faces, pixels.
         labels: What each face is said to be, `N` names.
-        ignored: `(K, 4)`, boxes by which no detector is judged: marked so by people, or found by a labeler that is
+        ignored: `(K, 4)`, boxes that count neither way: marked so by people, or found by a labeler that is
             sure, where nobody drew a box.
         points: `(N, 5, 2)`, means over the views in which a labeler finds the face; NaN where fewer than two agree.
     """
@@ -211,7 +211,7 @@ class JudgedPhotograph:
     points: Float
 
 
-def judged_photographs(folder: Path, labeler: Path | None, cache: Path) -> list[JudgedPhotograph]:
+def evaluation_photographs(folder: Path, labeler: Path | None, cache: Path) -> list[EvaluationPhotograph]:
     """The photographs of a set that people drew boxes in (see `photographs.read_photographs`).
 
     Args:
@@ -227,7 +227,7 @@ def judged_photographs(folder: Path, labeler: Path | None, cache: Path) -> list[
     if not photographs:
         raise ValueError(f"{folder}: no lists of boxes in it (Pascal VOC, YOLO or WIDER FACE); see docs/detector.md")
     finds = None if labeler is None else finds_in([each.path for each in photographs], labeler, cache)
-    judged = []
+    evaluated = []
     for number, photograph in enumerate(photographs):
         ignored, faces = photograph.boxes[photograph.ignored], ~photograph.ignored
         points = np.full((len(photograph.boxes), 5, 2), np.nan, np.float32)
@@ -240,8 +240,8 @@ def judged_photographs(folder: Path, labeler: Path | None, cache: Path) -> list[
             which = assigned(photograph.boxes, agreed)
             points[which >= 0] = agreed[which[which >= 0]]
         labels = tuple(label for label, face in zip(photograph.labels, faces, strict=True) if face)
-        judged.append(JudgedPhotograph(photograph.path, photograph.boxes[faces], labels, ignored, points[faces]))
-    return judged
+        evaluated.append(EvaluationPhotograph(photograph.path, photograph.boxes[faces], labels, ignored, points[faces]))
+    return evaluated
 
 
 def sides(photograph: Photograph) -> tuple[int, int]:

@@ -56,7 +56,7 @@ def load_photographs(
     Args:
         folders: A set each.
         backgrounds: Sets of photographs that show no faces.
-        kept_out: Sets to judge detectors by.
+        kept_out: Sets to evaluate detectors by.
         left_out: Table of photographs that must stay out, a line each: name of the set's folder, tab, path in it.
         labeler: YuNet's .onnx file.
         cache: Folder for what is made of photographs once.
@@ -67,10 +67,10 @@ def load_photographs(
         OSError: the cache cannot be written.
     """
     sets = [(folder.name, read_photographs(folder)) for folder in [*folders, *backgrounds]]
-    judged = [photograph for folder in kept_out for photograph in read_photographs(folder)]
+    evaluated = [photograph for folder in kept_out for photograph in read_photographs(folder)]
     names = [(name, photograph.name) for name, photographs in sets for photograph in photographs]
     everything = [photograph for _, photographs in sets for photograph in photographs]
-    groups = copy_groups(_thumbnails([*(each.path for each in everything), *(each.path for each in judged)], cache))
+    groups = copy_groups(_thumbnails([*(each.path for each in everything), *(each.path for each in evaluated)], cache))
     forbidden = set(groups[len(everything) :].tolist())
     listed = _listed(left_out) if left_out is not None else set()
     forbidden |= {int(group) for name, group in zip(names, groups, strict=False) if name in listed}
@@ -116,7 +116,7 @@ def fingerprint(
     left_out: Path | None,
     labeler: Path | None,
 ) -> str:
-    """A digest of what the photographs to train on and to judge by are made of: the same in another place."""
+    """A digest of what the photographs to train on and to evaluate by are made of: the same in another place."""
     total = hashlib.sha256(f"{PHOTO_SCENES_VERSION} {FACE_LABELS_VERSION} {FINDS_VERSION}".encode())
     if labeler is not None:
         total.update(file_sha256(existing(labeler)).encode())

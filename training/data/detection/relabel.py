@@ -1,7 +1,7 @@
 """Points of faces, found again by another detector at several sizes, mirrored too, and averaged.
 
 A detector's single answer is off by several percent of the distance of the eyes, each time elsewhere; what another one
-learns from it, and is judged by, had better be the mean of many.
+learns from it, and is evaluated by, had better be the mean of many.
 """
 
 from __future__ import annotations

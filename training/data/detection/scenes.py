@@ -1,4 +1,4 @@
-"""Scenes to train a face detector on and to judge it by: photos with landmarks, crops, or rendered faces.
+"""Scenes to train a face detector on and to evaluate it by: photos with landmarks, crops, or rendered faces.
 
 The photos are those of a folder `detect` with lists of the landmarks of one face each; only where no other face was
 found is a photo fully labeled. Without a folder, everything is made of the rendered faces of
@@ -22,7 +22,7 @@ from slimcam.deploy.common.result_key import KEY_UNLESS_DEFAULT, NOT_KEY, file_c
 from slimcam.deploy.vision.letterbox import letterbox as fit_frame
 from slimcam.training.data.detection import photo_sets, rendered_faces
 from slimcam.training.data.detection.compose import COMPOSE_VERSION, ComposeConfig, compose
-from slimcam.training.data.detection.labels import JudgedPhotograph, judged_photographs
+from slimcam.training.data.detection.labels import EvaluationPhotograph, evaluation_photographs
 from slimcam.training.data.detection.photo_scenes import (
     MOSAIC_SIDES,
     MOSAICS,
@@ -189,7 +189,7 @@ class SceneData:
         test: Scenes of people who are not in `train`: `photos` as they are, and `scenes` composed of them.
         notes: One line for each kind of thing that was left out.
         photographs: Real photographs to train on; see `scenes`.
-        judged: Real photographs to evaluate on.
+        evaluated: Real photographs to evaluate on.
     """
 
     train: Sources
@@ -197,7 +197,7 @@ class SceneData:
     config: ScenesConfig
     notes: Sequence[str] = field(default=())
     photographs: Sequence[LabeledPhotograph] = field(default=())
-    judged: Sequence[JudgedPhotograph] = field(default=())
+    evaluated: Sequence[EvaluationPhotograph] = field(default=())
 
     @property
     def scenes(self) -> Composed | Mixed:
@@ -219,7 +219,7 @@ def load(config: ScenesConfig, cache: Path) -> SceneData:
 
     Raises:
         FileNotFoundError: a list does not exist.
-        ValueError: a list is not one, or no face is left to train on or to be judged by.
+        ValueError: a list is not one, or no face is left to train on or to be evaluated by.
         OSError: a list cannot be read, or the cache not be written.
     """
     data = _draw(config, cache) if config.root is None else _read(config, Path(config.root), cache)
@@ -290,11 +290,11 @@ def _photo_paths(config: ScenesConfig) -> tuple[list[Path], list[Path], list[Pat
 def _beside(data: SceneData, config: ScenesConfig, cache: Path) -> SceneData:
     """With real photographs beside the composed scenes."""
     folders, backgrounds, kept_out, left_out, labeler = _photo_paths(config)
-    judged = [photograph for folder in kept_out for photograph in judged_photographs(folder, labeler, cache)]
+    evaluated = [photograph for folder in kept_out for photograph in evaluation_photographs(folder, labeler, cache)]
     if not folders or labeler is None:
-        return replace(data, judged=judged)
+        return replace(data, evaluated=evaluated)
     photographs, notes = photo_sets.load_photographs(folders, backgrounds, kept_out, left_out, labeler, cache)
-    return replace(data, judged=judged, photographs=photographs, notes=(*data.notes, *notes))
+    return replace(data, evaluated=evaluated, photographs=photographs, notes=(*data.notes, *notes))
 
 
 # Rendered faces

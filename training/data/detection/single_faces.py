@@ -45,9 +45,9 @@ class _Left:
 def read_single_faces(
     root: Path, labeler: Path | None, cache: Path
 ) -> tuple[list[Picture], list[Picture], list[Picture], list[str]]:
-    """Photos of one face each to train on, those to be judged by, aligned crops to train on, and what is left out.
+    """Photos of one face each to train on, those to be evaluated by, aligned crops to train on, and what is left out.
 
-    Nobody who is in a photo to be judged by is in one to train on.
+    Nobody who is in a photo to be evaluated by is in one to train on.
 
     Args:
         root: Folder with `detect/{train,test}.csv`, their photos beside them, and `lfw112`.
@@ -56,7 +56,7 @@ def read_single_faces(
 
     Raises:
         FileNotFoundError: a list does not exist.
-        ValueError: a list is not one, or no photo is left to train on or to be judged by.
+        ValueError: a list is not one, or no photo is left to train on or to be evaluated by.
         OSError: a list cannot be read, or the cache not be written.
     """
     left = _Left()
@@ -176,10 +176,10 @@ def _on(matrix: NDArray[np.float64], points: Float) -> NDArray[np.float64]:
 
 
 def _new(path: str, people: set[str], left: _Left) -> bool:
-    """Whether a picture shows none of the people that the detector is judged by."""
+    """Whether a picture shows none of the people that the detector is evaluated by."""
     if _person(path) not in people:
         return True
-    left.out("pictures to train on of people to be judged by", path)
+    left.out("pictures to train on of people to be evaluated by", path)
     return False
 
 

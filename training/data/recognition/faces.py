@@ -1,4 +1,4 @@
-"""The one interface between data and everything that learns from it or is judged on it.
+"""The one interface between data and everything that learns from it or is evaluated on it.
 
 Images are aligned faces, uint8 RGB of shape `(112, 112, 3)`.
 """
@@ -79,7 +79,7 @@ class Verification:
 
 @dataclass(frozen=True)
 class FaceData:
-    """What a data source gives: faces to learn from, other people's faces to be judged on, and what was left out.
+    """What a data source gives: faces to learn from, other people's faces to be evaluated on, and what was left out.
 
     Attributes:
         train: Faces to learn from.

@@ -19,7 +19,7 @@ from slimcam.training.data.recognition.split import LEAST_PEOPLE, split_people, 
 
 @dataclass
 class PackedSetConfig:
-    """A labeled set in packed files, and what is judged on.
+    """A labeled set in packed files, and what is evaluated on.
 
     Attributes:
         root: Folder of the set, and of the packs.

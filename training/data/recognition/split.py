@@ -1,4 +1,4 @@
-"""People of a labeled set divided into those to train on and those to be judged on."""
+"""People of a labeled set divided into those to train on and those to be evaluated on."""
 
 from __future__ import annotations
 

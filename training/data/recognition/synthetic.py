@@ -84,7 +84,7 @@ def load(config: SyntheticConfig, cache: Path) -> FaceData:
     """
     _check(config)
     train = _face_set(config, cache, "person", 0, config.identities, config.images_per_identity)
-    test = _face_set(config, cache, "stranger", _TEST_BIT, config.test_identities, config.test_images_per_identity)
+    test = _face_set(config, cache, "test person", _TEST_BIT, config.test_identities, config.test_images_per_identity)
     held_out: tuple[Verification, ...] = ()
     if count := config.held_out_identities:
         others = _face_set(config, cache, "other", _HELD_OUT_BIT, count, config.test_images_per_identity)

@@ -81,7 +81,7 @@ def evaluation(logits: Mapping[str, Float], images: FaceSet, rates: Sequence[flo
         ]
         for model, right in correct.items()
     }
-    counts = f"{len(labels):,} images of {len(names):,} classes. The gates judge by top-1."
+    counts = f"{len(labels):,} images of {len(names):,} classes. The gates go by top-1."
     return Evaluation(
         accuracies={model: float(right.mean()) for model, right in correct.items()},
         changes=changes,

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from slimcam.deploy.vision.detector import open_detector
-from slimcam.training.data.detection.labels import JudgedPhotograph
+from slimcam.training.data.detection.labels import EvaluationPhotograph
 from slimcam.training.data.detection.scenes import Scenes
 from slimcam.training.data.images import read_picture
 from slimcam.training.fit.progress import Progress
@@ -54,7 +54,7 @@ def find(folder: Path, found: Scenes, threads: int) -> list[Match]:
 
 
 def find_boxed(
-    folder: Path, photographs: Sequence[JudgedPhotograph], height: int, width: int, threads: int
+    folder: Path, photographs: Sequence[EvaluationPhotograph], height: int, width: int, threads: int
 ) -> list[Match]:
     """What the detector of a bundle finds in photographs, against the boxes that people drew."""
     detector = open_detector(folder, threshold=LEAST_SCORE, threads=threads)
@@ -82,11 +82,13 @@ def evaluation(matches: Mapping[str, Mapping[str, Sequence[Match]]], rates: Sequ
     recalls = {
         name: {model: recall_at(found, FPPI) for model, found in models.items()} for name, models in matches.items()
     }
-    judged = {model: _counted(recall) for model, recall in recalls["scenes"].items()}
+    evaluated = {model: _counted(recall) for model, recall in recalls["scenes"].items()}
     changes = {
-        model: asdict(paired_bootstrap(found, judged["dense"])) for model, found in judged.items() if model != "dense"
+        model: asdict(paired_bootstrap(found, evaluated["dense"]))
+        for model, found in evaluated.items()
+        if model != "dense"
     }
-    small = list(judged)[-1]
+    small = list(evaluated)[-1]
     compressed = matches.get(PHOTOGRAPHS, matches["scenes"])[small]
     thresholds = {str(rate): recall_at(compressed, rate).threshold for rate in rates}
     facts = [
@@ -96,7 +98,7 @@ def evaluation(matches: Mapping[str, Mapping[str, Sequence[Match]]], rates: Sequ
         for name, recall in ((name, found[small]) for name, found in recalls.items())
     ]
     return Evaluation(
-        accuracies={model: float(found.mean()) for model, found in judged.items()},
+        accuracies={model: float(found.mean()) for model, found in evaluated.items()},
         changes=changes,
         thresholds={rate: value for rate, value in thresholds.items() if np.isfinite(value)},
         figures={name: found[small].by_size() for name, found in recalls.items()},
@@ -115,20 +117,20 @@ def _listing(
 ) -> Listing:
     columns = [(f"Recall, {sizes} px", "percent") for sizes in SIZES]
     columns += [("Average precision", "percent"), ("Points off, % of eye distance", "number")]
-    judged = name == "scenes"
-    if judged:
+    evaluated = name == "scenes"
+    if evaluated:
         columns.insert(0, ("Change of recall, 24+ px, points (95 % interval)", "interval"))
     rows: dict[str, list[Any]] = {}
     for model, recall in recalls.items():
         error = landmark_error(recall)
         cells = [*recall.by_size().values(), average_precision(matches[model]), error and round(error.mean, 2)]
-        rows[model] = [changes.get(model), *cells] if judged else cells
+        rows[model] = [changes.get(model), *cells] if evaluated else cells
     first = next(iter(recalls.values()))
     notes = [
         f"{len(first.false_positives):,} images with {len(first.found):,} faces, at {FPPI:g} false faces an image."
     ]
-    if judged:
-        notes.append("The gates judge by faces from 24 pixels on in these scenes.")
+    if evaluated:
+        notes.append("The gates go by faces from 24 pixels on in these scenes.")
     return Listing(f"Faces found in {name}", columns, rows, notes)
 
 

@@ -28,13 +28,13 @@ def detection(config: DetectorLossConfig) -> Loss:
         y_true = ops.cast(y_true, "float32")
         flag = y_true[..., CHANNELS]
         positive = ops.cast(flag > 0.5, "float32")
-        judged = ops.cast(flag > -0.5, "float32")
+        counted = ops.cast(flag > -0.5, "float32")
         count = ops.maximum(ops.mean(ops.sum(positive, axis=1)), 1.0)
         share = ops.sigmoid(y_pred[..., 0])
         wrong = positive * (1.0 - share) + (1.0 - positive) * share
         weight = positive * 0.25 + (1.0 - positive) * 0.75
         entropy = ops.softplus(y_pred[..., 0]) - positive * y_pred[..., 0]
-        total = ops.sum(judged * weight * ops.square(wrong) * entropy, axis=1)
+        total = ops.sum(counted * weight * ops.square(wrong) * entropy, axis=1)
         boxed = ops.cast(flag > 1.5, "float32")
         true_points, points = y_true[..., 1:CHANNELS], y_pred[..., 1:]
         off = (positive - boxed) * _huber(true_points, points) + boxed * _huber(_box(true_points), _box(points))

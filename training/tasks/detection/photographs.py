@@ -1,4 +1,4 @@
-"""Detectors judged by photographs in which people boxed the faces."""
+"""Detectors evaluated by photographs in which people boxed the faces."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from slimcam.deploy.vision.detector_output import Faces
-from slimcam.training.data.detection.labels import JudgedPhotograph
+from slimcam.training.data.detection.labels import EvaluationPhotograph
 from slimcam.training.data.images import Image
 from slimcam.training.tasks.detection.metrics import Match, Recall, match_boxes
 
@@ -16,7 +16,7 @@ SMALLEST = 8.0
 """Width in the detector's input, pixels, below which faces count neither way."""
 
 
-def match_photograph(found: Faces, photograph: JudgedPhotograph, image: Image, height: int, width: int) -> Match:
+def match_photograph(found: Faces, photograph: EvaluationPhotograph, image: Image, height: int, width: int) -> Match:
     """What a detector finds in a photograph against the boxes, with sizes in pixels of an input of `height` x `width`.
 
     All boxes count as faces that are as wide as `SMALLEST` there; smaller ones are ignored.
@@ -34,7 +34,7 @@ def fitted_scale(image: Image, height: int, width: int) -> float:
     return min(height / int(rows), width / int(columns))
 
 
-def counting(photograph: JudgedPhotograph, scale: float) -> NDArray[np.bool_]:
+def counting(photograph: EvaluationPhotograph, scale: float) -> NDArray[np.bool_]:
     """Which boxes count as faces, `(N,)`: those at least `SMALLEST` wide in the input.
 
     Args:
@@ -43,7 +43,7 @@ def counting(photograph: JudgedPhotograph, scale: float) -> NDArray[np.bool_]:
     return np.asarray(photograph.boxes[:, 2] * scale >= SMALLEST)
 
 
-def judged_labels(photographs: Sequence[JudgedPhotograph], scales: Sequence[float]) -> NDArray[np.str_]:
+def evaluated_labels(photographs: Sequence[EvaluationPhotograph], scales: Sequence[float]) -> NDArray[np.str_]:
     """The label of each face that counts, `(T,)`, in the order of `metrics.Recall`.
 
     Args:

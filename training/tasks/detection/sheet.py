@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from slimcam.deploy.common.files import atomic
 from slimcam.deploy.vision.detector_output import Faces
 from slimcam.deploy.vision.letterbox import letterbox
-from slimcam.training.data.detection.labels import JudgedPhotograph
+from slimcam.training.data.detection.labels import EvaluationPhotograph
 from slimcam.training.data.images import Image, read_picture
 from slimcam.training.tasks.detection.evaluation import FPPI
 from slimcam.training.tasks.detection.metrics import Match, recall_at
@@ -30,7 +30,7 @@ def check_sheet(file: Path) -> None:
 
 
 def draw_sheet(
-    photographs: Sequence[JudgedPhotograph],
+    photographs: Sequence[EvaluationPhotograph],
     found: Sequence[Faces],
     matches: Sequence[Match],
     size: tuple[int, int],
@@ -64,7 +64,7 @@ def draw_sheet(
 
 
 def _marked(
-    photograph: JudgedPhotograph, found: Faces, threshold: float, hits: NDArray[np.int64], size: tuple[int, int]
+    photograph: EvaluationPhotograph, found: Faces, threshold: float, hits: NDArray[np.int64], size: tuple[int, int]
 ) -> Image:
     """`(360, 480, 3)`; `hits` are the found ones of the faces that count."""
     image = read_picture(photograph.path)

@@ -16,13 +16,13 @@ _BORDERS = (0.0, 40.0, 100.0, np.inf)
 """Sizes from `_BORDERS[i]` on, below the next, belong to the map of stride `STRIDES[i]`."""
 _BAND = 1.25
 _POSITIVE, _NEAR = 0.25, 0.45
-"""Distance of a cell from a face's center, in sizes of the face, up to which it is its own, or is not judged."""
+"""Distance of a cell from a face's center, in sizes of the face, up to which it is its own, or is ignored."""
 
 POINTED, BOXED = 1, 2
 """Last channel of positive cells: of a face whose points are known, and of one known by its box alone."""
 
 _IGNORED_MARGIN = 4.0
-"""Pixels about an ignored box whose cells are not judged: half a cell of the finest map, so that none goes without."""
+"""Pixels about an ignored box whose cells are ignored: half a cell of the finest map, so that none goes without."""
 
 _SURE = 8.0
 """The logit of a certain score; all channels fill about -8..8."""
@@ -49,7 +49,7 @@ def encode(
 
     A face belongs to the map of the stride that suits its size, near a border between two sizes to both. There the
     cells about its center, and the nearest one in any case, are to find it. Cells a little farther off, and those of
-    maps that suit similar sizes, are not judged. Nor are any cells about a face whose center is outside the picture,
+    maps that suit similar sizes, are ignored. So are any cells about a face whose center is outside the picture,
     and those in an ignored box that no face is at.
 
     Args:
@@ -59,7 +59,7 @@ def encode(
 
     Returns:
         `(R, 13)`, a row for each cell: score logit (8 or -8), size, ten offsets of points, and 1 for a positive cell, 2
-        for that of a boxed face, 0 for a negative one, -1 for one not to be judged. Size and offsets are 0 but in
+        for that of a boxed face, 0 for a negative one, -1 for one that is ignored. Size and offsets are 0 but in
         positive cells.
 
     Raises:

@@ -53,13 +53,13 @@ class Detection(Task):
 
     def describe(self) -> dict[str, Any]:
         train, sets = self.data.train, self.data.test
-        judged = " and ".join(f"{len(found):,} {name}" for name, found in sets.items())
-        if self.data.judged:
-            judged += f" and {len(self.data.judged):,} real photographs"
+        evaluated = " and ".join(f"{len(found):,} {name}" for name, found in sets.items())
+        if self.data.evaluated:
+            evaluated += f" and {len(self.data.evaluated):,} real photographs"
         real = f", and {len(self.data.photographs):,} real photographs" if self.data.photographs else ""
         summary = (
             f"scenes composed without end of {len(train.photos):,} photos and {len(train.crops):,} crops{real}; "
-            f"{judged} of other people to evaluate on"
+            f"{evaluated} of other people to evaluate on"
         )
         return {"kind": self.job.config.data.kind, "summary": summary, "notes": list(self.data.notes)}
 
@@ -126,10 +126,10 @@ class Detection(Task):
             name: {model: find(folder, found, config.threads) for model, folder in folders.items()}
             for name, found in self.data.test.items()
         }
-        if judged := self.data.judged:
+        if evaluated := self.data.evaluated:
             size = self.data.config.height, self.data.config.width
             matches[PHOTOGRAPHS] = {
-                model: find_boxed(folder, judged, *size, config.threads) for model, folder in folders.items()
+                model: find_boxed(folder, evaluated, *size, config.threads) for model, folder in folders.items()
             }
         return evaluation(matches, config.rates)
 

@@ -99,7 +99,7 @@ def evaluation(results: Sequence[VerificationResults], validated: Sequence[str])
     """What the report, the card and the gates need of it.
 
     Args:
-        results: the models on the test, whose pairs the gates judge by, and on people held out.
+        results: the models on the test, whose pairs the gates go by, and on people held out.
         validated: the stages in which weights were chosen by the people held out.
     """
     test, *others = results
@@ -113,7 +113,7 @@ def evaluation(results: Sequence[VerificationResults], validated: Sequence[str])
             for far, rate in tar.items()
         ),
     ]
-    tables = [test.listing("Verification", ["The gates judge by these pairs."])]
+    tables = [test.listing("Verification", ["The gates go by these pairs."])]
     for number, other in enumerate(others):
         # By the first of them, and not by the others.
         chosen = ", by whom weights were chosen in training" if validated and number == 0 else ""

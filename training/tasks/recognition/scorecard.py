@@ -44,7 +44,7 @@ class Scorecard:
         impostor_histogram: `(BINS,)`, share of the impostor pairs in each bin.
         identified: Identification with each of `PHOTOS` enrolled, where the people are enough.
         groups: Errors of groups of people, if attributes are known.
-        groups_far: False-accept rate whose threshold the groups are judged at.
+        groups_far: False-accept rate whose threshold the groups are compared at.
     """
 
     accuracy: Accuracy
@@ -66,7 +66,7 @@ def scorecard(
     fars: Sequence[float] = FARS,
     attributes: Mapping[str, NDArray[Any]] | None = None,
 ) -> Scorecard:
-    """Judges embeddings, `(N, E)`, of the faces of a verification set.
+    """Evaluates embeddings, `(N, E)`, of the faces of a verification set.
 
     Args:
         fars: false-accept rates, and for identification false-positive identification rates.

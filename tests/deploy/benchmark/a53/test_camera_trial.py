@@ -22,7 +22,7 @@ def test_numbers_of_stages_tell_frame_and_stage() -> None:
 
 
 def test_a_gallery_reaches_the_device_without_names(tmp_path: Path) -> None:
-    people = tuple(Person(f"{i:032x}", f"Name {i}", 1, 0.0, None, "drawn") for i in range(2))
+    people = tuple(Person(f"{i:032x}", f"Name {i}", 1, 0.0, None, "rendered") for i in range(2))
     embeddings = np.eye(3, 4, dtype=np.float32)
     write_gallery(Snapshot(1, people, embeddings, np.array([0, 0, 1])), tmp_path / "gallery.npz")
     assert b"Name" not in (tmp_path / "gallery.npz").read_bytes()

@@ -322,7 +322,7 @@ def test_rows_with_faults_are_left_out_and_listed_once_for_each_kind(root, tmp_p
     assert any("1 pictures of train.csv with several faces" in note and "Bob_B_0001.png" in note for note in notes)
     assert any("5 pictures of detect/train that cannot be read, the first of them missing_0001.png" in n for n in notes)
     assert any("1 pictures of detect/train that end before their face" in note for note in notes)
-    assert any("of people to be judged by" in note and "Cy_C_0002.png" in note for note in notes)
+    assert any("of people to be evaluated by" in note and "Cy_C_0002.png" in note for note in notes)
 
 
 def test_missing_and_unusable_lists_are_one_clear_line(root, tmp_path):
@@ -352,7 +352,7 @@ def test_aligned_crops_are_those_of_people_to_train_on(root, tmp_path):
     data = load(config_of(root), tmp_path)
     assert len(data.train.crops) == 1
     np.testing.assert_array_equal(data.train.crops[0].points, TEMPLATE)
-    assert any("judged by, the first of them Cy_C_0001.jpg" in note for note in data.notes)
+    assert any("evaluated by, the first of them Cy_C_0001.jpg" in note for note in data.notes)
     rows = [entry(f"{name}/{name}_0001.jpg", points=odd) for name in ("Ann_A", "Cy_C", "Eve_E")]
     write_list(lfw / "images_landmarks.csv", rows)
     points = load(config_of(root), tmp_path).train.crops[0].points

@@ -1,4 +1,4 @@
-"""What a detector is judged by."""
+"""What a detector is evaluated by."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pytest
 
 from slimcam.deploy.vision import align
 from slimcam.deploy.vision.detector import open_detector
-from slimcam.training.data.detection.labels import JudgedPhotograph
+from slimcam.training.data.detection.labels import EvaluationPhotograph
 from slimcam.training.data.detection.rendered_faces import rendered_frames
 from slimcam.training.tasks.detection.evaluation import PHOTOGRAPHS, evaluation, find_boxed
 from slimcam.training.tasks.detection.metrics import SIZES, match, match_boxes
@@ -57,7 +57,7 @@ def test_thresholds_are_those_of_real_photographs_where_there_are_some():
     assert all(row[-1] is None for row in both.tables[1].rows.values()), "points are not known there"
 
 
-def test_a_bundle_is_judged_by_photographs_in_pixels_of_its_input(tmp_path):
+def test_a_bundle_is_rated_by_photographs_in_pixels_of_its_input(tmp_path):
     """The committed detector on a rendered face of 640x480, beside boxes too small to count and one to ignore."""
     bundle = Path(__file__).parents[4] / "deploy" / "models" / "detector"
     image = cv2.resize(rendered_frames(240, 320, 1)[0], (640, 480))
@@ -65,13 +65,13 @@ def test_a_bundle_is_judged_by_photographs_in_pixels_of_its_input(tmp_path):
     (found,) = open_detector(bundle).detect(image).boxes
     boxes = np.stack([found, (10, 10, 15, 20)]).astype(np.float32)
     nothing = np.zeros((0, 4), np.float32)
-    photograph = JudgedPhotograph(
+    photograph = EvaluationPhotograph(
         tmp_path / "a.png", boxes, ("face", "tiny"), nothing, np.full((2, 5, 2), np.nan, np.float32)
     )
     (result,) = find_boxed(bundle, [photograph], 240, 320, 1)
     assert result.truth.tolist()[:1] == [0]
     assert result.sizes.tolist() == pytest.approx([found[2] / 2])
-    ignored = JudgedPhotograph(tmp_path / "a.png", nothing, (), found[None], FACES[:0])
+    ignored = EvaluationPhotograph(tmp_path / "a.png", nothing, (), found[None], FACES[:0])
     assert find_boxed(bundle, [ignored], 240, 320, 1)[0].scores.max(initial=0) < 0.5
     with pytest.raises(ValueError, match=r"gone\.png: cannot be read as a picture"):
-        find_boxed(bundle, [JudgedPhotograph(tmp_path / "gone.png", nothing, (), nothing, FACES[:0])], 240, 320, 1)
+        find_boxed(bundle, [EvaluationPhotograph(tmp_path / "gone.png", nothing, (), nothing, FACES[:0])], 240, 320, 1)

@@ -22,7 +22,7 @@ from slimcam.training.tools.convert_faces import convert
 
 
 def test_a_single_person_is_refused_with_the_number_needed(tmp_path: Path) -> None:
-    """Of a set that is judged on packs no people are kept, so that one alone may be left to train on."""
+    """Of a set that is evaluated on packs no people are kept, so that one alone may be left to train on."""
     face = cv2.imencode(".png", np.zeros((112, 112, 3), np.uint8))[1].tobytes()
     (tmp_path / "faces/person").mkdir(parents=True)
     (tmp_path / "faces/person/1.png").write_bytes(face)
