@@ -15,8 +15,8 @@ help: ## this list
 demo: $(READY) ## sets up and runs the whole pipeline on built-in synthetic faces
 	$(BIN)/slimcam experiment=demo
 
-# The recognizer is trained on photographs, and to it rendered people look alike: in the scene of this seed it takes nobody
-# for another.
+# The recognizer is trained on photographs, and to it rendered people look alike: in the scene of this seed there
+# is no false positive.
 camera: $(READY) ## sets up and plays a scene of rendered people to the camera, some of them enrolled; opens its page
 	$(BIN)/python -m slimcam.training.tools.demo_clip runs/camera/scene --seed 0
 	rm -rf runs/camera/gallery runs/camera/key

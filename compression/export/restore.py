@@ -110,26 +110,26 @@ def _take(layer: Any, norm: Any, found: _Weights) -> bool:
         if bias is not None:
             bias.assign(found.bias)
         return True
-    lengths = _lengths(kernel, depthwise=facts.depthwise)
-    own.assign(kernel / lengths.reshape(kernel.shape[2:] if facts.depthwise else -1))
+    norms = _relative_norms(kernel, depthwise=facts.depthwise)
+    own.assign(kernel / norms.reshape(kernel.shape[2:] if facts.depthwise else -1))
     if bias is not None:
         bias.assign(np.zeros_like(found.bias))
     # In this order, as `get_weights` has it: scale, offset, moving mean, moving variance.
-    norm.set_weights([lengths, found.bias, np.zeros_like(lengths), np.ones_like(lengths) - norm.epsilon])
+    norm.set_weights([norms, found.bias, np.zeros_like(norms), np.ones_like(norms) - norm.epsilon])
     return True
 
 
-def _lengths(kernel: _Array, *, depthwise: bool) -> _Array:
-    """What the kernel of each output channel is longer than that of a usual one by, `(outputs,)`.
+def _relative_norms(kernel: _Array, *, depthwise: bool) -> _Array:
+    """The norm of each output channel's kernel, over the root of the mean square of all, `(outputs,)`; 1 where it is 0.
 
     A kernel in a file is multiplied by what BatchNormalization scaled its channel by, often by so little that the
     normalization's epsilon would outweigh the variance of what the channel writes.
     """
     flat = kernel.reshape(-1, kernel.shape[-2] * kernel.shape[-1] if depthwise else kernel.shape[-1])
     norms = np.linalg.norm(flat, axis=0)
-    usual = np.sqrt(np.mean(np.square(norms)))
-    lengths: _Array = np.where(norms > 0, norms / max(usual, np.finfo(np.float32).tiny), 1.0).astype(np.float32)
-    return lengths
+    mean = max(np.sqrt(np.mean(np.square(norms))), np.finfo(np.float32).tiny)
+    relative: _Array = np.where(norms > 0, norms / mean, 1.0).astype(np.float32)
+    return relative
 
 
 def _long(shape: Iterable[int]) -> list[int]:

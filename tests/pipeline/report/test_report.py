@@ -448,7 +448,7 @@ def _measured(device: str, notes: tuple[str, ...]) -> list[Record]:
 
 
 def _evaluation(config: Config, few: bool, held_out: bool, validated: tuple[str, ...]) -> dict[str, Any]:
-    sets = [_judged(config, few, seed) for seed in ((3, 4) if held_out else (3,))]
+    sets = [_results(config, few, seed) for seed in ((3, 4) if held_out else (3,))]
     evaluated = evaluation(sets, validated)
     change = Interval(**evaluated.changes["quantized"])
     figures = gates.Figures(95.0, change, SIZES["quantized"] / 1e6, P50["dense"] / P50["quantized"], None, 1, 1)
@@ -464,7 +464,7 @@ def _evaluation(config: Config, few: bool, held_out: bool, validated: tuple[str,
     }
 
 
-def _judged(config: Config, few: bool, seed: int) -> VerificationResults:
+def _results(config: Config, few: bool, seed: int) -> VerificationResults:
     """Models whose embeddings are the person's direction and noise, more of it in the smaller ones."""
     rng = np.random.default_rng(seed)
     labels = np.repeat(np.arange(6 if few else 120, dtype=np.int32), 4)

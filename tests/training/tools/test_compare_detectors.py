@@ -35,8 +35,10 @@ def photographs(tmp_path_factory):
 def test_faces_are_counted_by_label_and_by_their_width_at_the_input(photographs):
     evaluated = evaluation_photographs(photographs, None, photographs / "cache")
     peer = Peer(open_detector(BUNDLE), open_detector(BUNDLE, 0.02), BUNDLE / MODEL)
-    title, table, _ = compare_photographs("drawn", evaluated, {"slimcam": peer}, (240, 320), full_size=False)
-    assert title.startswith("drawn: 4 photographs, 4 faces boxed by people and at least 8 pixels wide"), "3 px is none"
+    title, table, _ = compare_photographs("rendered", evaluated, {"slimcam": peer}, (240, 320), full_size=False)
+    assert title.startswith("rendered: 4 photographs, 4 faces boxed by people and at least 8 pixels wide"), (
+        "3 px is none"
+    )
     head, *_, row = table.splitlines()
     assert "also drawn (2)" in head
     assert "48+ px (4)" in head
@@ -49,7 +51,7 @@ def test_a_sheet_shows_found_faces_green_and_missed_ones_red(photographs, tmp_pa
 
     def draw(detector, file):
         peers = {"slimcam": Peer(detector, detector, BUNDLE / MODEL)}
-        compare_photographs("drawn", evaluated, peers, (240, 320), full_size=False, sheet=file)
+        compare_photographs("rendered", evaluated, peers, (240, 320), full_size=False, sheet=file)
 
     colors = []
     for detector in (open_detector(BUNDLE, 0.02), open_detector(BUNDLE, 0.9999)):

@@ -47,7 +47,7 @@ def read_single_faces(
 ) -> tuple[list[Picture], list[Picture], list[Picture], list[str]]:
     """Photos of one face each to train on, those to be evaluated by, aligned crops to train on, and what is left out.
 
-    Nobody who is in a photo to be evaluated by is in one to train on.
+    The people to be evaluated by are not among those to train on.
 
     Args:
         root: Folder with `detect/{train,test}.csv`, their photos beside them, and `lfw112`.

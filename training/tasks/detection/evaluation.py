@@ -82,13 +82,11 @@ def evaluation(matches: Mapping[str, Mapping[str, Sequence[Match]]], rates: Sequ
     recalls = {
         name: {model: recall_at(found, FPPI) for model, found in models.items()} for name, models in matches.items()
     }
-    evaluated = {model: _counted(recall) for model, recall in recalls["scenes"].items()}
+    gated = {model: _counted(recall) for model, recall in recalls["scenes"].items()}
     changes = {
-        model: asdict(paired_bootstrap(found, evaluated["dense"]))
-        for model, found in evaluated.items()
-        if model != "dense"
+        model: asdict(paired_bootstrap(found, gated["dense"])) for model, found in gated.items() if model != "dense"
     }
-    small = list(evaluated)[-1]
+    small = list(gated)[-1]
     compressed = matches.get(PHOTOGRAPHS, matches["scenes"])[small]
     thresholds = {str(rate): recall_at(compressed, rate).threshold for rate in rates}
     facts = [
@@ -98,7 +96,7 @@ def evaluation(matches: Mapping[str, Mapping[str, Sequence[Match]]], rates: Sequ
         for name, recall in ((name, found[small]) for name, found in recalls.items())
     ]
     return Evaluation(
-        accuracies={model: float(found.mean()) for model, found in evaluated.items()},
+        accuracies={model: float(found.mean()) for model, found in gated.items()},
         changes=changes,
         thresholds={rate: value for rate, value in thresholds.items() if np.isfinite(value)},
         figures={name: found[small].by_size() for name, found in recalls.items()},
@@ -117,19 +115,19 @@ def _listing(
 ) -> Listing:
     columns = [(f"Recall, {sizes} px", "percent") for sizes in SIZES]
     columns += [("Average precision", "percent"), ("Points off, % of eye distance", "number")]
-    evaluated = name == "scenes"
-    if evaluated:
+    gated = name == "scenes"
+    if gated:
         columns.insert(0, ("Change of recall, 24+ px, points (95 % interval)", "interval"))
     rows: dict[str, list[Any]] = {}
     for model, recall in recalls.items():
         error = landmark_error(recall)
         cells = [*recall.by_size().values(), average_precision(matches[model]), error and round(error.mean, 2)]
-        rows[model] = [changes.get(model), *cells] if evaluated else cells
+        rows[model] = [changes.get(model), *cells] if gated else cells
     first = next(iter(recalls.values()))
     notes = [
         f"{len(first.false_positives):,} images with {len(first.found):,} faces, at {FPPI:g} false faces an image."
     ]
-    if evaluated:
+    if gated:
         notes.append("The gates go by faces from 24 pixels on in these scenes.")
     return Listing(f"Faces found in {name}", columns, rows, notes)
 

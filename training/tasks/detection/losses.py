@@ -59,7 +59,7 @@ def _box(rows: Any) -> Any:
 def _huber(truth: Any, found: Any) -> Any:
     """Huber's loss, mean over the last axis: the distance but for the last tenth, which is 1 % of a face's size.
 
-    Squares further out would leave the points of most faces as good as unjudged: they are soon within a few percent.
+    Squares further out would leave the points of most faces as good as ignored: they are soon within a few percent.
     """
     error = ops.abs(truth - found)
     near = 0.1

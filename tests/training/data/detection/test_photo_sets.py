@@ -31,22 +31,22 @@ def write(path, image, *boxes):
 
 @pytest.fixture
 def sets(tmp_path, monkeypatch):
-    """Two sets and one to evaluate by; the labeler sees the same face in every photograph but those called `nobody`."""
+    """Two sets and one to evaluate by; the labeler sees the same face in every photograph but those called `empty`."""
     box = face_boxes(FACE)[0]
     write(tmp_path / "boxed" / "a.png", picture(1), box, (100, 100, 60, 80))
     write(tmp_path / "boxed" / "copy.png", picture(1) // 2, box)
     write(tmp_path / "boxed" / "listed.png", picture(2), box)
     write(tmp_path / "boxed" / "copy_of_listed.png", picture(2)[:, ::-1], box)
-    write(tmp_path / "boxed" / "judged_too.png", cv2.resize(picture(3), (600, 300)), box)
+    write(tmp_path / "boxed" / "evaluated_too.png", cv2.resize(picture(3), (600, 300)), box)
     write(tmp_path / "evaluated" / "photograph.png", picture(3), box)
     write(tmp_path / "streets" / "b.png", picture(4))
-    write(tmp_path / "streets" / "nobody.png", picture(5))
+    write(tmp_path / "streets" / "empty.png", picture(5))
     (tmp_path / "left_out.tsv").write_text("boxed\tlisted.png\nelsewhere\ta.png\n")
     (tmp_path / "yunet.onnx").write_bytes(b"")
 
     def finds_in(files, _detector, _cache):
         rows = np.stack([np.concatenate([[view, 0.9], FACE.ravel()]) for view in range(VIEWS)]).astype(np.float32)
-        return [rows[:0] if path.stem == "nobody" else rows for path in files]
+        return [rows[:0] if path.stem == "empty" else rows for path in files]
 
     monkeypatch.setattr(photo_sets, "finds_in", finds_in)
     return tmp_path
@@ -90,7 +90,7 @@ def test_photographs_are_mixed_with_composed_scenes_and_the_same_each_time(sets)
 
 
 def test_a_background_has_no_face_boxed_or_found_and_any_part_of_it_is_shown(sets):
-    write(sets / "animals" / "nobody.png", picture(6))
+    write(sets / "animals" / "empty.png", picture(6))
     write(sets / "animals" / "somebody.png", picture(7))
     kept_out = [sets / "evaluated"], None, sets / "yunet.onnx", sets / "cache"
     photographs, notes = load_photographs([sets / "streets"], [sets / "animals", sets / "boxed"], *kept_out)

@@ -88,7 +88,7 @@ def test_a_list_of_another_form_is_one_clear_error(records):
         open_records(records)
 
 
-def test_packs_are_what_records_are_judged_on(people, tmp_path):
+def test_packs_are_what_records_are_evaluated_on(people, tmp_path):
     convert(people, tmp_path / "set", "records")
     pixels = [path.read_bytes() for path in sorted(people.glob("*/*.png"))]
     for name in ("lfw.bin", "agedb_30.bin"):

@@ -23,7 +23,7 @@ def face(x: float, y: float, size: float) -> np.ndarray:
 FACES = np.stack([face(30, 30, 26), face(70, 40, 44)])
 
 
-def test_the_judgement_tells_recall_and_its_change_against_the_dense_model():
+def test_the_evaluation_tells_recall_and_its_change_against_the_dense_model():
     scenes = [FACES[:1] + shift for shift in range(10)]
     perfect = [match(points, np.array([0.9], np.float32), points) for points in scenes]
     half = [
@@ -57,7 +57,7 @@ def test_thresholds_are_those_of_real_photographs_where_there_are_some():
     assert all(row[-1] is None for row in both.tables[1].rows.values()), "points are not known there"
 
 
-def test_a_bundle_is_rated_by_photographs_in_pixels_of_its_input(tmp_path):
+def test_a_bundle_is_evaluated_by_photographs_in_pixels_of_its_input(tmp_path):
     """The committed detector on a rendered face of 640x480, beside boxes too small to count and one to ignore."""
     bundle = Path(__file__).parents[4] / "deploy" / "models" / "detector"
     image = cv2.resize(rendered_frames(240, 320, 1)[0], (640, 480))

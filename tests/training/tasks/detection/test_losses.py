@@ -17,7 +17,7 @@ def face(x: float, y: float, size: float) -> np.ndarray:
 FACES = np.stack([face(30, 30, 26), face(70, 40, 44)])
 
 
-def test_the_loss_is_nought_where_the_answer_is_right_and_not_judged_where_that_is_said():
+def test_the_loss_is_nought_where_the_answer_is_right_and_where_a_cell_is_ignored():
     truth = encode(FACES, 64, 96)[None]
     right = truth[..., : detector.CHANNELS].copy()
     right[..., 0] *= 3

@@ -75,7 +75,7 @@ def test_a_face_is_found_by_the_maps_of_its_size(size, positive, negative):
     assert not set(strides[targets[:, 12] == 1].tolist()) & negative
 
 
-def test_cells_about_the_center_are_positive_those_around_are_not_judged():
+def test_cells_about_the_center_are_positive_those_around_are_ignored():
     # 63.5, 63.5 is where four cells of the map of stride 16 meet, and the size belongs to that map alone.
     targets = encode(face(64, 63.5, 63.5), HEIGHT, WIDTH)
     centers, strides = cells(HEIGHT, WIDTH)
@@ -112,7 +112,7 @@ def test_a_small_face_before_a_large_one_keeps_its_cell():
         assert {14, 48} == set(sizes.tolist())
 
 
-def test_cells_about_a_face_centerd_outside_are_not_judged():
+def test_cells_about_a_face_centered_outside_are_ignored():
     targets = encode(face(60, -3, 100), HEIGHT, WIDTH)
     assert not np.any(targets[:, 12] == 1)
     assert np.any(targets[:, 12] == -1)
@@ -124,7 +124,7 @@ def test_points_that_are_no_face_are_refused(points, said):
         encode(points, HEIGHT, WIDTH)
 
 
-def test_cells_in_an_ignored_box_are_not_judged_but_where_there_is_a_face():
+def test_cells_in_an_ignored_box_are_ignored_but_where_there_is_a_face():
     points = np.stack([face(30, 100, 100), face(30, 250, 100)])
     plain = encode(points, HEIGHT, WIDTH)
     targets = encode(points, HEIGHT, WIDTH, np.array([False, True]), np.array([(60, 60, 80, 80)], np.float32))
