@@ -272,6 +272,8 @@ def projected(teach: Teach, images: Images, size: int, file: Path) -> Teach:
         progress.close()
         found = np.concatenate(parts)
         axes = np.linalg.eigh(found.T @ found)[1][:, ::-1][:, :size].astype(np.float32)
+        # An axis may point either way, and does so on different machines: its largest component is positive.
+        axes *= np.sign(np.take_along_axis(axes, np.abs(axes).argmax(axis=0, keepdims=True), axis=0))
         short = found @ axes
         error = np.abs(unit_length(short) @ unit_length(short[:1000]).T - found @ found[:1000].T).mean()
         logger.info(

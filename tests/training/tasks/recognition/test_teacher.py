@@ -216,6 +216,9 @@ def test_embeddings_of_more_dimensions_are_projected_so_that_cosines_are_kept(te
     np.testing.assert_allclose(short @ short.T, whole @ whole.T, atol=1e-5)
     assert "4 dimensions projected to 3, which keep 100.0 % of the squared length" in caplog.text
     np.testing.assert_array_equal(table(teacher_targets(config(teacher), FACES, "faces", tmp_path, 3)), short)
+    # A network that goes on learning on another machine finds the axes pointing the same way.
+    axes = np.load(next(tmp_path.glob("axes-*.npy")))
+    assert (axes.max(axis=0) == np.abs(axes).max(axis=0)).all()
 
 
 def test_further_teachers_need_a_first_one():
