@@ -18,12 +18,15 @@ class DetectorConfig:
         width: Width of the input, pixels.
         channels: Channels of the feature maps at strides 2, 4, 8, 16 and 32.
         blocks: Number of residual convolutions at strides 4, 8, 16 and 32.
+        top_down: Whether what the coarser maps know of a face's surroundings is added to the finer ones (Lin et al.
+            2017, "Feature Pyramid Networks").
     """
 
     height: int = 240
     width: int = 320
     channels: list[int] = field(default_factory=lambda: [16, 32, 64, 96, 128])
     blocks: list[int] = field(default_factory=lambda: [1, 2, 2, 2])
+    top_down: bool = field(default=False, metadata=KEY_UNLESS_DEFAULT)
 
     def __post_init__(self) -> None:
         if min(self.height, self.width) < 32:
