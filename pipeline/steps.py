@@ -74,7 +74,7 @@ STAGES = (
         ("data", "model", "train", "prune", "quantize", "convert"),
         ("train", "prune", "quantize"),
         "tensorflow",
-        version=2,
+        version=3,
     ),
     Stage("benchmark", "slimcam.pipeline.stages.benchmark:run", ("benchmark",), ("convert",)),
     Stage(
