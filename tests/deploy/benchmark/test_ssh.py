@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import getpass
 import importlib.metadata
 import os
@@ -50,7 +51,9 @@ class Line:
     def cut(self) -> None:
         for pair in self._pairs:
             for end in pair:
-                end.close() if end.fileno() < 0 else end.shutdown(socket.SHUT_RDWR)
+                # The thread that passes its bytes on may close it at any time.
+                with contextlib.suppress(OSError):
+                    end.shutdown(socket.SHUT_RDWR)
         self._pairs.clear()
 
     def _serve(self) -> None:
