@@ -26,8 +26,8 @@ def network(config: DetectorConfig) -> Any:
             y = layers.Add(name=f"{name}_add")([x, y])
         return layers.ReLU(name=f"{name}_relu")(y)
 
-    def head(x: Any, channels: int, name: str) -> Any:
-        cells = layers.Conv2D(CHANNELS, 1, name=f"{name}_cells")(convolution(x, channels, name))
+    def head(x: Any, name: str) -> Any:
+        cells = layers.Conv2D(CHANNELS, 1, name=f"{name}_cells")(convolution(x, x.shape[-1], name))
         return layers.Reshape((-1, CHANNELS), name=f"{name}_rows")(cells)
 
     def top_down(fine: Any, coarse: Any, stride: int) -> Any:
@@ -54,7 +54,7 @@ def network(config: DetectorConfig) -> Any:
     if config.top_down:
         for index in reversed(range(len(maps) - 1)):
             maps[index] = top_down(maps[index], maps[index + 1], STRIDES[index])
-    heads = [head(x, x.shape[-1], f"head{stride}") for x, stride in zip(maps, STRIDES, strict=True)]
+    heads = [head(x, f"head{stride}") for x, stride in zip(maps, STRIDES, strict=True)]
     model = keras.Model(inputs, layers.Concatenate(axis=1, name="faces")(heads), name="detector")
     for stride in STRIDES:
         # Nearly all cells are empty, and a detector that says so learns from the start (Lin et al. 2017, section 3.3).

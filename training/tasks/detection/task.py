@@ -88,7 +88,7 @@ class Detection(Task):
         return np.stack([found[int(index)].image for index in chosen])
 
     def golden_images(self, size: Size) -> Pixels:
-        # One: the two outputs of a detector would be a seventh of its bundle.
+        # One: with two of them the golden pair would be a fifth of the bundle.
         return rendered_frames(*size, 1)
 
     def build(self) -> Any:
