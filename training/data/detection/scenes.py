@@ -25,7 +25,6 @@ from slimcam.training.data.detection.compose import COMPOSE_VERSION, ComposeConf
 from slimcam.training.data.detection.labels import EvaluationPhotograph, evaluation_photographs
 from slimcam.training.data.detection.photo_scenes import (
     MOSAIC_SIDES,
-    MOSAICS,
     LabeledPhotograph,
     mosaic,
     photograph_scene,
@@ -58,6 +57,7 @@ class ScenesConfig(ComposeConfig):
         backgrounds: Folders of photographs that show no faces, trained on as the others: animals, hands. Those in
             which the labeler is sure of a face are left out.
         photo_share: Share of the scenes that are photographs, where there are some.
+        mosaics: Share of the scenes of photographs that show 4, 9 or 16 of them: more faces, and smaller ones.
         photos_left_out: List of photographs that must not be trained on: name of the set's folder, tab, path in it.
         test_photos: Folders of real photographs, boxed by people, to evaluate on; copies of them are not trained on.
         test_scenes: Number of composed scenes to evaluate on.
@@ -75,6 +75,7 @@ class ScenesConfig(ComposeConfig):
     photos: list[str] = field(default_factory=list, metadata=NOT_KEY)
     backgrounds: list[str] = field(default_factory=list, metadata=NOT_KEY)
     photo_share: float = field(default=0.5, metadata=KEY_UNLESS_DEFAULT)
+    mosaics: float = field(default=0.25, metadata=KEY_UNLESS_DEFAULT)
     photos_left_out: str | None = field(default=None, metadata=NOT_KEY)
     test_photos: list[str] = field(default_factory=list, metadata=NOT_KEY)
     labeler: str | None = field(default=None, metadata=in_key(name="labeller", material=file_content))
@@ -99,6 +100,8 @@ class ScenesConfig(ComposeConfig):
             raise ValueError("data.backgrounds are beside photographs with faces: set data.photos")
         if not 0 < self.photo_share < 1:
             raise ValueError(f"data.photo_share must lie between 0 and 1; got {self.photo_share}")
+        if not 0 <= self.mosaics <= 1:
+            raise ValueError(f"data.mosaics must not be below 0 or above 1; got {self.mosaics}")
         if not 0 < self.held_out < 1:
             raise ValueError(f"data.held_out must lie between 0 and 1; got {self.held_out}")
 
@@ -156,7 +159,7 @@ class Mixed:
         rng = np.random.default_rng((config.seed, _PHOTO_STREAM, index))
         if rng.random() >= config.photo_share:
             return self.composed[index]
-        across = int(rng.choice(MOSAIC_SIDES)) if rng.random() < MOSAICS else 1
+        across = int(rng.choice(MOSAIC_SIDES)) if rng.random() < config.mosaics else 1
         chosen = [self.photographs[int(index)] for index in rng.integers(len(self.photographs), size=across**2)]
         if across > 1:
             return mosaic(chosen, config.height, config.width, rng)

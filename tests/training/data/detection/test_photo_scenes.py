@@ -65,6 +65,32 @@ def test_half_of_the_scenes_show_all_of_the_photograph_and_the_others_sizes_of_a
 
 
 @pytest.mark.usefixtures("undegraded")
+@pytest.mark.parametrize("kind", [".png", ".jpg"])
+def test_a_large_photograph_is_shown_as_a_smaller_one_is(kind):
+    blobs = np.random.default_rng(0).integers(0, 255, (30, 40, 3)).astype(np.uint8)
+    small = cv2.resize(blobs, None, fx=8, fy=8, interpolation=cv2.INTER_CUBIC)
+    large, points = cv2.resize(small, None, fx=9, fy=9, interpolation=cv2.INTER_CUBIC), face(20, 150, 120)[None]
+    shown = [
+        photograph_scene(
+            LabeledPhotograph(cv2.imencode(kind, image)[1], FaceLabels(faces, np.zeros(1, bool), np.zeros((0, 4)))),
+            *(240, 320),
+            np.random.default_rng(seed),
+        )
+        for seed in range(30)
+        for image, faces in ((small, points), (large, (points + 0.5) * 9 - 0.5))
+    ]
+    whole = [
+        pair
+        for pair in zip(shown[::2], shown[1::2], strict=True)
+        if np.isclose(face_sizes(pair[0].points), 20, rtol=1e-3).all()
+    ]
+    assert len(whole) > 5
+    for one, other in whole:
+        np.testing.assert_allclose(other.points, one.points, atol=0.01)
+        assert np.abs(other.image.astype(float) - one.image).mean() < 3, "a pixel to the side it is 10"
+
+
+@pytest.mark.usefixtures("undegraded")
 def test_what_is_ignored_and_what_is_too_small_moves_along():
     points = np.stack([face(80, 100, 100), face(10, 400, 300)])
     source = labeled(np.zeros((480, 640, 3), np.uint8), points, [True, False], [(500, 100, 40, 60)])
