@@ -142,11 +142,15 @@ class Config:
 
 @dataclass
 class DetectorPruneConfig(PruneConfig):
+    """The prune stage of a detector."""
+
     loss: Any = field(default_factory=DetectorLossConfig)
 
 
 @dataclass
 class DetectorQuantizeConfig(QuantizeConfig):
+    """The quantize stage of a detector."""
+
     loss: Any = field(default_factory=DetectorLossConfig)
 
 
@@ -156,11 +160,15 @@ def _distilled_classifier() -> ClassifierLossConfig:
 
 @dataclass
 class ClassifierPruneConfig(PruneConfig):
+    """The prune stage of a classifier."""
+
     loss: Any = field(default_factory=_distilled_classifier)
 
 
 @dataclass
 class ClassifierQuantizeConfig(QuantizeConfig):
+    """The quantize stage of a classifier."""
+
     loss: Any = field(default_factory=_distilled_classifier)
 
 

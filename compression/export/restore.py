@@ -7,7 +7,7 @@ the file's does.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -40,8 +40,11 @@ class _Weights:
     bias: _Array
 
 
-def restore_weights(model: Any, content: bytes, batches: Iterable[_Array]) -> list[str]:
+def restore_weights(model: Any, contents: Sequence[bytes], batches: Iterable[_Array]) -> list[str]:
     """Gives the layers of a model the weights that a file has of layers of these names; int8 ones become float.
+
+    Of several files it is their mean, layer by layer: networks that were trained on from the same weights can be
+    averaged, and the mean is often better than each (Wortsman et al. 2022, "Model soups", section 3).
 
     A layer that writes another number of channels than the file's, an embedding of another size, keeps its own. Of one
     that BatchNormalization alone follows, the statistics are those over the batches. In inference the model then
@@ -49,18 +52,20 @@ def restore_weights(model: Any, content: bytes, batches: Iterable[_Array]) -> li
 
     Args:
         model: Keras 3, functional; changed in place.
-        content: of a `.tflite` file.
+        contents: of one `.tflite` file or of several.
         batches: at least one, each `(N, ...)` as the model's input.
 
     Returns:
         The names of the layers with weights that keep their own, in the order of computation.
 
     Raises:
-        CompressionError: The file holds weights of none of the layers, or one of them reads another number of channels.
+        CompressionError: The file holds weights of none of the layers, or one of them reads another number of channels;
+            or several files differ in the shape of a layer.
         ConversionError: The bytes are not a TFLite model.
         UntraceableModelError: The model is not functional, or a layer of it is a model itself.
     """
-    found = _read(content, [layer.name for layer in model.layers if _kernel_of(layer)])
+    names = [layer.name for layer in model.layers if _kernel_of(layer)]
+    found = _mean([_read(content, names) for content in contents])
     norms = {layer.name: norm for layer, _, norm in normalized_layers(model)}
     restored: dict[str, Any] = {}
     for layer in model.layers:
@@ -76,6 +81,23 @@ def restore_weights(model: Any, content: bytes, batches: Iterable[_Array]) -> li
     _measure(model, used, batches)
     taken = {*restored, *(norm.name for norm in used)}
     return [layer.name for layer in model.layers if layer.weights and layer.name not in taken]
+
+
+def _mean(files: Sequence[Mapping[str, _Weights]]) -> Mapping[str, _Weights]:
+    """The mean of what several files have of each layer."""
+    first, *others = files
+    for other in others:
+        shapes, own = ({name: each.kernel.shape for name, each in file.items()} for file in (other, first))
+        if shapes != own:
+            name = next(name for name in {**own, **shapes} if own.get(name) != shapes.get(name))
+            raise CompressionError(
+                f"the files to average are of networks of other shapes: {name} is {own.get(name, 'absent')} and "
+                f"{shapes.get(name, 'absent')}"
+            )
+    return {
+        name: _Weights(*(np.mean([getattr(file[name], part) for file in files], axis=0) for part in ("kernel", "bias")))
+        for name in first
+    }
 
 
 def _kernel_of(layer: Any) -> Kernel | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -56,11 +56,13 @@ def run(job: Job) -> None:
     if found.problems:
         raise ValueError(f"the model cannot be compressed: {'; '.join(found.problems)}")
     if pruning.converted is not None:
-        try_weights(model, pruning, pruning.converted, task.samples(1, input_size(model), 1))
+        try_weights(model, pruning, pruning.all_converted, task.samples(1, input_size(model), 1))
     write_text(job.out / CHECK, json.dumps({**asdict(found), "changes": list(map(str, found.changes))}, indent=2))
 
 
-def try_weights(model: Any, pruning: PruneConfig, file: Path, batches: Iterable[NDArray[np.float32]]) -> None:
+def try_weights(
+    model: Any, pruning: PruneConfig, files: Sequence[Path], batches: Iterable[NDArray[np.float32]]
+) -> None:
     """Gives a cut model the weights that fine-tuning is to go on from, where its widths are known before training.
 
     Raises:
@@ -74,4 +76,4 @@ def try_weights(model: Any, pruning: PruneConfig, file: Path, batches: Iterable[
         plan = PruningPlan.load(Path(pruning.plan))
     else:
         plan = choose(model, graph, replace(pruning, criterion=Criterion.L1.value), None, None)
-    restore_weights(cut(model, plan, graph), file.read_bytes(), batches)
+    restore_weights(cut(model, plan, graph), [file.read_bytes() for file in files], batches)

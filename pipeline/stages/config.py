@@ -84,6 +84,10 @@ def _content_of_weights(weights: str) -> Any:
     return weights if file is None else file_content(str(file))
 
 
+def _contents_of_weights(weights: list[str]) -> Any:
+    return [_content_of_weights(each) for each in weights]
+
+
 @dataclass
 class PruneConfig(PruningRatioConfig):
     """The prune stage: the pruning ratio, and fine-tuning.
@@ -101,6 +105,8 @@ class PruneConfig(PruningRatioConfig):
             (Liu et al. 2019, "Rethinking the Value of Network Pruning"). Or those of a converted network of the same
             shape, which so goes on learning: a bundle's folder, `recognizer` or `detector` of those that come with
             slimcam, or a `.tflite` file.
+        averaged_with: Further converted networks, trained on from the same weights as `weights`: fine-tuning starts
+            from the mean of all (Wortsman et al. 2022, "Model soups").
         reconstruct: Whether layers that read removed channels get the weights by which they lose least, by least
             squares on training images (`slimcam.compression.pruning.reconstruct`), where weights are `kept`.
         steps: Number of cuts, each with fine-tuning of its own, and with the channels ranked again before each. The
@@ -123,6 +129,9 @@ class PruneConfig(PruningRatioConfig):
     criterion_images: int = field(default=256, metadata=KEY_UNLESS_DEFAULT)
     plan: str | None = field(default=None, metadata=in_key(material=file_content, unless_default=True))
     weights: str = field(default=Weights.KEPT.value, metadata=in_key(material=_content_of_weights))
+    averaged_with: list[str] = field(
+        default_factory=list, metadata=in_key(material=_contents_of_weights, unless_default=True)
+    )
     reconstruct: bool = field(default=True, metadata=KEY_UNLESS_DEFAULT)
     steps: int = 1
     schedule: str = field(default=Schedule.GEOMETRIC.value, metadata=KEY_UNLESS_DEFAULT)
@@ -147,6 +156,11 @@ class PruneConfig(PruningRatioConfig):
                 f"weights is {', '.join(Weights)}, a bundle, or a .tflite file of a network to go on from; "
                 f"{self.weights!r} is none of them"
             )
+        if self.averaged_with and self.converted is None:
+            raise ValueError(f"averaged_with needs another converted network in weights; got weights={self.weights}")
+        for each in self.averaged_with:
+            if _converted(each) is None:
+                raise ValueError(f"averaged_with takes bundles and .tflite files; {each!r} is neither")
         if self.converted is not None and self.bn_images == 0:
             raise ValueError(f"weights={self.weights} measures statistics by bn_images training images: set it above 0")
         if self.steps < 1 or self.step_epochs <= 0:
@@ -171,11 +185,17 @@ class PruneConfig(PruningRatioConfig):
         return _converted(self.weights)
 
     @property
+    def all_converted(self) -> list[Path]:
+        """That file and those that its weights are averaged with."""
+        return [file for file in map(_converted, [self.weights, *self.averaged_with]) if file is not None]
+
+    @property
     def beginning(self) -> str:
-        """`weights`; of a converted network its name and digest."""
+        """`weights`; of converted networks their names and digests."""
         if self.converted is None:
             return self.weights
-        return f"{Path(self.weights).stem} (sha256 {file_sha256(self.converted)[:12]})"
+        given = zip([self.weights, *self.averaged_with], self.all_converted, strict=True)
+        return " and ".join(f"{Path(name).stem} (sha256 {file_sha256(file)[:12]})" for name, file in given)
 
     def _refuse_channels(self) -> None:
         wanted = {

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -91,13 +91,13 @@ def _train_sparse(job: Job, task: Task) -> Path:
     return job.out
 
 
-def _go_on_from(file: Path, model: Any, batches: Iterable[NDArray[np.float32]]) -> None:
-    """Gives the model the weights of a converted network, and says which layers have none there."""
+def _go_on_from(files: Sequence[Path], model: Any, batches: Iterable[NDArray[np.float32]]) -> None:
+    """Gives the model the weights of converted networks, and says which layers have none there."""
     from slimcam.compression.export.restore import restore_weights
 
-    own = restore_weights(model, file.read_bytes(), batches)
+    own = restore_weights(model, [file.read_bytes() for file in files], batches)
     kept = f"; those of the dense model stay in {', '.join(own)}" if own else ""
-    logger.info(f"weights of {file}{kept}")
+    logger.info(f"{'mean of the ' if len(files) > 1 else ''}weights of {' and '.join(map(str, files))}{kept}")
 
 
 def _take_step(
@@ -121,7 +121,7 @@ def _take_step(
         model = keras.models.clone_model(model)
     else:
         if config.converted is not None:
-            _go_on_from(config.converted, model, task.samples(config.bn_images, input_size(model), _BATCH))
+            _go_on_from(config.all_converted, model, task.samples(config.bn_images, input_size(model), _BATCH))
         if config.weights == Weights.KEPT and config.reconstruct:
             batches = task.samples(config.criterion_images, input_size(model), _BATCH)
             names = reconstruct(model, whole, chosen, graph, batches)

@@ -15,6 +15,7 @@ from slimcam import conf
 from slimcam.deploy.apps import camera, faces, ota
 from slimcam.deploy.benchmark import cli as benchmark_cli
 from slimcam.pipeline.config import SCHEMAS, Config, register, validate
+from slimcam.pipeline.stages.config import PruneConfig
 from slimcam.training.data.recognition.packed import PackedConfig
 from slimcam.training.tasks.recognition.model import build
 
@@ -130,6 +131,22 @@ def test_a_dense_model_that_need_not_be_trained_is_not_imitated() -> None:
     assert validated(truth, "quantize.loss.distillation_weight=0")
     assert validated(truth, "quantize.teacher=external")
     assert validated(truth, "quantize=ptq_int8")
+
+
+@pytest.mark.usefixtures("_pipeline")
+def test_weights_are_averaged_of_converted_networks_alone() -> None:
+    def validated(weights: str, others: str) -> PruneConfig:
+        options = ["prune.teacher=external", "quantize.teacher=external", "train.teacher.path=teacher.onnx"]
+        given = [f"prune.weights={weights}", f"prune.averaged_with={others}"]
+        return validate(compose("slimcam", overrides=[*given, *options])).prune
+
+    config = validated("recognizer", "[recognizer]")
+    assert [file.name for file in config.all_converted] == ["model.tflite"] * 2
+    assert config.beginning.count("recognizer (sha256 ") == 2
+    with pytest.raises(ValueError, match=r"averaged_with needs another converted network in weights; got weights=kept"):
+        validated("kept", "[recognizer]")
+    with pytest.raises(ValueError, match=r"averaged_with takes bundles and \.tflite files; 'absent.tflite' is neither"):
+        validated("recognizer", "[absent.tflite]")
 
 
 @pytest.mark.usefixtures("_pipeline")

@@ -236,9 +236,9 @@ def test_a_converted_network_of_another_shape_is_refused_before_any_training(tmp
     file.write_bytes(compression.float_tflite(compression.prune(dense(), ratio=0.7, round_to=4).model))
     images = [np.zeros((1, 16, 16, 3), np.float32)]
     fitting, other = (PruneConfig(ratio=0.7, round_to=multiple, weights=str(file)) for multiple in (4, 16))
-    try_weights(dense(), fitting, file, images)
+    try_weights(dense(), fitting, [file], images)
     with pytest.raises(CompressionError, match="inner reads 16 channels, that of the file 8: the model must"):
-        try_weights(dense(), other, file, images)
+        try_weights(dense(), other, [file], images)
 
 
 @pytest.mark.parametrize("criterion", ["taylor", "fisher", "hessian", "activation"])

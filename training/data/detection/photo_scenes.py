@@ -68,7 +68,7 @@ def photograph_scene(source: LabeledPhotograph, height: int, width: int, rng: np
         ignored = np.column_stack([columns - ignored[:, 0] - ignored[:, 2], ignored[:, 1:]]).astype(np.float32)
     scale, corner = _window((rows, columns), points, height, width, rng)
     left = scale * columns - width - corner[0] if flipped else corner[0]
-    picture = _cut(source.pixels, scale, (left, corner[1]), height, width)
+    picture = _cut(source.pixels, scale, np.array([left, corner[1]]), height, width)
     if flipped:
         picture = cv2.flip(picture, 1)
     points = ((points + 0.5) * scale - corner - 0.5).astype(np.float32)
@@ -110,16 +110,16 @@ def mosaic(sources: Sequence[LabeledPhotograph], height: int, width: int, rng: n
 
 
 def _window(
-    size: tuple[int, int], points: Float, height: int, width: int, rng: np.random.Generator
+    shape: tuple[int, int], points: Float, height: int, width: int, rng: np.random.Generator
 ) -> tuple[float, NDArray[np.float64]]:
     """How many pixels of the scene one of the photograph becomes, and where in the scaled photograph the scene begins.
 
     The scene may reach over the photograph: there it is gray, as in an input that a frame does not fill.
 
     Args:
-        size: Height and width of the photograph.
+        shape: Height and width of the photograph.
     """
-    rows, columns = size
+    rows, columns = shape
     fitted = min(height / rows, width / columns)
     if rng.random() < _WHOLE:
         return fitted, np.zeros(2)
@@ -138,7 +138,7 @@ def _window(
     return scale, np.round(np.clip(corner, low, high))
 
 
-def _cut(pixels: NDArray[np.uint8], scale: float, corner: Sequence[float], height: int, width: int) -> Image:
+def _cut(pixels: NDArray[np.uint8], scale: float, corner: NDArray[np.float64], height: int, width: int) -> Image:
     """The part of a scaled photograph that begins at `corner`, `(height, width, 3)`, gray where it has none.
 
     Raises:
@@ -149,7 +149,7 @@ def _cut(pixels: NDArray[np.uint8], scale: float, corner: Sequence[float], heigh
     if image is None:
         raise ValueError("a photograph that could be read no longer can")
     cv2.cvtColor(image, cv2.COLOR_BGR2RGB, dst=image)
-    scale, corner = scale * reduction, np.asarray(corner)
+    scale *= reduction
     rows, columns = image.shape[:2]
     start = np.maximum(np.floor(corner / scale), 0).astype(int)
     end = np.minimum(np.ceil((corner + np.array([width, height])) / scale), (columns, rows)).astype(int)
