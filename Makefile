@@ -18,7 +18,7 @@ demo: $(READY) ## sets up and runs the whole pipeline on built-in synthetic face
 # The recognizer is trained on photographs, and to it rendered people look alike: in the scene of this seed there
 # is no false positive.
 camera: $(READY) ## sets up and plays a scene of rendered people to the camera, some of them enrolled; opens its page
-	$(BIN)/python -m slimcam.training.tools.demo_clip runs/camera/scene --seed 4
+	$(BIN)/python -m slimcam.training.tools.demo_clip runs/camera/scene --seed 6
 	rm -rf runs/camera/gallery runs/camera/key
 	for person in runs/camera/scene/people/*; do \
 		$(BIN)/slimcam-faces enroll "$$(basename "$$person")" "$$person" consent="rendered" $(GALLERY) || exit; done
