@@ -39,6 +39,8 @@ _GRAY = 128
 _REDUCED = {8: cv2.IMREAD_REDUCED_COLOR_8, 4: cv2.IMREAD_REDUCED_COLOR_4, 2: cv2.IMREAD_REDUCED_COLOR_2}
 """How files are decoded at a fraction of their size, which JPEG does in a fraction of the time."""
 
+_UNREADABLE = "a photograph that could be read no longer can"
+
 
 @dataclass(frozen=True)
 class LabeledPhotograph:
@@ -60,8 +62,14 @@ def photograph_scene(source: LabeledPhotograph, height: int, width: int, rng: np
     and two thirds of the height, all scales equally frequent, and lies anywhere; but photographs are not shrunk more
     than to show the whole, and enlarged by half at the most. Of photographs without faces any part is shown, all scales
     equally frequent.
+
+    Raises:
+        ValueError: the bytes of the photograph cannot be read.
     """
-    columns, rows = picture_size(source.pixels.tobytes()) or (0, 0)
+    size = picture_size(source.pixels.tobytes())
+    if size is None:
+        raise ValueError(_UNREADABLE)
+    columns, rows = size
     points, ignored, flipped = source.labels.points, source.labels.ignored, rng.random() < 0.5
     if flipped:
         points = mirrored(points, columns)
@@ -147,7 +155,7 @@ def _cut(pixels: NDArray[np.uint8], scale: float, corner: NDArray[np.float64], h
     reduction = next((each for each in _REDUCED if each * scale <= 1), 1)
     image = cv2.imdecode(pixels, _REDUCED.get(reduction, cv2.IMREAD_COLOR))
     if image is None:
-        raise ValueError("a photograph that could be read no longer can")
+        raise ValueError(_UNREADABLE)
     cv2.cvtColor(image, cv2.COLOR_BGR2RGB, dst=image)
     scale *= reduction
     rows, columns = image.shape[:2]

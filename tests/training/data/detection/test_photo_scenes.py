@@ -90,6 +90,13 @@ def test_a_large_photograph_is_shown_as_a_smaller_one_is(kind):
         assert np.abs(other.image.astype(float) - one.image).mean() < 3, "a pixel to the side it is 10"
 
 
+@pytest.mark.parametrize("damaged", [lambda code: code[:0], lambda code: np.concatenate([code[:40], code[:40]])])
+def test_a_photograph_that_can_no_longer_be_read_is_said(damaged):
+    source = labeled(np.zeros((48, 64, 3), np.uint8), face(20, 30, 20)[None])
+    with pytest.raises(ValueError, match="a photograph that could be read no longer can"):
+        photograph_scene(LabeledPhotograph(damaged(source.pixels), source.labels), 24, 32, np.random.default_rng(0))
+
+
 @pytest.mark.usefixtures("undegraded")
 def test_what_is_ignored_and_what_is_too_small_moves_along():
     points = np.stack([face(80, 100, 100), face(10, 400, 300)])
