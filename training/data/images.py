@@ -14,7 +14,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from slimcam.deploy.vision.image_files import decode_picture, picture_size
+from slimcam.deploy.vision.image_files import REDUCTIONS, decode_picture, picture_size
 
 Image = NDArray[np.uint8]
 
@@ -91,18 +91,22 @@ def sampled_blocks(path: Path, count: int = 1000, size: int = 4096) -> Iterator[
             yield file.read(size)
 
 
-def decode(encoded: NDArray[np.uint8]) -> Image | None:
-    """Decodes the bytes of an image file as `(H, W, 3)` uint8 RGB; `None` where they are not readable, or too large."""
+def decode(encoded: NDArray[np.uint8], reduction: int = 1) -> Image | None:
+    """Decodes the bytes of an image file as `(H, W, 3)` uint8 RGB; `None` where they are not readable, or too large.
+
+    Args:
+        reduction: What the sides are divided by; see `slimcam.deploy.vision.image_files.decode_picture`.
+    """
     content = encoded.tobytes()
     try:
-        return decode_picture(content, "image")
+        return decode_picture(content, "image", reduction)
     except ValueError:
         if not content or picture_size(content) is not None:
             return None
     # A format that no camera writes, such as TIFF or PGM. imdecode, not imread: it takes any file name, and an
     # unreadable file costs no line of OpenCV's on the terminal.
     try:
-        image: Image | None = cv2.imdecode(encoded, cv2.IMREAD_COLOR)
+        image: Image | None = cv2.imdecode(encoded, REDUCTIONS[reduction])
     except cv2.error:
         return None
     return None if image is None else cv2.cvtColor(image, cv2.COLOR_BGR2RGB, dst=image)

@@ -11,12 +11,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from slimcam.deploy.vision.align import face_boxes, face_sizes
-from slimcam.deploy.vision.image_files import picture_size
+from slimcam.deploy.vision.image_files import REDUCTIONS, picture_size
 from slimcam.training.data.detection.degradation import photograph
 from slimcam.training.data.detection.labels import FaceLabels
 from slimcam.training.data.detection.points import mirrored
 from slimcam.training.data.detection.scene import Float, Scene
-from slimcam.training.data.images import Image
+from slimcam.training.data.images import Image, decode
 
 PHOTO_SCENES_VERSION = 4
 """Raise it with every change that changes a pixel or a label."""
@@ -35,9 +35,6 @@ MOSAIC_SIDES = (2, 3, 4)
 
 _MOST_ENLARGED = 1.5
 _GRAY = 128
-
-_REDUCED = {8: cv2.IMREAD_REDUCED_COLOR_8, 4: cv2.IMREAD_REDUCED_COLOR_4, 2: cv2.IMREAD_REDUCED_COLOR_2}
-"""How files are decoded at a fraction of their size, which JPEG does in a fraction of the time."""
 
 _UNREADABLE = "a photograph that could be read no longer can"
 
@@ -152,11 +149,10 @@ def _cut(pixels: NDArray[np.uint8], scale: float, corner: NDArray[np.float64], h
     Raises:
         ValueError: the bytes of the photograph cannot be read.
     """
-    reduction = next((each for each in _REDUCED if each * scale <= 1), 1)
-    image = cv2.imdecode(pixels, _REDUCED.get(reduction, cv2.IMREAD_COLOR))
+    reduction = max((each for each in REDUCTIONS if each * scale <= 1), default=1)
+    image = decode(pixels, reduction)
     if image is None:
         raise ValueError(_UNREADABLE)
-    cv2.cvtColor(image, cv2.COLOR_BGR2RGB, dst=image)
     scale *= reduction
     rows, columns = image.shape[:2]
     start = np.maximum(np.floor(corner / scale), 0).astype(int)
