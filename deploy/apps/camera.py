@@ -202,6 +202,7 @@ def run(config: CameraConfig) -> None:
         )
         open_things.callback(known.close)
         source = open_things.enter_context(open_source(config.source, config.capture))
+        ending = open_things.enter_context(_told_to_end(source.close, config.seconds))
         keeper = _keeper(config, recognizer) if config.unknown.keep else None
 
         def matcher() -> IdentityMatcher | None:
@@ -222,7 +223,6 @@ def run(config: CameraConfig) -> None:
             ended=None if keeper is None else keeper.ended,
             reach=Reach(config.reach),
         )
-        ending = open_things.enter_context(_told_to_end(source.close, config.seconds))
         update = None if updates is None else lambda: updates.status
         outputs = open_outputs(config.outputs, source.fps, str(config.source), update)
         open_things.callback(close_all, outputs)
@@ -343,7 +343,10 @@ def _page(
 
 @contextmanager
 def _told_to_end(close: Callable[[], None], seconds: float | None) -> Iterator[Callable[[], bool]]:
-    """Whether SIGTERM or SIGINT came or the time is up; `close` is called then, and ends a wait for the next frame."""
+    """Whether SIGTERM or SIGINT came or the time is up; `close` is called then, and ends a wait for the next frame.
+
+    After that both are ignored until the process ends: its report is still to be written.
+    """
     told = False
 
     def end(*_: Any) -> None:
@@ -364,7 +367,7 @@ def _told_to_end(close: Callable[[], None], seconds: float | None) -> Iterator[C
         if timer is not None:
             timer.cancel()
         for number, handler in before.items():
-            signal.signal(number, handler)
+            signal.signal(number, signal.SIG_IGN if told else handler)
 
 
 if __name__ == "__main__":

@@ -25,6 +25,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, get_args
@@ -59,6 +60,9 @@ SHORT, OFTEN = 10.0, 3
 
 _GOODBYE = 2.0
 """Seconds that closing waits for what is still to be sent."""
+
+_FULL = 0.1
+"""Seconds after which the greeting is tried again, where the client had no room for it."""
 
 
 @dataclass(frozen=True)
@@ -216,7 +220,8 @@ class Mqtt:
     """Publishes views to a broker, see the module.
 
     A thread connects and, whenever the broker is lost, connects again; then the camera's state is published again, and
-    the events that happened meanwhile, `PENDING` of them at most. With QoS 1 an event may arrive twice.
+    the events that happened meanwhile, `PENDING` of them at most. With QoS 1 or 2 an event that was on its way may come
+    twice, before those.
 
     Raises:
         ValueError: the host is missing, the password lacks its user, or the machine's name makes no id.
@@ -241,10 +246,11 @@ class Mqtt:
         self._image: bytes | None = None
         self._events: deque[bytes] = deque(maxlen=PENDING)
         self._lock = threading.Lock()
+        # Whether the broker has been greeted, since when it is there, and how often in a row it was soon gone again.
         self._connected = False
+        self._since: float | None = None
+        self._short = 0
         self._told = ""
-        # When the connection was made, and how often in a row it was ended soon after.
-        self._since, self._short = 0.0, 0
         self._client = self._new_client(id)
         self._client.connect_async(config.host, config.port or (8883 if config.tls else 1883), config.keepalive)
         self._client.loop_start()
@@ -280,7 +286,8 @@ class Mqtt:
     def close(self) -> None:
         """Tells that the camera is offline, and leaves. What cannot be sent within about two seconds is not sent."""
         with self._lock:
-            farewell = self._publish("availability", b"offline", retain=True) if self._connected else None
+            connected = self._since is not None
+            farewell = self._publish("availability", b"offline", retain=True) if connected else None
         if farewell is not None and farewell.rc == MQTTErrorCode.MQTT_ERR_SUCCESS:
             farewell.wait_for_publish(_GOODBYE)
         self._client.disconnect()
@@ -347,7 +354,7 @@ class Mqtt:
     # Called in the client's thread.
 
     def _on_connect(
-        self, client: Client, _data: Any, _flags: ConnectFlags, code: ReasonCode, _properties: Properties | None
+        self, _client: Client, _data: Any, _flags: ConnectFlags, code: ReasonCode, _properties: Properties | None
     ) -> None:
         if code.is_failure:
             self._tell(f"{self._broker} refuses the camera ({code}); it is tried again")
@@ -355,13 +362,37 @@ class Mqtt:
         if self._short < OFTEN:
             self._tell(f"connected to {self._broker}")
         self._since = time.monotonic()
+        threading.Thread(target=self._greet, args=(self._since,), daemon=True).start()
+
+    def _greet(self, since: float) -> None:
+        """Publishes all that the broker may have forgotten, in a thread of its own.
+
+        After `_on_connect` the client sends again what was on its way when the broker was lost. What is newer is
+        published after that, else an earlier state would be the one that stays: when the greeting has arrived.
+
+        Args:
+            since: The connection it is for.
+        """
+        told = [(f"{self._base}/availability", b"online")]
+        if self._config.discovery is not None:
+            told.insert(0, self._discovery)
+        for message in told:
+            full = True
+            while full and self._since == since:
+                greeting = self._client.publish(*message, self._config.qos, retain=True)
+                if full := greeting.rc == MQTTErrorCode.MQTT_ERR_QUEUE_SIZE:
+                    time.sleep(_FULL)
+            if full:
+                return
+        # Fails if the connection is lost meanwhile; the next one has its own greeting.
+        with suppress(RuntimeError):
+            greeting.wait_for_publish()
         with self._lock:
-            self._connected = True
-            if self._config.discovery is not None:
-                client.publish(*self._discovery, self._config.qos, retain=True)
-            self._publish("availability", b"online", retain=True)
-            self._told_state = self._told_source = self._told_update = None
-            self._flush()
+            if self._since == since:
+                self._connected = True
+                self._told_state = self._told_source = self._told_update = None
+                self._flush()
+                self._flush_update()
 
     def _on_connect_fail(self, _client: Client, _data: Any) -> None:
         # paho calls this while it handles the error, and tells it no other way.
@@ -372,10 +403,10 @@ class Mqtt:
         self, client: Client, _data: Any, _flags: DisconnectFlags, code: ReasonCode, _properties: Properties | None
     ) -> None:
         with self._lock:
-            lost, self._connected = self._connected, False
-        if not (lost and code.is_failure):
+            since, self._since, self._connected = self._since, None, False
+        if since is None or not code.is_failure:
             return
-        self._short = self._short + 1 if time.monotonic() - self._since < SHORT else 0
+        self._short = self._short + 1 if time.monotonic() - since < SHORT else 0
         if self._short >= OFTEN:
             # Brokers end the older of two connections of one id, and few say so. Who comes back at once does the same
             # to the other client.

@@ -215,13 +215,17 @@ def test_a_waiting_camera_ends_when_its_time_is_up_or_it_is_told_to(tmp_path: Pa
     done = subprocess.run([*words, "seconds=1"], cwd=tmp_path, env=environment(tmp_path), timeout=60)
     assert done.returncode == 0
     assert time.monotonic() - started < 30
-    process = subprocess.Popen(words, cwd=tmp_path, env=environment(tmp_path), stderr=subprocess.PIPE, text=True)
-    assert process.stderr is not None
-    process.stderr.readline()
-    time.sleep(2)
-    for _ in range(5):
+    process = subprocess.Popen(words, cwd=tmp_path, env=environment(tmp_path), stderr=subprocess.DEVNULL)
+    status = Path(f"/proc/{process.pid}/status")
+    while not int(status.read_text().split("SigCgt:")[1].split()[0], 16) >> (signal.SIGTERM - 1) & 1:
+        assert time.monotonic() - started < 60
+        time.sleep(0.05)
+    while process.poll() is None:
+        # It is told until it has ended: whoever is told twice writes no less.
         process.send_signal(signal.SIGTERM)
-    assert process.wait(30) == 0
+        assert time.monotonic() - started < 90
+        time.sleep(0.01)
+    assert process.returncode == 0
 
 
 def test_three_frames_are_a_run_and_warm_up_is_told(scene: Path, tmp_path: Path) -> None:

@@ -283,13 +283,13 @@ def test_the_state_of_updates_is_published_when_it_changes_and_kept(broker: Brok
     status = [UpdateStatus(release=7)]
     (output,) = open_outputs(OutputsConfig(mqtt=config(broker)), 30, update=lambda: status[-1])
     try:
-        assert listener.next(f"{BASE}/availability") == "online"
+        heard = [json.loads(listener.next(f"{BASE}/update"))]
         for checked in (1, 2):  # a look without news is none
             status.append(UpdateStatus(release=7, checked=checked))
             output.show(view())
         status.append(UpdateStatus("trial", 8, 8, 40))
         output.show(view())
-        heard = [json.loads(listener.next(f"{BASE}/update")) for _ in range(2)]
+        heard.append(json.loads(listener.next(f"{BASE}/update")))
         assert [(one["installed_version"], one["in_progress"]) for one in heard] == [("7", False), ("8", True)]
         kept = retained(broker.port, 4)
         assert json.loads(kept[f"{BASE}/update"]) == heard[-1]
@@ -403,6 +403,27 @@ def test_a_broker_that_dies_and_comes_back_is_told_all_again(
     assert len(lines) <= 4
 
 
+@pytest.mark.parametrize("qos", [1, 2])
+def test_what_was_on_its_way_to_a_broker_that_died_comes_before_what_is_newer(qos: int, broker: Broker) -> None:
+    (output,) = open_outputs(OutputsConfig(mqtt=config(broker, qos=qos)), 30)
+    mqtt = output._output  # type: ignore[attr-defined]
+    until(lambda: mqtt._connected)
+    assert broker._process is not None
+    broker._process.send_signal(signal.SIGSTOP)
+    output.show(view(event("appeared", 1)))
+    broker.kill()
+    until(lambda: not mqtt._connected)
+    output.show(view(event("left", 1)))
+    broker.start()
+    listener = Listener(broker.port)
+    heard = [json.loads(listener.next(f"{BASE}/event"))["kind"] for _ in range(2)]
+    assert heard == ["appeared", "left"]
+    listener.close()
+    # Not that somebody is still there.
+    assert json.loads(retained(broker.port)[f"{BASE}/state"])["people"] == 0
+    output.close()
+
+
 def test_a_broker_that_stops_answering_never_holds_the_camera_up(broker: Broker, camera: Mqtt) -> None:
     assert broker._process is not None
     broker._process.send_signal(signal.SIGSTOP)
@@ -417,6 +438,14 @@ def test_a_broker_that_stops_answering_never_holds_the_camera_up(broker: Broker,
     # All is told in the end, without another event.
     until(lambda: camera.show(view()) or not camera._events)
     assert json.loads(retained(broker.port)[f"{BASE}/state"])["last"] == "Ada Lovelace"
+    # Nor is it too much for a greeting.
+    broker._process.send_signal(signal.SIGSTOP)
+    for track in range(PENDING):
+        camera.show(view(event("appeared", track), event("left", track)))
+    broker.kill()
+    broker.start()
+    until(lambda: camera.show(view()) or not camera._events)
+    assert retained(broker.port)[f"{BASE}/availability"] == "online"
     broker._process.send_signal(signal.SIGSTOP)
     begun = time.monotonic()
     camera.close()
