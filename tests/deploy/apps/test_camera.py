@@ -221,7 +221,7 @@ def test_a_waiting_camera_ends_when_its_time_is_up_or_it_is_told_to(tmp_path: Pa
         assert time.monotonic() - started < 60
         time.sleep(0.05)
     while process.poll() is None:
-        # It is told until it has ended: whoever is told twice writes no less.
+        # Until it has ended: a second signal kills nothing.
         process.send_signal(signal.SIGTERM)
         assert time.monotonic() - started < 90
         time.sleep(0.01)
