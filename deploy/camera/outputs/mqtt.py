@@ -286,7 +286,7 @@ class Mqtt:
     def close(self) -> None:
         """Tells that the camera is offline, and leaves. What cannot be sent within about two seconds is not sent."""
         with self._lock:
-            connected = self._since is not None
+            connected, self._since = self._since is not None, None
             farewell = self._publish("availability", b"offline", retain=True) if connected else None
         if farewell is not None and farewell.rc == MQTTErrorCode.MQTT_ERR_SUCCESS:
             farewell.wait_for_publish(_GOODBYE)
@@ -378,12 +378,13 @@ class Mqtt:
             told.insert(0, self._discovery)
         for message in told:
             full = True
-            while full and self._since == since:
-                greeting = self._client.publish(*message, self._config.qos, retain=True)
+            while full:
+                with self._lock:
+                    if self._since != since:
+                        return
+                    greeting = self._client.publish(*message, self._config.qos, retain=True)
                 if full := greeting.rc == MQTTErrorCode.MQTT_ERR_QUEUE_SIZE:
                     time.sleep(_FULL)
-            if full:
-                return
         # Fails if the connection is lost meanwhile; the next one has its own greeting.
         with suppress(RuntimeError):
             greeting.wait_for_publish()
